@@ -1,4 +1,4 @@
-//! `/v3/apps`: the app itself, its state, its droplet, its environment.
+//! The endpoints `/v3/apps`: the app itself, its state, its droplet, its environment.
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
@@ -111,7 +111,7 @@ pub(super) fn present_lifecycle(buildpacks: &[String], stack: Option<&str>) -> V
     json!({ "type": "buildpack", "data": { "buildpacks": buildpacks, "stack": stack.unwrap_or(crate::buildpacks::STACK) } })
 }
 
-/// Reads `lifecycle` into buildpacks and stack.
+/// Reads the buildpacks and the stack from `lifecycle`.
 pub(super) fn lifecycle(body: &mut Body) -> (Option<Vec<String>>, Option<String>) {
     let Some(lifecycle) = body
         .value("lifecycle")
@@ -330,7 +330,7 @@ async fn restart(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>)
 async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiResult {
     let mut tx = cc.db.write().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Read).await?;
-    // An app that cannot start says so to every reader.
+    // Every reader gets the error for an app that cannot start, even without the right to start it.
     if verb != "stop" {
         actions::app::must_have_droplet(&found.row)?;
     }
@@ -362,7 +362,7 @@ async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiRe
     Ok(ok(present(&cc, &app)))
 }
 
-/// There is no cache of buildpacks; the job is done.
+/// Creates a completed job, because there is no cache of buildpacks to clear.
 async fn clear_cache(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.db.write().await?;
     who.find::<App>(&mut tx, &guid, Right::Support).await?;
@@ -371,7 +371,8 @@ async fn clear_cache(State(cc): State<Cc>, who: Principal, Path(guid): Path<Stri
     Ok(cc.accepted(&job))
 }
 
-/// Whoever looks at secrets or takes bits away leaves an event. A disk that takes no writes does not stop the reading.
+/// Records an event when a caller reads secrets or downloads bits. If the disk accepts no writes, reading is possible without an
+/// event.
 pub(super) async fn note_read(
     cc: &Cc,
     who: &Principal,
@@ -422,7 +423,7 @@ async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> 
     Ok(ok(answer))
 }
 
-/// The app, for callers whom the two flags let see its environment.
+/// Returns the app to callers for whom the two flags make its environment visible.
 async fn find_with_environment(
     conn: &mut Connection,
     who: &Principal,

@@ -1,4 +1,4 @@
-//! Features of an app (ssh, revisions), whether ssh works for it, and its revisions (none are kept yet).
+//! The features of an app (ssh, revisions), whether ssh works for it, and its revisions (none are recorded yet).
 
 use super::prelude::*;
 use crate::db::app::App;
@@ -17,7 +17,7 @@ pub(super) fn routes() -> Endpoints {
         .get("/v3/revisions/{guid}", no_revision)
 }
 
-/// Why the feature cannot be enabled.
+/// The reason why the feature cannot be enabled.
 const NO_REVISIONS: &str =
     "Feature 'revisions' is not supported yet: no revisions are recorded; it can only be disabled";
 
@@ -66,7 +66,7 @@ async fn update(
 ) -> ApiResult {
     let mut tx = cc.db.write().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Read).await?;
-    // Supporters may set no feature but this one.
+    // Supporters may set only this feature.
     found.access.must(if name == "revisions" {
         Right::Support
     } else {

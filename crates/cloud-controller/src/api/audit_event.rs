@@ -1,4 +1,4 @@
-//! `/v3/audit_events`
+//! The endpoints `/v3/audit_events`.
 
 use super::prelude::*;
 use crate::db::audit_event::{self, AuditEvent};

@@ -1,7 +1,7 @@
-//! JSON bodies of create and update requests: known keys only, every mistake reported in one 422.
+//! JSON bodies of create and update requests. Only known keys are accepted, and every mistake is reported in one 422.
 //!
-//! The keys stand at the endpoint's registration (`api::endpoint`), nested ones too. A handler gets a body whose unknown
-//! keys are noted already; [`Body::finish`] refuses them by name together with what the readers found.
+//! The keys, including nested ones, are listed at the endpoint's registration (`api::endpoint`). A handler receives a body whose
+//! unknown keys are already noted; [`Body::finish`] refuses them by name together with the mistakes that the readers noted.
 
 use super::endpoint::{Accepts, Content};
 use crate::controller::Cc;
@@ -13,7 +13,7 @@ use axum::extract::{FromRequest, Request};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// The body as an object; each reader notes what is wrong, [`Body::finish`] reports it all.
+/// The body as an object. Each reader notes what is wrong, and [`Body::finish`] reports everything.
 #[derive(Debug)]
 pub(crate) struct Body {
     map: Map<String, Value>,
@@ -23,7 +23,7 @@ pub(crate) struct Body {
 
 impl FromRequest<Cc> for Body {
     type Rejection = ApiError;
-    /// Within the limits of `Limits::check_json`, whatever the request is.
+    /// Reads the body and refuses one beyond the limits of `Limits::check_json`, whatever the request is.
     async fn from_request(request: Request, cc: &Cc) -> Result<Self, ApiError> {
         let (parts, content) = request.into_parts();
         let accepts = parts.extensions.get::<Arc<Accepts>>();
@@ -44,7 +44,7 @@ impl FromRequest<Cc> for Body {
     }
 }
 
-/// For endpoints that have no keys: nothing or `{}`.
+/// Refuses a body other than nothing or `{}`, for endpoints that have no keys.
 pub(crate) async fn must_be_empty(content: axum::body::Body, limits: &Limits) -> ApiResult<()> {
     let bytes = super::guard::read_body(content, limits.body_bytes).await?;
     if bytes.is_empty() {
@@ -57,7 +57,7 @@ pub(crate) async fn must_be_empty(content: axum::body::Body, limits: &Limits) ->
     }
 }
 
-/// Notes every key that is not one of `keys`; `at` is the path to `map`, with a dot at its end.
+/// Notes every key that is not one of `keys`. `at` is the path to `map`, with a dot at its end.
 fn check_keys(map: &Map<String, Value>, at: &str, keys: &[&str], body: &mut Found) {
     for (key, value) in map {
         let path = format!("{at}{key}");
@@ -134,7 +134,7 @@ impl Body {
         self.map.get(field)
     }
 
-    /// A value at `a.b.c`.
+    /// Returns the value at `a.b.c`.
     pub(crate) fn at(&self, path: &str) -> Option<&Value> {
         let mut parts = path.split('.');
         let mut value = self.map.get(parts.next()?)?;
@@ -144,7 +144,7 @@ impl Body {
         Some(value)
     }
 
-    /// `Some(None)` when the field is null.
+    /// Returns a text, or `Some(None)` when the field is null.
     pub(crate) fn nullable_string(&mut self, field: &str) -> Option<Option<String>> {
         match self.map.get(field) {
             None => None,
@@ -162,7 +162,7 @@ impl Body {
         self.nullable_string(field).flatten()
     }
 
-    /// A name that must be there: 1 to 255 characters.
+    /// Returns a name that must be present and have 1 to 255 characters.
     pub(crate) fn required_string(&mut self, field: &str) -> String {
         let before = self.problems.len();
         let text = self.string(field).unwrap_or_default();
@@ -178,7 +178,7 @@ impl Body {
         text
     }
 
-    /// As `required_string`, when the field is there.
+    /// Returns a name of 1 to 255 characters if the field is present.
     pub(crate) fn optional_name(&mut self, field: &str) -> Option<String> {
         self.has(field).then(|| self.required_string(field))
     }
@@ -213,7 +213,7 @@ impl Body {
         }
     }
 
-    /// `relationships.<name>.data.guid`; nothing when the relationship is absent or null.
+    /// Returns `relationships.<name>.data.guid`, or nothing when the relationship is absent or null.
     pub(crate) fn relationship(&mut self, name: &str) -> Option<String> {
         let relationship = self
             .at(&format!("relationships.{name}"))
@@ -241,7 +241,7 @@ impl Body {
         self.relationship(name).unwrap_or_default()
     }
 
-    /// The guids of `relationships.<name>.data`; none when the relationship is absent or null.
+    /// Returns the guids of `relationships.<name>.data`. There are none when the relationship is absent or null.
     pub(crate) fn many_relationship(&mut self, name: &str) -> Vec<String> {
         let Some(relationship) = self
             .at(&format!("relationships.{name}"))
@@ -256,7 +256,7 @@ impl Body {
         })
     }
 
-    /// `{"data": [{"guid": …}, …]}` as the whole body.
+    /// Returns the guids of a whole body `{"data": [{"guid": …}, …]}`.
     pub(crate) fn read_to_many(&mut self) -> Vec<String> {
         let found = guids(self.map.get("data"));
         self.related(found).unwrap_or_else(|| {
@@ -266,7 +266,7 @@ impl Body {
         })
     }
 
-    /// Notes too many guids; the answer is without those that occur twice.
+    /// Notes too many guids, and returns the guids without duplicates.
     fn related(&mut self, guids: Option<Vec<String>>) -> Option<Vec<String>> {
         let mut guids = guids?;
         let most = self.limits.related_guids as usize;
@@ -282,7 +282,7 @@ impl Body {
         Some(guids)
     }
 
-    /// `{"data": {"guid": …}}` or `{"data": null}` as the whole body.
+    /// Returns the guid of a whole body `{"data": {"guid": …}}` or `{"data": null}`.
     pub(crate) fn read_to_one(&mut self) -> Option<String> {
         match self.map.get("data") {
             Some(Value::Null) => None,
@@ -311,7 +311,7 @@ impl Body {
         self.map.get("metadata").filter(|value| !value.is_null())
     }
 
-    /// All that was wrong, as one 422.
+    /// Returns the body, or one 422 with all that was wrong.
     pub(crate) fn finish(mut self) -> ApiResult<Map<String, Value>> {
         self.problems.dedup();
         if self.problems.is_empty() {
@@ -322,7 +322,7 @@ impl Body {
     }
 }
 
-/// The guids of a list of objects; `None` when it is something else.
+/// Returns the guids of a list of objects, or `None` when it is something else.
 fn guids(list: Option<&Value>) -> Option<Vec<String>> {
     list?
         .as_array()?
@@ -331,14 +331,14 @@ fn guids(list: Option<&Value>) -> Option<Vec<String>> {
         .collect()
 }
 
-/// A whole number, also as a text: `256` and `"256"` mean the same.
+/// Returns a whole number, which may also be a text: `256` and `"256"` are equal.
 fn whole(value: &Value) -> Option<i64> {
     value
         .as_i64()
         .or_else(|| value.as_str().and_then(|text| text.parse().ok()))
 }
 
-/// The sentences that clients know.
+/// Returns the error text, which clients know, for a number outside its range.
 fn outside(field: &str, number: i64, range: &std::ops::RangeInclusive<i64>) -> String {
     let bound = match range.start() {
         _ if number > *range.end() => format!("less than or equal to {}", range.end()),
@@ -348,7 +348,7 @@ fn outside(field: &str, number: i64, range: &std::ops::RangeInclusive<i64>) -> S
     format!("{} must be {bound}", title(field))
 }
 
-/// `memory_in_mb` → `Memory in mb`.
+/// Changes `memory_in_mb` to `Memory in mb`.
 fn title(field: &str) -> String {
     let text = field.replace(['_', '.'], " ");
     let mut chars = text.chars();

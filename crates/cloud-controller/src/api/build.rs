@@ -1,4 +1,4 @@
-//! `/v3/builds`
+//! The endpoints `/v3/builds`.
 
 use super::prelude::*;
 use crate::actions::audit;

@@ -1,4 +1,4 @@
-//! `/v3/buildpacks`: the built-in ones.
+//! The endpoints `/v3/buildpacks`: the built-in buildpacks.
 
 use super::prelude::*;
 use crate::actions::audit::{self, Place};

@@ -1,4 +1,4 @@
-//! `/v3/deployments`
+//! The endpoints `/v3/deployments`.
 
 use super::prelude::*;
 use crate::actions::{audit, deployment as verbs};
@@ -83,7 +83,7 @@ fn present(cc: &Cc, deployment: &Deployment) -> Value {
     )
 }
 
-/// What the deployment changes besides the droplet.
+/// Reads what the deployment changes in addition to the droplet.
 fn options(body: &mut Body) -> Options {
     let mut number = |name: &str, least: i64, most: i64| {
         let value = body.at(&format!("options.{name}"))?;
@@ -265,7 +265,7 @@ async fn cancel(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     Ok(http::StatusCode::OK.into_response())
 }
 
-/// Whoever may not steer a deployment does not find it, not even a reader.
+/// Returns a deployment that the caller may cancel or continue. Everybody else gets a 404, even readers.
 async fn find_to_steer(
     conn: &mut Connection,
     who: &Principal,
@@ -280,7 +280,7 @@ async fn find_to_steer(
     Ok(found)
 }
 
-/// Only a paused canary could go on.
+/// Refuses every deployment, because only a paused canary could be continued.
 async fn resume(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let deployment = find_to_steer(&mut conn, &who, &guid).await?.row;

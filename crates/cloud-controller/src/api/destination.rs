@@ -1,4 +1,4 @@
-//! `/v3/routes/:guid/destinations`: where a route leads. The answer goes out when Diego has the change.
+//! The endpoints `/v3/routes/:guid/destinations`: where a route leads. The response is sent when Diego has the change.
 
 use super::prelude::*;
 use crate::actions::route::Target;

@@ -1,4 +1,4 @@
-//! `/v3/domains`
+//! The endpoints `/v3/domains`.
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
@@ -83,7 +83,7 @@ pub(super) fn present(cc: &Cc, domain: &Domain, shares: &[(String, String)]) -> 
     json
 }
 
-/// Whether a new domain enforces route policies, and for callers from where; notes what does not go together.
+/// Reads whether a new domain enforces route policies, and their scope. It notes values that contradict each other.
 fn read_policies(body: &mut Body, internal: bool) -> (bool, Option<String>) {
     let enforced = body.bool("enforce_route_policies").unwrap_or_default();
     let scope = body.string("route_policies_scope");
@@ -107,7 +107,7 @@ fn read_policies(body: &mut Body, internal: bool) -> (bool, Option<String>) {
     (enforced, scope)
 }
 
-/// The organizations that domains are shared with, as (domain, organization): those that the caller sees.
+/// Returns the organizations with which domains are shared, as (domain, organization), as far as the caller sees them.
 async fn shares(
     conn: &mut Connection,
     who: &Principal,
@@ -166,7 +166,7 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
     Ok(ok(present(&cc, &domain, &shares)))
 }
 
-/// Shared domains belong to the platform.
+/// Returns the place of a domain's events. Shared domains belong to the platform.
 fn place(domain: &Domain) -> audit::Place<'_> {
     match &domain.organization_guid {
         Some(organization) => audit::Place::Organization(organization),
@@ -174,7 +174,7 @@ fn place(domain: &Domain) -> audit::Place<'_> {
     }
 }
 
-/// An event of ours: Cloud Foundry has none for domains.
+/// Records an event of a domain. Cloud Foundry has no such event; it is ours.
 async fn record(
     conn: &mut Connection,
     who: &Principal,
@@ -347,7 +347,7 @@ async fn share(
     )))
 }
 
-/// Lets these organizations use a private domain too; the caller manages each of them.
+/// Shares a private domain with these organizations. The caller must manage each of them.
 async fn share_with(
     conn: &mut Connection,
     who: &Principal,
@@ -370,7 +370,7 @@ async fn share_with(
     Ok(())
 }
 
-/// The managers of either organization may end the sharing.
+/// Ends the sharing. The managers of either organization may do it.
 async fn unshare(
     State(cc): State<Cc>,
     who: Principal,

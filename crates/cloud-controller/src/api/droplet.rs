@@ -1,4 +1,4 @@
-//! `/v3/droplets`
+//! The endpoints `/v3/droplets`.
 
 use super::prelude::*;
 use super::upload::receive;
@@ -22,11 +22,11 @@ const FILTERS: &[&str] = &[
     "current",
 ];
 
-/// What callers see of a droplet's commands.
+/// The commands of a droplet that callers see.
 #[derive(Clone, Copy, Debug)]
 enum Shown {
     All,
-    /// To readers without a right to secrets.
+    /// No commands, for readers without a right to secrets.
     Redacted,
     InLists,
 }
@@ -165,7 +165,7 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
     Ok(ok(present(&cc, &found.row, Shown::of(&found.access))))
 }
 
-/// Nothing is hidden here: an app's readers know what it runs.
+/// Shows the current droplet with its commands, because every reader of an app knows what it runs.
 async fn current(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let app = who.find::<App>(&mut conn, &guid, Right::Read).await?.row;
@@ -231,7 +231,7 @@ fn must_await_upload(droplet: &Droplet) -> ApiResult<()> {
     ))
 }
 
-/// On the disk but not in its place yet.
+/// Checks a droplet and syncs it to the disk, but does not move it to its place yet.
 fn accept(upload: Upload) -> anyhow::Result<Result<Upload, DropletError>> {
     let file = std::fs::File::open(upload.path())?;
     if let Err(problem) = bits::check(std::io::BufReader::new(file)) {
@@ -241,7 +241,7 @@ fn accept(upload: Upload) -> anyhow::Result<Result<Upload, DropletError>> {
     Ok(Ok(upload))
 }
 
-/// Seeing the source is enough; the destination must be the caller's to develop.
+/// Copies a droplet. The caller must see the source, and must have the right to develop the destination.
 async fn copy(cc: Cc, who: Principal, source: &str, mut body: Body) -> ApiResult {
     let app = body.required_relationship("app");
     if body.has("process_types") {
@@ -292,7 +292,7 @@ async fn upload(
     let mut tx = cc.db.write().await?;
     let found = who.find::<Droplet>(&mut tx, &guid, Right::Develop).await?;
     let (mut droplet, app) = (found.row, found.of.app);
-    // Several uploads may have come this far: the first one wins.
+    // Several uploads may have got to this point; the first one is accepted.
     must_await_upload(&droplet)?;
     droplet.touch();
     let upload = match checked {

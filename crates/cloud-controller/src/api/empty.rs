@@ -1,4 +1,4 @@
-//! What this foundation does not have, in the form that clients expect: empty lists, and clear refusals.
+//! The collections that this foundation does not have, in the form that clients expect: empty lists, and clear refusals.
 
 use super::prelude::*;
 use crate::flags::Flag;
@@ -8,7 +8,7 @@ struct Collection {
     path: &'static str,
     noun: &'static str,
     parameters: &'static [&'static str],
-    /// Its list needs no token.
+    /// Whether its list needs no token.
     open: bool,
 }
 

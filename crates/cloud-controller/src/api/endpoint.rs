@@ -1,4 +1,4 @@
-//! The table of endpoints: what each accepts stands where it is registered, and is checked before its handler runs.
+//! The table of endpoints. What each endpoint accepts is registered with it, and is checked before its handler runs.
 //!
 //! ```text
 //!  limits ─▶ token ──▶ scopes ──▶ parameters of the query ──▶ handler ──▶ errors in Cloud Foundry's form
@@ -6,7 +6,7 @@
 //!                                                 Path, Query, Body (unknown keys 422, by name)
 //! ```
 //!
-//! An endpoint accepts no parameter and no body unless its registration says so:
+//! An endpoint accepts only the parameters and the body that its registration names:
 //!
 //! ```ignore
 //! Endpoints::default()
@@ -15,7 +15,7 @@
 //!     .post("/v3/apps/{guid}/actions/start", start)
 //! ```
 //!
-//! The tests walk over [`Endpoints::described`]: an endpoint without a row in the role table fails them.
+//! The tests walk over [`Endpoints::described`]; an endpoint without a row in the role table fails them.
 
 use super::body;
 use super::guard;
@@ -45,27 +45,27 @@ pub(crate) const COMMON: &[&str] = &[
     "updated_ats",
 ];
 
-/// What an endpoint accepts beside its path.
+/// The parameters and the body that an endpoint accepts.
 #[derive(Clone, Debug)]
 pub(crate) struct Accepts {
     pub parameters: Vec<&'static str>,
-    /// The page and the common filters count as well.
+    /// Whether the page and the common filters are accepted as well.
     pub is_list: bool,
     pub body: Content,
-    /// Needs no token.
+    /// Whether the endpoint needs no token.
     pub open: bool,
-    /// Needs no token while this flag is off.
+    /// The flag while whose value is off the endpoint needs no token.
     pub open_unless: Option<Flag>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     None,
-    /// JSON with these keys.
+    /// A JSON body with these keys.
     Json(&'static [&'static str]),
-    /// The handler reads it: a manifest.
+    /// A body that the handler reads: a manifest.
     Raw,
-    /// The handler reads it: a file of any size.
+    /// A body that the handler reads: a file of any size.
     Upload,
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum Content {
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub method: String,
-    /// `/v3/apps/{guid}`.
+    /// The path: `/v3/apps/{guid}`.
     pub path: String,
     pub open: bool,
     pub parameters: Vec<String>,
@@ -90,7 +90,7 @@ struct Registered {
     handler: MethodRouter<Cc>,
 }
 
-/// Collects endpoints; modifiers concern the endpoint that was registered last.
+/// A collection of endpoints. Modifiers apply to the endpoint that was registered last.
 #[derive(Default)]
 pub(crate) struct Endpoints {
     all: Vec<Registered>,
@@ -135,12 +135,12 @@ impl Endpoints {
         self
     }
 
-    /// Parameters of an endpoint that is no list.
+    /// Adds the parameters of an endpoint that is no list.
     pub(crate) fn takes(self, parameters: &[&'static str]) -> Self {
         self.last(|accepts| accepts.parameters.extend_from_slice(parameters))
     }
 
-    /// The own parameters of a list, beside [`COMMON`].
+    /// Adds the parameters of a list, in addition to [`COMMON`].
     pub(crate) fn lists(self, parameters: &[&'static str]) -> Self {
         self.last(|accepts| {
             accepts.parameters.extend_from_slice(parameters);
@@ -149,27 +149,27 @@ impl Endpoints {
         })
     }
 
-    /// The keys of a JSON body, nested ones with dots. `x.*` allows any key below `x`; `x[]` is a list.
+    /// Sets the keys of a JSON body, nested ones with dots. `x.*` allows any key below `x`; `x[]` is a list.
     pub(crate) fn body(self, keys: &'static [&'static str]) -> Self {
         self.last(|accepts| accepts.body = Content::Json(keys))
     }
 
-    /// The handler reads the body, which is no JSON.
+    /// Lets the handler read the body, which is no JSON.
     pub(crate) fn raw(self) -> Self {
         self.last(|accepts| accepts.body = Content::Raw)
     }
 
-    /// The handler reads the body, which is a file of any size.
+    /// Lets the handler read the body, which is a file of any size.
     pub(crate) fn upload(self) -> Self {
         self.last(|accepts| accepts.body = Content::Upload)
     }
 
-    /// Needs no token.
+    /// Admits requests without a token.
     pub(crate) fn open(self) -> Self {
         self.last(|accepts| accepts.open = true)
     }
 
-    /// Needs no token while a flag is off; a token that is sent must be valid.
+    /// Admits requests without a token while a flag is off. A token that is sent must be valid.
     pub(crate) fn open_unless(self, flag: Flag) -> Self {
         self.last(|accepts| accepts.open_unless = Some(flag))
     }
@@ -229,7 +229,7 @@ async fn enter(
     }
 }
 
-/// Leaves principal, query and the body's keys for the handler's extractors.
+/// Checks a request and stores its principal, its query and the keys of its body for the handler's extractors.
 async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Request> {
     let (mut parts, mut content) = request.into_parts();
     guard::check(&cc.settings.limits, &parts.uri)?;
@@ -255,7 +255,8 @@ async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Re
     Ok(Request::from_parts(parts, content))
 }
 
-/// Uploads take no turn: how long they last is the network's matter, and only their end works on the database.
+/// Returns the kind of work of a request. Uploads take no turn: their duration depends on the network, and only their end uses
+/// the database.
 fn work(accepts: &Accepts, method: &Method) -> Option<guard::Work> {
     match *method {
         Method::GET | Method::HEAD => Some(guard::Work::Reads),
@@ -264,7 +265,7 @@ fn work(accepts: &Accepts, method: &Method) -> Option<guard::Work> {
     }
 }
 
-/// Whether an anonymous request is let in because a flag is off.
+/// Returns whether an anonymous request is admitted because a flag is off.
 async fn is_open_now(cc: &Cc, accepts: &Accepts, parts: &Parts) -> ApiResult<bool> {
     match accepts.open_unless {
         Some(flag) if !parts.headers.contains_key(header::AUTHORIZATION) => {
@@ -274,7 +275,7 @@ async fn is_open_now(cc: &Cc, accepts: &Accepts, parts: &Parts) -> ApiResult<boo
     }
 }
 
-/// An extractor of the framework refuses in plain text; clients expect the API's form.
+/// Converts a refusal of the framework, which is plain text, into the API's form, which clients expect.
 async fn in_form(response: Response) -> Response {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {

@@ -1,4 +1,4 @@
-//! `/v3/environment_variable_groups`: the variables that all running or all staging apps get.
+//! The endpoints `/v3/environment_variable_groups`: the variables that all running or all staging apps get.
 
 use super::prelude::*;
 use crate::clock;

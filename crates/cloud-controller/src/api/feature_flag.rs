@@ -1,4 +1,4 @@
-//! `/v3/feature_flags`. What a flag switches is in [`crate::flags`].
+//! The endpoints `/v3/feature_flags`. [`crate::flags`] contains what each flag switches.
 
 use super::prelude::*;
 use crate::clock;

@@ -1,5 +1,5 @@
-//! What every request passes before its handler: its path and query are within limits, and so is its body. Also the
-//! turns of callers: nobody reads so much at once that others cannot.
+//! The checks of every request before its handler: its path, query and body must be within limits. The module also contains the
+//! turns of callers, so that nobody reads so much at once that others cannot.
 
 use crate::controller::Cc;
 use crate::error::{ApiError, ApiResult};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a request waits for its caller's turn.
+/// The maximum time for which a request waits for its caller's turn.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Refuses a path or a query beyond the limits, before anything else is done for the request.
@@ -28,10 +28,10 @@ pub(super) fn check(limits: &Limits, uri: &Uri) -> ApiResult<()> {
         .map_err(ApiError::bad_query)
 }
 
-/// What is read of a body that is too large before the refusal, so that its sender gets to read it.
+/// The number of bytes of a too large body that are read before the refusal, so that its sender can read the response.
 const DRAINED: usize = 64 << 20;
 
-/// The whole body; 413 when it is larger than `limit` bytes.
+/// Reads the whole body, or refuses it with 413 when it is larger than `limit` bytes.
 pub(super) async fn read_body(body: Body, limit: u32) -> ApiResult<Bytes> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut size) = (Vec::new(), 0);
@@ -52,7 +52,7 @@ pub(super) async fn read_body(body: Body, limit: u32) -> ApiResult<Bytes> {
     Ok(bytes.into())
 }
 
-/// A manifest's text, as it was sent.
+/// The text of a manifest as it was sent.
 #[derive(Debug)]
 pub(super) struct Yaml(pub(super) Bytes);
 
@@ -65,7 +65,7 @@ impl FromRequest<Cc> for Yaml {
     }
 }
 
-/// The callers that read now.
+/// The callers that have requests under way.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Mutex<HashMap<String, Weak<Caller>>>);
 
@@ -76,7 +76,7 @@ struct Caller {
     waiting: Arc<Semaphore>,
 }
 
-/// Whether a request only reads the database or also changes it.
+/// The kind of work of a request: it only reads the database, or it also changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Reads,
@@ -84,7 +84,7 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// How many requests of one caller work at once, how many may wait, and the verb for them.
+    /// Returns how many requests of one caller work at once, how many may wait, and the verb for them.
     fn bounds(self, limits: &Limits) -> (u32, u32, &'static str) {
         match self {
             Self::Reads => (
@@ -101,7 +101,7 @@ impl Work {
     }
 }
 
-/// A caller's place among its own requests; given back when dropped.
+/// A caller's permit for one request. It is released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     _working: OwnedSemaphorePermit,
@@ -109,7 +109,8 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
-    /// Waits while too many requests of this caller do the same kind of work; refuses when too many wait already.
+    /// Waits while too many requests of this caller do the same kind of work, and refuses the request when too many wait
+    /// already.
     pub(crate) async fn take(&self, caller: &str, work: Work, limits: &Limits) -> ApiResult<Turn> {
         let (most, waiting, verb) = work.bounds(limits);
         let caller = self.caller(&format!("{verb} {caller}"), most, waiting);

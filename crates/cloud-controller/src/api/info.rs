@@ -1,4 +1,4 @@
-//! Discovery: where everything is, and which version this speaks.
+//! Discovery: the URLs of all components, and the version of the API.
 
 use super::prelude::*;
 use crate::diego::instances;
@@ -21,7 +21,8 @@ pub(super) fn routes() -> Endpoints {
         .get("/v2/apps/{guid}/stats", v2_stats)
 }
 
-/// What does not answer here is null: clients then say that it is missing instead of running into it.
+/// Returns the links. A component that does not exist here is null, so that clients report that it is missing and do not call
+/// it.
 async fn root(State(cc): State<Cc>) -> ApiResult {
     let settings = &cc.settings;
     let ssh = settings.app_ssh.as_ref().map(|ssh| {
@@ -105,7 +106,7 @@ async fn info(State(cc): State<Cc>) -> ApiResult {
     })))
 }
 
-/// Of the whole foundation; only those who see all of it find it.
+/// Returns the use of the whole foundation. Callers who do not see all of it get a 404.
 async fn usage_summary(State(cc): State<Cc>, who: Principal) -> ApiResult {
     if !who.reads_all() {
         return Err(ApiError::unknown_request());
@@ -140,7 +141,7 @@ async fn v2_info(State(cc): State<Cc>) -> ApiResult {
     })))
 }
 
-/// The rest of v2 that operators still use: on which cell each instance of the web process is.
+/// Returns the cell of each instance of the web process. This is the only part of v2 that operators still use.
 async fn v2_stats(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let (app, process, uris) = {
         let mut conn = cc.db.read().await?;

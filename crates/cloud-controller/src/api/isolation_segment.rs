@@ -1,5 +1,5 @@
-//! Isolation segments, which this foundation does not have: the list is empty, and making one is refused with 404, because
-//! the cf CLI takes every 422 there for "exists already" and prints OK.
+//! Isolation segments, which this foundation does not have. The list is empty. Creating one is refused with 404, because the cf
+//! CLI understands every 422 as "exists already" and prints OK.
 
 use super::prelude::*;
 
@@ -38,7 +38,7 @@ async fn missing() -> ApiResult {
     Err(ApiError::not_found("Isolation segment"))
 }
 
-/// Only administrators may learn that there is none to write to.
+/// Returns a 404 to administrators. Others get a 403, so that they do not learn that there is nothing to write to.
 async fn must_exist(who: Principal) -> ApiResult {
     who.must_be_admin()?;
     missing().await

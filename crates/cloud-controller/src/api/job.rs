@@ -1,4 +1,4 @@
-//! `/v3/jobs`
+//! The endpoints `/v3/jobs`.
 
 use super::prelude::*;
 use crate::db::job::Job;

@@ -1,4 +1,4 @@
-//! `label_selector`: `k`, `!k`, `k=v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, joined with commas.
+//! The parameter `label_selector`: `k`, `!k`, `k=v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, joined with commas.
 
 use super::lookup::Scope;
 use crate::db::label;
@@ -14,7 +14,7 @@ enum Requirement {
     NotIn(String, Vec<String>),
 }
 
-/// Requirements of one selector.
+/// The maximum number of requirements of one selector.
 const MOST: usize = 50;
 
 pub(crate) fn apply<R: Seen>(mut select: Scope<R>, selector: &str) -> ApiResult<Scope<R>> {
@@ -55,7 +55,7 @@ fn parse(selector: &str) -> Option<Vec<Requirement>> {
         .collect()
 }
 
-/// Splits at commas outside parentheses.
+/// Splits a selector at commas outside parentheses.
 fn split(selector: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut start) = (Vec::new(), 0_i32, 0);
     for (at, c) in selector.char_indices() {

@@ -1,4 +1,4 @@
-//! Finding rows for a caller. A row is fetched together with the right that the caller needs, or not at all.
+//! Finds rows for a caller. A row is fetched only together with a check of the right that the caller needs.
 //!
 //! ```text
 //!  guid in a path   find      hidden or unknown 404 ─▶ right 403 ─▶ suspended 403
@@ -26,7 +26,7 @@ pub(crate) struct Found<R: Seen> {
 }
 
 impl Principal {
-    /// A row that the path names.
+    /// Returns a row that the path names.
     pub(crate) async fn find<R: Seen>(
         &self,
         conn: &mut Connection,
@@ -37,7 +37,7 @@ impl Principal {
         granted(found, right, || ApiError::not_found(R::NOUN))
     }
 
-    /// A row that the body names; `unseen` is the text for a row that the caller does not see.
+    /// Returns a row that the body names. `unseen` is the text for a row that the caller does not see.
     pub(crate) async fn named<R: Seen>(
         &self,
         conn: &mut Connection,
@@ -49,7 +49,7 @@ impl Principal {
         granted(found, right, || ApiError::unprocessable(unseen))
     }
 
-    /// A row that the body names, where one that exists and is hidden is 403: the right is asked before the sight.
+    /// Returns a row that the body names. A hidden row is refused with 403, because the right is checked and the sight is not.
     pub(crate) async fn existing<R: Seen>(
         &self,
         conn: &mut Connection,
@@ -61,7 +61,7 @@ impl Principal {
         granted(found, right, || ApiError::unprocessable(unknown))
     }
 
-    /// A row that the body names, where a caller without the right gets the same 422 as one who does not see it.
+    /// Returns a row that the body names. A caller without the right gets the same 422 as one who does not see the row.
     pub(crate) async fn usable<R: Seen>(
         &self,
         conn: &mut Connection,
@@ -74,7 +74,7 @@ impl Principal {
         granted(found, right, || ApiError::unprocessable(unusable))
     }
 
-    /// A row with which something is shared: a suspended one is no target either, with the same 422.
+    /// Returns a row with which something is shared. A suspended one is refused with the same 422.
     pub(crate) async fn target<R: Seen>(
         &self,
         conn: &mut Connection,
@@ -122,7 +122,7 @@ impl Principal {
         Ok(Some(Found { row, of, access }))
     }
 
-    /// The rows of a table that a list shows to the caller.
+    /// Returns the rows of a table that a list shows to the caller.
     pub(crate) fn visible<R: Seen>(&self) -> Scope<R> {
         Scope {
             select: sight::<R>(self, R::LISTED),
@@ -132,7 +132,7 @@ impl Principal {
     }
 }
 
-/// The row, if there is one and the caller has the right to it.
+/// Returns the row, if there is one and the caller has the right to it.
 fn granted<R: Seen>(
     found: Option<Found<R>>,
     right: Right,
@@ -150,11 +150,11 @@ fn sight<R: Seen>(who: &Principal, seen: &'static str) -> Select {
     Select::new().that(sight::seen_by(seen, who.guid()))
 }
 
-/// The visible rows of one table; every further condition only takes rows away.
+/// The visible rows of one table. Every further condition only removes rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope<R> {
     select: Select,
-    /// Bytes of the rows that are read at once.
+    /// The maximum number of bytes of the rows that are read at once.
     most: usize,
     rows: PhantomData<R>,
 }
@@ -196,7 +196,7 @@ impl<R: Seen> Scope<R> {
         self.with(|select| select.ordered(order))
     }
 
-    /// A row that cannot be read is left out.
+    /// Returns all rows. A row that cannot be read is left out.
     pub(crate) async fn all(&self, conn: &mut Connection) -> ApiResult<Vec<R>> {
         let all = self.portion(conn, -1, 0).await?;
         if all.is_cut {

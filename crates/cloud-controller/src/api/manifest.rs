@@ -1,4 +1,4 @@
-//! Manifests: applying one to a space, comparing one with what is there, writing an app's.
+//! Manifests: applying one to a space, comparing one with the present state, and generating the manifest of an app.
 
 use super::guard::Yaml;
 use super::prelude::*;
@@ -44,7 +44,7 @@ async fn apply(
         who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
     }
     let manifests = manifests.map_err(ApiError::unprocessable_many)?;
-    // All or nothing: a manifest that fails leaves no trace but its job.
+    // A manifest that fails changes nothing; only its job remains.
     let mut tx = cc.db.write().await?;
     let space = who.find::<Space>(&mut tx, &guid, Right::Develop).await?.row;
     let (mut touched, mut created) = (Vec::new(), Vec::new());

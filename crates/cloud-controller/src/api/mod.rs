@@ -1,9 +1,9 @@
-//! The HTTP surface: one file per noun, each parsing, authorising and presenting; the verbs are in `actions`.
+//! The HTTP surface. Each noun has one file, which parses, authorises and presents; the verbs are in `actions`.
 //!
 //! How an endpoint is added:
 //! 1. Register it in its noun's `routes` with all that it accepts ([`endpoint`]): parameters, the keys of its body.
 //! 2. Fetch every row with the right that the caller needs ([`lookup`]): `who.find` for guids in the path, `who.named` and its
-//!    siblings for guids in the body, `who.visible` for lists. A new table says in `db::sight` who sees it.
+//! siblings for guids in the body, `who.visible` for lists. For a new table, define in `db::sight` who sees it.
 //! 3. Give it a row in `tests/it/role_table`; the test fails without one.
 
 mod body;
@@ -59,7 +59,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use tower::util::MapRequest;
 
-/// All of the API. A trailing slash makes no difference.
+/// Returns the router of the whole API. A trailing slash makes no difference.
 pub(crate) fn router(cc: Cc) -> Router {
     let routes = endpoints()
         .router(&cc)
@@ -69,7 +69,7 @@ pub(crate) fn router(cc: Cc) -> Router {
     Router::new().fallback_service(MapRequest::new(routes, without_trailing_slash))
 }
 
-/// Every endpoint, for tests that walk over all of them.
+/// Returns every endpoint, for tests that walk over all of them.
 pub fn described() -> Vec<Endpoint> {
     endpoints().described()
 }
@@ -110,7 +110,7 @@ fn endpoints() -> Endpoints {
         .merge(empty::routes())
 }
 
-/// Outside of `/v3` errors have the older form.
+/// Answers an unknown request. Outside of `/v3` errors have the older form.
 async fn unknown(uri: Uri) -> axum::response::Response {
     use axum::response::IntoResponse as _;
     if uri.path() != "/v3" && !uri.path().starts_with("/v3/") {
@@ -139,7 +139,7 @@ fn without_trailing_slash(mut request: Request) -> Request {
     request
 }
 
-/// What most handlers need.
+/// The imports that most handlers need.
 mod prelude {
     pub(super) use super::body::Body;
     pub(super) use super::endpoint::Endpoints;
@@ -157,7 +157,7 @@ mod prelude {
 
 #[cfg(test)]
 mod tests {
-    /// A handler that reads a row by itself decides by itself who may see it.
+    /// A handler that reads a row by itself would also decide by itself who may see it.
     #[test]
     fn handlers_reach_rows_through_lookup_alone() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");

@@ -1,8 +1,8 @@
-//! `/networking/v1/external/policies`: which app's containers may connect to which other app's (as cf-networking's policy
-//! server). Without a policy, containers reach each other through the router alone.
+//! The endpoints `/networking/v1/external/policies`: which app's containers may connect to which other app's, like the policy
+//! server of cf-networking. Without a policy, containers reach each other only through the router.
 //!
-//! Admins may do everything; others see and change policies between apps of spaces that they develop. Cells read all
-//! policies from the internal listener, and obey a change within a second or two.
+//! Administrators may do everything; others see and change policies between apps of spaces that they develop. Cells fetch all
+//! policies from the internal listener, and apply a change within a second or two.
 
 use super::prelude::*;
 use crate::db::Unrecorded;
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use wire::cc::{InternalPolicies, InternalPolicy, PolicyDestination, PolicyPorts, PolicySource};
 
-/// Policies that one app may be the source of.
+/// The maximum number of policies whose source is one app.
 const MOST_PER_SOURCE: i64 = 150;
-/// Policies in one request.
+/// The maximum number of policies in one request.
 const MOST_AT_ONCE: usize = 500;
 
 const BODY: &[&str] = &[
@@ -110,7 +110,7 @@ fn presented(policy: &NetworkPolicy) -> External {
     }
 }
 
-/// The policies of a request, if the caller may write all of them.
+/// Returns the policies of a request, if the caller may write all of them.
 async fn requested(
     conn: &mut Connection,
     who: &Principal,
@@ -144,7 +144,7 @@ async fn requested(
         })
         .collect();
     for app in apps {
-        // The same answer for an app that does not exist and for one that is somebody else's.
+        // The response is the same for an app that does not exist and for one that belongs to somebody else.
         match who.find::<App>(conn, app, Right::Develop).await {
             Err(error) if error.status == StatusCode::NOT_FOUND => {
                 return Err(ApiError::not_authorized());
@@ -206,7 +206,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     Ok(Json(json!({})).into_response())
 }
 
-/// All policies, for cells; the internal listener serves it.
+/// Returns all policies to the cells. The internal listener serves it.
 pub(crate) async fn internal(State(cc): State<Cc>) -> ApiResult {
     let all = network_policy::all(&mut *cc.db.read().await?).await?;
     let policies = all.into_iter().map(|(policy, number)| InternalPolicy {

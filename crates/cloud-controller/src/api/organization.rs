@@ -1,4 +1,4 @@
-//! `/v3/organizations`
+//! The endpoints `/v3/organizations`.
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
@@ -84,7 +84,7 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
     Ok(ok(present(&cc, &found.row)))
 }
 
-/// Everybody may, where the flag says so; nobody but an administrator makes a suspended one.
+/// Refuses callers who may not create organizations. Everybody may if the flag is on; administrators always may.
 async fn may_create(conn: &mut Connection, who: &Principal) -> ApiResult<()> {
     if who.is_admin() || Flag::UserOrgCreation.is_on(conn).await? {
         Ok(())
@@ -156,7 +156,7 @@ async fn update(
     let suspended = body.bool("suspended").unwrap_or(organization.suspended);
     body.merge_metadata(&mut organization.metadata)?;
     let request = Value::Object(body.finish()?);
-    // Clients send `false` with every change; a manager of an active organization may.
+    // Clients send `false` with every change, so that a manager of an active organization may send it.
     if suspended {
         who.must_be_admin()?;
     }
@@ -257,7 +257,7 @@ fn present_no_segment(cc: &Cc, guid: &str) -> Value {
     json!({ "data": null, "links": { "self": cc.link(&path) } })
 }
 
-/// There are no isolation segments: none can be set, and none is set.
+/// Accepts only null, because there are no isolation segments.
 async fn set_segment(
     State(cc): State<Cc>,
     who: Principal,

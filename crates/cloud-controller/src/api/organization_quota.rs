@@ -1,4 +1,4 @@
-//! `/v3/organization_quotas`. What a quota limits is enforced in [`crate::quota`].
+//! The endpoints `/v3/organization_quotas`. [`crate::quota`] enforces what a quota limits.
 
 use super::prelude::*;
 use crate::actions::audit::{self, Place};
@@ -54,7 +54,7 @@ pub(super) fn routes() -> Endpoints {
 
 const GROUPS: &[&str] = &["apps", "services", "routes", "domains"];
 
-/// The guids of the caller's organizations that have one of these quotas, as (quota, organization).
+/// Returns the guids of the caller's organizations that have one of these quotas, as (quota, organization).
 async fn applied(
     conn: &mut Connection,
     who: &Principal,
@@ -154,7 +154,7 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
     Ok(ok(present_one(&cc, &mut conn, &who, &quota).await?))
 }
 
-/// Overwrites the limits that the body gives; notes what is no limit.
+/// Replaces the limits that the body contains, and notes values that are no limit.
 pub(super) fn read_limits(body: &mut Body, limits: &mut Value, groups: &[&str]) {
     for group in groups {
         let given = match body.value(group) {
@@ -303,7 +303,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     Ok(cc.accepted(&job))
 }
 
-/// Refuses with 422 what the caller named and does not see.
+/// Refuses with 422 the guids that the caller named and does not see.
 pub(super) fn all_found<'a>(
     nouns: &str,
     wanted: &[String],
@@ -321,7 +321,7 @@ pub(super) fn all_found<'a>(
     )))
 }
 
-/// What the organizations use already stays, whatever the quota says.
+/// Assigns a quota to organizations. What they already use may stay, whatever the quota allows.
 async fn assign_to(
     conn: &mut Connection,
     who: &Principal,

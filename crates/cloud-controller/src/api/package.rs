@@ -1,4 +1,4 @@
-//! `/v3/packages`, uploading their bits, and `resource_matches`.
+//! The endpoints `/v3/packages`, uploads of their bits, and `resource_matches`.
 
 use super::prelude::*;
 use super::upload::receive;
@@ -172,7 +172,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     Ok(created(present(&cc, &package)))
 }
 
-/// A copy carries source code away, so that it needs the same right where it comes from.
+/// Returns the source of a copy. A copy discloses source code, so that the caller needs the same right at its source.
 async fn source_of_copy(
     conn: &mut Connection,
     who: &Principal,
@@ -239,7 +239,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     Ok(cc.accepted(&job))
 }
 
-/// In the background; what is left behind after a failure is only space.
+/// Removes blobs in the background. Blobs that remain after a failure only use space.
 fn delete_all(cc: &Cc, kind: Kind, guids: Vec<String>) {
     let store = cc.blobs.clone();
     tokio::task::spawn_blocking(move || {
@@ -278,7 +278,7 @@ async fn upload(
     let mut tx = cc.db.write().await?;
     let found = who.find::<Package>(&mut tx, &guid, Right::Develop).await?;
     let (mut package, app) = (found.row, found.of.app);
-    // Several uploads may have come this far: the first one wins, and its bits are the package's.
+    // Several uploads may have got to this point; the first one is accepted, and its bits are the package's.
     must_await_upload(&package)?;
     let refusal = match checked {
         Ok(accepted) => {
@@ -313,11 +313,11 @@ async fn upload(
     }
 }
 
-/// Whether bits may still be sent.
+/// Refuses further bits if the package does not await its upload.
 fn must_await_upload(package: &Package) -> ApiResult<()> {
     match (package.state, &package.error) {
         (PackageState::AwaitingUpload, _) => Ok(()),
-        // A client that tries again must get the reason again.
+        // A client that retries must get the reason again.
         (PackageState::Failed, Some(reason)) => Err(invalid_bits(reason.clone())),
         _ => Err(ApiError::new(
             400,
@@ -338,7 +338,7 @@ enum Refused {
     Storage(anyhow::Error),
 }
 
-/// A good package, on the disk but not in its place yet, and which of its files are kept for later uploads.
+/// A good package on the disk that is not in its place yet, and those of its files that are kept for later uploads.
 struct Accepted {
     upload: Upload,
     kept: Vec<Kept>,
@@ -372,12 +372,13 @@ fn accept(
     Ok(Accepted { upload, kept })
 }
 
-/// Whose uploads a caller may refer to: those of the spaces where it develops; an administrator's are all.
+/// Returns the user to whose uploads a caller may refer: those in spaces that the caller develops. `None`, for administrators,
+/// means all.
 fn developer(who: &Principal) -> Option<&str> {
     (!who.is_admin()).then(|| who.guid())
 }
 
-/// The contents of files that are named instead of sent. Only what the caller could have sent is found.
+/// Returns the contents of files that are named instead of sent. Only contents that the caller could have sent are found.
 async fn resolve(
     conn: &mut Connection,
     who: &Principal,
@@ -419,7 +420,7 @@ async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
     send_blob(&cc, Kind::Package, &guid, "Package").await
 }
 
-/// Which of these files need not be sent: those that are kept from an upload to a space where the caller develops.
+/// Returns the files that need not be sent, because they are kept from an upload to a space where the caller develops.
 async fn resource_matches(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     Flag::AppBitsUpload
         .must_be_on(&mut *cc.db.read().await?, &who)

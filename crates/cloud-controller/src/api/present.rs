@@ -1,4 +1,4 @@
-//! The JSON around resources: links, pages, jobs, warnings.
+//! The JSON around resources: links, pages, jobs.
 
 use super::query::{Page, Query};
 use crate::clock;
@@ -21,7 +21,7 @@ impl Cc {
         json!({ "href": self.url(path), "method": "POST" })
     }
 
-    /// `{"self": …}` and the links given as (name, path).
+    /// Returns `{"self": …}` and the links that are passed as (name, path).
     pub(crate) fn links(&self, own: &str, others: &[(&str, String)]) -> Map<String, Value> {
         let mut links = Map::new();
         links.insert("self".to_owned(), self.link(own));
@@ -31,7 +31,7 @@ impl Cc {
         links
     }
 
-    /// One page of a list.
+    /// Returns one page of a list.
     pub(crate) fn page(&self, query: &Query, page: Page, resources: Vec<Value>) -> Value {
         let Page {
             number,
@@ -53,7 +53,7 @@ impl Cc {
         })
     }
 
-    /// A list that is never longer than one page.
+    /// Returns a list that is never longer than one page.
     pub(crate) fn short_list(&self, path: &str, resources: Vec<Value>) -> Value {
         let href = json!({ "href": self.url(path) });
         json!({
@@ -62,7 +62,7 @@ impl Cc {
         })
     }
 
-    /// 202 with the job's URL; the job is finished already.
+    /// Returns 202 with the job's URL; the job is already finished.
     pub(crate) fn accepted(&self, job_guid: &str) -> Response {
         (
             StatusCode::ACCEPTED,
@@ -84,7 +84,7 @@ pub(crate) fn no_content() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// The fields that every resource starts with; `fields` follow.
+/// Returns a resource, which starts with the fields that every resource has; `fields` follow.
 pub(crate) fn resource(guid: &str, created_at: i64, updated_at: i64, fields: Value) -> Value {
     let mut map = Map::new();
     map.insert("guid".to_owned(), json!(guid));
@@ -96,7 +96,7 @@ pub(crate) fn resource(guid: &str, created_at: i64, updated_at: i64, fields: Val
     Value::Object(map)
 }
 
-/// `{"data": {"guid": …}}` or `{"data": null}`.
+/// Returns `{"data": {"guid": …}}` or `{"data": null}`.
 pub(crate) fn to_one(guid: Option<&str>) -> Value {
     match guid {
         Some(guid) => json!({ "data": { "guid": guid } }),

@@ -1,4 +1,4 @@
-//! `/v3/processes` and an app's processes by type.
+//! The endpoints `/v3/processes`, and an app's processes by type.
 
 use super::prelude::*;
 use crate::actions::audit;
@@ -77,7 +77,7 @@ pub(super) fn routes() -> Endpoints {
         )
 }
 
-/// `command`: what is shown of it; lists hide it.
+/// Presents a process. `command` is the text that is shown as its command; lists hide it.
 fn present(cc: &Cc, process: &Process, command: Option<&str>) -> Value {
     let path = format!("/v3/processes/{}", process.guid);
     let links = [
@@ -124,7 +124,7 @@ fn present_check(check: &HealthCheck, with_timeout: bool) -> Value {
     json!({ "type": check.r#type, "data": data })
 }
 
-/// The user's command, else the droplet's.
+/// Returns the user's command, or else the droplet's.
 async fn command(conn: &mut Connection, app: &App, process: &Process) -> ApiResult<Option<String>> {
     if let Some(command) = process
         .command
@@ -137,7 +137,7 @@ async fn command(conn: &mut Connection, app: &App, process: &Process) -> ApiResu
     Ok(droplet.and_then(|droplet| droplet.process_types.0.get(&process.r#type).cloned()))
 }
 
-/// Whether `embed=process_instances` is asked for.
+/// Returns whether the request contains `embed=process_instances`.
 fn embeds(query: &Query) -> ApiResult<bool> {
     let embed = query.values("embed").unwrap_or_default();
     match embed.iter().find(|what| *what != "process_instances") {
@@ -215,7 +215,7 @@ async fn of_app(
     page(&cc, &who, &query, who.visible().is("app_guid", guid)).await
 }
 
-/// By its own guid, or as the newest of an app's type.
+/// The process of a request: by its own guid, or as the newest of an app's type.
 #[derive(Debug)]
 enum Which {
     Guid(String),
@@ -443,7 +443,7 @@ async fn stats_one(cc: Cc, who: Principal, which: Which) -> ApiResult {
 }
 
 async fn instances_now(cc: &Cc, app: &App, process: &Process) -> ApiResult<Vec<Value>> {
-    // Of a stopped app every instance is down.
+    // Every instance of a stopped app is down.
     let lrps = if app.is_started() {
         instances::of_processes(cc, std::slice::from_ref(process)).await?
     } else {

@@ -19,7 +19,7 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b',');
 
-/// The parameters of one request, all of them known to the endpoint.
+/// The parameters of one request, all of which the endpoint knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     path: String,
@@ -35,19 +35,19 @@ pub(crate) struct Rows<R> {
     pub page: Page,
 }
 
-/// Which page of a list an answer is.
+/// The page of a list that a response contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub number: i64,
-    /// Rows of a full page: as many as asked for, or fewer when those would be too large.
+    /// The number of rows of a full page: as many as the request names, or fewer when those would be too large.
     pub size: i64,
-    /// Rows on all pages.
+    /// The number of rows on all pages.
     pub total: i64,
 }
 
 impl Page {
-    /// The page that begins where this one does and has at most `rows` rows. Its size divides this one's, so that the
-    /// pages that follow it have no row twice and leave none out.
+    /// Returns the page that begins where this one does and has at most `rows` rows. Its size is a divisor of this page's size,
+    /// so that the following pages repeat no row and leave none out.
     fn smaller(self, rows: i64) -> Self {
         let size = (1..=self.size)
             .map(|parts| self.size / parts)
@@ -68,7 +68,7 @@ impl<R: Row> Rows<R> {
 }
 
 impl Query {
-    /// Reads a request's parameters; one that the endpoint does not know is refused by name.
+    /// Reads a request's parameters. A parameter that the endpoint does not know is refused by name.
     pub(crate) fn read(uri: &Uri, accepts: &Accepts) -> ApiResult<Self> {
         let params = parse(uri.query().unwrap_or_default());
         let unknown: Vec<String> = params
@@ -134,7 +134,7 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A comma list; an element may hold an encoded comma. An empty value is a list of one empty text.
+    /// Returns a comma list. An element may contain an encoded comma. An empty value is a list of one empty text.
     pub(crate) fn values(&self, name: &str) -> Option<Vec<String>> {
         let value = self.value(name)?;
         Some(
@@ -177,13 +177,13 @@ impl Query {
         }
     }
 
-    /// Adds `space_guids` and `organization_guids` to a list of what belongs to apps.
+    /// Adds `space_guids` and `organization_guids` to a list of rows that belong to apps.
     pub(crate) fn of_places<R: Seen>(&self, scope: Scope<R>) -> Scope<R> {
         let scope = self.filter_by(scope, "space_guids", app::OF_SPACES);
         self.filter_by(scope, "organization_guids", app::OF_ORGANIZATIONS)
     }
 
-    /// `include=a,b`, each one of `allowed`.
+    /// Returns the values of `include=a,b`, each of which must be one of `allowed`.
     pub(crate) fn include(&self, allowed: &[&str]) -> ApiResult<Vec<String>> {
         let wanted = self.values("include").unwrap_or_default();
         match wanted
@@ -201,7 +201,7 @@ impl Query {
         }
     }
 
-    /// Applies the common filters and the order, then reads one page.
+    /// Applies the common filters and the order, and then reads one page.
     pub(crate) async fn fetch<R: Seen>(
         &self,
         conn: &mut Connection,
@@ -224,7 +224,7 @@ impl Query {
         Ok(Rows { rows, page })
     }
 
-    /// The page that was asked for, of a list without rows.
+    /// Returns the page that the request names, of a list without rows.
     pub(crate) fn empty(&self) -> Page {
         Page {
             number: self.page,
@@ -252,7 +252,7 @@ impl Query {
         }
     }
 
-    /// The URL of another page, with all other parameters as they were.
+    /// Returns the URL of another page, with all other parameters unchanged.
     pub(crate) fn href(&self, api_url: &str, page: i64, per_page: i64) -> String {
         let mut pairs = vec![format!("page={page}"), format!("per_page={per_page}")];
         for (key, value) in self
@@ -270,7 +270,7 @@ impl Query {
     }
 }
 
-/// A parameter is known by its whole name; only times have operators.
+/// Returns whether an endpoint knows a parameter. The whole name must be equal; only times have operators.
 fn is_known(name: &str, accepts: &Accepts) -> bool {
     accepts.parameters.contains(&name)
         || (name.ends_with(']')
@@ -281,7 +281,7 @@ fn is_known(name: &str, accepts: &Accepts) -> bool {
 impl FromRequestParts<Cc> for Query {
     type Rejection = ApiError;
 
-    /// The endpoint's entrance has read it.
+    /// Returns the query, which `api::endpoint` has read before.
     async fn from_request_parts(parts: &mut Parts, _: &Cc) -> Result<Self, ApiError> {
         parts
             .extensions
@@ -291,7 +291,7 @@ impl FromRequestParts<Cc> for Query {
     }
 }
 
-/// `created_ats[gt]` → `created_ats`.
+/// Changes `created_ats[gt]` to `created_ats`.
 fn base(name: &str) -> &str {
     name.split('[').next().unwrap_or(name)
 }

@@ -1,4 +1,4 @@
-//! `/v3/roles`
+//! The endpoints `/v3/roles`.
 
 use super::prelude::*;
 use super::uaa_users;
@@ -82,7 +82,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     Ok(ok(answer))
 }
 
-/// Whoever sees a role sees who has it and where.
+/// Returns what `include` names. A caller who sees a role sees its user and its place.
 async fn included(
     cc: &Cc,
     conn: &mut Connection,
@@ -129,7 +129,7 @@ async fn show(
     Ok(ok(answer))
 }
 
-/// What a request wants to give, and to whom.
+/// The role that a request wants to assign, and its user.
 #[derive(Debug)]
 struct Wish {
     kind: RoleType,
@@ -143,7 +143,7 @@ enum Place {
     Space(String),
 }
 
-/// How a request names a user.
+/// The name of a user in a request.
 #[derive(Debug)]
 enum Wanted {
     Guid(String),
@@ -210,7 +210,7 @@ fn read(mut body: Body) -> ApiResult<Wish> {
     Ok(Wish { kind, place, user })
 }
 
-/// The organization and, for a space role, the space; only for callers who may give roles there.
+/// Returns the organization and, for a space role, the space. Callers who may not assign roles there are refused.
 async fn place(
     conn: &mut Connection,
     who: &Principal,
@@ -237,7 +237,7 @@ async fn place(
 async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     let wish = read(body)?;
     {
-        // Whoever may not give roles here learns nothing about users.
+        // A caller who may not assign roles here learns nothing about users.
         let mut conn = cc.db.read().await?;
         place(&mut conn, &who, &wish).await?;
         if matches!(wish.user, Wanted::Name { .. }) {
@@ -266,7 +266,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
     Ok(created(present(&cc, &role)))
 }
 
-/// The user whom a request names. Only the UAA knows whether a name is unique.
+/// Returns the user whom a request names. Only the UAA knows whether a name is unique.
 async fn user_of(cc: &Cc, who: &Principal, wish: &Wish) -> ApiResult<User> {
     match &wish.user {
         Wanted::Guid(guid) => {
@@ -274,7 +274,7 @@ async fn user_of(cc: &Cc, who: &Principal, wish: &Wish) -> ApiResult<User> {
                 return Ok(user);
             }
             let found = uaa_users::of_guid(cc, who, guid).await;
-            // A client, or a user of an UAA that cannot be asked.
+            // This is a client, or a user whom the UAA could not look up because it is unavailable.
             Ok(found.unwrap_or_else(|| User {
                 guid: guid.clone(),
                 ..User::fresh()
@@ -311,7 +311,7 @@ fn the_only_one(
     }
     found.pop().ok_or_else(|| {
         ApiError::unprocessable(match (place, origin) {
-            // The same text as for a user outside the organization.
+            // The text is the same as for a user outside the organization.
             (Place::Space(_), _) => verbs::OUTSIDE.to_owned(),
             (_, None) => format!("No user exists with the username '{username}'."),
             (_, Some(origin)) => {
@@ -321,7 +321,7 @@ fn the_only_one(
     })
 }
 
-/// The event of a space's role is seen in the space.
+/// Returns the place of a role's event. The event of a space's role is seen in the space.
 fn event_place<'a>(
     organization: Option<&'a Organization>,
     space: Option<&'a Space>,

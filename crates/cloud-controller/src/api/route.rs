@@ -1,4 +1,4 @@
-//! `/v3/routes`
+//! The endpoints `/v3/routes`.
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
@@ -45,7 +45,7 @@ pub(super) fn routes() -> Endpoints {
         )
 }
 
-/// `destinations`: those of this route.
+/// Presents a route. `destinations` are those of this route.
 pub(super) fn present(
     cc: &Cc,
     route: &Route,
@@ -78,7 +78,7 @@ pub(super) fn present(
             "links": cc.links(&path, &links),
         }),
     );
-    // Clients dereference the values: no options, no key.
+    // Clients dereference the values, so that a route without options has no such key.
     if let Some(options) = &route.options.0 {
         json["options"] = json!(options);
     }
@@ -194,7 +194,7 @@ async fn included(
         );
     }
     if include.iter().any(|what| what.starts_with("space")) {
-        // Organization auditors see routes, and not the spaces that they are in.
+        // Organization auditors see routes, but not the spaces in which they are.
         let rows: Vec<Space> = who
             .visible()
             .any("guid", routes.iter().map(|route| &route.space_guid))

@@ -1,7 +1,7 @@
-//! `/v3/route_policies`: which apps may call a route of a domain that enforces policies.
+//! The endpoints `/v3/route_policies`: which apps may call a route of a domain that enforces policies.
 //!
-//! A policy belongs to its route, and goes with it. Its source need not exist, nor be visible to the caller: the policy
-//! of a deleted app stays, and lets nobody in.
+//! A policy belongs to its route and is removed with it. Its source need not exist, nor be visible to the caller. The policy of
+//! a deleted app stays, and admits nobody.
 
 use super::prelude::*;
 use crate::actions::{self, audit};
@@ -72,7 +72,7 @@ pub(super) fn present(cc: &Cc, policy: &RoutePolicy) -> Value {
     )
 }
 
-/// The policies of routes that the caller sees, in the order of their creation.
+/// Returns the policies of routes that the caller sees, in the order of their creation.
 pub(super) async fn of_routes(
     cc: &Cc,
     conn: &mut Connection,
@@ -82,7 +82,7 @@ pub(super) async fn of_routes(
     Ok(policies.iter().map(|policy| present(cc, policy)).collect())
 }
 
-/// What `include` asks for. A source that is gone, or that the caller does not see, is left out.
+/// Returns what `include` names. A source that was removed, or that the caller does not see, is left out.
 async fn included(
     cc: &Cc,
     conn: &mut Connection,
@@ -178,7 +178,7 @@ async fn show(
 const FORMAT: &str =
     "Source must be in format 'cf:app:<uuid>', 'cf:space:<uuid>', 'cf:org:<uuid>', or 'cf:any'";
 
-/// Notes a source that is missing or wrong.
+/// Reads the source, and notes one that is missing or wrong.
 fn read_source(body: &mut Body) -> Option<PolicySource> {
     let text = body.required_string("source");
     let source = PolicySource::parse(&text);
@@ -188,7 +188,7 @@ fn read_source(body: &mut Body) -> Option<PolicySource> {
     source
 }
 
-/// The route of a new policy. Organization auditors see a route's policies, and not the route from here.
+/// Returns the route of a new policy. Organization auditors, who see a route's policies, do not find the route here.
 async fn find_route(conn: &mut Connection, who: &Principal, guid: &str) -> ApiResult<Found<Route>> {
     let found = who.find::<Route>(conn, guid, Right::Read).await?;
     let hidden = |_| ApiError::not_found("Route");

@@ -1,4 +1,5 @@
-//! `/v3/security_groups`: what containers may reach. Changes reach running instances at once, tasks when they start.
+//! The endpoints `/v3/security_groups`: what containers may reach. Changes are applied to running instances at once, and to
+//! running tasks by the sync, which a change wakes.
 
 use super::prelude::*;
 use crate::actions::job;
@@ -61,7 +62,7 @@ pub(super) fn routes() -> Endpoints {
         .lists(&["names"])
 }
 
-/// The spaces that a group is bound to, as far as the caller sees them.
+/// Returns the spaces to which a group is bound, as far as the caller sees them.
 async fn spaces(
     conn: &mut Connection,
     who: &Principal,
@@ -280,7 +281,7 @@ fn phase(relationship: &str) -> ApiResult<&'static str> {
     }
 }
 
-/// A bound group is visible to the space's readers, so that only a visible one may be bound.
+/// Binds a group to spaces. The readers of a space see its bound groups, so that only a visible group may be bound.
 async fn bind(
     State(cc): State<Cc>,
     who: Principal,

@@ -1,4 +1,4 @@
-//! `/v3/sidecars`, and those of an app and of a process.
+//! The endpoints `/v3/sidecars`, and those for the sidecars of an app and of a process.
 
 use super::prelude::*;
 use crate::actions::sidecar::{self as verbs, OF_USER, Wish};
@@ -79,7 +79,7 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
     Ok(ok(present(&found.row)))
 }
 
-/// `new`: every field but the memory must be there.
+/// Reads the fields of a sidecar. If it is `new`, every field but the memory must be present.
 fn wish(mut body: Body, new: bool) -> ApiResult<Wish> {
     let wanted = |body: &Body, field: &str| new || body.has(field);
     let name = wanted(&body, "name").then(|| body.required_string("name"));
@@ -106,7 +106,7 @@ fn command(body: &mut Body) -> String {
     text
 }
 
-/// Of another type than a string; that was reported already.
+/// Returns whether the value is no string; the error was already noted in that case.
 fn is_wrong(value: &Value) -> bool {
     !value.is_string() && !value.is_null()
 }

@@ -1,4 +1,4 @@
-//! `/v3/spaces`
+//! The endpoints `/v3/spaces`.
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
@@ -308,7 +308,7 @@ fn present_no_segment(cc: &Cc, guid: &str) -> Value {
     json!({ "data": null, "links": { "self": cc.link(&path) } })
 }
 
-/// There are no isolation segments: none can be set, and none is set. A suspension does not matter here.
+/// Accepts only null, because there are no isolation segments. A suspension does not matter here.
 async fn set_segment(
     State(cc): State<Cc>,
     who: Principal,

@@ -1,4 +1,4 @@
-//! `/v3/space_quotas`: quotas that an organization's managers give to its spaces.
+//! The endpoints `/v3/space_quotas`: quotas that an organization's managers apply to its spaces.
 
 use super::organization_quota::{all_found, keys, read_limits, show_limits};
 use super::prelude::*;
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Endpoints {
 
 const GROUPS: &[&str] = &["apps", "services", "routes"];
 
-/// The caller's spaces that have one of these quotas.
+/// Returns the caller's spaces that have one of these quotas.
 async fn applied(
     conn: &mut Connection,
     who: &Principal,
@@ -212,7 +212,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     Ok(cc.accepted(&job))
 }
 
-/// What the spaces use already stays, whatever the quota says.
+/// Applies a quota to spaces. What they already use may stay, whatever the quota allows.
 async fn apply_to(
     conn: &mut Connection,
     who: &Principal,

@@ -1,4 +1,5 @@
-//! `/v3/stacks`: names of root file systems. A cell runs the stacks that it was given; others are names only.
+//! The endpoints `/v3/stacks`: names of root file systems. A cell runs only the stacks with which it is configured; others are
+//! just names.
 
 use super::prelude::*;
 use crate::actions::audit::{self, Place};

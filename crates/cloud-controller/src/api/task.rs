@@ -1,4 +1,4 @@
-//! `/v3/tasks`
+//! The endpoints `/v3/tasks`.
 
 use super::prelude::*;
 use crate::actions::audit;
@@ -187,7 +187,7 @@ async fn create(
     Ok((StatusCode::ACCEPTED, axum::Json(present(&cc, &task, true))).into_response())
 }
 
-/// Commands may hold secrets.
+/// Returns the data of a task's event, without its command, which may contain secrets.
 fn event_data(task: &Task) -> Value {
     json!({
         "task_guid": task.guid,

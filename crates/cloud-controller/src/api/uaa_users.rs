@@ -1,9 +1,9 @@
-//! Asking the UAA who somebody is.
+//! Looks up users at the UAA.
 
 use super::prelude::*;
 use crate::db::user::User;
 
-/// Everybody of this name, in one origin or in all; `None` when the UAA cannot be asked.
+/// Returns all users of this name, in one origin or in all. `None` means that the UAA could not be requested.
 pub(super) async fn by_name(
     cc: &Cc,
     who: &Principal,
@@ -15,7 +15,7 @@ pub(super) async fn by_name(
         filter.push_str(&format!(" and origin eq {}", quoted(origin)?));
     }
     let mut found = ask(cc, who, &filter).await?;
-    // Whatever the UAA made of the filter: a role never goes to somebody of another name.
+    // Whatever the UAA returned for the filter, a role must never be assigned to a user of another name.
     found.retain(|user| {
         let same = |name: &str| name.eq_ignore_ascii_case(username);
         user.username.as_deref().is_some_and(same)
@@ -24,13 +24,13 @@ pub(super) async fn by_name(
     Some(found)
 }
 
-/// `None` when there is no such user, or when the UAA cannot be asked.
+/// Returns a user. `None` means that there is no such user, or that the UAA could not be requested.
 pub(super) async fn of_guid(cc: &Cc, who: &Principal, guid: &str) -> Option<User> {
     let found = ask(cc, who, &format!("id eq {}", quoted(guid)?)).await?;
     found.into_iter().find(|user| user.guid == guid)
 }
 
-/// A text of a filter. `None` for one that no user's name holds and that a filter cannot carry safely.
+/// Quotes a text for a filter. `None` is returned for a text that no user's name contains and that is not safe in a filter.
 fn quoted(text: &str) -> Option<String> {
     let safe = !text.contains(['"', '\\']) && !text.chars().any(char::is_control);
     safe.then(|| format!("\"{text}\""))
@@ -70,7 +70,7 @@ fn user(json: &Value) -> Option<User> {
     })
 }
 
-/// This component's own token when it has a client, else the caller's.
+/// Returns this component's own token if it has a client, or else the caller's.
 async fn authorization(cc: &Cc, who: &Principal) -> String {
     let own = async {
         let client = cc.settings.uaa_client.as_ref()?;

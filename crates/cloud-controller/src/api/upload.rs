@@ -1,4 +1,4 @@
-//! Uploads: reading the form, and giving exactly one of several uploads its place.
+//! Reads the form of an upload.
 
 use super::prelude::*;
 use crate::bits::resources::Resource;
@@ -7,14 +7,14 @@ use crate::transfer::Sink;
 use axum::extract::Multipart;
 use axum::extract::multipart::Field;
 
-/// What a form held.
+/// The content of a form.
 #[derive(Debug)]
 pub(super) struct Received {
     pub bits: Option<Upload>,
     pub resources: Vec<Resource>,
 }
 
-/// Reads the form to its end; what is neither `bits` nor `resources` is refused by name.
+/// Reads the form to its end. A field other than `bits` and `resources` is refused by name.
 pub(super) async fn receive(cc: &Cc, mut form: Multipart) -> ApiResult<Received> {
     let mut received = Received {
         bits: None,

@@ -1,5 +1,5 @@
-//! `/v3/app_usage_events` and `/v3/service_usage_events`: for those who read everything; others see an empty list.
-//! There are no services, so nothing ever uses one.
+//! The endpoints `/v3/app_usage_events` and `/v3/service_usage_events`, for callers who read everything; others see an empty
+//! list. There are no services, so that there are no events of their use.
 
 use super::prelude::*;
 use crate::db::usage_event::{self, AppUsageEvent};
@@ -93,7 +93,7 @@ async fn show_of_service(_who: Principal) -> ApiResult {
     Err(ApiError::not_found("Service usage event"))
 }
 
-/// There is nothing to throw away and nothing to write.
+/// Accepts the purge of service usage events, of which there are none.
 async fn purge_of_services(who: Principal) -> ApiResult {
     who.must_be_admin()?;
     Ok(ok(json!({})))

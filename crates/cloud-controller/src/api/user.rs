@@ -1,4 +1,4 @@
-//! `/v3/users`: the users that the Cloud Controller knows; who they are stands in the UAA.
+//! The endpoints `/v3/users`: the users that the Cloud Controller knows. The UAA stores their identities.
 
 use super::prelude::*;
 use super::uaa_users;

@@ -1,7 +1,7 @@
-//! Brings single processes into step with Diego, right after a change was committed.
+//! Reconciles single processes with Diego, right after a change was committed.
 //!
-//! One process at a time has one driver step under way, and each step reads the wish from the database when its turn has
-//! come: a late step can only bring what is newest. A step that fails is left to the sync, which is nudged.
+//! Each process has at most one driver step under way. A step reads what the user wants from the database when its turn comes,
+//! so that a late step can only apply the newest state. A step that fails is left to the sync, which is nudged.
 
 use super::recipe::{self, AppSpec, Artifact};
 use crate::bits::lifecycle::Bundle;
@@ -14,10 +14,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-/// How long a request waits for Diego; then the answer goes out, and the step goes on.
+/// The maximum time for which a request waits for Diego. After it the response is sent, and the step continues.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Cheap to clone.
+/// The handle of the driver; it is cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Driver(Arc<Shared>);
 
@@ -30,7 +30,7 @@ struct Shared {
     lifecycle: Artifact,
     names: Arc<PlatformNames>,
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
-    /// LRPs that the BBS was seen to have: these are updated first, others desired first.
+    /// The LRPs that the BBS is known to have. These are updated first; others are desired first.
     desired: Mutex<HashSet<String>>,
     nudge: Nudge,
     rollout: Nudge,
@@ -76,16 +76,16 @@ impl Driver {
     pub(crate) fn names(&self) -> &PlatformNames {
         &self.0.names
     }
-    /// Wakes the sync.
+    /// Returns the nudge that wakes the sync.
     pub(crate) fn nudge(&self) -> Nudge {
         self.0.nudge.clone()
     }
-    /// Wakes the deployments.
+    /// Returns the nudge that wakes the deployments.
     pub(crate) fn rollout_nudge(&self) -> Nudge {
         self.0.rollout.clone()
     }
 
-    /// After a commit: brings these processes into step, and waits for it as long as a request may.
+    /// Reconciles these processes, and waits for it as long as a request may. It is called after a commit.
     pub(crate) async fn settle(&self, processes: Vec<String>) {
         let steps: Vec<_> = processes
             .into_iter()
@@ -104,7 +104,8 @@ impl Driver {
         }
     }
 
-    /// After a commit that changed security groups: settles these processes and wakes the sync, which updates the tasks.
+    /// Reconciles these processes and wakes the sync, which updates the tasks. It is called after a commit that changed security
+    /// groups.
     pub(crate) async fn apply_groups(&self, processes: Vec<String>) {
         self.settle(processes).await;
         self.0.nudge.nudge();
@@ -117,7 +118,7 @@ impl Driver {
         }
     }
 
-    /// Removes what is stale of a process and desires or updates what is wanted.
+    /// Removes the stale LRPs of a process, and desires or updates the wanted one.
     pub(crate) async fn converge(&self, process: &str) -> Result<()> {
         let turn = self.turn(process);
         let _turn = turn.lock().await;
@@ -145,7 +146,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Removes an LRP that no process wants (checked again in its turn).
+    /// Removes an LRP that no process wants. This is checked again in the process's turn.
     pub(crate) async fn remove_surplus(&self, lrp: &str) -> Result<()> {
         let process = recipe::process_guid_of(lrp);
         let turn = self.turn(process);

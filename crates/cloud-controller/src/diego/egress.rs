@@ -1,4 +1,5 @@
-//! Keeps what running tasks may reach in step with the security groups: part of the sync, which a change of a group wakes.
+//! Updates the egress rules of running tasks when the security groups change. It is part of the sync, which a change of a group
+//! wakes.
 
 use super::{recipe_egress, spec};
 use crate::controller::Cc;
@@ -8,10 +9,10 @@ use std::collections::BTreeMap;
 use wire::bbs::ErrorType::{InvalidStateTransition, ResourceNotFound};
 use wire::bbs::SecurityGroupRule;
 
-/// The BBS's tasks: the rules of each by its guid.
+/// The tasks of the BBS: the rules of each task by its guid.
 pub(super) type Known = BTreeMap<String, Vec<SecurityGroupRule>>;
 
-/// Updates a task whose rules differ from those that hold in the app's space in this phase.
+/// Updates a task whose rules differ from those that apply to the app's space in this phase.
 pub(super) async fn follow(
     cc: &Cc,
     task: &str,
@@ -30,7 +31,7 @@ pub(super) async fn follow(
         return Ok(());
     }
     match cc.bbs.update_task_egress(task, wanted).await {
-        // It has ended meanwhile.
+        // The task has ended in the meantime.
         Err(error)
             if matches!(
                 error.kind(),
@@ -39,7 +40,7 @@ pub(super) async fn follow(
         {
             Ok(())
         }
-        // An original BBS: its tasks keep the rules that they began with.
+        // An original BBS does not know this request; its tasks keep the rules with which they began.
         Err(error) if error.is_unknown_path() => Ok(()),
         result => Ok(result?),
     }

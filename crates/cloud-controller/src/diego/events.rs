@@ -1,5 +1,5 @@
-//! Listens to the BBS: crashes and changes of readiness become audit events, and every change of an instance wakes the
-//! deployments.
+//! Subscribes to the events of the BBS. Crashes and changes of readiness become audit events, and every change of an instance
+//! wakes the deployments.
 
 use super::recipe::{APPS_DOMAIN, process_guid_of};
 use crate::actions::audit;
@@ -17,7 +17,7 @@ use wire::bbs::{
     ActualLrpCrashedEvent, ActualLrpInfo, ActualLrpInstanceChangedEvent, ActualLrpKey, Event, state,
 };
 
-/// Until shutdown; subscribes again whenever the stream ends.
+/// Reads events until shutdown, and subscribes again whenever the stream ends.
 pub(crate) async fn watch(cc: &Cc, shutdown: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
@@ -54,7 +54,7 @@ async fn follow(cc: &Cc, backoff: &mut Backoff) -> Result<()> {
     }
 }
 
-/// Of an LRP's event: the process, its app and space. `None`: it is not an app's, or it is gone.
+/// Returns the process of an LRP's event, its app and its space. `None`: the LRP belongs to no app, or one of them was removed.
 async fn owner(tx: &mut db::Tx, key: &ActualLrpKey) -> Result<Option<(Process, App, Space)>> {
     if key.domain != APPS_DOMAIN {
         return Ok(None);
@@ -70,7 +70,7 @@ async fn owner(tx: &mut db::Tx, key: &ActualLrpKey) -> Result<Option<(Process, A
     Ok(space.map(|space| (process, app, space)))
 }
 
-/// A crash is an event of the process and, as older clients look for it, one of the app.
+/// Records a crash as an event of the process, and also as one of the app, which older clients look for.
 async fn record_crash(cc: &Cc, crash: &ActualLrpCrashedEvent) -> Result<()> {
     let key = crash.key.clone().unwrap_or_default();
     let instance = crash.instance_key.clone().unwrap_or_default();
@@ -102,7 +102,7 @@ async fn record_crash(cc: &Cc, crash: &ActualLrpCrashedEvent) -> Result<()> {
     Ok(())
 }
 
-/// A running instance that becomes ready, or is so no longer.
+/// Records that a running instance became ready or is no longer ready.
 async fn record_readiness(cc: &Cc, change: &ActualLrpInstanceChangedEvent) -> Result<()> {
     let Some(ready) = new_readiness(change) else {
         return Ok(());
@@ -145,7 +145,7 @@ async fn record_readiness(cc: &Cc, change: &ActualLrpInstanceChangedEvent) -> Re
     Ok(())
 }
 
-/// `None`: the instance was not running before and after, or nothing changed.
+/// Returns the new readiness. `None`: the instance was not running before and after, or nothing changed.
 fn new_readiness(change: &ActualLrpInstanceChangedEvent) -> Option<bool> {
     let of = |info: &Option<ActualLrpInfo>| {
         info.as_ref()

@@ -1,11 +1,11 @@
-//! Whose fault a failed step is. Something wrong with one row must not end a pass over all of them; a BBS or a database
-//! that does not answer ends it, because the next row would fail in the same way.
+//! Decides what caused a step to fail. An error in one row must not end a pass over all rows. A BBS or a database that does not
+//! answer ends it, because the next row would fail in the same way.
 
 use crate::error::ApiError;
 use clients::bbs::BbsError;
 use wire::bbs::ErrorType;
 
-/// Whether the row itself is wrong: trying again brings the same error until somebody changes it.
+/// Returns whether the row itself is wrong, so that another attempt fails in the same way until somebody changes the row.
 pub(crate) fn is_of_row(error: &anyhow::Error) -> bool {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<BbsError>() {
@@ -21,7 +21,7 @@ pub(crate) fn is_of_row(error: &anyhow::Error) -> bool {
     true
 }
 
-/// The BBS looked at the request and will never take it.
+/// Returns whether the BBS has checked the request and will never accept it.
 fn is_refusal(kind: ErrorType) -> bool {
     matches!(
         kind,

@@ -1,25 +1,25 @@
-//! May a domain be marked fresh although some of its work could not be given to the BBS?
+//! Decides whether a domain may be marked fresh although the BBS does not have some of its work.
 //!
-//! In a fresh domain the BBS retires every instance that no desired LRP wants. Work that should run, that the BBS does
-//! not have, and that may be running on a cell must therefore hold freshness back: it would be killed. Everything else
-//! must not hold it back, or one bad row would leave all tenants unrepaired.
+//! In a fresh domain the BBS retires every instance that no desired LRP wants. The domain must therefore not be marked fresh
+//! while work is missing at the BBS that should run and may be running on a cell, because its instances would be killed. Other
+//! missing work must not prevent the mark; otherwise one bad row would leave the instances of all tenants unrepaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// By then every cell has reported what it runs (cells do it every 30 seconds).
+/// The time after which every cell has reported what it runs. Cells report every 30 seconds.
 const SETTLED: Duration = Duration::from_secs(120);
 
-/// Work that should run and that the BBS neither has nor could be given.
+/// Work that should run, that the BBS does not have, and that could not be desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Missing {
-    /// An LRP's guid, or a process's when the row cannot be read.
+    /// The guid of an LRP, or of a process if the row cannot be read.
     pub guid: String,
-    /// Whether this version was made since this Cloud Controller runs.
+    /// Whether this version was created after this Cloud Controller started.
     pub young: bool,
 }
 
-/// Remembers between passes what the BBS had and since when something is missing.
+/// The state between passes: what the BBS had, and since when something has been missing.
 #[derive(Debug, Default)]
 pub(super) struct Freshness {
     had: BTreeSet<String>,
@@ -27,7 +27,7 @@ pub(super) struct Freshness {
 }
 
 impl Freshness {
-    /// Remembers which of the wanted LRPs the BBS has had at least once.
+    /// Records which of the wanted LRPs the BBS has had at least once.
     pub(super) fn saw<'a>(
         &mut self,
         has: impl Iterator<Item = &'a String>,
@@ -37,7 +37,7 @@ impl Freshness {
         self.had.retain(|lrp| wanted.contains(lrp));
     }
 
-    /// The missing work that may be running. Empty: the domain may be marked fresh.
+    /// Returns the missing work that may be running. If there is none, the domain may be marked fresh.
     pub(super) fn held(
         &mut self,
         missing: &[Missing],
@@ -86,7 +86,7 @@ mod tests {
         let later = now + SETTLED;
         assert_eq!(freshness.held(&missing(false), |_| true, later), ["p-v"]);
         assert!(freshness.held(&missing(false), |_| false, later).is_empty());
-        // Brought and lost again, it begins anew.
+        // The work was desired and lost again, so its time starts anew.
         freshness.held(&[], |_| false, later);
         assert_eq!(freshness.held(&missing(false), |_| false, later), ["p-v"]);
     }

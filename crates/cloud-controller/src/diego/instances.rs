@@ -1,4 +1,4 @@
-//! What runs of a process, as the API shows it: one entry per wanted index, from the BBS's actual LRPs.
+//! The running instances of a process as the API shows them: one entry per wanted index, from the BBS's actual LRPs.
 
 use crate::clock;
 use crate::controller::Cc;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use wire::bbs::{ActualLrp, state};
 
-/// Actual LRPs by LRP guid.
+/// Fetches the actual LRPs of processes, by LRP guid.
 pub(crate) async fn of_processes(
     cc: &Cc,
     processes: &[Process],
@@ -44,7 +44,7 @@ fn key(lrp: &ActualLrp) -> wire::bbs::ActualLrpKey {
     lrp.key.clone().unwrap_or_default()
 }
 
-/// One wanted index; `None`: nothing is there.
+/// Returns the newest LRP for each wanted index. `None`: the index has no LRP.
 pub(crate) fn by_index(process: &Process, lrps: &[ActualLrp]) -> Vec<(i64, Option<ActualLrp>)> {
     (0..process.instances)
         .map(|index| {
@@ -70,12 +70,12 @@ pub(crate) fn is_routable(lrp: &ActualLrp) -> bool {
     lrp.state == state::RUNNING && lrp.routable.unwrap_or(true)
 }
 
-/// Seconds since the LRP is in its state.
+/// Returns the seconds for which the LRP has been in its state.
 pub(crate) fn age(lrp: &ActualLrp) -> i64 {
     (clock::now() * 1000 - lrp.since).max(0) / 1_000_000_000
 }
 
-/// What an instance uses, as log-cache knows it.
+/// The resource use of an instance, from log-cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Used {
     pub cpu: f64,
@@ -85,7 +85,7 @@ pub(crate) struct Used {
     pub log_rate: u64,
 }
 
-/// One element of `stats`.
+/// Returns one element of `stats`.
 pub(crate) fn stats(process: &Process, index: i64, lrp: Option<&ActualLrp>, used: Used) -> Value {
     let state = state_of(lrp);
     let details = lrp

@@ -1,7 +1,7 @@
-//! Driving Diego: what the Cloud Controller asks of the BBS, and what it hears from it.
+//! Drives Diego: the requests of the Cloud Controller to the BBS, and the events and callbacks from it.
 //!
-//! Recipes are pure. The shells read the database afresh for every step, so that whatever comes last is what Diego has:
-//! [`driver`] settles single processes right after a change, [`sync`] repairs everything else.
+//! Recipes are pure. The code that does IO reads the database again for every step, so that Diego always gets the newest state:
+//! [`driver`] reconciles single processes right after a change, and [`sync`] repairs everything else.
 
 pub mod recipe;
 pub mod recipe_egress;
@@ -30,13 +30,13 @@ use kit::CancellationToken;
 use kit::reconcile::Nudge;
 use std::time::Duration;
 
-/// How soon a failed sync is tried again.
+/// The pause before a failed sync is repeated.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How often deployments are looked at when nothing happens.
+/// The period in which deployments are advanced if no event wakes them.
 const ROLLOUT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The background work: sync, crash events, deployments. Ends with `shutdown`.
+/// Runs the background work until `shutdown`: the sync, the events of the BBS, and the deployments.
 pub(crate) async fn run(cc: Cc, shutdown: CancellationToken) {
     tokio::join!(
         keep_syncing(&cc, &shutdown),

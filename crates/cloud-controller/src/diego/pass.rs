@@ -1,4 +1,5 @@
-//! One pass of a background loop over rows of many tenants: what one row breaks is skipped and reported, the rest goes on.
+//! One pass of a background loop over the rows of many tenants. A row that causes an error is skipped and reported, and the pass
+//! continues.
 
 use super::egress::Known;
 use super::fault;
@@ -8,7 +9,7 @@ use crate::db::Broken;
 use anyhow::Result;
 use std::collections::HashSet;
 
-/// Collects what a pass skipped, and how often it failed for another reason than a row.
+/// The rows that a pass skipped, and the number of failures that no row caused.
 #[derive(Debug)]
 pub(super) struct Pass {
     skipped: Skipped,
@@ -17,7 +18,7 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// Begins with the rows that could not be read.
+    /// Starts with the rows that could not be read.
     pub(super) fn new(broken: &[Broken]) -> Self {
         let skipped = broken
             .iter()
@@ -42,13 +43,13 @@ impl Pass {
         }
     }
 
-    /// Without a row whose guid cannot be read, whatever has no row is nobody's.
+    /// Returns whether the guids of all rows are known. Only then does a task without a row belong to nobody.
     pub(super) fn knows_all_guids(&self) -> bool {
         !self.nameless
     }
 
     /// Cancels the tasks of the BBS that belong neither to an open row nor to one that cannot be read. The list of tasks was
-    /// read before the rows, so a task that was desired in between has its row.
+    /// fetched before the rows were read, so a task that was desired in between has its row.
     pub(super) async fn cancel_unknown<'a>(
         &mut self,
         cc: &Cc,
@@ -65,7 +66,7 @@ impl Pass {
         }
     }
 
-    /// Reports what was skipped of a noun. An error says that the pass must be tried again soon.
+    /// Reports the skipped rows of a noun. It returns an error if the pass must be repeated soon.
     pub(super) fn end(self, cc: &Cc, noun: &'static str) -> Result<()> {
         let Self {
             mut skipped,
@@ -81,7 +82,7 @@ impl Pass {
     }
 }
 
-/// A task that is gone or ended is fine.
+/// Cancels a task. A task that was removed or has ended is no error.
 pub(super) async fn cancel(cc: &Cc, task: &str) -> Result<()> {
     use wire::bbs::ErrorType::{InvalidStateTransition, ResourceNotFound};
     match cc.bbs.cancel_task(task).await {

@@ -1,5 +1,5 @@
-//! From a process as the user wants it to the `DesiredLRP` that the BBS gets (as cloud_controller_ng's
-//! `app_recipe_builder.rb`). Called by the runner and by the sync; pure: it reads no database and makes no guid.
+//! Builds the `DesiredLRP` for the BBS from a process as the user wants it, like cloud_controller_ng's `app_recipe_builder.rb`.
+//! The driver and the sync call it. It is pure: it reads no database and creates no guid.
 //!
 //! ```text
 //! AppSpec ─▶ desired_lrp ─▶ BBS desire        a new version of a process
@@ -21,10 +21,10 @@ use wire::lrp_routes::DIEGO_SSH;
 pub const APPS_DOMAIN: &str = "cf-apps";
 pub const TASKS_DOMAIN: &str = "cf-tasks";
 pub const STAGING_DOMAIN: &str = "cf-app-staging";
-/// How long a domain stays fresh after a sync without errors.
+/// The number of seconds for which a domain stays fresh after a sync without errors.
 pub const DOMAIN_TTL_SECONDS: u32 = 120;
 
-/// Port that an app listens on unless its route destinations say otherwise.
+/// The port on which an app listens unless its route destinations specify others.
 pub const DEFAULT_APP_PORT: u16 = 8080;
 pub const SSH_PORT: u16 = 2222;
 
@@ -35,7 +35,7 @@ pub(super) const TRUSTED_CERTIFICATES: &str = "/etc/cf-system-certificates";
 pub(super) const MAX_PIDS: i32 = 2048;
 const MONITOR_TIMEOUT_MS: i64 = 10 * 60 * 1000;
 
-/// Who an app is: what its logs, metrics and certificates are labelled with.
+/// The identity of an app, with which its logs, metrics and certificates are labelled.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AppIdentity {
     pub app_guid: String,
@@ -50,32 +50,32 @@ pub struct AppIdentity {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Artifact {
     pub url: String,
-    /// Lower-case hex.
+    /// The SHA-256 in lower-case hex.
     pub sha256: String,
 }
 
-/// One process of an app, complete.
+/// One process of an app, with everything that its recipe needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AppSpec {
     pub identity: AppIdentity,
-    /// The Cloud Controller's guid of the process; of the web process it is the app's.
+    /// The Cloud Controller's guid of the process. For the web process it is the guid of the app.
     pub process_guid: String,
-    /// Changes whenever running instances must be replaced.
+    /// The version, which changes whenever running instances must be replaced.
     pub version: String,
-    /// `web`, `worker`, …
+    /// The process type: `web`, `worker`, …
     pub process_type: String,
-    /// Empty: the start command that staging found.
+    /// The start command. If it is empty, the launcher runs the one that staging found.
     pub command: String,
     pub instances: u32,
     pub memory_mb: u32,
     pub disk_mb: u32,
-    /// Bytes per second; -1: no limit.
+    /// The maximum log rate in bytes per second; -1 means no limit.
     pub log_rate_limit: i64,
-    /// Ports the app listens on; empty: 8080.
+    /// The ports on which the app listens; if there are none, 8080.
     pub ports: Vec<u16>,
-    /// Programs that live and die with the process.
+    /// The programs that start and end with the process.
     pub sidecars: Vec<SidecarSpec>,
-    /// The user's variables, over those of the running environment group.
+    /// The user's variables, which take precedence over those of the running environment group.
     pub environment: BTreeMap<String, String>,
     /// `VCAP_SERVICES` as a JSON object.
     pub services: serde_json::Value,
@@ -84,15 +84,15 @@ pub struct AppSpec {
     pub droplet: Artifact,
     pub lifecycle: Artifact,
     pub routes: Routes,
-    /// Rules of all security groups that apply, as the API has them.
+    /// The rules of all security groups that apply, in the API's form.
     pub egress_rules: Vec<serde_json::Value>,
-    /// Name of the isolation segment.
+    /// The name of the isolation segment.
     pub isolation_segment: Option<String>,
     pub ssh_allowed: bool,
     pub stack: String,
-    /// `updated_at` as seconds with a fraction; the sync compares it byte by byte.
+    /// The time `updated_at` as seconds with a fraction, which the sync compares byte by byte.
     pub annotation: String,
-    /// URL of the API, for `VCAP_APPLICATION`.
+    /// The URL of the API, for `VCAP_APPLICATION`.
     pub api_url: String,
 }
 
@@ -101,12 +101,12 @@ pub struct AppSpec {
 pub struct SidecarSpec {
     pub name: String,
     pub command: String,
-    /// Its share of the process's memory; `None`: it may use all of it.
+    /// The sidecar's share of the process's memory. `None`: it may use all of it.
     pub memory_mb: Option<u32>,
 }
 
 impl AppSpec {
-    /// What the sidecars leave of the memory.
+    /// Returns the memory that the sidecars leave for the process.
     pub(super) fn own_memory_mb(&self) -> u32 {
         let taken: u32 = self
             .sidecars
@@ -116,7 +116,7 @@ impl AppSpec {
         self.memory_mb.saturating_sub(taken)
     }
 
-    /// `<process guid>-<version>`: the process guid that Diego knows.
+    /// Returns `<process guid>-<version>`, which Diego calls the process guid.
     pub fn lrp_guid(&self) -> String {
         lrp_guid(&self.process_guid, &self.version)
     }
@@ -134,25 +134,25 @@ pub fn lrp_guid(process_guid: &str, version: &str) -> String {
     format!("{process_guid}-{version}")
 }
 
-/// The Cloud Controller's guid of the process that an LRP belongs to. Guids have 36 characters; others are cut at the
-/// middle dash, which is right as long as both halves are of one length.
+/// Returns the Cloud Controller's guid of the process to which an LRP belongs. Guids have 36 characters. Other names are cut at
+/// the middle dash, which is correct if both halves have the same length.
 pub fn process_guid_of(lrp_guid: &str) -> &str {
     lrp_guid.get(..lrp_guid.len() / 2).unwrap_or(lrp_guid)
 }
 
-/// Is the process well? Seconds everywhere.
+/// The check whether the process is healthy. All times are in seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HealthCheck {
     pub kind: CheckKind,
-    /// How long a start may take; `None`: 60.
+    /// The maximum time of a start; `None` means 60.
     pub timeout: Option<u32>,
-    /// How long one check may take; `None`: 1.
+    /// The maximum time of one check; `None` means 1.
     pub invocation_timeout: Option<u32>,
-    /// Between checks of a running instance; `None`: 30.
+    /// The time between checks of a running instance; `None` means 30.
     pub interval: Option<u32>,
 }
 
-/// May requests be routed to it? `Process` (default): yes as soon as it runs.
+/// The check whether requests may be routed to the process. With `Process` (default) they may as soon as it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadinessCheck {
     pub kind: CheckKind,
@@ -172,18 +172,18 @@ impl Default for ReadinessCheck {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum CheckKind {
-    /// Every port accepts a TCP connection.
+    /// Every port must accept a TCP connection.
     #[default]
     Port,
-    /// The endpoint on the first port answers 200; other ports accept.
+    /// The endpoint on the first port must answer 200; other ports must accept connections.
     Http { endpoint: String },
-    /// The process runs.
+    /// The process must run.
     Process,
 }
 
 pub const DEFAULT_START_TIMEOUT_SECONDS: u32 = 60;
 
-/// The whole LRP. An error names the security-group rule that is wrong.
+/// Returns the whole LRP. An error names the security-group rule that is wrong.
 pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
     let ports = spec.app_ports();
     let mut all_ports = ports.clone();
@@ -242,7 +242,8 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
     })
 }
 
-/// What of a running version can change. `existing` is its present routes: the ssh entry is sent back unchanged.
+/// Returns the part of a running version that can change. `existing` is its present routes, of which the ssh entry is sent back
+/// unchanged.
 pub fn update(spec: &AppSpec, existing: Option<&wire::bbs::ProtoRoutes>) -> DesiredLrpUpdate {
     let mut routes = routes_json(&spec.routes, spec.isolation_segment.as_deref());
     if let Some(ssh) = existing.and_then(|existing| existing.routes.get(DIEGO_SSH)) {
@@ -253,7 +254,7 @@ pub fn update(spec: &AppSpec, existing: Option<&wire::bbs::ProtoRoutes>) -> Desi
         routes: Some(routes),
         annotation: Some(spec.annotation.clone()),
         metric_tags: metric_tags(spec),
-        // Rules that cannot be read were refused by the API; the instances keep what they have.
+        // Rules that cannot be read were refused by the API; the instances keep the rules that they have.
         egress: recipe_egress::rules(&spec.egress_rules)
             .ok()
             .map(|rules| EgressUpdate { rules }),
@@ -261,12 +262,12 @@ pub fn update(spec: &AppSpec, existing: Option<&wire::bbs::ProtoRoutes>) -> Desi
     }
 }
 
-/// Share of the cell's CPU, 0–100, by memory (128 MB to 8 GB).
+/// Returns the share of the cell's CPU, 0–100, by memory (128 MB to 8 GB).
 pub fn cpu_weight(memory_mb: u32) -> u32 {
     100 * memory_mb.clamp(128, 8192) / 8192
 }
 
-/// The process first, then its sidecars; the end of one ends all.
+/// Returns the action of the process, followed by those of its sidecars. When one of them ends, all end.
 fn actions(spec: &AppSpec, ports: &[u16]) -> Vec<Action> {
     let source = format!("APP/PROC/{}", spec.process_type.to_uppercase());
     let env = environment::running(spec, ports[0], spec.own_memory_mb());
@@ -297,7 +298,7 @@ fn launch(command: &str, env: Vec<EnvironmentVariable>, log_source: String) -> A
     })
 }
 
-/// The check as an action, for cells that do not know check definitions.
+/// Returns the check as an action, for cells that do not know check definitions.
 fn monitor(spec: &AppSpec, ports: &[u16]) -> Option<Action> {
     let uri = match &spec.health_check.kind {
         CheckKind::Process => return None,
@@ -496,7 +497,8 @@ pub(super) fn timeout(action: Action, timeout_ms: i64) -> Action {
     }
 }
 
-/// `workload`: `app`, `task` or `staging`. Network policies and security groups find a container by these.
+/// Returns the network properties, by which network policies and security groups identify a container. `workload` is `app`,
+/// `task` or `staging`.
 pub(super) fn network(identity: &AppIdentity, workload: &str, ports: &[u16]) -> Network {
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     Network {

@@ -1,13 +1,13 @@
-//! From the rules of security groups, as the API stores them, to the egress rules of an LRP or task.
+//! Converts the rules of security groups, as the API stores them, into the egress rules of an LRP or task.
 //!
-//! `{"protocol": "tcp", "destination": "10.0.0.0/8,192.168.0.1-192.168.0.9", "ports": "80,443", "log": false}`;
-//! icmp has `type` and `code` instead of `ports`. The API calls [`rules`] to check what a user sends.
+//! A rule is `{"protocol": "tcp", "destination": "10.0.0.0/8,192.168.0.1-192.168.0.9", "ports": "80,443", "log": false}`; icmp
+//! has `type` and `code` instead of `ports`. The API calls [`rules`] to check the rules that a user sends.
 
 use serde_json::Value;
 use std::net::IpAddr;
 use wire::bbs::{IcmpInfo, PortRange, SecurityGroupRule};
 
-/// Says which rule (counted from 1) is wrong, and how.
+/// The number of the wrong rule (counted from 1), and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("security group rule {number}: {problem}")]
 pub struct RuleError {
@@ -15,7 +15,7 @@ pub struct RuleError {
     pub problem: String,
 }
 
-/// Rules that log come last, as the original sorts them: the first match decides, and most traffic need not be logged.
+/// Converts rules. Rules that log come last, as in the original: the first match decides, and most traffic need not be logged.
 pub fn rules(json: &[Value]) -> Result<Vec<SecurityGroupRule>, RuleError> {
     let mut rules = Vec::with_capacity(json.len());
     for (index, rule) in json.iter().enumerate() {
@@ -28,7 +28,7 @@ pub fn rules(json: &[Value]) -> Result<Vec<SecurityGroupRule>, RuleError> {
     Ok(rules)
 }
 
-/// One rule may become two: single ports and each port range are separate on the wire.
+/// Converts one rule. The result may be several rules, because single ports and each port range are separate on the wire.
 fn parse(rule: &Value) -> Result<Vec<SecurityGroupRule>, String> {
     let text = |key: &str| rule.get(key).and_then(Value::as_str);
     let protocol =

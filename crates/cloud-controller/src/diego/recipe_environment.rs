@@ -1,20 +1,20 @@
-//! The environment that an app's process or its staging starts with. The cell adds `CF_INSTANCE_*`; the launcher adds
-//! the instance's members to `VCAP_APPLICATION`.
+//! The environment with which an app's process or its staging starts. The cell adds `CF_INSTANCE_*`; the launcher adds the
+//! instance's members to `VCAP_APPLICATION`.
 
 use super::recipe::{AppIdentity, AppSpec};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use wire::bbs::EnvironmentVariable;
 
-/// Open files per process.
+/// The maximum number of open files per process.
 pub const FILE_DESCRIPTORS: u64 = 16384;
 
-/// Of every process in the container. The stack has this locale.
+/// Returns the variables of every process in the container. The stack has this locale.
 pub fn global() -> Vec<EnvironmentVariable> {
     vec![variable("LANG", "en_US.UTF-8")]
 }
 
-/// Of a running process: the user's variables never replace the platform's.
+/// Returns the variables of a running process. The user's variables never replace the platform's.
 pub(super) fn running(spec: &AppSpec, port: u16, memory_mb: u32) -> Vec<EnvironmentVariable> {
     let mut variables = spec.environment.clone();
     let limits = Limits {
@@ -34,7 +34,7 @@ pub(super) fn running(spec: &AppSpec, port: u16, memory_mb: u32) -> Vec<Environm
     list(variables)
 }
 
-/// Of the builder.
+/// Returns the variables of the builder.
 pub(super) fn staging(
     mut variables: BTreeMap<String, String>,
     application: &Value,
@@ -53,12 +53,12 @@ pub(super) struct Limits {
     pub(super) disk_mb: u32,
 }
 
-/// `VCAP_APPLICATION` of a process; the API shows the same in an app's environment.
+/// Returns the `VCAP_APPLICATION` of a process. The API shows the same value in an app's environment.
 pub fn vcap_application(spec: &AppSpec) -> Value {
     vcap_application_within(spec, spec.own_memory_mb())
 }
 
-/// As a program with this share of the memory sees it.
+/// Returns the `VCAP_APPLICATION` for a program with this share of the memory.
 fn vcap_application_within(spec: &AppSpec, memory_mb: u32) -> Value {
     let uris: Vec<&str> = spec
         .routes

@@ -1,4 +1,4 @@
-//! The `routes` of a desired LRP: raw JSON by router kind. The route-emitter reads it.
+//! The `routes` of a desired LRP: raw JSON by router kind, which the route-emitter reads.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -6,29 +6,29 @@ use std::collections::BTreeMap;
 use wire::bbs::ProtoRoutes;
 use wire::lrp_routes::{CF_ROUTER, CfRoute, INTERNAL_ROUTER, InternalRoute, TCP_ROUTER, TcpRoute};
 
-/// Everything that leads to one process.
+/// All routes that lead to one process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Routes {
     pub http: Vec<HttpRoute>,
     pub tcp: Vec<TcpRoute>,
-    /// Host names on internal domains.
+    /// The host names on internal domains.
     pub internal: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpRoute {
-    /// Host, domain and path: `app.example.com/v2`.
+    /// The host, domain and path: `app.example.com/v2`.
     pub uri: String,
-    /// The destination's port inside the container.
+    /// The port of the destination inside the container.
     pub port: u16,
-    /// `http1` or `http2`.
+    /// The protocol: `http1` or `http2`.
     pub protocol: Option<String>,
-    /// `{"loadbalancing": "least-connection"}`.
+    /// The options: `{"loadbalancing": "least-connection"}`.
     pub options: Option<Map<String, Value>>,
     pub route_service_url: Option<String>,
 }
 
-/// All three keys are always there; one `cf-router` entry per route; what is absent is `null`.
+/// Returns the routes. All three keys are always present, `cf-router` has one entry per route, and absent values are `null`.
 pub fn routes_json(routes: &Routes, isolation_segment: Option<&str>) -> ProtoRoutes {
     let http: Vec<_> = routes
         .http
@@ -127,7 +127,7 @@ mod tests {
         }
     }
 
-    /// The BBS compares a desired LRP's routes as bytes: another spelling would update every process once.
+    /// The BBS compares a desired LRP's routes as bytes, so a different spelling would update every process once.
     #[test]
     fn the_bytes_have_one_spelling() {
         let mut routes = Routes {

@@ -1,8 +1,8 @@
-//! Staging: the task that turns a package into a droplet, and reading what came of it (as cloud_controller_ng's
-//! `buildpack/staging_action_builder.rb`, `failure_reason_sanitizer.rb`).
+//! Staging: the task that turns a package into a droplet, and the reading of its result, like cloud_controller_ng's
+//! `buildpack/staging_action_builder.rb` and `failure_reason_sanitizer.rb`.
 //!
-//! The cell downloads the package to `/tmp/app`, runs `/tmp/lifecycle/builder` as vcap, uploads `/tmp/droplet`, and the
-//! BBS posts the content of `/tmp/result.json` to the completion callback.
+//! The cell downloads the package to `/tmp/app`, runs `/tmp/lifecycle/builder` as vcap, and uploads `/tmp/droplet`. Then the BBS
+//! posts the content of `/tmp/result.json` to the completion callback.
 
 use super::recipe::{
     self, AppIdentity, Artifact, LIFECYCLE_DIR, MAX_PIDS, TRUSTED_CERTIFICATES, USER,
@@ -23,7 +23,7 @@ const DROPLET_FILE: &str = "/tmp/droplet";
 const BUILD_DIR: &str = "/tmp/app";
 const BUILDPACKS_DIR: &str = "/tmp/buildpacks";
 
-/// What is to be staged. The task's guid is the build's.
+/// The values for one staging. The guid of the task is the guid of the build.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StagingSpec {
     pub identity: AppIdentity,
@@ -31,23 +31,23 @@ pub struct StagingSpec {
     pub stack: String,
     pub package: Artifact,
     pub lifecycle: Artifact,
-    /// Where the cell posts the droplet.
+    /// The URL to which the cell posts the droplet.
     pub droplet_upload_url: String,
-    /// Where the BBS posts the result.
+    /// The URL to which the BBS posts the result.
     pub completion_callback_url: String,
-    /// Those that the user named, in order; empty: the built-in ones are asked one after another.
+    /// The buildpacks that the user named, in order. If there are none, the built-in ones are tried one after another.
     pub buildpacks: Vec<String>,
-    /// The user's variables, over those of the staging environment group.
+    /// The user's variables, which take precedence over those of the staging environment group.
     pub environment: BTreeMap<String, String>,
     pub services: serde_json::Value,
     pub memory_mb: u32,
     pub disk_mb: u32,
-    /// Bytes per second; -1: no limit.
+    /// The maximum log rate in bytes per second; -1 means no limit.
     pub log_rate_limit: i64,
-    /// Rules of the staging security groups.
+    /// The rules of the staging security groups.
     pub egress_rules: Vec<serde_json::Value>,
     pub isolation_segment: Option<String>,
-    /// For `VCAP_APPLICATION`: the API's URL and the app's routes.
+    /// The API's URL, which is in `VCAP_APPLICATION` beside the app's routes.
     pub api_url: String,
     pub uris: Vec<String>,
     pub timeout_seconds: u32,
@@ -55,7 +55,7 @@ pub struct StagingSpec {
 
 pub const DEFAULT_TIMEOUT_SECONDS: u32 = 900;
 
-/// The task's definition. An error names the security-group rule that is wrong.
+/// Returns the task's definition. An error names the security-group rule that is wrong.
 pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> {
     let steps = vec![
         recipe::download(&spec.package, "app package", BUILD_DIR, "", LOG_SOURCE),
@@ -65,7 +65,7 @@ pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> 
             "Staging complete",
             "Staging failed",
         ),
-        // the cell itself says what it uploads
+        // The cell itself logs what it uploads.
         progress(upload(spec), "", "Uploading complete", "Uploading failed"),
     ];
     let serial = Action {
@@ -102,7 +102,7 @@ pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> 
     })
 }
 
-/// The buildpacks that may stage the app, in order.
+/// Returns the buildpacks that may stage the app, in order.
 fn candidates(spec: &StagingSpec) -> Vec<&str> {
     if spec.buildpacks.is_empty() {
         crate::buildpacks::BUILTIN
@@ -114,8 +114,8 @@ fn candidates(spec: &StagingSpec) -> Vec<&str> {
     }
 }
 
-/// The lifecycle, and each buildpack under its own name, which the cell logs. The built-in ones are part of the lifecycle's
-/// bundle: the cell keeps it once.
+/// Returns the lifecycle, and each built-in buildpack under its own name, which the cell logs. These buildpacks are part of the
+/// lifecycle's bundle, which the cell keeps once.
 fn dependencies(spec: &StagingSpec) -> Vec<CachedDependency> {
     let lifecycle = recipe::lifecycle(&spec.lifecycle, &spec.stack, LOG_SOURCE);
     let buildpacks = candidates(spec)
@@ -196,18 +196,18 @@ fn progress(action: Action, start: &str, success: &str, failure: &str) -> Action
     }
 }
 
-/// A successful staging.
+/// The result of a successful staging.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Staged {
     pub lifecycle_metadata: LifecycleMetadata,
-    /// Command by process type.
+    /// The start commands by process type.
     pub process_types: BTreeMap<String, String>,
     pub execution_metadata: String,
     pub(crate) sidecars: Vec<StagedSidecar>,
 }
 
 impl Staged {
-    /// Of the web process.
+    /// Returns the start command of the web process.
     pub fn start_command(&self) -> Option<&str> {
         self.process_types
             .get("web")
@@ -232,11 +232,11 @@ pub struct UsedBuildpack {
     pub version: String,
 }
 
-/// Why a build failed: the API shows `id - description` ([`std::fmt::Display`]).
+/// The reason why a build failed. The API shows `id - description` ([`std::fmt::Display`]).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{id} - {description}")]
 pub struct StagingError {
-    /// Name of the API's error.
+    /// The name of the API's error.
     pub id: &'static str,
     pub description: String,
 }
@@ -251,7 +251,7 @@ struct ResultFile {
     sidecars: Option<Vec<StagedSidecar>>,
 }
 
-/// Reads what the BBS posted.
+/// Reads the result that the BBS posted.
 pub fn parse_staging_result(callback: &TaskCallback) -> Result<Staged, StagingError> {
     if callback.failed {
         return Err(failure(&callback.failure_reason));
@@ -276,7 +276,7 @@ pub fn parse_staging_result(callback: &TaskCallback) -> Result<Staged, StagingEr
     })
 }
 
-/// By the builder's exit status or by the auction's words.
+/// Derives the error from the builder's exit status or from the text of the auction.
 pub fn failure(reason: &str) -> StagingError {
     let (id, description) = match reason {
         r if r.ends_with("222") => (
@@ -312,7 +312,7 @@ pub fn failure(reason: &str) -> StagingError {
     StagingError { id, description }
 }
 
-/// What the cause adds to its fixed beginning.
+/// Returns what the reason adds to its fixed beginning.
 fn detail(reason: &str, beginning: &str) -> String {
     let rest = reason[beginning.len()..].trim_start_matches(':').trim();
     if rest.is_empty() {

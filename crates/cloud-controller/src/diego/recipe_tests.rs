@@ -1,4 +1,4 @@
-//! The LRP as a whole: what the cell, the emitter and log-cache rely on.
+//! Tests of the whole LRP: what the cell, the emitter and log-cache rely on.
 
 use super::*;
 use crate::diego::recipe_routes::HttpRoute;

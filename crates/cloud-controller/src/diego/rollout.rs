@@ -1,4 +1,4 @@
-//! Rolling deployments: a new web process grows while the old ones shrink, never with more starting than allowed.
+//! Rolling deployments: a new web process grows while the old ones shrink. Never more instances are starting than allowed.
 
 use super::instances;
 use super::pass::Pass;
@@ -9,7 +9,7 @@ use crate::db::process::Process;
 use crate::db::{self, Select};
 use anyhow::Result;
 
-/// Moves every active deployment one step.
+/// Advances every active deployment by one step.
 pub(crate) async fn run(cc: &Cc) -> Result<()> {
     let active = {
         let mut conn = cc.db.read_own().await?;
@@ -69,7 +69,7 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-/// Without its new process a deployment can neither go on nor go back: it ends, and the app stays as it runs.
+/// Ends a deployment whose new process was removed. It can neither continue nor be cancelled; the app stays as it runs.
 async fn give_up(cc: &Cc, deployment: &Deployment) -> Result<()> {
     let mut tx = cc.db.write().await?;
     let Some(mut deployment) = db::by_guid::<Deployment>(&mut tx, &deployment.guid)
@@ -84,7 +84,7 @@ async fn give_up(cc: &Cc, deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-/// The deploying web process, and the others (oldest first).
+/// Returns the deploying web process, and the others (the oldest first).
 async fn webs(
     conn: &mut db::Connection,
     deployment: &Deployment,
@@ -114,7 +114,7 @@ struct Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Wait,
-    /// Instances of the new process, and of all old ones together.
+    /// The new number of instances of the new process, and of all old ones together.
     Scale {
         new: i64,
         old: i64,

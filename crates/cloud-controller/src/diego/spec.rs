@@ -1,4 +1,4 @@
-//! From database rows to the recipes' input.
+//! Builds the recipes' input from database rows.
 
 use super::driver::Driver;
 use super::recipe::{
@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
 use wire::lrp_routes::{ROUTE_POLICY_SCOPE, ROUTE_POLICY_SOURCES};
 
-/// Names and guids of an app's place.
+/// Returns the names and guids of an app, its space and its organization.
 pub(crate) async fn identity(conn: &mut Connection, app: &App) -> Result<AppIdentity> {
     let space: Space = db::by_guid(conn, &app.space_guid)
         .await?
@@ -39,7 +39,7 @@ pub(crate) async fn identity(conn: &mut Connection, app: &App) -> Result<AppIden
     })
 }
 
-/// The variables of a group with the app's own over them.
+/// Returns the variables of a group together with those of the app, which take precedence.
 pub(crate) async fn environment(
     conn: &mut Connection,
     group: &str,
@@ -50,8 +50,8 @@ pub(crate) async fn environment(
     Ok(variables)
 }
 
-/// The rules of all security groups that hold for a space in a phase. A group that is wrong allows nothing: a global one
-/// would otherwise stop every app ([`broken_groups`] reports them).
+/// Returns the rules of all security groups that apply to a space in a phase. A group that is wrong allows nothing, because a
+/// wrong global group would otherwise stop every app. [`broken_groups`] reports such groups.
 pub(crate) async fn egress(
     conn: &mut Connection,
     space: &str,
@@ -68,7 +68,7 @@ pub(crate) async fn egress(
         .collect())
 }
 
-/// Security groups that cannot be read or whose rules are wrong, with what is wrong.
+/// Returns the security groups that cannot be read or whose rules are wrong, with what is wrong.
 pub(crate) async fn broken_groups(conn: &mut Connection) -> Result<BTreeMap<String, String>> {
     let groups = Select::new().readable::<SecurityGroup>(conn).await?;
     let wrong = groups.rows.iter().filter_map(|group| {
@@ -85,7 +85,7 @@ pub(crate) async fn broken_groups(conn: &mut Connection) -> Result<BTreeMap<Stri
 }
 
 impl Driver {
-    /// What should run of a process; `None` when nothing of it should.
+    /// Returns what should run of a process, or `None` when it should not run.
     pub(crate) async fn wish(
         &self,
         conn: &mut Connection,
@@ -109,7 +109,7 @@ impl Driver {
         self.spec(conn, &app, &process, &droplet).await.map(Some)
     }
 
-    /// Whether a stored route may be desired: one with a name of the platform, from an older version, may not.
+    /// Returns whether a stored route may be desired. A route that an older version stored under a name of the platform may not.
     pub(crate) fn may_have(&self, mapping: &Mapping) -> bool {
         let names = self.names();
         let free = names.route(&mapping.host, &mapping.domain, mapping.shared);
@@ -124,7 +124,7 @@ impl Driver {
         free.is_ok()
     }
 
-    /// The recipe's input for a process, whether or not it should run.
+    /// Returns the recipe's input for a process, whether or not it should run.
     pub(crate) async fn spec(
         &self,
         conn: &mut Connection,
@@ -206,7 +206,7 @@ fn seconds(number: Option<i64>) -> Option<u32> {
     number.map(count)
 }
 
-/// The ports that destinations name; none when all take the default.
+/// Returns the ports of the destinations. A destination without a port has the default port.
 fn ports(mappings: &[Mapping]) -> Vec<u16> {
     let mut ports: Vec<u16> = mappings.iter().map(port).collect();
     ports.sort_unstable();
@@ -222,7 +222,8 @@ fn port(mapping: &Mapping) -> u16 {
 }
 
 fn routes(mappings: &[Mapping]) -> Routes {
-    // Routers and name servers compare hosts in lower case. A host whose spelling changes must not leave and come at once.
+    // Routers and name servers compare hosts in lower case. A host whose spelling changes must not be unregistered and
+    // registered at once.
     let uri = |mapping: &Mapping| {
         let [host, domain] = [&mapping.host, &mapping.domain].map(|name| name.to_ascii_lowercase());
         crate::route_rules::url(&host, &domain, &mapping.path, 0)
@@ -248,7 +249,7 @@ fn routes(mappings: &[Mapping]) -> Routes {
     }
 }
 
-/// The route's own options, and its policies in the form in which the router reads them.
+/// Returns the route's own options, and its policies in the form that the router reads.
 fn options(mapping: &Mapping) -> Option<serde_json::Map<String, serde_json::Value>> {
     let mut options = mapping.options.clone().unwrap_or_default();
     if let Some(policy) = &mapping.policy {

@@ -1,4 +1,4 @@
-//! Staging: a build becomes a task; its callback makes a droplet or says why not.
+//! Staging: a build becomes a task, and the task's callback completes the droplet or fails the build.
 
 use super::egress::{self, Known};
 use super::fault;
@@ -21,10 +21,10 @@ use serde_json::json;
 use std::time::Duration;
 use wire::bbs::{SecurityGroupRule, TaskCallback};
 
-/// A build younger than this whose task the BBS does not have is desired again.
+/// The age up to which a build is desired again if the BBS does not have its task.
 const DESIRE_AGAIN: Duration = Duration::from_secs(60);
 
-/// After the commit of a new build. A BBS that cannot be reached is tried again by the sync.
+/// Starts a build after its commit. If the BBS cannot be reached, the sync retries.
 pub(crate) async fn start(cc: &Cc, build: &Build) {
     if let Err(error) = desire(cc, build).await {
         tracing::warn!(
@@ -36,7 +36,7 @@ pub(crate) async fn start(cc: &Cc, build: &Build) {
     }
 }
 
-/// A build that can never be desired fails, so that its owner learns why.
+/// Desires the task of a build. A build that can never be desired fails, so that its owner learns the reason.
 async fn desire(cc: &Cc, build: &Build) -> Result<()> {
     match try_desire(cc, build).await {
         Err(error) if fault::is_of_row(&error) => {
@@ -126,7 +126,7 @@ async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<S
     })
 }
 
-/// The BBS's callback. A build that is not being staged any more stays as it is.
+/// Handles the BBS's callback. A build whose staging has ended stays unchanged.
 pub(crate) async fn completed(cc: &Cc, build_guid: &str, callback: &TaskCallback) -> Result<()> {
     match recipe_staging::parse_staging_result(callback) {
         Ok(staged) => succeed(cc, build_guid, staged).await,
@@ -219,7 +219,7 @@ async fn finish(cc: &Cc, mut tx: db::Tx, mut build: Build, droplet: Option<Dropl
     Ok(())
 }
 
-/// The staging's end, and the droplet that it made, are events in the name of whoever asked for the build.
+/// Records the end of the staging and the new droplet as events, in the name of the user who requested the build.
 async fn record_end(tx: &mut db::Tx, build: &Build) -> Result<Trail> {
     let Some(app) = db::by_guid::<App>(tx, &build.app_guid).await? else {
         return Ok(Unrecorded::Consequence.into());
@@ -248,7 +248,7 @@ async fn record_end(tx: &mut db::Tx, build: &Build) -> Result<Trail> {
     Ok(audit::record_of(tx, actor, kind, target, &space, data).await?)
 }
 
-/// The build while it is being staged, and its droplet unless that is gone.
+/// Returns a build that is being staged, and its droplet unless that was removed.
 async fn open_build(conn: &mut Connection, guid: &str) -> Result<Option<(Build, Option<Droplet>)>> {
     let Some(build) = db::by_guid::<Build>(conn, guid)
         .await?
@@ -260,8 +260,8 @@ async fn open_build(conn: &mut Connection, guid: &str) -> Result<Option<(Build, 
     Ok(Some((build, droplet)))
 }
 
-/// Part of the sync: every open build is brought into step with its task; a build that cannot be is skipped and reported.
-/// Tasks that belong to no open build are cancelled.
+/// Reconciles every open build with its task, as part of the sync. A build with which this fails is skipped and reported. Tasks
+/// that belong to no open build are cancelled.
 pub(crate) async fn repair(cc: &Cc, tasks: &Known) -> Result<()> {
     let builds = {
         let mut conn = cc.db.read_own().await?;
@@ -279,8 +279,8 @@ pub(crate) async fn repair(cc: &Cc, tasks: &Known) -> Result<()> {
     pass.end(cc, "builds")
 }
 
-/// Whether its task is missing decides: desired again while it is young, else given up. What took too long is ended.
-/// `has`: the rules of the BBS's task.
+/// Ends a build that takes too long. If the task is missing, desires it again while the build is young, and fails the build
+/// later. `has` contains the rules of the BBS's task.
 async fn repair_one(cc: &Cc, build: &Build, has: Option<&[SecurityGroupRule]>) -> Result<()> {
     let age =
         Duration::from_micros(u64::try_from(clock::now() - build.created_at).unwrap_or_default());

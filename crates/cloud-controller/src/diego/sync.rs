@@ -1,7 +1,8 @@
-//! The repair: compares what users want with what the BBS has, and lets the driver bring each difference into step.
+//! The sync: it compares what users want with what the BBS has, and lets the driver reconcile each difference.
 //!
-//! A row that is wrong is skipped and reported; the rest goes on. A pass that the BBS or the database breaks marks no
-//! domain fresh; without that, cells leave unknown work alone. [`super::freshness`] decides for passes that skipped something.
+//! A row that is wrong is skipped and reported, and the pass continues. A pass that fails because of the BBS or the database
+//! marks no domain fresh; the instances of a domain that is not fresh are not retired as unknown. [`super::freshness`] decides
+//! about passes that skipped something.
 
 use super::egress::Known;
 use super::fault;
@@ -20,10 +21,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 use wire::bbs::{ActualLrpsRequest, DesiredLrpsRequest, Task, TasksRequest};
 
-/// What the sync remembers between its passes.
+/// The state that the sync keeps between its passes.
 #[derive(Debug)]
 pub(super) struct Sync {
-    /// When this Cloud Controller began, in microseconds since the epoch.
+    /// The time at which this Cloud Controller started, in microseconds since the epoch.
     began: i64,
     freshness: Freshness,
 }
@@ -36,7 +37,7 @@ impl Sync {
         }
     }
 
-    /// One pass. LRPs and tasks do not wait for each other's success.
+    /// Runs one pass. A failure with LRPs does not stop the tasks, and vice versa.
     pub(super) async fn run(&mut self, cc: &Cc) -> Result<()> {
         let lrps = self.apps(cc).await.context("sync LRPs");
         let tasks = tasks(cc).await.context("sync tasks");
@@ -75,7 +76,7 @@ impl Sync {
         Ok(())
     }
 
-    /// Asks the BBS about instances only when something is missing.
+    /// Decides whether the domain may be marked fresh. It requests the instances from the BBS only when something is missing.
     async fn may_be_fresh(
         &mut self,
         cc: &Cc,
@@ -109,7 +110,7 @@ impl Sync {
     }
 }
 
-/// Annotation by LRP guid, as the BBS has them.
+/// Fetches the annotation of each LRP that the BBS has, by LRP guid.
 async fn desired(cc: &Cc) -> Result<BTreeMap<String, String>> {
     let request = DesiredLrpsRequest {
         domain: APPS_DOMAIN.to_owned(),
@@ -122,7 +123,7 @@ async fn desired(cc: &Cc) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
-/// What came of a plan: rows that are wrong, by process guid, and steps that failed for another reason.
+/// The result of a plan: the rows that are wrong, by process guid, and the number of steps that failed for another reason.
 #[derive(Debug, Default)]
 struct Done {
     skipped: Skipped,
@@ -160,7 +161,7 @@ impl Done {
     }
 }
 
-/// Reports what was skipped, to the log once and to the app's own log once.
+/// Reports what was skipped: once to the log, and once to the app's own log.
 fn report(cc: &Cc, processes: &[Process], skipped: Skipped) {
     let new = cc
         .troubles
@@ -204,7 +205,7 @@ struct Plan {
     remove: BTreeSet<String>,
 }
 
-/// `has`: annotation by LRP guid. LRPs of a process whose row cannot be read stay.
+/// Computes the differences. `has` contains the annotations by LRP guid. LRPs of a process whose row cannot be read stay.
 fn plan(
     wanted: &[Wanted],
     broken: &[Broken],
@@ -234,7 +235,7 @@ fn plan(
     }
 }
 
-/// What should run, was skipped, and is not in the BBS.
+/// Returns what should run, was skipped, and is not at the BBS.
 fn missing(
     wanted: &[Wanted],
     broken: &[Broken],
@@ -261,7 +262,8 @@ fn has_lrp_of<'a>(mut lrps: impl Iterator<Item = &'a String>, process: &str) -> 
     lrps.any(|lrp| process_guid_of(lrp) == process)
 }
 
-/// Nothing of the task domains is retired for being unknown, so a row that is wrong never holds their freshness back.
+/// Reconciles tasks and builds. Nothing in the task domains is retired for being unknown, so a row that is wrong never prevents
+/// their freshness.
 async fn tasks(cc: &Cc) -> Result<()> {
     let listed = clock::now();
     let (builds, apps) = (

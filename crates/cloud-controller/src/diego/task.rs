@@ -1,4 +1,4 @@
-//! An app's tasks: one-off commands on its droplet, run by Diego.
+//! The tasks of an app: one-off commands on its droplet, which Diego runs.
 
 use super::egress::{self, Known};
 use super::fault;
@@ -13,7 +13,7 @@ use crate::db::{self, process};
 use anyhow::{Context as _, Result};
 use wire::bbs::{Action, SecurityGroupRule, SerialAction, TaskCallback, TaskDefinition};
 
-/// After the commit of a new task; the sync tries again when the BBS cannot be reached.
+/// Starts a task after its commit. If the BBS cannot be reached, the sync retries.
 pub(crate) async fn start(cc: &Cc, task: &Task) {
     if let Err(error) = desire(cc, task).await {
         tracing::warn!(
@@ -25,7 +25,7 @@ pub(crate) async fn start(cc: &Cc, task: &Task) {
     }
 }
 
-/// A task that can never be desired fails, so that its owner learns why.
+/// Desires a task. A task that can never be desired fails, so that its owner learns the reason.
 async fn desire(cc: &Cc, task: &Task) -> Result<()> {
     match try_desire(cc, task).await {
         Err(error) if fault::is_of_row(&error) => {
@@ -86,7 +86,8 @@ async fn try_desire(cc: &Cc, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// The app's own recipe, run once: its set-up, then its launcher with the task's command.
+/// Returns the definition of a task, which is the app's own recipe run once: its set-up, and then its launcher with the task's
+/// command.
 fn definition(
     spec: &AppSpec,
     name: &str,
@@ -133,7 +134,7 @@ fn definition(
     })
 }
 
-/// The BBS's callback.
+/// Handles the BBS's callback.
 pub(crate) async fn completed(cc: &Cc, guid: &str, callback: &TaskCallback) -> Result<()> {
     finish(
         cc,
@@ -162,9 +163,9 @@ async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
     Ok(())
 }
 
-/// Part of the sync: tasks that the BBS does not have are started when new, else failed; a task that cannot be is skipped
-/// and reported. Tasks of the BBS that are not open here are cancelled.
-/// `listed`: when the BBS was asked for its `tasks`; what was changed since then may not be among them yet.
+/// Reconciles the open tasks as part of the sync. A task that the BBS does not have is started if it is pending, and failed
+/// otherwise. A task with which this fails is skipped and reported. Tasks of the BBS that are not open here are cancelled.
+/// `listed` is the time at which the BBS's `tasks` were requested; a task that changed later may not be among them yet.
 pub(crate) async fn repair(cc: &Cc, tasks: &Known, listed: i64) -> Result<()> {
     let open = {
         let mut conn = cc.db.read_own().await?;
@@ -182,7 +183,7 @@ pub(crate) async fn repair(cc: &Cc, tasks: &Known, listed: i64) -> Result<()> {
     pass.end(cc, "tasks")
 }
 
-/// `has`: the rules of the BBS's task.
+/// Reconciles one task. `has` contains the rules of the BBS's task.
 async fn repair_one(
     cc: &Cc,
     task: &Task,

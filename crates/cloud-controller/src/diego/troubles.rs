@@ -1,4 +1,4 @@
-//! What the background loops had to skip: each trouble is logged once when it begins and once when it is over, and the
+//! The rows that the background loops had to skip. Each trouble is logged once when it begins and once when it is over. The
 //! number of present ones is a gauge (`skipped_<noun>`) of source `cloud-controller`.
 
 use crate::clock;
@@ -11,11 +11,11 @@ use wire::loggregator::{Envelope, Gauge, GaugeValue, Message};
 #[derive(Debug, Default)]
 pub(crate) struct Troubles(Mutex<BTreeMap<&'static str, BTreeMap<String, String>>>);
 
-/// What one pass of one loop skipped: guid and problem.
+/// The rows that one pass of one loop skipped: guid and problem.
 pub(crate) type Skipped = BTreeMap<String, String>;
 
 impl Troubles {
-    /// Replaces what was skipped of a noun. Returns the guids that are in trouble since this pass.
+    /// Replaces the skipped rows of a noun. Returns the guids whose trouble is new in this pass.
     pub(crate) fn report(
         &self,
         noun: &'static str,
@@ -45,7 +45,7 @@ impl Troubles {
         new
     }
 
-    /// Every noun with what is skipped of it now.
+    /// Returns the rows of a noun that are skipped now.
     #[cfg(test)]
     pub(crate) fn present(&self, noun: &str) -> Skipped {
         let all = self.0.lock().expect("no panic while holding it");

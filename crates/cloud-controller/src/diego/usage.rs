@@ -1,4 +1,4 @@
-//! Memory, CPU and disk use of instances, read from log-cache and kept for a few seconds.
+//! The memory, CPU and disk use of instances, which is read from log-cache and kept for a few seconds.
 
 use super::instances::Used;
 use crate::controller::Cc;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 const KEEP: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// By instance guid: what an instance before this one used at the same index is not this one's.
+/// The use by instance guid, because an index may have had another instance before.
 type ByInstance = HashMap<String, Used>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Usage(Mutex<HashMap<String, (Instant, ByInstance)>>);
 
-/// Of all instances of an app; empty when log-cache is not configured or does not answer in time.
+/// Returns the use of all instances of an app. It is empty when log-cache is not configured or does not answer in time.
 pub(crate) async fn of_app(cc: &Cc, app_guid: &str, authorization: &str) -> ByInstance {
     let Some(url) = &cc.settings.log_cache_internal_url else {
         return ByInstance::new();
@@ -53,7 +53,7 @@ pub(crate) async fn of_app(cc: &Cc, app_guid: &str, authorization: &str) -> ByIn
     used
 }
 
-/// The newest value of each metric and instance; envelopes come newest first.
+/// Returns the newest value of each metric and instance. Envelopes are ordered from the newest to the oldest.
 fn read(answer: &Value) -> ByInstance {
     let mut used: HashMap<String, HashMap<String, f64>> = HashMap::new();
     for envelope in answer
