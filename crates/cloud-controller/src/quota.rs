@@ -1,6 +1,5 @@
-//! The enforcement of quotas of organizations and spaces. [`Meter`] measures before a change, and refuses the transaction when
-//! the change makes something grow beyond its limit. What is in use may stay, even under a lower quota; a reduction is always
-//! allowed.
+//! The enforcement of quotas of organizations and spaces: [`Meter`] measures before a change, and refuses it when something
+//! grows beyond its limit. What is in use may stay, even under a lower quota; a reduction is always allowed.
 //!
 //! Every verb in `actions` that uses something up creates a meter. The texts of refusals are those that clients know.
 

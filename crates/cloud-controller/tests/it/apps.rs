@@ -1,4 +1,4 @@
-//! Apps and what Diego gets of them.
+//! Apps, and what Diego gets of them.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -279,7 +279,7 @@ async fn a_rolling_deployment_scales_too_and_its_cancellation_scales_back() {
     let app = f.started_app("app").await;
     let old = f.lrps(&app).await.remove(0).process_guid;
     f.run_instance(&old, 0).await;
-    // as `cf push --strategy rolling -i 3 -m 96M -k 32M` asks
+    // The body is the one that `cf push --strategy rolling -i 3 -m 96M -k 32M` sends.
     let body = json!({
         "strategy": "rolling",
         "options": { "max_in_flight": 2, "web_instances": 3, "memory_in_mb": 96, "disk_in_mb": 32 },
@@ -332,7 +332,7 @@ async fn the_tags_of_logs_follow_a_rename() {
     f.finish().await;
 }
 
-/// `cf apps` counts them: `web:0/1`.
+/// `cf apps` counts the instances: `web:0/1`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_process_has_its_instances_down() {
     let f = Foundation::start().await;

@@ -1,6 +1,6 @@
 //! Archives with one file: the bits of a package and of a droplet.
 
-/// A zip with one file.
+/// Returns a zip with one file.
 pub(crate) fn zip(name: &str, content: &str) -> Vec<u8> {
     use std::io::Write as _;
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
@@ -11,7 +11,7 @@ pub(crate) fn zip(name: &str, content: &str) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// A droplet with one file.
+/// Returns a droplet with one file.
 pub(crate) fn tgz(name: &str, content: &str) -> Vec<u8> {
     let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let mut builder = tar::Builder::new(gzip);

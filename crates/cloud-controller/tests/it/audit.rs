@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// What each writing endpoint leaves. `-`: Cloud Foundry has no event for it, or it refuses everything.
+/// The events that each writing endpoint leaves. `-`: Cloud Foundry has no event for it, or it refuses everything.
 const EVENTS: &[(&str, &str)] = &[
     ("POST /v3/apps", "audit.app.create"),
     ("PATCH /v3/apps/{guid}", "audit.app.update"),
@@ -235,7 +235,7 @@ const EVENTS: &[(&str, &str)] = &[
     ("POST /v3/service_credential_bindings", "-"),
 ];
 
-/// A new endpoint that writes says here which event it leaves.
+/// A new endpoint that writes must have a row for its event.
 #[test]
 fn every_writing_endpoint_has_its_event() {
     let known: BTreeSet<String> = EVENTS.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -249,7 +249,7 @@ fn every_writing_endpoint_has_its_event() {
     assert_eq!(known.len(), EVENTS.len(), "no endpoint stands twice");
 }
 
-/// Reads the events that came since the last look.
+/// A reader of the events that were written since the last look.
 struct Trail {
     seen: usize,
 }
@@ -266,7 +266,7 @@ impl Trail {
         }
     }
 
-    /// The types of the new events; each must be in this space and organization.
+    /// Returns the types of the new events; each must be in this space and organization.
     async fn latest(
         &mut self,
         f: &Foundation,

@@ -1,4 +1,4 @@
-//! One row that is wrong, of one tenant, beside those of others: the loops skip it and go on.
+//! One wrong row of one tenant beside the rows of others: the loops skip it and continue.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 const SYNC: Duration = Duration::from_millis(200);
 
-/// Whether the sync goes on marking a domain fresh.
+/// Returns whether the sync continues to mark a domain fresh.
 async fn is_kept_fresh(f: &Foundation, domain: &str) -> bool {
     f.bbs.upsert_domain(domain, 1).await.unwrap();
-    // Only a renewal outlives the second.
+    // The domain lives for one second, so that only a renewal keeps it fresh for longer.
     tokio::time::sleep(Duration::from_millis(1300)).await;
     f.bbs.domains().await.unwrap().contains(&domain.to_owned())
 }
@@ -20,7 +20,7 @@ async fn lose_lrp(f: &Foundation, app: &str) {
     f.bbs.remove_desired_lrp(&lrp).await.unwrap();
 }
 
-/// Whatever the sync cannot do for one tenant, it does for another.
+/// Checks that the sync repairs the LRP of another tenant.
 async fn repairs(f: &Foundation, app: &str) {
     lose_lrp(f, app).await;
     wait_for("the LRP of another tenant", async || {
@@ -42,7 +42,7 @@ async fn a_process_that_cannot_be_read_stops_nobody_else() {
     assert_eq!(f.lrps(&bad).await.len(), 1, "what runs of it stays");
     assert!(is_kept_fresh(&f, "cf-apps").await, "the BBS has all of it");
 
-    // The BBS loses it while an instance may run: an instance that nobody wants would be retired in a fresh domain.
+    // The BBS loses the LRP while an instance may run. In a fresh domain, an instance that nobody wants would be retired.
     let lrp = f.lrps(&bad).await.remove(0).process_guid;
     f.run_instance(&lrp, 0).await;
     lose_lrp(&f, &bad).await;

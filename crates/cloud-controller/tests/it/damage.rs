@@ -1,5 +1,5 @@
-//! A value that cannot be read, in any column of any table, costs only what it belongs to: lists go on, other rows are
-//! served, the sync goes on, and the Cloud Controller starts.
+//! A value that cannot be read, in any column of any table, affects only what it belongs to: lists work, other rows are served,
+//! the sync continues, and the Cloud Controller starts.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -7,7 +7,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
 use std::time::Duration;
 
-/// One row of every table that requests can fill, beside those of an app that must not suffer.
+/// Creates one row of every table that requests can fill, beside those of an app that must not suffer.
 async fn fill(f: &Foundation) -> (String, String) {
     let good = f.started_app("good").await;
     let (other, space) = f.another_place("other").await;
@@ -56,7 +56,7 @@ async fn fill(f: &Foundation) -> (String, String) {
     (good, bad)
 }
 
-/// (table, column) of all that can be damaged: but for rowids, which hold whole numbers only.
+/// Returns (table, column) of all that can be damaged: all columns but rowids, which contain only whole numbers.
 async fn columns(pool: &SqlitePool) -> Vec<(String, String)> {
     let rows = sqlx::query(
         "SELECT m.name, p.name FROM sqlite_master m JOIN pragma_table_info(m.name) p
@@ -68,7 +68,7 @@ async fn columns(pool: &SqlitePool) -> Vec<(String, String)> {
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// The newest row is the one that is damaged.
+/// Selects the newest row of a table, which is the one that is damaged.
 fn newest(table: &str) -> String {
     format!("rowid = (SELECT MAX(rowid) FROM {table})")
 }
@@ -78,7 +78,7 @@ async fn execute(pool: &SqlitePool, statement: String) -> u64 {
     done.map_or(0, |done| done.rows_affected())
 }
 
-/// What must go on, whatever is damaged: answers what does not.
+/// Checks everything that must continue to work, whatever is damaged, and returns what does not work.
 async fn broken(f: &Foundation, good: &str, what: &str) -> Vec<String> {
     let lists = cloud_controller::endpoints()
         .into_iter()
@@ -155,7 +155,7 @@ async fn a_damaged_value_costs_only_itself() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(damaged > 120, "only {damaged} values were damaged");
-    // What all share: the groups of variables.
+    // Everybody shares the groups of variables.
     for group in ["running", "staging"] {
         let set =
             format!("UPDATE environment_variable_groups SET var = '{{' WHERE name = '{group}'");
@@ -212,7 +212,7 @@ async fn it_starts_whatever_table_is_damaged() {
         let options = sqlx::sqlite::SqliteConnectOptions::new()
             .filename(path)
             .foreign_keys(false);
-        // The rows of the good app stay whole: they are never the newest.
+        // The rows of the good app stay undamaged, because they are never the newest.
         let pool = SqlitePool::connect_with(options).await.unwrap();
         let mut damaged = 0;
         for (table, column) in &columns {

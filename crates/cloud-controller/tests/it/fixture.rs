@@ -1,4 +1,4 @@
-//! One Cloud Controller with its peers: a BBS, and a UAA that only hands out its public key.
+//! One Cloud Controller with its peers: a BBS, and a UAA that only serves its public key.
 
 pub(crate) use crate::archive::{tgz, zip};
 use aws_lc_rs::encoding::AsDer as _;
@@ -29,7 +29,7 @@ fn issuer() -> &'static Issuer {
         let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
         let private = STANDARD.encode(pair.as_der().unwrap().as_ref());
         let public = pair.public_key().as_ref().to_vec();
-        // PKCS#1 of a 2048-bit key: two INTEGERs at fixed places.
+        // The key is a PKCS#1 key of 2048 bits: two INTEGERs at fixed places.
         let (n, e) = (&public[9..265], &public[public.len() - 3..]);
         let keys = json!({ "keys": [{ "kty": "RSA", "kid": "test", "alg": "RS256", "n": URL_SAFE_NO_PAD.encode(n), "e": URL_SAFE_NO_PAD.encode(e) }] });
         Issuer { private_pem: format!("-----BEGIN PRIVATE KEY-----\n{private}\n-----END PRIVATE KEY-----\n"), keys }
@@ -38,7 +38,7 @@ fn issuer() -> &'static Issuer {
 
 const ISSUER: &str = "http://uaa.test/oauth/token";
 
-/// A token of a user with these scopes.
+/// Creates a token of a user with these scopes.
 pub(crate) fn token(user: &str, scopes: &[&str], lifetime: i64) -> String {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -52,7 +52,7 @@ pub(crate) fn token(user: &str, scopes: &[&str], lifetime: i64) -> String {
     sign(&claims)
 }
 
-/// A token of a client (grant `client_credentials`): it has no user.
+/// Creates a token of a client (grant `client_credentials`), which has no user.
 pub(crate) fn client_token(client: &str, scopes: &[&str]) -> String {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -105,7 +105,7 @@ fn identity() -> Identity {
         .clone()
 }
 
-/// What the UAA answers when it is asked for users; without a list it cannot be asked.
+/// The users that the UAA returns. Without a list the UAA is unavailable.
 pub(crate) type Users = std::sync::Arc<std::sync::Mutex<Option<Vec<Value>>>>;
 
 pub(crate) struct Foundation {
@@ -128,14 +128,14 @@ pub(crate) struct Foundation {
 
 type Running = tokio::task::JoinHandle<anyhow::Result<()>>;
 
-/// What a Cloud Controller is started with.
+/// The peers with which a Cloud Controller is started.
 #[derive(Clone)]
 struct Peers {
     uaa_url: String,
     bbs_url: String,
     sync_interval: Duration,
     limits: cloud_controller::Limits,
-    /// Ends the Cloud Controller alone.
+    /// The token that ends the Cloud Controller alone.
     stop: CancellationToken,
 }
 
@@ -144,7 +144,7 @@ async fn listener() -> TcpListener {
 }
 
 impl Foundation {
-    /// The sync hardly ever runs: what tests see is what requests did.
+    /// Starts a foundation whose sync hardly ever runs, so that tests see only the effects of requests.
     pub(crate) async fn start() -> Self {
         Self::start_syncing(Duration::from_secs(3600)).await
     }
@@ -245,7 +245,7 @@ impl Foundation {
         foundation
     }
 
-    /// Stops the Cloud Controller, lets `change` do something to its folder, and starts it again.
+    /// Stops the Cloud Controller, lets `change` modify its folder, and starts it again.
     pub(crate) async fn restart(&mut self, change: impl AsyncFnOnce(&Path)) {
         self.peers.stop.cancel();
         (&mut self.controller).await.unwrap().unwrap();
@@ -262,7 +262,7 @@ impl Foundation {
         }
     }
 
-    /// Writes to the Cloud Controller's database behind its back; returns the number of changed rows.
+    /// Writes to the Cloud Controller's database from outside, and returns the number of changed rows.
     pub(crate) async fn sql(&self, statement: &'static str) -> u64 {
         let path = self.data.path().join("cc").join("cloud-controller.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -275,7 +275,7 @@ impl Foundation {
         done.rows_affected()
     }
 
-    /// Status and body; `token` without the scheme.
+    /// Sends a request and returns status and body. `token` has no scheme.
     pub(crate) async fn call_as(
         &self,
         token: &str,
@@ -308,7 +308,7 @@ impl Foundation {
         body
     }
 
-    /// A request that must succeed.
+    /// Sends a request that must succeed.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(method.clone(), path, Some(body)).await;
         assert!(
@@ -338,7 +338,7 @@ impl Foundation {
         route["guid"].as_str().unwrap().to_owned()
     }
 
-    /// A route of a shared domain that enforces route policies.
+    /// Creates a route of a shared domain that enforces route policies.
     pub(crate) async fn guarded_route(&self, host: &str) -> String {
         let domain = self.identity_domain("apps.identity", "any").await;
         let mut body = self.route_body(host, "");
@@ -347,7 +347,7 @@ impl Foundation {
         route["guid"].as_str().unwrap().to_owned()
     }
 
-    /// A shared domain that enforces route policies, made when it is missing.
+    /// Returns a shared domain that enforces route policies; it is created when it is missing.
     pub(crate) async fn identity_domain(&self, name: &str, scope: &str) -> String {
         let found = self.get(&format!("/v3/domains?names={name}")).await;
         if let Some(guid) = found["resources"][0]["guid"].as_str() {
@@ -378,7 +378,7 @@ impl Foundation {
         .await
     }
 
-    /// Posts a manifest; answers the job.
+    /// Posts a manifest and returns the job.
     pub(crate) async fn apply_manifest(&self, yaml: &str) -> (u16, Value) {
         let request = self.http.post(format!(
             "{}/v3/spaces/{}/actions/apply_manifest",
@@ -406,7 +406,7 @@ impl Foundation {
         }
     }
 
-    /// What a manifest would change.
+    /// Returns what a manifest would change.
     pub(crate) async fn diff(&self, yaml: &str) -> Value {
         let (status, body) = self.post_diff(yaml).await;
         assert_eq!(status, 201, "{body}");
@@ -426,7 +426,7 @@ impl Foundation {
         answer(request.send().await.unwrap()).await
     }
 
-    /// A new package of an app with these bits, ready.
+    /// Creates a ready package of an app with these bits.
     pub(crate) async fn package(&self, app: &str, bits: Vec<u8>) -> String {
         let related = json!({ "app": { "data": { "guid": app } } });
         let body = json!({ "type": "bits", "relationships": related });
@@ -441,7 +441,7 @@ impl Foundation {
         guid
     }
 
-    /// Uploads a zip; answers status and package.
+    /// Uploads a zip and returns status and package.
     pub(crate) async fn upload(&self, package: &str, zip: Vec<u8>) -> (u16, Value) {
         let form = reqwest::multipart::Form::new()
             .text("resources", "[]")
@@ -456,7 +456,7 @@ impl Foundation {
         answer(request.multipart(form).send().await.unwrap()).await
     }
 
-    /// An app with a droplet of `{"web": "./run"}`, uploaded as such, and started.
+    /// Creates an app, uploads a droplet of `{"web": "./run"}`, and starts the app.
     pub(crate) async fn started_app(&self, name: &str) -> String {
         let app = self.stopped_app(name).await;
         self.send(
@@ -468,7 +468,7 @@ impl Foundation {
         app
     }
 
-    /// An app with a droplet that could be started.
+    /// Creates an app with a droplet, which could be started.
     pub(crate) async fn stopped_app(&self, name: &str) -> String {
         let app = self.create_app(name).await;
         let related = json!({ "app": { "data": { "guid": app } } });
@@ -503,7 +503,7 @@ impl Foundation {
         app
     }
 
-    /// The Cloud Controller's database, to put into it what an older version could have.
+    /// Opens the Cloud Controller's database, so that a test can store what an older version could have stored.
     pub(crate) async fn database(&self) -> sqlx::SqlitePool {
         let path = self.data.path().join("cc/cloud-controller.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -512,18 +512,18 @@ impl Foundation {
         sqlx::SqlitePool::connect_with(options).await.unwrap()
     }
 
-    /// How many files an upload left behind.
+    /// Returns the number of files that uploads left behind.
     pub(crate) fn unfinished_uploads(&self) -> usize {
         let folder = self.data.path().join("cc/blobs/uploads");
         std::fs::read_dir(folder).unwrap().count()
     }
 
-    /// A droplet's or package's file (`droplets/<guid>`).
+    /// Returns the content of a droplet's or package's file (`droplets/<guid>`).
     pub(crate) fn blob(&self, path: &str) -> Vec<u8> {
         std::fs::read(self.data.path().join("cc/blobs").join(path)).unwrap()
     }
 
-    /// Sends a form with `bits` (and perhaps `resources`) as someone; answers status and body.
+    /// Sends a form with `bits` (and perhaps `resources`) as a caller, and returns status and body.
     pub(crate) async fn send_bits(
         &self,
         token: &str,
@@ -546,7 +546,7 @@ impl Foundation {
         answer(request.multipart(form).send().await.unwrap()).await
     }
 
-    /// Another organization with a space; answers both.
+    /// Creates another organization with a space, and returns both.
     pub(crate) async fn another_place(&self, name: &str) -> (String, String) {
         let organization = self
             .send(Method::POST, "/v3/organizations", json!({ "name": name }))
@@ -566,7 +566,7 @@ impl Foundation {
             .to_owned()
     }
 
-    /// Makes a user known, and gives roles as (type, place, guid); answers a token.
+    /// Stores a user, assigns roles as (type, place, guid), and returns a token.
     pub(crate) async fn user(&self, name: &str, roles: &[(&str, &str, &str)]) -> String {
         let user = token(name, USER, 600);
         self.call_as(&user, Method::GET, "/v3/stacks", None).await;
@@ -577,7 +577,7 @@ impl Foundation {
         user
     }
 
-    /// The desired LRPs of an app, as the BBS has them now.
+    /// Returns the desired LRPs of an app that the BBS has now.
     pub(crate) async fn lrps(&self, app: &str) -> Vec<m::DesiredLrp> {
         let all = self
             .bbs
@@ -590,14 +590,14 @@ impl Foundation {
         all.into_iter().filter(|lrp| lrp.log_guid == app).collect()
     }
 
-    /// The `cf-router` routes of an app's only LRP.
+    /// Returns the `cf-router` routes of an app's only LRP.
     pub(crate) async fn lrp_routes(&self, app: &str) -> Value {
         let lrps = self.lrps(app).await;
         assert_eq!(lrps.len(), 1, "one LRP of {app}");
         serde_json::from_slice(&lrps[0].routes.as_ref().unwrap().routes["cf-router"]).unwrap()
     }
 
-    /// The host names of an LRP's routes.
+    /// Returns the host names of an LRP's routes.
     pub(crate) fn lrp_urls(&self, lrp: &m::DesiredLrp) -> Value {
         let routes: Value =
             serde_json::from_slice(&lrp.routes.as_ref().unwrap().routes["cf-router"]).unwrap();
@@ -609,7 +609,7 @@ impl Foundation {
             .collect()
     }
 
-    /// Says whether requests may be routed to a running instance.
+    /// Sets whether requests may be routed to a running instance.
     pub(crate) async fn set_ready(
         &self,
         key: &m::ActualLrpKey,
@@ -631,7 +631,7 @@ impl Foundation {
         self.bbs.start(&start).await.unwrap();
     }
 
-    /// Makes an index of an LRP run.
+    /// Starts an instance with an index of an LRP.
     pub(crate) async fn run_instance(
         &self,
         lrp: &str,
@@ -704,7 +704,7 @@ async fn controller(data: &Path, peers: &Peers) -> (String, String, Running) {
         max_package_bytes: 1 << 30,
         disk_reserve: Some(0),
         limits: peers.limits.clone(),
-        // Large enough for tests that make very many things.
+        // The quota is large enough for tests that create very many resources.
         default_quota: cloud_controller::DefaultQuota {
             total_memory_in_mb: Some(10_000_000),
             total_instances: Some(100_000),
@@ -741,7 +741,7 @@ pub(crate) async fn answer(response: reqwest::Response) -> (u16, Value) {
     )
 }
 
-/// Asks until `check` answers something.
+/// Repeats `check` until it returns something.
 pub(crate) async fn wait_for<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     for _ in 0..400 {
         if let Some(found) = check().await {
@@ -752,7 +752,7 @@ pub(crate) async fn wait_for<T>(what: &str, mut check: impl AsyncFnMut() -> Opti
     panic!("waited in vain for {what}");
 }
 
-/// The only error's detail.
+/// Returns the detail of the only error.
 pub(crate) fn detail(body: &Value) -> &str {
     assert_eq!(body["errors"].as_array().map(Vec::len), Some(1), "{body}");
     body["errors"][0]["detail"].as_str().unwrap()

@@ -1,4 +1,4 @@
-//! Every endpoint under hostile requests: no answer is a 5xx, none takes long, and each refusal has Cloud Foundry's form.
+//! Sends hostile requests to every endpoint: no response is a 5xx, none takes long, and each refusal has Cloud Foundry's form.
 //!
 //! `CUPOLA_FUZZ_CALLS` (2000) bounds the run; `CUPOLA_FUZZ_SEED` repeats one.
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A small generator (xorshift), so that a seed names a run.
+/// A small generator of random numbers (xorshift), so that a seed identifies a run.
 struct Dice(u64);
 
 impl Dice {
@@ -52,7 +52,7 @@ const SEGMENTS: &[&str] = &[
 
 type Things = [(&'static str, String)];
 
-/// The kind of thing that a collection or a relationship holds.
+/// Returns the kind of thing that a collection or a relationship contains.
 fn kind(name: &str) -> &str {
     match name {
         "processes" | "process" => "running_app",
@@ -71,7 +71,7 @@ fn any(dice: &mut Dice, things: &Things) -> String {
     dice.one(things).1.clone()
 }
 
-/// Mostly a thing of the kind that `name` means.
+/// Returns, in most cases, a thing of the kind that `name` means.
 fn fitting(dice: &mut Dice, name: &str, things: &Things) -> String {
     let fits: Vec<&String> = things
         .iter()
@@ -196,7 +196,7 @@ fn value(dice: &mut Dice, things: &Things) -> Value {
     }
 }
 
-/// Sets a dotted key; `[]` makes a list.
+/// Sets a dotted key; `[]` creates a list.
 pub(crate) fn set(map: &mut Map<String, Value>, key: &str, value: Value) {
     let Some((part, rest)) = key.split_once('.') else {
         map.insert(key.replace("[]", ""), value);
@@ -221,7 +221,7 @@ pub(crate) fn set(map: &mut Map<String, Value>, key: &str, value: Value) {
     }
 }
 
-/// A value with which a request gets further; `None` where the key is better left out.
+/// Returns a value with which a request gets further, or `None` where the key should be left out.
 fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
     let unsupported = [
         "router_group",
@@ -303,7 +303,7 @@ fn body(dice: &mut Dice, endpoint: &Endpoint, things: &Things) -> Vec<u8> {
     }
 }
 
-/// What a run saw.
+/// The results of a run.
 #[derive(Default)]
 struct Seen {
     statuses: BTreeMap<u16, u32>,
@@ -333,7 +333,7 @@ async fn hostile_requests_get_answers_in_form() {
     );
 }
 
-/// Some calls to a foundation of their own: what they delete is there again in the next round.
+/// Sends some calls to a foundation of their own. What they delete exists again in the next round.
 async fn round(dice: &mut Dice, first: usize, calls: u64, seen: &mut Seen) {
     let world = World::start().await;
     let endpoints = cloud_controller::endpoints();
@@ -342,7 +342,7 @@ async fn round(dice: &mut Dice, first: usize, calls: u64, seen: &mut Seen) {
     for call in first..first + usize::try_from(calls).unwrap() {
         let endpoint = &endpoints[call % endpoints.len()];
         let who = *dice.one(&['A', 'A', 'D', 'D', 'M', 'S', 'N', 'R', '-', 'c']);
-        // An administrator's deletions would leave nothing to try.
+        // The deletions of an administrator would leave nothing for the other calls.
         let known = if endpoint.method == "DELETE" && who == 'A' && dice.roll(10) > 0 {
             vec![("app", "none".to_owned())]
         } else {

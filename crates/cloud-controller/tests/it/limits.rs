@@ -1,4 +1,4 @@
-//! Limits of requests and resources: refused by name, with the limit in the text; and no caller keeps others from reading.
+//! Limits of requests and resources are refused by name, with the limit in the text, and no caller keeps others from reading.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -12,7 +12,7 @@ fn many(count: usize) -> Value {
         .into()
 }
 
-/// A request that must be refused with 422 and a text.
+/// Sends a request that must be refused with 422 and a text.
 async fn refused(f: &Foundation, method: Method, path: &str, body: Value, text: &str) {
     let (status, answer) = f.call(method.clone(), path, Some(body)).await;
     assert_eq!(status, 422, "{method} {path}: {answer}");
@@ -226,7 +226,7 @@ async fn bodies_names_and_environments() {
     )
     .await;
 
-    // Larger than any body may be: 413, in the form of all errors; a manifest as well.
+    // A body that is larger than any body may be gets a 413 in the form of all errors; a manifest does, too.
     let huge = json!({ "name": "x".repeat(5 << 20) });
     let (status, answer) = f.call(Method::POST, "/v3/apps", Some(huge)).await;
     assert_eq!(
@@ -279,7 +279,7 @@ async fn a_manifest_with_too_many_routes_apps_or_processes() {
         assert_eq!(status, 422, "{answer}");
         assert!(detail(&answer).contains(text), "{answer}");
     }
-    // As many as are allowed are applied while others write.
+    // The maximum number of routes is applied while others write.
     let routes = lines(500, &|n| format!("  - route: r{n}.apps.test\n"));
     let yaml = format!("applications:\n- name: a\n  routes:\n{routes}");
     let (applied, ()) = tokio::join!(f.apply_manifest(&yaml), async {
@@ -438,7 +438,7 @@ async fn small_answers_that_were_missing() {
         detail(&answer).contains("'revisions' is not supported"),
         "{answer}"
     );
-    // One process with its instances.
+    // These paths return one process with its instances.
     for path in [
         format!("/v3/processes/{app}"),
         format!("/v3/apps/{app}/processes/web"),
@@ -451,7 +451,7 @@ async fn small_answers_that_were_missing() {
             assert_eq!(status, 400, "{answer}");
         }
     }
-    // One role with what it relates.
+    // This path returns one role with what it relates.
     f.user(
         "alice",
         &[("organization_user", "organization", &f.organization)],

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// One of everything that has links.
+/// Creates one of each resource that has links.
 async fn fill(f: &Foundation) {
     let app = f.started_app("app").await;
     let package = f.package(&app, zip("run", "#!/bin/sh")).await;
@@ -50,7 +50,7 @@ async fn fill(f: &Foundation) {
     f.user("u", roles).await;
 }
 
-/// (method, path) of all links below `links` keys, and of the relationships'.
+/// Returns (method, path) of all links below `links` keys, and of those of the relationships.
 fn links(json: &Value, found: &mut BTreeSet<(String, String)>) {
     match json {
         Value::Object(map) => {
@@ -97,7 +97,7 @@ async fn every_link_of_every_resource_answers() {
     assert!(found.len() > 100, "only {} links", found.len());
     let mut dead = Vec::new();
     for (method, path) in &found {
-        // A template, and the base that clients put `/policies` after.
+        // These are a template, and the base to which clients append `/policies`.
         if path.contains('{') || path == "/networking/v1/external" {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The Cloud Controller over real HTTP, beside a real BBS; tokens are signed by a key of the tests.
+//! The Cloud Controller over real HTTP, with a real BBS. A key of the tests signs the tokens.
 #![allow(clippy::unwrap_used)]
 
 mod apps;

@@ -15,7 +15,7 @@ async fn domain(f: &Foundation, body: Value) -> String {
         .to_owned()
 }
 
-/// Creates a domain that must be refused with 422; answers why.
+/// Requests a domain that must be refused with 422, and returns the reason.
 async fn refused(f: &Foundation, token: &str, body: Value) -> String {
     let (status, answer) = f
         .call_as(token, Method::POST, "/v3/domains", Some(body.clone()))
@@ -155,7 +155,7 @@ async fn domains_above_below_and_beside_others() {
     let reason = refused(&f, &f.admin, mine("theirs.test")).await;
     assert_eq!(reason, "The domain name \"theirs.test\" is already in use");
     refused(&f, &f.admin, mine("Theirs.Test")).await;
-    // Below a private domain of another organization; a shared domain below any.
+    // A name below a private domain of another organization is refused. For a shared name every private domain is such a domain.
     for body in [
         mine("x.theirs.test"),
         mine("a.b.theirs.test"),
@@ -168,7 +168,7 @@ async fn domains_above_below_and_beside_others() {
         );
     }
     domain(&f, private("x.theirs.test", &other)).await;
-    // Above one, or above a shared one.
+    // A private name above a domain that does not belong to its organization is refused; a shared name is accepted there.
     domain(&f, private("deep.above.test", &other)).await;
     assert!(
         refused(&f, &f.admin, mine("above.test"))
@@ -178,7 +178,7 @@ async fn domains_above_below_and_beside_others() {
     domain(&f, json!({ "name": "shared.under.test" })).await;
     refused(&f, &f.admin, mine("under.test")).await;
     domain(&f, json!({ "name": "under.test" })).await;
-    // Below a shared one is free, unless a route has the name or stands above it.
+    // A name below a shared domain is free, unless a route has the name or one above it.
     domain(&f, mine("free.apps.test")).await;
     f.create_route("web", "/path").await;
     for name in ["web.apps.test", "x.web.apps.test", "a.b.WEB.apps.test"] {
@@ -186,7 +186,7 @@ async fn domains_above_below_and_beside_others() {
         assert!(reason.contains("already reserved by a route"), "{reason}");
         refused(&f, &f.admin, mine(name)).await;
     }
-    // The system domain and what lies above it, public suffixes, forms.
+    // Public suffixes and malformed names are refused.
     for name in [
         "co.test",
         "Co.Test",
@@ -205,7 +205,7 @@ async fn domains_above_below_and_beside_others() {
     assert!(reason.contains("cannot be used for org-scoped"), "{reason}");
     domain(&f, json!({ "name": "co.test" })).await;
 
-    // A route that equals a domain; an app's name as such.
+    // A route may not be equal to a domain; the name of an app as such may be.
     let (status, answer) = f
         .call(Method::POST, "/v3/routes", Some(f.route_body("free", "")))
         .await;
@@ -213,7 +213,7 @@ async fn domains_above_below_and_beside_others() {
         (status, detail(&answer)),
         (422, "Route conflicts with domain 'free.apps.test'.")
     );
-    // Context paths of one host: on a shared domain one space, on a private one several.
+    // The context paths of one host are in one space on a shared domain, and in several spaces on a private one.
     let private = domain(&f, mine("private.test")).await;
     let second = f.another_space(&f.organization, "second").await;
     let body = |host: &str, path: &str, domain: &str, space: &str| json!({ "host": host, "path": path, "relationships": { "space": { "data": { "guid": space } }, "domain": { "data": { "guid": domain } } } });
@@ -247,7 +247,7 @@ async fn domains_above_below_and_beside_others() {
             "{answer}"
         );
     }
-    // Nor can a transfer part them, or carry a route to where its domain is not.
+    // A transfer may not separate them, nor move a route to a space where its domain is not usable.
     f.send(
         Method::PATCH,
         "/v3/feature_flags/route_sharing",
@@ -326,7 +326,7 @@ async fn hosts_of_routes() {
     let (_, job) = f
         .apply_manifest("applications:\n- name: a\n  routes: [{route: \"*.apps.test\"}]\n")
         .await;
-    // The route is there already, so that it is mapped; a new one is refused even to administrators.
+    // The route exists already, so that it is mapped. A new one is refused even for administrators.
     assert_eq!(job["state"], "COMPLETE", "{job}");
     f.finish().await;
 }

@@ -151,7 +151,7 @@ async fn policies_are_kept_shown_and_told_to_cells() {
         200
     );
     assert_eq!(f.get(PATH).await["total_policies"], 0);
-    // A policy goes with either of its apps.
+    // A policy is removed together with either of its apps.
     f.call(Method::POST, PATH, Some(wanted)).await;
     f.delete(&format!("/v3/apps/{back}")).await;
     assert_eq!(f.get(PATH).await["total_policies"], 0);

@@ -1,4 +1,4 @@
-//! Discovery, organizations, spaces, roles; who sees what; lists.
+//! Discovery, organizations, spaces and roles: who sees what, and lists.
 
 use crate::fixture::*;
 use reqwest::Method;

@@ -1,4 +1,4 @@
-//! A page has a bounded size, whatever its rows hold, and clients that follow `next` still see every row once.
+//! A page has a bounded size, whatever its rows contain, and clients that follow `next` still see every row once.
 
 use crate::fixture::*;
 use reqwest::Method;

@@ -1,4 +1,4 @@
-//! What `cf push` does: manifest, package, build, droplet.
+//! The requests of `cf push`: manifest, package, build, droplet.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -38,7 +38,7 @@ async fn a_manifest_makes_the_app_and_its_route() {
         "web.apps.test"
     );
 
-    // A second time nothing is added; routes that are named are.
+    // Applying the manifest again adds nothing; a manifest that names a further route adds it.
     f.apply_manifest(MANIFEST).await;
     let named = "applications:\n- name: web\n  routes:\n  - route: http://other.apps.test/p\n";
     assert_eq!(f.apply_manifest(named).await.1["state"], "COMPLETE");
@@ -134,7 +134,7 @@ async fn a_package_becomes_a_droplet() {
         (422, Some("CF-StagingInProgress"))
     );
 
-    // What the cell does: fetch, build, upload; then the BBS calls back.
+    // The test does what the cell does: it downloads, builds and uploads; then the BBS calls back.
     let task = f.bbs.task(build).await.unwrap();
     assert_eq!(task.domain, "cf-app-staging");
     let definition = format!("{:?}", task.task_definition);
@@ -234,7 +234,7 @@ async fn a_package_becomes_a_droplet() {
     f.finish().await;
 }
 
-/// `cf push -c ./app` of a script: no buildpack knows how to start it, the user does.
+/// `cf push -c ./app` of a script: no buildpack knows how to start it, but the user does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_droplet_without_process_types_needs_the_users_command() {
     let f = Foundation::start().await;
@@ -251,7 +251,7 @@ async fn a_droplet_without_process_types_needs_the_users_command() {
     f.finish().await;
 }
 
-/// The build, after everything that the cell does with it.
+/// Returns the build after everything that the cell does with it.
 async fn stage_without_process_types(f: &Foundation, app: &str) -> Value {
     let package = f.package(app, zip("app", "exec true")).await;
     let package = package.as_str();

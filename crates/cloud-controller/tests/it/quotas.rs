@@ -1,4 +1,4 @@
-//! Quotas: every path that uses something up asks them, and what is shown of them is true.
+//! Every path that uses something up respects the quotas, and what is shown of them is true.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -54,7 +54,7 @@ impl Place {
         }
     }
 
-    /// A request that the quota must refuse with this text.
+    /// Sends a request that the quota must refuse with this text.
     async fn refused(&self, method: Method, path: &str, body: Value, text: &str) {
         let (status, answer) = self.f.call(method.clone(), path, Some(body)).await;
         assert_eq!(status, 422, "{:?} {method} {path}: {answer}", self.kind);
@@ -81,7 +81,7 @@ async fn every_path_that_uses_memory_or_instances_is_limited() {
     for kind in [Kind::Organization, Kind::Space] {
         let place = Place::start(kind).await;
         let f = &place.f;
-        // One instance of 256 MB runs; another fits nowhere.
+        // One instance of 256 MB runs; there is no room for another one.
         let one = f.started_app("one").await;
         let two = f.stopped_app("two").await;
         let package = place.package(&two).await;
@@ -106,7 +106,7 @@ async fn every_path_that_uses_memory_or_instances_is_limited() {
             ),
         ] {
             if limits["apps"]["log_rate_limit_in_bytes_per_second"].is_i64() {
-                // With unlimited logs about, the quota itself is refused.
+                // While something runs with unlimited logs, the quota itself is refused.
                 let (status, answer) = f
                     .call(Method::PATCH, &place.quota, Some(limits.clone()))
                     .await;
@@ -241,7 +241,7 @@ async fn what_runs_stays_when_a_quota_is_lowered() {
                 "quota_exceeded",
             )
             .await;
-        // A restart would start what no longer fits.
+        // A restart would start an app that no longer fits.
         let restart = format!("/v3/apps/{app}/actions/restart");
         place
             .refused(Method::POST, &restart, json!({}), "quota_exceeded")
@@ -262,7 +262,7 @@ async fn a_deployment_needs_room_for_its_largest_moment() {
     place
         .limit(json!({ "apps": { "total_memory_in_mb": 512 } }))
         .await;
-    // At first one new instance beside the old one; at last four new ones.
+    // At first one new instance runs beside the old one, and at last four new ones run.
     let grown = deployment(&app, json!({ "web_instances": 4 }));
     place
         .refused(Method::POST, "/v3/deployments", grown, "max-in-flight")
@@ -304,7 +304,7 @@ async fn a_rollout_waits_for_room_that_others_took_meanwhile() {
     let old = f.lrps(&app).await.remove(0).process_guid;
     f.run_instance(&old, 0).await;
     f.run_instance(&old, 1).await;
-    // At its largest it needs two new instances beside an old one: 1056 MB.
+    // At its largest the deployment needs two new instances beside an old one: 1056 MB.
     let deployed = f
         .send(
             Method::POST,
@@ -348,7 +348,7 @@ async fn a_rollout_waits_for_room_that_others_took_meanwhile() {
         .await;
     let used = used["usage_summary"]["memory_in_mb"].as_i64().unwrap();
     assert!(used <= 1100, "{used}");
-    // With room again it goes on by itself.
+    // As soon as there is room again, the deployment continues by itself.
     f.send(
         Method::POST,
         &format!("/v3/apps/{other}/actions/stop"),
@@ -388,7 +388,7 @@ async fn a_cancelled_rollout_goes_back_as_far_as_the_quota_allows() {
         .send(Method::POST, "/v3/deployments", deployment(&app, options))
         .await;
     let shown = format!("/v3/deployments/{}", deployed["guid"].as_str().unwrap());
-    // Of the old instances only one is left; others take the room.
+    // Only one of the old instances is left; others use the room.
     wait_for("fewer old instances", async || {
         let lrps = f.lrps(&app).await;
         let shrunk = lrps.iter().find(|lrp| lrp.process_guid == old)?;

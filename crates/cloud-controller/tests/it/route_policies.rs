@@ -1,4 +1,4 @@
-//! Route policies: who may call a route of a domain that enforces them, and how Diego learns it.
+//! Route policies: who may call a route of a domain that enforces them, and how Diego receives them.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -15,7 +15,7 @@ fn app(guid: &str) -> String {
     format!("cf:app:{guid}")
 }
 
-/// The texts of the one error in a 422.
+/// Sends a request that must be refused, and returns the text of the one error in the 422.
 async fn refused(f: &Foundation, method: Method, path: &str, body: Value) -> String {
     let (status, answer) = f.call(method, path, Some(body)).await;
     assert_eq!(status, 422, "{answer}");
@@ -64,7 +64,7 @@ async fn a_policy_reaches_diego_with_the_answer_and_leaves_with_it() {
     let after = f.lrps(&callee).await.remove(0).process_guid;
     assert_eq!(after, lrp, "policies make no new version");
 
-    // A route of another domain says nothing of policies.
+    // A route of another domain contains no policies.
     let plain = f.create_route("plain", "").await;
     f.map(&plain, &callee).await;
     assert_eq!(f.lrp_routes(&callee).await[1].get("options"), None);
@@ -422,7 +422,7 @@ async fn events_and_sight_are_those_of_the_routes_space() {
     f.finish().await;
 }
 
-/// The requests of `cf` version 9, byte for byte.
+/// The requests are those of `cf` version 9, byte for byte.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_requests_of_the_original_client_are_answered() {
     let f = Foundation::start().await;
@@ -473,7 +473,7 @@ async fn the_requests_of_the_original_client_are_answered() {
     f.finish().await;
 }
 
-/// What is pushed without a route of its own must be reachable.
+/// An app that is pushed without a route of its own must be reachable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_domain_that_enforces_policies_is_nobodys_default() {
     let f = Foundation::start().await;

@@ -1,4 +1,4 @@
-//! Routes: who may have which, and what Diego hears of a mapping.
+//! Routes: who may have which, and how Diego receives a mapping.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -32,7 +32,7 @@ async fn a_mapping_is_in_the_bbs_when_it_is_answered() {
         (Some(8080), Some("http1"))
     );
 
-    // Once more is no change; an option is one.
+    // A second mapping is no change; an option is one.
     f.map(&route, &app).await;
     f.send(
         Method::PATCH,
@@ -114,7 +114,7 @@ async fn bad_routes_are_refused_with_a_reason() {
             .contains("have been reserved for another space")
     );
 
-    // A private domain of another organization.
+    // The private domain belongs to another organization.
     let organization = f
         .send(
             Method::POST,

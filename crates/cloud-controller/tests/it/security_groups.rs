@@ -1,11 +1,11 @@
-//! Security groups and instances that run.
+//! Security groups and running instances.
 
 use crate::fixture::{Foundation, wait_for, zip};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What the app's instances may reach, of the addresses that this test uses.
+/// Returns which of the addresses that this test uses the app's instances may reach.
 async fn reaches(f: &Foundation, app: &str) -> Vec<String> {
     let lrp = f.lrps(app).await.remove(0);
     let rules = lrp.egress_rules.into_iter();
@@ -18,7 +18,7 @@ fn ours(destinations: impl Iterator<Item = String>) -> Vec<String> {
         .collect()
 }
 
-/// Waits until the task of the BBS may reach exactly these.
+/// Waits until the task of the BBS may reach exactly these addresses.
 async fn task_reaches(f: &Foundation, task: &str, wanted: &[&str]) {
     wait_for(&format!("{task} to reach {wanted:?}"), async || {
         let task = f.bbs.task(task).await.unwrap();
@@ -111,7 +111,7 @@ async fn every_change_reaches_the_apps_that_run() {
     f.finish().await;
 }
 
-/// The sync's interval is longer than the test: a change wakes it.
+/// The sync's interval is longer than the test, so that only a change wakes it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_change_reaches_tasks_and_builds_that_run() {
     let f = Foundation::start_syncing(Duration::from_secs(600)).await;

@@ -1,11 +1,11 @@
-//! Sidecars: by the API, by a manifest, by a buildpack; and that Diego gets them.
+//! Sidecars that the API, a manifest or a buildpack creates, and the LRPs that contain them.
 
 use crate::fixture::*;
 use reqwest::Method;
 use serde_json::{Value, json};
 use wire::bbs as m;
 
-/// The programs that run together in an app's only LRP.
+/// Returns the programs that run together in an app's only LRP.
 async fn programs(f: &Foundation, app: &str) -> Vec<m::RunAction> {
     let lrp = f.lrps(app).await.remove(0);
     let together = lrp.action.unwrap().codependent.unwrap().actions;
@@ -207,7 +207,7 @@ async fn a_manifest_makes_sidecars_and_shows_them() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    // What was written is read again, and an existing sidecar is changed.
+    // The generated manifest can be applied again, and an existing sidecar is changed.
     assert_eq!(f.apply_manifest(text).await.1["state"], "COMPLETE");
     f.apply_manifest(
         "applications:\n- name: app\n  sidecars: [{name: a, command: ./c, process_types: [web]}]\n",

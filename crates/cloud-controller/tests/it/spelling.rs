@@ -1,4 +1,4 @@
-//! Names keep the spelling that they were given, and are compared without upper and lower case.
+//! Names keep their spelling, and are compared without regard to case.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -36,7 +36,7 @@ async fn domains() {
         "The domain name \"mixed.EXAMPLE.com\" is already in use"
     );
     assert_eq!(count(&f, "/v3/domains?names=mixed.example.COM,x").await, 1);
-    // Another organization gets no name above or below it, in no spelling.
+    // Another organization gets no name above or below it, in any spelling.
     let (other, _) = f.another_place("other").await;
     for name in ["a.MIXED.example.com", "example.COM"] {
         let text = refused(&f, domains, private(name, &other)).await;
@@ -75,13 +75,13 @@ async fn hosts_and_what_routers_get() {
     );
     assert_eq!(f.get(&reserved).await["matching_route"], true);
 
-    // A manifest finds the route in any spelling, and its difference does too.
+    // A manifest finds the route in any spelling, and so does its difference.
     let yaml = "applications:\n- name: app\n  routes: [{route: MYHOST.Apps.Test/path}]\n";
     assert_eq!(f.apply_manifest(yaml).await.1["state"], "COMPLETE");
     assert_eq!(count(&f, "/v3/routes").await, 1);
     assert_eq!(f.diff(yaml).await, json!([]));
 
-    // Internal names are what name servers look up.
+    // Internal names are those that name servers look up.
     let internal = f.get("/v3/domains?names=APPS.internal").await["resources"][0]["guid"].clone();
     let body = json!({ "host": "InSide", "relationships": { "space": { "data": { "guid": f.space } }, "domain": { "data": { "guid": internal } } } });
     let route = f.send(Method::POST, "/v3/routes", body).await;
@@ -117,7 +117,7 @@ async fn apps_and_their_default_routes() {
     assert_eq!(count(&f, "/v3/apps").await, 1);
     assert_eq!(f.get("/v3/apps").await["resources"][0]["name"], "MyApp");
     assert_eq!(f.diff(other).await, json!([]));
-    // The same app may change the case of its name.
+    // An app may change the case of its own name.
     let app = f.get("/v3/apps").await["resources"][0]["guid"].clone();
     let path = format!("/v3/apps/{}", app.as_str().unwrap());
     let renamed = f

@@ -1,4 +1,4 @@
-//! What clients match on: texts of errors, states of what does not run, and stacks.
+//! The texts on which clients match: errors, states of what does not run, and stacks.
 
 use crate::fixture::*;
 use reqwest::Method;

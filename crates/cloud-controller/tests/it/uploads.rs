@@ -1,4 +1,4 @@
-//! Uploads: one of several wins, what is no archive is refused, and files need not be sent twice.
+//! Uploads: one of several is accepted, what is no archive is refused, and files need not be sent twice.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -112,7 +112,7 @@ async fn a_droplet_that_is_no_archive_fails() {
     f.finish().await;
 }
 
-/// A file as a client names it.
+/// Returns a file as a client names it.
 fn named(path: &str, content: &str) -> Value {
     json!({
         "path": path,
@@ -180,7 +180,7 @@ async fn files_are_matched_for_those_who_sent_them() {
     wrong_size[0]["size_in_bytes"] = json!(65_536);
     assert_eq!(matches(&alice, wrong_size).await, json!([]));
 
-    // The next package is made of what is sent and what is named.
+    // The next package consists of what is sent and what is named.
     for (bits, names) in [
         (Some(zip("run", "#!/bin/sh")), vec!["lib/big.jar", "run"]),
         (None, vec!["lib/big.jar"]),
@@ -200,7 +200,7 @@ async fn files_are_matched_for_those_who_sent_them() {
         assert_eq!(content, big);
     }
 
-    // Whoever did not send it cannot name it; nor can a name leave the app's folder.
+    // A user who did not send the file cannot name it, and a name cannot leave the app's folder.
     let theirs = f
         .send(
             Method::POST,

@@ -1,10 +1,10 @@
-//! Usage events, copies of bits, and what is not there.
+//! Usage events, copies of bits, and collections that are empty.
 
 use crate::fixture::*;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// The usage events after one of them, as `state/previous instances/previous memory/previous`.
+/// Returns the usage events after one of them, as `state/previous instances/previous memory/previous`.
 async fn usage(f: &Foundation, after: Option<&str>) -> (Vec<String>, Vec<Value>) {
     let filter = after.map_or_else(String::new, |guid| format!("&after_guid={guid}"));
     let list = f
@@ -75,7 +75,7 @@ async fn whatever_changes_the_use_writes_an_event() {
             "STOPPED/STARTED 1/1 64/64",
         ]
     );
-    // A manifest and a deleted space are no way around.
+    // A manifest and the removal of a space cause events, too.
     let (_, job) = f
         .apply_manifest("applications:\n- name: other\n  memory: 32M\n  instances: 2\n")
         .await;

@@ -1,4 +1,4 @@
-//! What bodies name: hidden things, and things of another parent.
+//! Resources that bodies name: hidden ones, and those of another parent.
 
 use super::*;
 
@@ -34,7 +34,7 @@ async fn a_task_runs_its_own_apps_droplet_and_command() {
             422
         );
     }
-    // An app without a droplet, and a droplet without bits.
+    // These are an app without a droplet, and a droplet without bits.
     let bare = f.create_app("bare").await;
     let awaiting = json!({ "relationships": { "app": to(&bare) } });
     let awaiting = f.send(Method::POST, "/v3/droplets", awaiting).await;
@@ -95,7 +95,7 @@ async fn a_package_is_copied_by_developers_of_both_spaces_only() {
         .give("space_developer", "D-guid", "space", &space)
         .await;
     assert_eq!(try_copy().await.0, 201);
-    // Not to the app that it came from, and not before it has bits.
+    // A package is not copied to its own app.
     let same = json!({ "relationships": { "app": secret["guid"].as_str().map(to) } });
     assert_eq!(world.as_('D', Method::POST, &copy, Some(same)).await.0, 422);
     world.finish().await;
@@ -188,7 +188,7 @@ async fn a_guid_that_is_hidden_or_of_another_parent_is_refused_in_every_body() {
             in_space("x", &f.space, &private),
             422,
         ),
-        // The parent exists and is hidden: forbidden, as in the original.
+        // The parent exists and is hidden, so that the request is forbidden, as in the original.
         (
             'D',
             "POST /v3/routes".to_owned(),
@@ -281,7 +281,7 @@ async fn a_guid_that_is_hidden_or_of_another_parent_is_refused_in_every_body() {
             .await;
         assert_eq!(status, wanted, "{call} as {column} with {body}: {answer}");
     }
-    // An auditor of the target organization may not let it share a domain; its manager may.
+    // An auditor of the target organization may not share a domain with it; its manager may.
     let share = format!("/v3/domains/{domain}/relationships/shared_organizations");
     world
         .give(
@@ -313,7 +313,7 @@ async fn a_guid_that_is_hidden_or_of_another_parent_is_refused_in_every_body() {
             .0,
         200
     );
-    // Filters never widen what is visible.
+    // Filters never extend what is visible.
     for path in [
         format!("/v3/apps?guids={theirs}"),
         format!("/v3/apps?space_guids={space}"),

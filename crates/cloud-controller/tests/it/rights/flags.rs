@@ -1,8 +1,8 @@
-//! Feature flags, and what is not there yet.
+//! Feature flags, and features that do not exist yet.
 
 use super::*;
 
-/// Flag, call, body, callers that it stops, callers that pass.
+/// A flag, a call, its body, callers that the flag stops, and callers that pass.
 type Case<'a> = (
     &'static str,
     String,
@@ -178,7 +178,7 @@ async fn flags_stop_what_they_name() {
         }
         world.set_flag(flag, flag != "route_sharing").await;
     }
-    // The upload, whose body is no JSON, and a message of the operator's own.
+    // The upload has a body that is no JSON, and the operator has set a message.
     f.send(
         Method::PATCH,
         "/v3/feature_flags/app_bits_upload",
@@ -199,7 +199,7 @@ async fn flags_stop_what_they_name() {
         (330_002, "Feature Disabled: closed today")
     );
     assert_eq!(f.upload(&package, zip("a", "b")).await.0, 200);
-    // Making organizations: a plain refusal, not a feature that is disabled.
+    // Creating organizations is refused like any missing right, and not as a disabled feature.
     let body = Some(json!({ "name": "own" }));
     assert_eq!(
         code(
@@ -290,7 +290,7 @@ async fn what_is_not_there_yet_is_refused_and_not_advertised() {
     assert_eq!(f.apply_manifest(manifest).await.0, 422);
     assert_eq!(f.get(&path).await["enabled"], false);
 
-    // A 422 would mean "exists already" to clients.
+    // Clients would understand a 422 as "exists already".
     for path in [
         "/v3/isolation_segments",
         "/v3/service_instances",
@@ -318,7 +318,7 @@ async fn what_is_not_there_yet_is_refused_and_not_advertised() {
         let list = f.get(&format!("/v3/apps?stacks={stack}")).await;
         assert_eq!(list["pagination"]["total_results"], count, "{stack}");
     }
-    // One role and one process take what their lists take.
+    // One role and one process accept the parameters of their lists.
     let (_, roles) = world
         .as_('M', Method::GET, "/v3/roles?types=space_developer", None)
         .await;

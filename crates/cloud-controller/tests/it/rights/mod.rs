@@ -1,4 +1,4 @@
-//! Rights that the role table does not show: things named in bodies, flags, what is hidden in answers, names of users.
+//! Rights that the role table does not show: resources that bodies name, flags, hidden parts of responses, names of users.
 
 mod bodies;
 mod flags;
@@ -22,7 +22,7 @@ pub(crate) fn to(guid: &str) -> Value {
     json!({ "data": { "guid": guid } })
 }
 
-/// An organization and a space that nobody of the table has a role in.
+/// Creates an organization and a space in which nobody of the table has a role.
 pub(crate) async fn foreign(f: &Foundation) -> (String, String) {
     let organization = f
         .send(

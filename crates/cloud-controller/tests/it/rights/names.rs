@@ -1,4 +1,4 @@
-//! Roles that are given by the name of a user.
+//! Roles that are assigned by the name of a user.
 
 use super::*;
 
@@ -41,7 +41,7 @@ async fn roles_by_name_go_to_the_person_who_is_meant() {
         (201, Some("ann-ldap")),
         "{answer}"
     );
-    // One of them is known here by now; the name is as ambiguous as before.
+    // One of the users is known here by now; the name is as ambiguous as before.
     assert_eq!(give('M', json!({ "username": "ann" })).await.0, 422);
     for name in ["a\"nn", "ann\" or userName eq \"bob", "nobody", "bo"] {
         let (status, answer) = give('M', json!({ "username": name })).await;
@@ -62,7 +62,7 @@ async fn roles_by_name_go_to_the_person_who_is_meant() {
     ] {
         assert_eq!(give('M', odd).await.0, 422);
     }
-    // Whoever may not give roles learns nothing about names.
+    // A caller who may not assign roles learns nothing about names.
     for name in ["bob", "nobody", "ann"] {
         for column in ['N', 'O', 'D'] {
             assert_eq!(
@@ -99,7 +99,7 @@ async fn roles_by_name_go_to_the_person_who_is_meant() {
         .0,
         422
     );
-    // A user outside the organization gets no role in a space, whoever gives it, and neither does an unknown name.
+    // A user outside the organization gets no role in a space, whoever assigns it, and neither does an unknown name.
     for column in ['M', 'P', 'A'] {
         for user in [
             json!({ "username": "bob" }),
@@ -118,7 +118,7 @@ async fn roles_by_name_go_to_the_person_who_is_meant() {
             );
         }
     }
-    // The flag stops names and not guids; taking a role by its guid goes on without its own flag.
+    // The flag stops names but not guids. Removing a role by its guid works without its own flag.
     world.set_flag("set_roles_by_username", false).await;
     world.set_flag("unset_roles_by_username", false).await;
     assert_eq!(

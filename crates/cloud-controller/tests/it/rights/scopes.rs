@@ -1,4 +1,4 @@
-//! Tokens, scopes, suspension, and what is asked before a right.
+//! Tokens, scopes, suspension, and what is checked before a right.
 
 use super::*;
 
@@ -76,7 +76,7 @@ async fn scopes_decide_before_anything_is_looked_up() {
         .0,
         200
     );
-    // Without a token, and with one that is not valid.
+    // The paths are requested without a token, and with an invalid one.
     for path in [
         "/",
         "/v3",
@@ -113,7 +113,7 @@ async fn scopes_decide_before_anything_is_looked_up() {
             .0,
         200
     );
-    // A deleted user whose token is still valid is known again, without roles.
+    // A deleted user whose token is still valid is stored again, without roles.
     f.delete("/v3/users/D-guid").await;
     assert_eq!(
         world
@@ -218,7 +218,7 @@ async fn suspending_is_for_administrators_and_for_spaces_also_for_managers() {
         200
     );
 
-    // A suspended space is no target of sharing.
+    // Nothing can be shared with a suspended space.
     world.set_flag("route_sharing", true).await;
     let second =
         json!({ "name": "second", "relationships": { "organization": to(&f.organization) } });
@@ -255,7 +255,7 @@ async fn suspending_is_for_administrators_and_for_spaces_also_for_managers() {
         world.as_('D', Method::POST, &share, Some(body)).await.0,
         200
     );
-    // Whoever reads only the space that a route is shared into finds it in the list, and not by its guid.
+    // A caller who reads only the space with which a route is shared finds it in the list, but not by its guid.
     world
         .give(
             "organization_user",

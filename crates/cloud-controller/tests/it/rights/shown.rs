@@ -1,4 +1,4 @@
-//! What answers show, and to whom.
+//! The parts of responses that each caller sees.
 
 use super::*;
 
@@ -46,7 +46,7 @@ async fn names_and_guids_of_others_are_left_out() {
             .len(),
         2
     );
-    // Organization auditors see routes, and no spaces beside them; plain members and billing managers see no private domain.
+    // Organization auditors see routes, but no spaces beside them; plain members and billing managers see no private domain.
     f.create_route("audited", "").await;
     let (_, routes) = world
         .as_(
@@ -140,7 +140,7 @@ async fn secrets_are_shown_to_those_who_may_read_them() {
         }
         let permissions = get(column, &format!("/v3/apps/{app}/permissions")).await;
         assert_eq!(permissions["read_sensitive_data"], sees);
-        // Lists hide it from everybody.
+        // Lists hide the command from everybody.
         assert_eq!(
             get(column, "/v3/processes").await["resources"][0]["command"],
             "[PRIVATE DATA HIDDEN IN LISTS]"

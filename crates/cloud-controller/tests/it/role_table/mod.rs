@@ -1,4 +1,4 @@
-//! Holds the API against the role table: every endpoint × every kind of caller × the state of organization and space.
+//! Compares the API with the role table: every endpoint × every kind of caller × the state of organization and space.
 
 mod rows;
 mod world;
@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What a row sends.
+/// The body that a row sends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Sent {
     Nothing,
@@ -63,14 +63,14 @@ impl Row {
             ..self
         }
     }
-    /// The endpoint works while this flag is on.
+    /// Switches this flag on for the row, because the endpoint needs it.
     fn with_flag(self, flag: &'static str) -> Self {
         Self {
             flag: Some(flag),
             ..self
         }
     }
-    /// A suspension does not stop it.
+    /// Marks an endpoint that a suspension does not stop.
     fn whatever_the_state(self) -> Self {
         Self {
             looks_at_state: false,
@@ -78,7 +78,7 @@ impl Row {
         }
     }
 
-    /// `/v3/apps/{}/env`: comparable with a registered path.
+    /// Returns the path as `/v3/apps/{}/env`, which is comparable with a registered path.
     fn pattern(&self) -> String {
         pattern(self.path.split('?').next().unwrap())
     }
@@ -108,7 +108,7 @@ enum State {
     SpaceSuspended,
 }
 
-/// The answer that a cell stands for: status, and code where it is an error of rights.
+/// Returns the response that a cell stands for: the status, and the code if it is an error of rights.
 fn expected(row: &Row, column: char, cell: char, state: State) -> (u16, Option<i64>) {
     let stopped = match state {
         State::Active => false,
@@ -207,7 +207,7 @@ async fn check(state: State) {
     );
 }
 
-/// A request by an administrator, with something that the endpoint does not know.
+/// Each request is sent by an administrator and contains something that the endpoint does not know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_endpoint_does_not_know_is_refused_by_name() {
     let world = World::start().await;
@@ -259,7 +259,7 @@ async fn what_an_endpoint_does_not_know_is_refused_by_name() {
     );
 }
 
-/// A key at the top, and one beside every nested key that the endpoint knows.
+/// Returns a key at the top, and one beside every nested key that the endpoint knows.
 fn unknown_keys(endpoint: &cloud_controller::Endpoint) -> BTreeSet<String> {
     let mut places = BTreeSet::from(["no_such_key".to_owned()]);
     for key in &endpoint.keys {
@@ -274,7 +274,7 @@ fn unknown_keys(endpoint: &cloud_controller::Endpoint) -> BTreeSet<String> {
     places
 }
 
-/// One cell. A call that is let through gets things of its own; refused ones change nothing and share theirs.
+/// Sends the call of one cell. A call that is admitted gets resources of its own; refused ones change nothing and share theirs.
 async fn call(world: &World, row: &Row, column: char, passes: bool) -> (u16, Value) {
     let fresh = passes && row.method != Method::GET;
     let mut things = world.things(fresh, column);

@@ -1,9 +1,10 @@
-//! The role table: what each endpoint answers to each kind of caller. Data only; `mod.rs` holds it against the API.
+//! The role table: what each endpoint answers to each kind of caller. It is only data; `mod.rs` compares it with the API.
 //!
 //! Columns: A admin, R admin read-only, G global auditor, M organization manager, U organization auditor, B billing manager,
 //! O plain member of the organization, D space developer, P space manager, I space auditor, S space supporter, N no role.
-//! Cells: `x` may, `y` may and gets 422 because of the thing's state or the target, `r` sees it and gets 403, `.` hidden: 404,
-//! `4` hidden or refused in the body: 422. A suspended organization or space turns each `x` of a write into 403, but for A.
+//! Cells: `x` may; `y` may and gets 422 because of the resource's state or the target; `r` sees it and gets 403; `.` does not
+//! see it and gets 404; `4` does not see it, or it is refused in the body: 422. A suspended organization or space turns each `x`
+//! of a write into 403, except for A.
 
 use super::{Row, row};
 
@@ -126,7 +127,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("PATCH /v3/routes/{destination:route}/destinations/{destination}",  "x r r r r . . x r r x .").json(r#"{"protocol":"http2"}"#),
         row("DELETE /v3/routes/{destination:route}/destinations/{destination}", "x r r r r . . x r r x ."),
         row("GET /v3/routes/{route}/relationships/shared_spaces",               "x x x x x . . x x x x .").with_flag("route_sharing"),
-        // D is a developer in the target, too; S is a supporter there, which is not enough.
+        // D is also a developer in the target; S is a supporter there, which is not enough.
         row("POST /v3/routes/{route}/relationships/shared_spaces",              "x r r r r . . x r r y .").json(r#"{"data":[{"guid":"{second_space}"}]}"#).with_flag("route_sharing"),
         row("DELETE /v3/routes/{shared_route}/relationships/shared_spaces/{second_space}", "x r r r r . . x r r x .").with_flag("route_sharing"),
         row("PATCH /v3/routes/{route}/relationships/space",                     "x r r r r . . x r r r .").json(r#"{"data":{"guid":"{second_space}"}}"#).with_flag("route_sharing"),
@@ -239,7 +240,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("GET /v3/audit_events/{event}",                                     "x x x . x . . x . x x ."),
         row("GET /v3/jobs/{job}",                                               "x x x x x x x x x x x x"),
 
-        // What there is none of
+        // Collections that are always empty
         row("GET /v3/service_instances",                                        "x x x x x x x x x x x x"),
         row("GET /v3/service_instances/{=none}",                                ". . . . . . . . . . . ."),
         row("POST /v3/service_instances",                                       ". . . . . . . . . . . ."),

@@ -1,4 +1,4 @@
-//! What the role table is held against: an organization, a space, one caller of each kind, and things on demand.
+//! The world of the role table: an organization, a space, one caller of each kind, and resources on demand.
 
 use super::{Row, Sent};
 use crate::fixture::*;
@@ -62,7 +62,7 @@ impl World {
                 world.give(kind, &user, "space", &space).await;
             }
         }
-        // The callers are known by name from their first request on.
+        // The callers are stored by name at their first request.
         for token in world.tokens.values() {
             world.f.call_as(token, Method::GET, "/v3/users", None).await;
         }
@@ -87,7 +87,7 @@ impl World {
         self.f.call_as(self.token(column), method, path, body).await
     }
 
-    /// Gives a role; answers its guid.
+    /// Assigns a role and returns its guid.
     pub(crate) async fn give(&self, kind: &str, user: &str, place: &str, guid: &str) -> String {
         let body = json!({ "type": kind, "relationships": { "user": { "data": { "guid": user } }, place: { "data": { "guid": guid } } } });
         let role = self.f.send(Method::POST, "/v3/roles", body).await;
@@ -141,7 +141,7 @@ impl World {
         answer(request.send().await.unwrap()).await
     }
 
-    /// One new thing of each kind, as (kind, guid).
+    /// Creates one new resource of each kind, and returns them as (kind, guid).
     pub(crate) async fn inventory(&self) -> Vec<(&'static str, String)> {
         const KINDS: &[&str] = &[
             "org",
@@ -182,7 +182,7 @@ impl World {
         all
     }
 
-    /// The things of one call: its own, or those that stand for all calls.
+    /// Returns the resources of one call: its own, or those that all calls share.
     pub(super) fn things(&self, fresh: bool, column: char) -> Things<'_> {
         Things {
             world: self,
@@ -214,7 +214,7 @@ impl World {
     }
 }
 
-/// What a package or a droplet is made of.
+/// Returns the bits of a package or a droplet.
 fn bits(path: &str) -> Vec<u8> {
     if path.contains("droplets") {
         tgz("app/run", "#!x")
@@ -223,7 +223,7 @@ fn bits(path: &str) -> Vec<u8> {
     }
 }
 
-/// Fills the placeholders of one call.
+/// The values that replace the placeholders of one call.
 pub(super) struct Things<'a> {
     world: &'a World,
     fresh: bool,
@@ -263,7 +263,7 @@ impl Things<'_> {
         if name == "name" {
             return self.world.name();
         }
-        // `droplet:app` is what was made beside the droplet.
+        // The key `droplet:app` names what was created beside the droplet.
         let key = name.split(':').next().unwrap_or(name).to_owned();
         if let Some(known) = self.made.get(name) {
             return known.clone();
@@ -297,7 +297,7 @@ impl Things<'_> {
             "doomed_space" => one(f.space.clone()),
             "second_org" => {
                 let guid = self.organization().await;
-                // Sharing a domain needs the manager's role in both.
+                // Sharing a domain needs the manager's role in both organizations.
                 w.give("organization_manager", "M-guid", "organization", &guid)
                     .await;
                 one(guid)
@@ -504,7 +504,7 @@ impl Things<'_> {
         self.world.post("/v3/packages", body).await
     }
 
-    /// An app and a droplet of it that awaits its upload.
+    /// Creates an app and a droplet of it that awaits its upload.
     async fn droplet(&self) -> (String, String) {
         let app = self.world.f.create_app(&self.world.name()).await;
         let body = json!({ "relationships": { "app": { "data": { "guid": app } } }, "process_types": { "web": "./run" } });
@@ -512,7 +512,7 @@ impl Things<'_> {
         (app, droplet)
     }
 
-    /// A stopped app with a current droplet.
+    /// Creates a stopped app with a current droplet.
     async fn app(&self) -> String {
         let (app, droplet) = self.droplet().await;
         self.world.upload(&format!("/v3/droplets/{droplet}")).await;
@@ -531,7 +531,7 @@ async fn first(f: &Foundation, path: &str) -> String {
 }
 
 impl World {
-    /// The guid of the job that a request starts.
+    /// Returns the guid of the job that a request starts.
     async fn job(&self, method: Method, path: &str) -> String {
         let request = self
             .f
