@@ -24,7 +24,7 @@ pub(crate) type Target<'a> = (&'a str, &'a str, &'a str);
 pub(crate) enum Place<'a> {
     Space(&'a Space),
     Organization(&'a str),
-    /// An event on the platform itself, which only callers see who read everything.
+    /// An event on the platform itself, which only callers who read everything see.
     Platform,
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Accepts {
     pub body: Content,
     /// Whether the endpoint needs no token.
     pub open: bool,
-    /// The flag while whose value is off the endpoint needs no token.
+    /// A flag: while it is off, the endpoint needs no token.
     pub open_unless: Option<Flag>,
 }
 

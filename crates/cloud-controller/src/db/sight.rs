@@ -295,7 +295,7 @@ of_platform! {
     Job = "Job" seen "",
     User = "User" seen "(guid = ? OR guid IN (SELECT o.user_guid FROM roles o WHERE o.organization_guid IN
         (SELECT m.organization_guid FROM roles m WHERE m.user_guid = ? AND m.organization_guid IS NOT NULL)))",
-    // Only callers see it who read everything.
+    // Only callers who read everything see it.
     AppUsageEvent = "App usage event" seen "1 = 0",
     SecurityGroup = "Security group" seen concat!(
         "(running = 1 OR staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid IN (", readable_spaces!(), ")))"

@@ -186,8 +186,8 @@ fn level(
     spelled
 }
 
-/// Returns the errors for keys beside `applications` that no YAML alias uses. A key that contains an anchor is allowed if an
-/// alias names it.
+/// Returns the errors for keys beside `applications` that no YAML alias uses. A key is allowed if an alias names an anchor in
+/// its block.
 pub(super) fn unknown_at_root(root: &Value, yaml: &str) -> Vec<String> {
     let keys = root.as_object().into_iter().flatten().map(|(key, _)| key);
     keys.filter(|key| !ROOT.iter().any(|(known, _)| known == key))
