@@ -35,7 +35,7 @@ pub(crate) enum After {
     Tunnel(Box<Tunnel>),
 }
 
-/// How long a client may take to end a body that is not read, and how many bytes the rest of it may have.
+/// The time that a client may take to end a body that is not read, and the bytes that the rest of it may have.
 const SKIP: Duration = Duration::from_secs(1);
 const MOST_SKIPPED: u64 = 256 << 10;
 

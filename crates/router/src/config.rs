@@ -283,7 +283,7 @@ pub struct RouteServices {
     pub secret: String,
     /// The previous secret, which is accepted while the secret is being changed.
     pub secret_decrypt_only: Option<String>,
-    /// How long a service may take to send a request back.
+    /// The time that a service may take to send a request back.
     pub timeout: Duration,
     /// Whether services are asked to send requests back by HTTPS.
     pub recommend_https: bool,

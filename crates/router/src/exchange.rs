@@ -178,7 +178,7 @@ impl Exchange {
     }
 }
 
-/// How the forwarding of an answer ended.
+/// The end of the forwarding of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Relayed {
     Whole,
@@ -211,7 +211,7 @@ pub(crate) struct Upload {
 /// The most bytes of a body that the router reads although no backend accepts them.
 pub(crate) const MOST_DISCARDED: u64 = 1 << 30;
 
-/// How long a backend may take to send `100 Continue`. Some backends never send it, and only wait for the body.
+/// The time that a backend may take to send `100 Continue`. Some backends never send it, and only wait for the body.
 const LEAVE: Duration = Duration::from_secs(1);
 
 impl Upload {

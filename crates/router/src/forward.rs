@@ -24,7 +24,7 @@ use routing::registry::{Attempts, Endpoint, InFlight, NoPick, Pool, Want, Within
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How a request goes out. The request itself is the exchange's.
+/// The conditions under which a request is sent. The request itself is the exchange's.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     /// Whether a backend may see the request twice without harm.

@@ -166,7 +166,7 @@ fn unasked(what: &str, ended: Result<Result<()>, tokio::task::JoinError>) -> Res
     anyhow::bail!("{what} ended unasked")
 }
 
-/// How often the table is searched for routes that were kept for their next endpoint.
+/// The interval at which the table is searched for routes that were kept for their next endpoint.
 const LEFT: Duration = Duration::from_secs(1);
 
 /// The workers that accept, and those of earlier configurations that still have requests.

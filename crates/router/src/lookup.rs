@@ -1,4 +1,4 @@
-//! From host, path and instance headers to a pool (as gorouter `handlers/lookup.go`).
+//! Finds the pool for a host, a path and instance headers (as gorouter `handlers/lookup.go`).
 
 use crate::context::RequestContext;
 use crate::hold;

@@ -1,4 +1,4 @@
-//! How a change of the table is counted and logged, whichever source caused it: NATS ([`crate::bus`]) or the Routing API
+//! Counts and logs changes of the table, whichever source caused them: NATS ([`crate::bus`]) or the Routing API
 //! ([`crate::route_fetcher`]).
 
 use crate::router::Shared;

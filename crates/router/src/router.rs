@@ -359,11 +359,11 @@ impl Router {
     }
 }
 
-/// How long requests wait for a route's next endpoint after its last one was unregistered, if they may wait at all. An app that
-/// is restarted is away for less.
+/// The time for which requests wait for a route's next endpoint after its last one was unregistered, if they may wait at all. An
+/// app that is restarted is away for less.
 const SUCCESSOR: Duration = Duration::from_secs(2);
 
-/// How long a drain waits, after its time is over, for the last bytes to the clients that are still connected.
+/// The time that the last bytes have, after a drain's own time is over, to reach the clients that are still connected.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 impl PagesSocket {

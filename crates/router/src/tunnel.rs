@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long the tunnel waits for its close frames to be sent.
+/// The time that the close frames have to be sent.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The values that the access log line needs at the end.

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-/// How an attempt got its connection, and how far it came with it, as the logs record it.
+/// The way in which an attempt got its connection, and how far it came with it, as the logs record it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Made {
     pub(crate) connected: bool,

@@ -84,7 +84,7 @@ pub(crate) enum Rest {
     Needed,
 }
 
-/// How long a connection rests after an answer: a close by the backend would have arrived by then.
+/// The time that a connection rests after an answer: a close by the backend would have arrived by then.
 const REST: Duration = Duration::from_millis(200);
 
 impl Connections {

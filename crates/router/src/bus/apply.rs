@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::router::{StartingMessage, subject};
 
-/// How long a route counts as starting after the last announcement.
+/// The time for which a route counts as starting after the last announcement.
 const STARTING: Duration = Duration::from_secs(10);
 
 /// The source of log lines about messages that cannot be read.

@@ -21,11 +21,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use wire::router::{StartMessage, subject};
 
-/// How long after the last loss `router.start` is published: the answers to an earlier one would be lost as well.
+/// The time after the last loss at which `router.start` is published: the answers to an earlier one would be lost as well.
 const HEAL_AFTER: Duration = Duration::from_secs(1);
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many messages are applied before the socket is read again.
+/// The number of messages that are applied before the socket is read again.
 const PORTION: usize = 64;
 
 /// Keeps the table up to date until `end`.

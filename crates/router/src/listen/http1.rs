@@ -17,8 +17,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// How long a client may take to end its connection after the router's close if it sends nothing, and how long if it sends; and
-/// how much it may send (as nginx `lingering_close`).
+/// The time that a client which sends nothing may take to end its connection after the router's close; the time that a sending
+/// client may take; and the bytes that it may send (as nginx `lingering_close`).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_SENDING: Duration = Duration::from_secs(30);
 const LINGER_BYTES: u64 = MOST_DISCARDED;

@@ -40,7 +40,7 @@ const LOCAL_RESETS: usize = 8192;
 /// The streams that are remembered for a second after the router broke them off, because frames for them are on their way
 /// already.
 const REMEMBERED_RESETS: usize = 256;
-/// How long a client that was sent GOAWAY may take to send its last bytes.
+/// The time that a client which was sent GOAWAY may take to send its last bytes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {

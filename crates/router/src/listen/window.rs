@@ -1,4 +1,4 @@
-//! How much a client of HTTP/2 may send before a backend has read any of it.
+//! The bytes that a client of HTTP/2 may send before a backend has read any of them.
 //!
 //! Each stream has a window of its own. The connection's window grows with the bodies that are on their way, so that bodies which
 //! no backend reads do not shut it for the others. The total that all connections of a worker may add is bounded; beyond that

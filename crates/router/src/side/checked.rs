@@ -21,8 +21,8 @@ pub(crate) struct Checked {
     check: Check,
     /// The number of the check's own bytes that were passed on.
     handed: usize,
-    /// Where a client's fault is stored for the task that sends it. `None`: the peer is a backend, whose fault is an error of the
-    /// connection.
+    /// The place that stores a client's fault for the task that sends it. `None`: the peer is a backend, whose fault is an error
+    /// of the connection.
     fault: Option<FaultSeen>,
     written: Written,
     sent: ResetsSent,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-/// How long connections that wait for a request may continue to wait.
+/// The time for which connections that wait for a request may continue to wait.
 const IDLE: Duration = Duration::from_secs(3);
 
 /// The drain of one worker. Connections check it whenever they are polled, and they are woken when it changes.

@@ -21,7 +21,7 @@ use wire::dropsonde::{CounterEvent, Event, LARGEST, LogMessage, MessageType, Val
 pub(crate) const LONGEST_LINE: usize = 65_400;
 /// The origin that original routers put into their envelopes.
 const ORIGIN: &str = "gorouter";
-/// How long the end waits for the rest of the queue.
+/// The time that the rest of the queue has at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]

@@ -16,7 +16,7 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    /// Creates a histogram. `scale`: the units into which the sum divides 1.
+    /// Creates a histogram. `scale`: the resolution of the sum, which is kept in units of 1 / `scale`.
     pub(super) fn new(bounds: &[f64], scale: f64) -> Self {
         Self::with(bounds.into(), scale)
     }
