@@ -67,9 +67,9 @@ pub struct Reserved {
 /// The operator's pages that can have a listener of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pages {
-    /// `/health` and the is-alive page.
+    /// The health page `/health` and the is-alive page.
     Health,
-    /// `/metrics`
+    /// The page `/metrics`.
     Metrics,
 }
 
@@ -172,7 +172,7 @@ impl LogFormat {
 /// A syslog server for access log lines (RFC 5424).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syslog {
-    /// `host:port`
+    /// The server's address as `host:port`.
     pub address: String,
     pub tcp: bool,
     /// The name of the program in each line.
@@ -184,7 +184,7 @@ pub struct Syslog {
 /// The data that goes to the metron agent of the machine, as dropsonde envelopes by UDP. The default is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metron {
-    /// `host:port`
+    /// The agent's address as `host:port`.
     pub address: String,
     /// Whether every access log line of an app is sent, as an `RTR` line.
     pub logs: bool,
@@ -248,7 +248,7 @@ pub enum LogField {
     CallerApp,
     CallerSpace,
     CallerOrganization,
-    /// `allowed` or `denied`, where a route has a policy.
+    /// The verdict `allowed` or `denied`, where a route has a policy.
     RoutePolicy,
     /// The name that the client requested in its TLS handshake.
     TlsSni,

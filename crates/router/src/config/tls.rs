@@ -133,7 +133,7 @@ pub enum XfccFormat {
     /// The leaf as base64 of its DER.
     #[default]
     Raw,
-    /// `Hash=<SHA-256>;Subject="…"`
+    /// The fingerprint and the subject: `Hash=<SHA-256>;Subject="…"`.
     Envoy,
 }
 

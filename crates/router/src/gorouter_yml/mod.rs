@@ -193,7 +193,7 @@ fn elsewhere(keys: &mut Keys<'_>) {
     ]);
 }
 
-/// Reads the address, which is on loopback, as in gorouter, unless it is empty.
+/// Reads the address as gorouter does: an empty host means every address of this machine, and an empty text counts as absent.
 fn debug_addr(keys: &mut Keys<'_>) -> Option<SocketAddr> {
     keys.word("debug_addr").and_then(|address| {
         let parsed = match address.rsplit_once(':') {

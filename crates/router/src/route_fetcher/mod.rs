@@ -4,8 +4,9 @@
 //! which keeps them alive. [`known`] decides what that means for the table; the table itself orders versions of a route by their
 //! modification tags. While a list is read, events wait in their stream, so an event is never older than the list before it.
 //!
-//! An API or a UAA that cannot be reached never ends the router, unlike gorouter. The reason is logged once, until it changes,
-//! with the key to correct, and the router retries without end. Routes of NATS are not affected.
+//! This task never ends the router because an API or a UAA cannot be reached. (The check at the start, which may end it in
+//! compatibility with gorouter, belongs to the router's command.) The reason is logged once, until it changes, with the key to
+//! correct, and the task retries without end. Routes of NATS are not affected.
 
 mod known;
 

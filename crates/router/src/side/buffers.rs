@@ -111,7 +111,7 @@ impl Input {
         self.start = (self.start + bytes).min(self.end);
     }
 
-    /// Marks the current place, to which `rewind` returns. The mark lasts as long as the buffer has room behind it.
+    /// Marks the current place, to which `rewind` returns. The mark is lost when the buffer has no room left behind it.
     pub(crate) fn mark(&mut self) {
         self.mark = Some(self.start);
     }

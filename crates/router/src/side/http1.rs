@@ -295,7 +295,7 @@ impl Http1 {
         Ok(Some(trailers).filter(|trailers| !trailers.is_empty()))
     }
 
-    /// Is ready when the other side has gone, while no bytes are expected of it. Bytes that it sends ahead are kept.
+    /// Waits until the other side has gone, while no bytes are expected of it. Bytes that it sends ahead are kept.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.input.is_empty() {
             return Poll::Pending;

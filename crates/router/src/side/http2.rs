@@ -208,7 +208,7 @@ impl Http2 {
         self.trailers.take()
     }
 
-    /// Is ready when the peer has reset the stream.
+    /// Waits until the peer has reset the stream.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let reset = match (&mut self.respond, &mut self.outgoing) {
             (Some(respond), _) => respond.poll_reset(cx),

@@ -184,7 +184,7 @@ impl Side {
         }
     }
 
-    /// Is ready when the other end has gone.
+    /// Waits until the other end has gone.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(side) => side.poll_gone(cx),

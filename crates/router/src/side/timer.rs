@@ -13,7 +13,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Is ready when `deadline` has passed. Only one task may poll it, for one deadline at a time.
+    /// Waits until `deadline` has passed. Only one task may poll it, for one deadline at a time.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let at = tokio::time::Instant::from_std(deadline);
         let sleep = self
