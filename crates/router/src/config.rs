@@ -328,8 +328,7 @@ pub struct ResponseRewrite {
     pub add_if_absent: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The time in which a client must send a request's head. A client that needs longer means to hold the connection and not to be
-/// served.
+/// The time in which a client must send a request's head. A client that needs longer only holds the connection.
 pub(crate) const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All settings that have a sensible default. `Settings::default()` is what a Cloud Foundry deployment has, except for
@@ -388,7 +387,7 @@ pub struct Settings {
     pub http2_cleartext: bool,
     /// The largest request head in bytes.
     pub max_request_head: usize,
-    /// The most fields of a request head; 0: as many as the bytes hold.
+    /// The largest number of fields of a request head; 0: as many as the bytes hold.
     pub max_request_headers: usize,
     /// The largest head of a backend's response in bytes; the next is the most fields of one.
     pub max_response_head: usize,

@@ -208,7 +208,7 @@ pub(crate) struct Upload {
     waits_since: Option<Instant>,
 }
 
-/// The most bytes of a body that the router reads although no backend accepts them.
+/// The largest number of bytes of a body that the router reads although no backend accepts them.
 pub(crate) const MOST_DISCARDED: u64 = 1 << 30;
 
 /// The time that a backend may take to send `100 Continue`. Some backends never send it, and only wait for the body.

@@ -35,8 +35,8 @@ pub(crate) fn oversize(request: &Request, settings: &Serving) -> Option<Refusal>
     }
 }
 
-/// The bytes of a request line that HTTP/1.1 has and HTTP/2 has not: the blank before the version, the version, and the ends of
-/// both lines. The next constant counts the colon, the blank and the end of a field's line.
+/// The bytes of a head's lines that HTTP/1.1 has and HTTP/2 has not: both blanks of the request line, the version, the end of
+/// that line, and the empty line. The next constant counts the colon, the blank and the end of a field's line.
 const LINES_OF_HTTP1: usize = "  HTTP/1.1\r\n\r\n".len();
 const PER_FIELD_OF_HTTP1: usize = ": \r\n".len();
 

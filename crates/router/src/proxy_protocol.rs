@@ -12,7 +12,7 @@ const SILENCE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(5);
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const LONGEST: usize = 2048;
-/// The longest header of version 1, with its line end.
+/// The longest header of version 1 in bytes, with its line end.
 const LONGEST_TEXT: usize = 107;
 
 /// The reason why the connection is to be closed.

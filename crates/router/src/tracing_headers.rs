@@ -14,7 +14,7 @@ pub(crate) static ZIPKIN: [Known; 4] = [
     Known::B3,
 ];
 pub(crate) static W3C: [Known; 2] = [Known::Traceparent, Known::Tracestate];
-/// The longest `tracestate`; a longer one is ignored.
+/// The longest `tracestate` in bytes; a longer one is ignored.
 const LONGEST_STATE: usize = 2048;
 
 /// The trace that a request belongs to, and the span that is the router's.

@@ -33,12 +33,12 @@ pub(crate) struct Need {
 pub(crate) struct Connections {
     /// The idle connections. Only this worker's thread locks them, so the lock is never contended.
     idle: Mutex<Waiting>,
-    /// The most idle connections to one peer.
+    /// The largest number of idle connections to one peer.
     max_idle: usize,
     idle_timeout: Duration,
 }
 
-/// The most idle connections of one worker, all peers together, because file descriptors are scarce.
+/// The largest number of idle connections of one worker, all peers together, because file descriptors are scarce.
 const MOST_IDLE: usize = 4096;
 
 #[derive(Debug, Default)]

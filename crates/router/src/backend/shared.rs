@@ -15,7 +15,7 @@ use std::time::Instant;
 
 /// The number of connections up to which a request with a body gets one without another body.
 const SPREAD: usize = 128;
-/// The most connections of one worker to one peer. HTTP/1 would need one for each request.
+/// The largest number of connections of one worker to one peer. HTTP/1 would need one for each request.
 const MOST: usize = 256;
 
 /// A connection for one request, and the request's place on it.
@@ -86,7 +86,7 @@ impl Drop for Place {
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     streams: usize,
-    /// The most streams that the peer allows.
+    /// The largest number of streams that the peer allows.
     most: usize,
     uploads: usize,
     waiting: usize,

@@ -22,7 +22,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
-/// The longest TLS handshake of a client.
+/// The longest time that the TLS handshake of a client may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A socket for clients.
@@ -33,7 +33,7 @@ pub(crate) enum Socket {
     Bound(TcpSocket),
 }
 
-/// The most connections that wait to be accepted.
+/// The largest number of connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
 
 impl Socket {

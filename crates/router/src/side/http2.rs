@@ -15,7 +15,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// The most bytes of a body that are kept in case they are needed again.
+/// The largest number of bytes of a body that are kept in case they are needed again.
 const REPLAY: usize = 16 << 10;
 
 #[derive(Debug, Default)]

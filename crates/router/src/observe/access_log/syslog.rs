@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 use time::OffsetDateTime;
 
-/// The most lines that wait.
+/// The largest number of lines that wait.
 const CAPACITY: usize = 8192;
 /// The longest wait for the server's network.
 const PATIENCE: Duration = Duration::from_secs(2);

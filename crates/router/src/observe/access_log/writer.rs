@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The most bytes that wait.
+/// The largest number of bytes that wait.
 const CAPACITY: usize = 8 << 20;
 /// The time for which lines are gathered for one write: every wake-up of the writer may delay a request on a busy core.
 const GATHER: Duration = Duration::from_millis(50);
