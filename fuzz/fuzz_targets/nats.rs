@@ -1,4 +1,4 @@
-//! What a NATS server sends is understood the same in whatever pieces it arrives, and no message is longer than the input.
+//! The reader understands the bytes of a NATS server alike in whatever pieces they arrive, and no message is longer than the input.
 #![no_main]
 
 use bytes::BytesMut;

@@ -27,7 +27,7 @@ pub fn decimal(text: &str, bits: u32) -> Result<i64, Error> {
     read(text, digits, 10, bits)
 }
 
-/// The same in the base that the prefix names, with underscores between digits: what Go's flags take.
+/// Reads an integer in the base that its prefix names, with underscores between digits, as Go's flags do.
 pub fn any_base(text: &str, bits: u32) -> Result<i64, Error> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let lower = unsigned.to_ascii_lowercase();

@@ -366,7 +366,7 @@ async fn a_route_by_hash_keeps_tenants_together() {
     assert_eq!(all.len(), 3);
 }
 
-/// As in gorouter, the table shows the options of an endpoint's own registration, also when they are the default, and none where
+/// Like gorouter, the table shows the options of an endpoint's own registration, also when they are the default, and none where
 /// it had none.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_shows_the_options_of_each_registration() {
