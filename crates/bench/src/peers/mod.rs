@@ -4,7 +4,7 @@
 mod cupola;
 mod envoy;
 mod haproxy;
-mod listener;
+pub(crate) mod listener;
 mod nginx;
 
 pub(crate) use cupola::{Cupola, Router};
@@ -96,7 +96,7 @@ impl Peer {
 
     pub(crate) fn start(self, scheme: Scheme, rig: &Rig) -> Result<Running> {
         let listener = match self {
-            Self::HaproxyUdp | Self::CupolaEnvelopes => Some(Listener::start(rig.load_core)?),
+            Self::HaproxyUdp | Self::CupolaEnvelopes => Some(Listener::start(Some(rig.load_core))?),
             _ => None,
         };
         let (process, port) = match self {

@@ -7,6 +7,7 @@ mod instances;
 mod ownership;
 mod report;
 
+use crate::peers::listener::Listener;
 use crate::peers::{Cupola, Router, Scheme};
 use crate::rig::{Effort, Rig};
 use crate::sections::progress;
@@ -45,7 +46,9 @@ pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Re
         seconds: 1,
     };
     let rig = Rig::new(cupola, envoy, effort)?;
-    let router = Cupola::free().start(&rig)?;
+    // As in production, the router sends an envelope for each event of a request to an agent that reads.
+    let agent = Listener::start(None)?;
+    let router = Cupola::free().with_envelopes(agent.port).start(&rig)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -107,6 +110,7 @@ pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Re
         tallies: &tallies,
         samples: &samples?,
         churned: churned?,
+        envelopes: agent.received(),
     };
     let text = report_text.text();
     println!("{text}");

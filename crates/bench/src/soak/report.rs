@@ -53,15 +53,17 @@ pub(super) struct Report<'a> {
     pub(super) tallies: &'a HashMap<Kind, Tally>,
     pub(super) samples: &'a [Sample],
     pub(super) churned: Churned,
+    /// The envelopes that the agent read.
+    pub(super) envelopes: u64,
 }
 
 impl Report<'_> {
-    /// Returns whether every kind got answers, no answer was wrong, and memory was flat.
+    /// Returns whether every kind got answers, no answer was wrong, envelopes arrived, and memory was flat.
     pub(super) fn passed(&self) -> bool {
         let answered = Kind::ALL
             .iter()
             .all(|kind| self.tallies.get(kind).is_some_and(|t| t.answered > 0));
-        answered && self.wrong().is_empty() && self.growth() <= 1.1
+        answered && self.wrong().is_empty() && self.envelopes > 0 && self.growth() <= 1.1
     }
 
     fn wrong(&self) -> Vec<&String> {
@@ -113,6 +115,12 @@ impl Report<'_> {
             seconds / 60.0,
             if self.passed() { "passed" } else { "FAILED" },
             changes as f64 / seconds
+        );
+        let _ = writeln!(
+            text,
+            "\nThe router sent envelopes to an agent, which read {} of them ({:.1} a request).",
+            self.envelopes,
+            self.envelopes as f64 / total.requests.max(1) as f64
         );
         let growth = (self.growth() - 1.0) * 100.0;
         let _ = writeln!(
