@@ -47,6 +47,9 @@ pub struct Tally {
 /// The memory that the library needs for a frame that waits, in bytes.
 const SMALL: usize = 256;
 
+/// The code of an RST_STREAM frame that reports no error.
+const NO_ERROR: [u8; 4] = [0; 4];
+
 /// The treatment of the next bytes.
 enum Step {
     Pass(usize),
@@ -162,6 +165,17 @@ impl Check {
             // The frame has no effect, and the library counts such frames over a connection's whole life.
             DATA if head.is_empty() && self.is_open(head.stream) => return Ok(Step::Replace(HEAD)),
             DATA if head.length < SMALL => self.tally.small += 1,
+            // HAProxy sends this frame when a client cancels its request while the connection is being made. It has no effect,
+            // and the library would end the connection with everybody's requests.
+            RST_STREAM if self.of_client() && head.stream == 0 => {
+                let Some(code) = bytes.get(HEAD..head.whole()) else {
+                    return Ok(Step::Wait);
+                };
+                self.tally.resets += 1;
+                if code == NO_ERROR {
+                    return Ok(Step::Replace(head.whole()));
+                }
+            }
             RST_STREAM if self.of_client() => {
                 self.tally.resets += u32::from(self.streams.reset(head.stream));
             }

@@ -201,6 +201,28 @@ fn empty_data_goes_no_further_and_its_end_does() {
     assert_eq!(run(&idle, &[]), (idle, None));
 }
 
+/// The frame counts as a reset, so that a flood of such frames uses up the connection's budget.
+#[test]
+fn a_reset_of_no_stream_without_an_error_is_left_out() {
+    let reset = |code: u8| frame(RST_STREAM, 0, 0, &[0, 0, 0, code]);
+    let get = frame(HEADERS, END, 1, &GET);
+    let bytes = opened(&[reset(0), get.clone(), reset(0)]);
+    for sizes in [&[bytes.len()][..], &[1], &[40, 3]] {
+        assert_eq!(run(&bytes, sizes), (opened(&[get.clone()]), None));
+    }
+    let mut check = Check::new(Sender::Client, 1 << 16);
+    check.take(&bytes);
+    assert_eq!(check.take_tally().resets, 2);
+    // The library refuses the frame with any other code, and a backend's.
+    let wrong = opened(&[reset(8)]);
+    assert_eq!(run(&wrong, &[wrong.len()]), (wrong.clone(), None));
+    let backend = [frame(SETTINGS, 0, 0, &[]), reset(0)].concat();
+    assert_eq!(
+        run_of(Sender::Backend, &backend, &[7]),
+        (backend.clone(), None)
+    );
+}
+
 #[test]
 fn requests_and_resets_are_counted() {
     let reset = |stream| frame(RST_STREAM, 0, stream, &[0; 4]);

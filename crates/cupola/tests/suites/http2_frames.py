@@ -236,6 +236,7 @@ TYPES = [
     Case("6.2", "padding longer than HEADERS", frame(HEADERS, END_STREAM | END_HEADERS | PADDED, 1, b"\xff" + fields()[:100]), Connection(PROTOCOL)),
     Case("6.3", "PRIORITY on stream 0", frame(PRIORITY, 0, 0, bytes(5)), Connection(PROTOCOL)),
     Case("6.4", "RST_STREAM on stream 0", rst(0), Connection(PROTOCOL)),
+    Case("6.4", "RST_STREAM on stream 0 without an error, as HAProxy sends it", rst(0, 0), Alive()),
     Case("6.4", "RST_STREAM with an unknown code", SLOW + rst(1, 0xFFFF), Alive()),
     Case("6.5", "SETTINGS on a stream", frame(SETTINGS, 0, 1, b""), Connection(PROTOCOL)),
     Case("6.5", "an unknown setting", settings((0xABCD, 7), (0, 1)) + ask(), Answered()),
