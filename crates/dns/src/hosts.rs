@@ -48,7 +48,7 @@ pub fn render(
         let end = format!("{END}{owner}");
         let is_end = |line: &str| line.trim_end() == end;
         match rest.clone().position(is_end) {
-            // Of half a block only its first line is removed, because the lines that follow may belong to someone else.
+            // A block without an end loses only its first line, because the lines that follow may belong to another program.
             None => {}
             Some(length) => {
                 let keep = owner != tag && is_alive(owner);

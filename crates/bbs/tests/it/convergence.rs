@@ -25,7 +25,7 @@ async fn a_dead_cell_is_replaced_and_forgiven() {
     let mut f = Foundation::start().await;
     f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
     f.auction().await;
-    // Nobody renews this presence, so it expires after two seconds.
+    // The presence is not renewed, so it expires after two seconds.
     f.locket
         .lock(
             presence("cell-1", &f.peer_url),

@@ -46,7 +46,7 @@ pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Re
         seconds: 1,
     };
     let rig = Rig::new(cupola, envoy, effort)?;
-    // As in production, the router sends an envelope for each event of a request to an agent that reads.
+    // The router sends an envelope for each event of a request to an agent that reads, as it does in production.
     let agent = Listener::start(None)?;
     let router = Cupola::free().with_envelopes(agent.port).start(&rig)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -348,7 +348,7 @@ async fn a_rollout_waits_for_room_that_others_took_meanwhile() {
         .await;
     let used = used["usage_summary"]["memory_in_mb"].as_i64().unwrap();
     assert!(used <= 1100, "{used}");
-    // As soon as there is room again, the deployment continues by itself.
+    // The deployment continues by itself when the quota has room again.
     f.send(
         Method::POST,
         &format!("/v3/apps/{other}/actions/stop"),

@@ -173,7 +173,7 @@ fn actual_lrps(f: &mut Foundation) -> Result<()> {
         .filter(|p| *p >= 61001)
         .context("no host TLS port")?;
 
-    // The same data is read from the BBS's own protocol.
+    // The story reads the same data by the BBS's own protocol.
     let answer = peers::bbs_call(&f.data, f.port("bbs"), "/v1/actual_lrps/list")?;
     let raw = peers::bytes_of(&answer, 2)?;
     let found = raw.iter().any(|lrp| {

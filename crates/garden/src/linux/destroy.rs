@@ -127,7 +127,7 @@ impl LinuxGarden {
     async fn adopt_folder(&self, folder: &Path, known: &mut BTreeSet<String>) -> Result<()> {
         match Record::load(folder) {
             Ok(Some(record)) => self.adopt(record, known).await,
-            // Nothing is made before the record is written; but somebody may have removed the record.
+            // Garden writes the record before it makes anything else. A folder without a record has lost it.
             Ok(None) if folder.is_dir() => {
                 let key = folder.file_name().unwrap_or_default().to_string_lossy();
                 self.remove(&Record::unreadable(&key)).await

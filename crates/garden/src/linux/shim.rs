@@ -235,7 +235,7 @@ fn follow(id: String, mut stream: UnixStream) -> Process {
                 }
                 _ => break,
             };
-            // Nobody reads the output. Reading continues because of the exit.
+            // When the output has no reader any more, this loop still reads, because the exit is yet to come.
             let closed = match &output {
                 Some(output) => output.send(chunk).await.is_err(),
                 None => false,

@@ -70,10 +70,10 @@ impl<'a> Authority<'a> {
             .iter()
             .map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm)
             .collect();
-        let leaf = EndEntityCert::try_from(&self.copy).map_err(told)?;
+        let leaf = EndEntityCert::try_from(&self.copy).map_err(tls_error)?;
         leaf.verify_for_usage(&algorithms, roots, others, now, usage, None, None)
             .map(drop)
-            .map_err(told)
+            .map_err(tls_error)
     }
 }
 
@@ -84,7 +84,8 @@ fn within(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
     (end <= whole.len()).then_some(start..end)
 }
 
-fn told(error: webpki::Error) -> Error {
+/// Returns the error of the TLS library with the same meaning.
+fn tls_error(error: webpki::Error) -> Error {
     use webpki::Error as E;
     let error = match error {
         E::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },

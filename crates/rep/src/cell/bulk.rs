@@ -226,7 +226,7 @@ async fn perform(
             Ok(())
         }
         Operation::FailTask { guid } => {
-            // The same guid may have been desired again, and placed here again.
+            // The BBS may have desired the same guid again, and the auction may have placed it on this cell again.
             let Some(_vacant) = cell.vacant(&guid) else {
                 return Ok(());
             };

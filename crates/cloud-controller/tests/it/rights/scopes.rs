@@ -218,7 +218,7 @@ async fn suspending_is_for_administrators_and_for_spaces_also_for_managers() {
         200
     );
 
-    // Nothing can be shared with a suspended space.
+    // The API refuses to share a route with a suspended space.
     world.set_flag("route_sharing", true).await;
     let second =
         json!({ "name": "second", "relationships": { "organization": to(&f.organization) } });
