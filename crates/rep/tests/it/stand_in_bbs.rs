@@ -96,6 +96,13 @@ fn refusal(kind: ErrorType, message: &str) -> Option<Error> {
     })
 }
 
+fn absent() -> Option<Error> {
+    refusal(
+        ErrorType::ResourceNotFound,
+        "the requested resource could not be found",
+    )
+}
+
 async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: Bytes) -> Vec<u8> {
     let answer = answer_now(&bbs, &path, &body);
     let millis = {
@@ -177,10 +184,7 @@ fn answer_now(bbs: &StandInBbs, path: &str, body: &Bytes) -> Vec<u8> {
             let error = if desired_lrp.is_some() {
                 None
             } else {
-                refusal(
-                    ErrorType::ResourceNotFound,
-                    "the requested resource could not be found",
-                )
+                absent()
             };
             return DesiredLrpResponse { error, desired_lrp }.encode_to_vec();
         }
@@ -219,9 +223,14 @@ fn answer_now(bbs: &StandInBbs, path: &str, body: &Bytes) -> Vec<u8> {
         }
         path::START_TASK => {
             let request: StartTaskRequest = read(body);
-            if let Some(task) = rows.tasks.get_mut(&request.task_guid) {
-                task.state = TaskState::Running as i32;
-            }
+            let Some(task) = rows.tasks.get_mut(&request.task_guid) else {
+                return StartTaskResponse {
+                    error: absent(),
+                    should_start: false,
+                }
+                .encode_to_vec();
+            };
+            task.state = TaskState::Running as i32;
             bbs.note(Call::StartTask(request));
             return StartTaskResponse {
                 error: None,
@@ -231,8 +240,19 @@ fn answer_now(bbs: &StandInBbs, path: &str, body: &Bytes) -> Vec<u8> {
         }
         path::COMPLETE_TASK => {
             let request: CompleteTaskRequest = read(body);
-            rows.tasks.remove(&request.task_guid);
-            bbs.note(Call::CompleteTask(request));
+            let error = match rows.tasks.get(&request.task_guid) {
+                None => absent(),
+                Some(task) if task.state != TaskState::Running as i32 => refusal(
+                    ErrorType::InvalidStateTransition,
+                    "the task does not run: it cannot be completed",
+                ),
+                Some(_) => {
+                    rows.tasks.remove(&request.task_guid);
+                    bbs.note(Call::CompleteTask(request));
+                    None
+                }
+            };
+            return LifecycleResponse { error }.encode_to_vec();
         }
         path::REJECT_TASK => bbs.note(Call::RejectTask(read(body))),
         other => panic!("unexpected call {other}"),
