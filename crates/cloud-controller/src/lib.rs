@@ -32,7 +32,6 @@ mod metadata;
 mod names;
 mod policy_source;
 mod quota;
-mod route_rules;
 
 pub mod bits;
 pub mod buildpacks;

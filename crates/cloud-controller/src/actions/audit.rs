@@ -13,7 +13,7 @@ use crate::db::route::Route;
 use crate::db::space::Space;
 use crate::db::{self, Connection, Json};
 use crate::error::ApiResult;
-use crate::route_rules;
+use cc_rules::route_rules;
 use serde_json::Value;
 
 /// The target of an event, or the actor that caused it: (guid, type, name).

@@ -6,7 +6,7 @@ use crate::db::domain::{self, Domain};
 use crate::db::{self, Connection, route as routes};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
-use crate::route_rules;
+use cc_rules::route_rules;
 
 /// Creates a domain. The same rules apply to all callers, including administrators.
 pub(crate) async fn create(

@@ -19,7 +19,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::flags::Flag;
 use crate::manifest::{AppManifest, ProcessManifest, RouteManifest, megabytes_text};
 use crate::quota::{Meter, Subject};
-use crate::route_rules;
+use cc_rules::route_rules;
 use serde_json::{Map, Value, json};
 
 /// Applies one app's manifest. Returns the app and the processes that the driver must reconcile.

@@ -211,8 +211,8 @@ fn find<'a>(list: &'a Value, key: &str, value: &Value) -> Option<&'a Value> {
 
 /// Returns a route's text without scheme and in lower case, for comparing routes.
 fn bare(route: &str) -> String {
-    match crate::route_rules::parse(route) {
-        Ok(parsed) => crate::route_rules::url("", &parsed.authority, &parsed.path, parsed.port)
+    match cc_rules::route_rules::parse(route) {
+        Ok(parsed) => cc_rules::route_rules::url("", &parsed.authority, &parsed.path, parsed.port)
             .to_ascii_lowercase(),
         Err(_) => route.to_owned(),
     }

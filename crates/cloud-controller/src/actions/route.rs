@@ -9,7 +9,7 @@ use crate::db::space::Space;
 use crate::db::{self, Connection, Select, app as apps, process::Process};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
-use crate::route_rules::{self, DomainFacts};
+use cc_rules::route_rules::{self, DomainFacts};
 
 /// A destination as a request names it.
 #[derive(Clone, Debug, PartialEq)]

@@ -156,7 +156,7 @@ async fn v2_stats(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
         let uris: Vec<String> = mappings
             .iter()
             .map(|mapping| {
-                crate::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)
+                cc_rules::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)
             })
             .collect();
         (app, process, uris)

@@ -71,7 +71,7 @@ pub(super) fn present(
             "host": route.host,
             "path": route.path,
             "port": (route.port > 0).then_some(route.port),
-            "url": crate::route_rules::url(&route.host, &domain.name, &route.path, route.port),
+            "url": cc_rules::route_rules::url(&route.host, &domain.name, &route.path, route.port),
             "destinations": mine,
             "metadata": route.metadata.0.present(),
             "relationships": { "space": to_one(Some(&route.space_guid)), "domain": to_one(Some(&route.domain_guid)) },
@@ -264,7 +264,8 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         domain_guid: body.required_relationship("domain"),
         ..Route::fresh()
     };
-    match crate::route_rules::merge_options(None, body.value("options").unwrap_or(&Value::Null)) {
+    match cc_rules::route_rules::merge_options(None, body.value("options").unwrap_or(&Value::Null))
+    {
         Ok(options) => route.options.0 = options,
         Err(problem) => body.problem(problem),
     }
@@ -291,7 +292,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         who.is_admin(),
     )
     .await?;
-    let url = crate::route_rules::url(&route.host, &domain.name, &route.path, route.port);
+    let url = cc_rules::route_rules::url(&route.host, &domain.name, &route.path, route.port);
     let trail = audit::record(
         &mut tx,
         &who,

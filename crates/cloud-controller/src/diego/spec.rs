@@ -226,7 +226,7 @@ fn routes(mappings: &[Mapping]) -> Routes {
     // registered at once.
     let uri = |mapping: &Mapping| {
         let [host, domain] = [&mapping.host, &mapping.domain].map(|name| name.to_ascii_lowercase());
-        crate::route_rules::url(&host, &domain, &mapping.path, 0)
+        cc_rules::route_rules::url(&host, &domain, &mapping.path, 0)
     };
     let http = mappings
         .iter()

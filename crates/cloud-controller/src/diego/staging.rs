@@ -119,7 +119,7 @@ async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<S
             .iter()
             .filter(|mapping| cc.driver.may_have(mapping))
             .map(|mapping| {
-                crate::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)
+                cc_rules::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)
             })
             .collect(),
         timeout_seconds: u32::try_from(cc.settings.staging_timeout.as_secs())?,

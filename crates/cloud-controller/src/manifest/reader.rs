@@ -7,7 +7,7 @@ use super::{AppManifest, ProcessManifest, RouteManifest};
 use crate::actions::sidecar::Wish;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
-use crate::route_rules::{merge_options, parse};
+use cc_rules::route_rules::{merge_options, parse};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("cell-plan", 2),
     ("wire", 3),
     ("kit", 3),
+    ("cc-rules", 4),
     ("clients", 4),
     ("garden", 4),
     ("router", 5),
@@ -49,6 +50,7 @@ pub(crate) const CORES: &[&str] = &[
     "http1",
     "http2",
     "cell-plan",
+    "cc-rules",
 ];
 const NOT_IN_CORES: &[&str] = &[
     "tokio",

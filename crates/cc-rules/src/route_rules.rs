@@ -4,14 +4,14 @@ use serde_json::{Map, Value, json};
 
 /// The facts about a route's domain that the rules need.
 #[derive(Clone, Debug)]
-pub(crate) struct DomainFacts<'a> {
+pub struct DomainFacts<'a> {
     pub name: &'a str,
     pub shared: bool,
     pub internal: bool,
 }
 
 /// Checks a route. `host` and `path` are empty and `port` is 0 when they are absent.
-pub(crate) fn check(
+pub fn check(
     host: &str,
     path: &str,
     port: i64,
@@ -76,7 +76,7 @@ fn check_path(path: &str) -> Result<(), String> {
 }
 
 /// Returns the text that clients recognise as "the route exists already".
-pub(crate) fn taken(host: &str, path: &str, port: i64, domain: &str) -> String {
+pub fn taken(host: &str, path: &str, port: i64, domain: &str) -> String {
     if port > 0 {
         return format!("Route already exists with port '{port}' for domain '{domain}'.");
     }
@@ -90,7 +90,7 @@ pub(crate) fn taken(host: &str, path: &str, port: i64, domain: &str) -> String {
     }
 }
 
-pub(crate) fn url(host: &str, domain: &str, path: &str, port: i64) -> String {
+pub fn url(host: &str, domain: &str, path: &str, port: i64) -> String {
     match (port, host) {
         (1.., _) => format!("{domain}:{port}"),
         (_, "") => format!("{domain}{path}"),
@@ -99,7 +99,7 @@ pub(crate) fn url(host: &str, domain: &str, path: &str, port: i64) -> String {
 }
 
 /// Returns the ways to read a route's text as (host, domain name). The first one whose domain exists is used.
-pub(crate) fn candidates(authority: &str) -> Vec<(String, String)> {
+pub fn candidates(authority: &str) -> Vec<(String, String)> {
     let mut candidates = Vec::new();
     if !authority.starts_with('*') {
         candidates.push((String::new(), authority.to_owned()));
@@ -112,13 +112,13 @@ pub(crate) fn candidates(authority: &str) -> Vec<(String, String)> {
 
 /// A route's text in a manifest: authority, port and path. A scheme is accepted and ignored.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RouteText {
+pub struct RouteText {
     pub authority: String,
     pub port: i64,
     pub path: String,
 }
 
-pub(crate) fn parse(text: &str) -> Result<RouteText, String> {
+pub fn parse(text: &str) -> Result<RouteText, String> {
     let invalid = || format!("The route '{text}' is not a properly formed URL");
     let rest = match text.split_once("://") {
         None => text,
@@ -155,7 +155,7 @@ pub(crate) fn parse(text: &str) -> Result<RouteText, String> {
 }
 
 /// Checks per-route options and merges a change (null removes an option) into the present ones.
-pub(crate) fn merge_options(
+pub fn merge_options(
     before: Option<&Map<String, Value>>,
     change: &Value,
 ) -> Result<Option<Map<String, Value>>, String> {
@@ -191,7 +191,7 @@ pub(crate) fn merge_options(
 }
 
 /// Refuses a domain name that does not have 3 to 253 characters and at least two labels.
-pub(crate) fn check_domain_name(name: &str) -> Result<(), String> {
+pub fn check_domain_name(name: &str) -> Result<(), String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')

@@ -1,0 +1,6 @@
+//! The Cloud Controller's rules: which requests are right, and what follows from them.
+//!
+//! It is pure: no IO, no clock, no randomness, no database. Every function takes what it needs and returns what follows, or what is
+//! wrong. The `cloud-controller` fetches the facts, answers errors in the API's form, and performs the effects.
+
+pub mod route_rules;
