@@ -3,4 +3,7 @@
 //! It is pure: no IO, no clock, no randomness, no database. Every function takes what it needs and returns what follows, or what is
 //! wrong. The `cloud-controller` fetches the facts, answers errors in the API's form, and performs the effects.
 
+pub mod label_selector;
+pub mod limits;
+pub mod metadata;
 pub mod route_rules;

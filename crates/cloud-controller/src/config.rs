@@ -1,7 +1,7 @@
 //! The configuration of the Cloud Controller. The binary checks it, and it has no hidden defaults.
 
-use crate::limits::Limits;
 use crate::quota::DefaultQuota;
+use cc_rules::limits::Limits;
 use clients::loggregator::Emitter;
 use kit::tls::Identity;
 use std::path::PathBuf;

@@ -2,6 +2,8 @@
 //! receives.
 
 use axum::response::{IntoResponse, Response};
+use cc_rules::label_selector::SelectorError;
+use cc_rules::metadata::MetadataError;
 use http::StatusCode;
 use kit::disk::Trouble;
 
@@ -168,6 +170,18 @@ impl From<sqlx::Error> for ApiError {
             },
             None => Self::internal(&format!("database: {error}")),
         }
+    }
+}
+
+impl From<MetadataError> for ApiError {
+    fn from(error: MetadataError) -> Self {
+        Self::unprocessable(error.to_string())
+    }
+}
+
+impl From<SelectorError> for ApiError {
+    fn from(error: SelectorError) -> Self {
+        Self::bad_query(error)
     }
 }
 

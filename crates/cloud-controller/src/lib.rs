@@ -26,9 +26,7 @@ mod flags;
 mod internal;
 
 mod actions;
-mod limits;
 mod manifest;
-mod metadata;
 mod names;
 mod policy_source;
 mod quota;
@@ -46,9 +44,9 @@ mod seed;
 mod transfer;
 
 pub use api::{Endpoint, described as endpoints};
+pub use cc_rules::limits::Limits;
 pub use config::{AppSsh, Config, FirstTarget, IdentityDomain, Retention, UaaClient};
 pub use controller::CloudController;
-pub use limits::Limits;
 pub use quota::DefaultQuota;
 
 /// The domain of internal routes that every foundation has. The name servers of containers answer for names below it.

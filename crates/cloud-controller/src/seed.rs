@@ -188,7 +188,7 @@ async fn migrate(conn: &mut Connection, config: &Seed) -> Result<()> {
         crate::quota::make_finite(conn, &mut quota, &config.default_quota).await?;
     }
     let instances = i64::from(config.instances_per_process);
-    let shrunk = process::shrink(conn, crate::limits::MOST_INSTANCES, instances).await?;
+    let shrunk = process::shrink(conn, cc_rules::limits::MOST_INSTANCES, instances).await?;
     if shrunk > 0 {
         tracing::warn!(
             processes = shrunk,

@@ -10,8 +10,8 @@ use crate::db::process;
 use crate::db::stack;
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
-use crate::limits::Limits;
 use crate::quota::{Meter, Subject};
+use cc_rules::limits::Limits;
 use serde_json::Value;
 
 /// Creates an app with its web process.

@@ -321,7 +321,7 @@ pub(crate) async fn generate(conn: &mut Connection, app: &App) -> ApiResult<Valu
     if !app.environment.0.is_empty() {
         entry.insert("env".to_owned(), json!(app.environment.0));
     }
-    if app.metadata.0 != crate::metadata::Metadata::default() {
+    if app.metadata.0 != cc_rules::metadata::Metadata::default() {
         entry.insert("metadata".to_owned(), app.metadata.0.present());
     }
     entry.insert("features".to_owned(), json!({ "ssh": app.enable_ssh }));

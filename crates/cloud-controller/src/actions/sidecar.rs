@@ -7,7 +7,7 @@ use crate::db::process::{self, Process};
 use crate::db::sidecar::{self, Sidecar};
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
-use crate::limits::Limits;
+use cc_rules::limits::Limits;
 
 pub(crate) const OF_USER: &str = "user";
 const OF_BUILDPACK: &str = "buildpack";

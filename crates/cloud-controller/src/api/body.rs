@@ -7,9 +7,9 @@ use super::endpoint::{Accepts, Content};
 use crate::controller::Cc;
 use crate::db::Json;
 use crate::error::{ApiError, ApiResult};
-use crate::limits::Limits;
-use crate::metadata::Metadata;
 use axum::extract::{FromRequest, Request};
+use cc_rules::limits::Limits;
+use cc_rules::metadata::Metadata;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -302,7 +302,7 @@ impl Body {
     /// Applies the body's labels and annotations.
     pub(crate) fn merge_metadata(&self, metadata: &mut Json<Metadata>) -> ApiResult<()> {
         match self.metadata() {
-            Some(change) => metadata.0.merge(&self.limits, change),
+            Some(change) => Ok(metadata.0.merge(&self.limits, change)?),
             None => Ok(()),
         }
     }

@@ -3,10 +3,10 @@
 
 use crate::controller::Cc;
 use crate::error::{ApiError, ApiResult};
-use crate::limits::Limits;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
+use cc_rules::limits::Limits;
 use futures::StreamExt as _;
 use http::Uri;
 use std::collections::HashMap;

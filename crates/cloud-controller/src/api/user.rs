@@ -100,7 +100,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     if guid.is_none() && username.is_none() {
         body.problem("Guid can't be blank");
     }
-    let mut metadata = Json(crate::metadata::Metadata::default());
+    let mut metadata = Json(cc_rules::metadata::Metadata::default());
     body.merge_metadata(&mut metadata)?;
     body.finish()?;
     let known = match (&guid, &username) {

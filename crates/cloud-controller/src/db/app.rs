@@ -1,7 +1,7 @@
 //! Apps.
 
 use super::{Condition, Connection, Json, ListCondition, Select, rows, spelled};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 use std::collections::BTreeMap;
 
 spelled! {

@@ -1,7 +1,7 @@
 //! Builds: each one stages a package into a droplet.
 
 use super::{Connection, Json, Readable, Select, rows, spelled};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 
 spelled! {
     BuildState { Staging = "STAGING", Staged = "STAGED", Failed = "FAILED" }

@@ -1,7 +1,7 @@
 //! Buildpacks.
 
 use super::{Connection, Json, Order, Select, rows};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 use std::borrow::Cow;
 
 rows! {

@@ -1,7 +1,7 @@
 //! Deployments: each one replaces an app's web process by a new one.
 
 use super::{Connection, Json, Readable, Select, rows, spelled};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 
 spelled! {

@@ -1,7 +1,7 @@
 //! Domains, and the organizations with which they are shared.
 
 use super::{Arg, Condition, Connection, Json, Select, execute, rows};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 use sqlx::Row as _;
 
 rows! {

@@ -1,7 +1,7 @@
 //! Droplets: builds create them, and apps run them.
 
 use super::{Condition, Connection, Json, Select, rows, spelled};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

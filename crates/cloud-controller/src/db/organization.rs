@@ -1,7 +1,7 @@
 //! Organizations.
 
 use super::{Arg, Connection, Json, Select, rows};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 
 rows! {
     Organization in "organizations" { name: String, suspended: bool, quota_guid: String, metadata: Json<Metadata> }

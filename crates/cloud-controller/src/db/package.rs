@@ -1,7 +1,7 @@
 //! Packages: an app's uploaded source.
 
 use super::{Connection, Json, rows, spelled};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 
 spelled! {
     PackageState { AwaitingUpload = "AWAITING_UPLOAD", Copying = "COPYING", Ready = "READY", Failed = "FAILED", Expired = "EXPIRED" }

@@ -1,7 +1,7 @@
 //! Processes, and the desired LRPs that must be removed.
 
 use super::{Arg, Connection, Json, ListCondition, Readable, Select, execute, readable_rows, rows};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 

@@ -1,7 +1,7 @@
 //! Routes, and the spaces with which they are shared.
 
 use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 use serde_json::{Map, Value};
 use sqlx::Row as _;
 

@@ -2,7 +2,7 @@
 
 use super::route::Route;
 use super::{Connection, Json, ListCondition, Select, rows};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 
 rows! {
     /// A route policy. `source_guid` is the guid in `source`; it is empty for `cf:any`.

@@ -1,7 +1,7 @@
 //! Spaces.
 
 use super::{Arg, Connection, Json, ListCondition, Select, execute, rows};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 
 rows! {
     Space in "spaces" { name: String, organization_guid: String, quota_guid: Option<String>, allow_ssh: bool, suspended: bool, metadata: Json<Metadata> }

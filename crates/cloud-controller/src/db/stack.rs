@@ -1,7 +1,7 @@
 //! Stacks.
 
 use super::{Connection, Json, Select, rows};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 
 rows! {
     Stack in "stacks" { name: String, description: String, is_default: bool, metadata: Json<Metadata> }

@@ -1,7 +1,7 @@
 //! Tasks: one-off commands of an app.
 
 use super::{Connection, Json, Readable, Select, rows, spelled};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 
 spelled! {
     TaskState { Pending = "PENDING", Running = "RUNNING", Canceling = "CANCELING", Succeeded = "SUCCEEDED", Failed = "FAILED" }

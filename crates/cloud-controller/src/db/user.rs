@@ -2,7 +2,7 @@
 
 use super::role::Role;
 use super::{Arg, Condition, Connection, Json, Select, execute, rows};
-use crate::metadata::Metadata;
+use cc_rules::metadata::Metadata;
 
 rows! {
     User in "users" { username: Option<String>, origin: Option<String>, metadata: Json<Metadata> }

@@ -10,7 +10,7 @@ pub(crate) use keys::{canonical, is_setting};
 pub(crate) use sizes::{bytes, megabytes_text};
 
 use crate::actions::sidecar::Wish;
-use crate::limits::Limits;
+use cc_rules::limits::Limits;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 

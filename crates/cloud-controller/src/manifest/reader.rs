@@ -5,8 +5,8 @@
 use super::sizes::bytes;
 use super::{AppManifest, ProcessManifest, RouteManifest};
 use crate::actions::sidecar::Wish;
-use crate::limits::Limits;
-use crate::metadata::Metadata;
+use cc_rules::limits::Limits;
+use cc_rules::metadata::Metadata;
 use cc_rules::route_rules::{merge_options, parse};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The maximum number of instances of a process, whatever is configured.
-pub(crate) const MOST_INSTANCES: i64 = 10_000;
+pub const MOST_INSTANCES: i64 = 10_000;
 
 /// All limits, with their defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ impl Limits {
     }
 
     /// Refuses a JSON body whose texts, lists or objects are too large, or that contains NUL characters.
-    pub(crate) fn check_json(&self, name: &str, json: &Value) -> Result<(), String> {
+    pub fn check_json(&self, name: &str, json: &Value) -> Result<(), String> {
         match json {
             Value::String(text) => self.check_text(name, text),
             Value::Array(list) => {
@@ -172,7 +172,7 @@ impl Limits {
     }
 
     /// Refuses a raw query that is too long, that has too many parameters, or that has too many values of one parameter.
-    pub(crate) fn check_query(&self, query: &str) -> Result<(), String> {
+    pub fn check_query(&self, query: &str) -> Result<(), String> {
         if query.len() > self.query_bytes as usize {
             return Err(format!(
                 "The query is {} bytes long (maximum is {}); split the request",
@@ -205,7 +205,7 @@ impl Limits {
     }
 
     /// Refuses a process, or something that runs like one, with too many instances, too much disk or too long a command.
-    pub(crate) fn check_process(
+    pub fn check_process(
         &self,
         instances: i64,
         disk_in_mb: i64,

@@ -1,6 +1,5 @@
 //! Labels and annotations, which every resource may have. A key is `name` or `prefix/name`, where the prefix is a domain name.
 
-use crate::error::ApiError;
 use crate::limits::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -14,12 +13,49 @@ const LONGEST_ANNOTATION: usize = 5000;
 const RESERVED_PREFIX: &str = "cloudfoundry.org";
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Metadata {
+pub struct Metadata {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
+
+/// The reason why metadata stay as they were.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    #[error("Metadata must be an object")]
+    NotAnObject,
+    /// The problems of labels and annotations. The list is bounded.
+    #[error("{}", .0.join(", "))]
+    Problems(Vec<String>),
+}
+
+/// The reason why a text cannot be a key, a label's value or an annotation's value. `start` is the beginning of a text that is
+/// too long.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordError {
+    #[error("key cannot be empty string")]
+    EmptyKey,
+    #[error("key has more than one '/'")]
+    TwoSlashes,
+    #[error("prefix '{start}...' is greater than {} characters", LONGEST_PREFIX)]
+    LongPrefix { start: String },
+    #[error("prefix '{prefix}' must be in valid dns format")]
+    NoDomain { prefix: String },
+    #[error("prefix '{}' is reserved", RESERVED_PREFIX)]
+    ReservedPrefix,
+    #[error("'{}' contains invalid characters", .word.escape_debug())]
+    InvalidCharacters { word: String },
+    #[error("'{word}' starts or ends with invalid characters")]
+    InvalidEnds { word: String },
+    #[error("'{start}...' is greater than {} characters", LONGEST_NAME)]
+    LongWord { start: String },
+    #[error("'{start}...' is greater than {} characters", LONGEST_ANNOTATION)]
+    LongAnnotation { start: String },
+}
+
+/// The maximum number of problems that one error lists, even if there are thousands of bad keys.
+const MOST_PROBLEMS: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -28,15 +64,13 @@ enum Kind {
 }
 
 impl Metadata {
-    pub(crate) fn present(&self) -> Value {
+    pub fn present(&self) -> Value {
         json!({ "labels": self.labels, "annotations": self.annotations })
     }
 
     /// Merges `{"labels": {k: v|null}, "annotations": {…}}`; null removes a key. If anything is wrong, nothing changes.
-    pub(crate) fn merge(&mut self, limits: &Limits, change: &Value) -> Result<(), ApiError> {
-        let change = change
-            .as_object()
-            .ok_or_else(|| ApiError::unprocessable("Metadata must be an object"))?;
+    pub fn merge(&mut self, limits: &Limits, change: &Value) -> Result<(), MetadataError> {
+        let change = change.as_object().ok_or(MetadataError::NotAnObject)?;
         let mut merged = self.clone();
         let mut problems = Vec::new();
         for (key, value) in change {
@@ -71,9 +105,8 @@ impl Metadata {
             *self = merged;
             return Ok(());
         }
-        // The error is bounded, even if there are thousands of bad keys.
-        problems.truncate(20);
-        Err(ApiError::unprocessable(problems.join(", ")))
+        problems.truncate(MOST_PROBLEMS);
+        Err(MetadataError::Problems(problems))
     }
 }
 
@@ -123,14 +156,14 @@ fn merge_entries(
 }
 
 /// Refuses a key that may not be the name of a label or an annotation. Label selectors use it, too.
-pub(crate) fn check_key(key: &str) -> Result<(), String> {
+pub fn check_key(key: &str) -> Result<(), WordError> {
     if key.is_empty() {
-        return Err("key cannot be empty string".to_owned());
+        return Err(WordError::EmptyKey);
     }
     let name = match key.split_once('/') {
         None => key,
         Some((_, name)) if name.contains('/') => {
-            return Err("key has more than one '/'".to_owned());
+            return Err(WordError::TwoSlashes);
         }
         Some((prefix, name)) => {
             check_prefix(prefix)?;
@@ -138,12 +171,12 @@ pub(crate) fn check_key(key: &str) -> Result<(), String> {
         }
     };
     if name.is_empty() {
-        return Err("key cannot be empty string".to_owned());
+        return Err(WordError::EmptyKey);
     }
     check_word(name)
 }
 
-fn check_prefix(prefix: &str) -> Result<(), String> {
+fn check_prefix(prefix: &str) -> Result<(), WordError> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label
@@ -153,22 +186,23 @@ fn check_prefix(prefix: &str) -> Result<(), String> {
             && !label.ends_with('-')
     };
     if prefix.len() > LONGEST_PREFIX {
-        return Err(format!(
-            "prefix '{}...' is greater than {LONGEST_PREFIX} characters",
-            start(prefix)
-        ));
+        return Err(WordError::LongPrefix {
+            start: start(prefix),
+        });
     }
     if !prefix.contains('.') || !prefix.split('.').all(label) {
-        return Err(format!("prefix '{prefix}' must be in valid dns format"));
+        return Err(WordError::NoDomain {
+            prefix: prefix.to_owned(),
+        });
     }
     if prefix.eq_ignore_ascii_case(RESERVED_PREFIX) {
-        return Err(format!("prefix '{RESERVED_PREFIX}' is reserved"));
+        return Err(WordError::ReservedPrefix);
     }
     Ok(())
 }
 
 /// Refuses a value that may not be a label's value. Label selectors use it, too.
-pub(crate) fn check_label_value(value: &str) -> Result<(), String> {
+pub fn check_label_value(value: &str) -> Result<(), WordError> {
     if value.is_empty() {
         Ok(())
     } else {
@@ -176,35 +210,32 @@ pub(crate) fn check_label_value(value: &str) -> Result<(), String> {
     }
 }
 
-fn check_annotation_value(value: &str) -> Result<(), String> {
+fn check_annotation_value(value: &str) -> Result<(), WordError> {
     if value.chars().count() > LONGEST_ANNOTATION {
-        return Err(format!(
-            "'{}...' is greater than {LONGEST_ANNOTATION} characters",
-            start(value)
-        ));
+        return Err(WordError::LongAnnotation {
+            start: start(value),
+        });
     }
     Ok(())
 }
 
-fn check_word(word: &str) -> Result<(), String> {
+fn check_word(word: &str) -> Result<(), WordError> {
     let alphanumeric = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     if word
         .chars()
         .any(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(c)))
     {
-        return Err(format!(
-            "'{}' contains invalid characters",
-            word.escape_debug()
-        ));
+        return Err(WordError::InvalidCharacters {
+            word: word.to_owned(),
+        });
     }
     if !alphanumeric(word.chars().next()) || !alphanumeric(word.chars().last()) {
-        return Err(format!("'{word}' starts or ends with invalid characters"));
+        return Err(WordError::InvalidEnds {
+            word: word.to_owned(),
+        });
     }
     if word.len() > LONGEST_NAME {
-        return Err(format!(
-            "'{}...' is greater than {LONGEST_NAME} characters",
-            start(word)
-        ));
+        return Err(WordError::LongWord { start: start(word) });
     }
     Ok(())
 }
