@@ -5,5 +5,6 @@
 
 pub mod label_selector;
 pub mod limits;
+pub mod manifest;
 pub mod metadata;
 pub mod route_rules;

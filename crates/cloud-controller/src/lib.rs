@@ -26,7 +26,6 @@ mod flags;
 mod internal;
 
 mod actions;
-mod manifest;
 mod names;
 mod policy_source;
 mod quota;

@@ -17,8 +17,8 @@ use crate::db::space::Space;
 use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
 use crate::flags::Flag;
-use crate::manifest::{AppManifest, ProcessManifest, RouteManifest, megabytes_text};
 use crate::quota::{Meter, Subject};
+use cc_rules::manifest::{AppManifest, ProcessManifest, RouteManifest, megabytes_text};
 use cc_rules::route_rules;
 use serde_json::{Map, Value, json};
 
@@ -46,7 +46,7 @@ pub(crate) async fn apply(
     }
     process_verbs::check_types(conn, settings, &app).await?;
     for wanted in &manifest.sidecars {
-        sidecar_verbs::apply(conn, &settings.limits, &app, wanted.clone()).await?;
+        sidecar_verbs::apply(conn, &settings.limits, &app, wanted.into()).await?;
     }
     if let Some(buildpacks) = &manifest.buildpacks {
         must_be_known(conn, buildpacks).await?;

@@ -4,7 +4,7 @@
 //! A manifest adds and replaces values, and removes only those that it sets to null; the diff does the same. Sizes are compared
 //! and shown in megabytes, whatever their unit.
 
-use crate::manifest::{bytes, canonical, is_setting, megabytes_text};
+use cc_rules::manifest::{bytes, canonical, is_setting, megabytes_text};
 use serde_json::{Map, Value, json};
 
 /// The keys whose values only clients read.

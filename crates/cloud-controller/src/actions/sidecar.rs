@@ -8,6 +8,7 @@ use crate::db::sidecar::{self, Sidecar};
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 use cc_rules::limits::Limits;
+use cc_rules::manifest::SidecarManifest;
 
 pub(crate) const OF_USER: &str = "user";
 const OF_BUILDPACK: &str = "buildpack";
@@ -20,6 +21,17 @@ pub(crate) struct Wish {
     pub process_types: Option<Vec<String>>,
     /// The memory. `Some(None)` means that the sidecar has no memory of its own.
     pub memory_in_mb: Option<Option<i64>>,
+}
+
+impl From<&SidecarManifest> for Wish {
+    fn from(manifest: &SidecarManifest) -> Self {
+        Self {
+            name: Some(manifest.name.clone()),
+            command: Some(manifest.command.clone()),
+            process_types: Some(manifest.process_types.clone()),
+            memory_in_mb: manifest.memory_in_mb.map(Some),
+        }
+    }
 }
 
 pub(crate) async fn create(

@@ -5,8 +5,8 @@ use super::prelude::*;
 use crate::actions::{self, audit, job};
 use crate::db::app::{self, App};
 use crate::db::space::Space;
-use crate::manifest;
 use axum::response::IntoResponse as _;
+use cc_rules::manifest;
 use http::{HeaderMap, header};
 
 pub(super) fn routes() -> Endpoints {

@@ -1,7 +1,7 @@
 //! The sizes in manifests.
 
 /// Parses a size such as `256M`, `1GB` or `512 mb`.
-pub(crate) fn bytes(text: &str) -> Option<i64> {
+pub fn bytes(text: &str) -> Option<i64> {
     let text = text.trim().to_ascii_uppercase();
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(split);
@@ -20,6 +20,6 @@ pub(crate) fn bytes(text: &str) -> Option<i64> {
 }
 
 /// Formats a size as manifests contain it: `256M`.
-pub(crate) fn megabytes_text(megabytes: i64) -> String {
+pub fn megabytes_text(megabytes: i64) -> String {
     format!("{megabytes}M")
 }

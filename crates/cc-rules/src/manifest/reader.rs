@@ -3,11 +3,10 @@
 //! The keys of the entry have the spelling of [`keys`](super::keys), and unknown ones are already removed.
 
 use super::sizes::bytes;
-use super::{AppManifest, ProcessManifest, RouteManifest};
-use crate::actions::sidecar::Wish;
-use cc_rules::limits::Limits;
-use cc_rules::metadata::Metadata;
-use cc_rules::route_rules::{merge_options, parse};
+use super::{AppManifest, ProcessManifest, RouteManifest, SidecarManifest};
+use crate::limits::Limits;
+use crate::metadata::Metadata;
+use crate::route_rules::{merge_options, parse};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -276,7 +275,7 @@ impl Reader<'_> {
     }
 
     /// Reads the sidecars of the app, and those under one of its processes, which run beside that process alone.
-    fn all_sidecars(&mut self) -> Vec<Wish> {
+    fn all_sidecars(&mut self) -> Vec<SidecarManifest> {
         let mut sidecars = self.sidecars(None);
         let processes = self.json.get("processes").and_then(Value::as_array);
         for process in processes.into_iter().flatten() {
@@ -292,7 +291,7 @@ impl Reader<'_> {
     }
 
     /// Reads a list of sidecars. `beside` is the process type of those that name none.
-    fn sidecars(&mut self, beside: Option<&str>) -> Vec<Wish> {
+    fn sidecars(&mut self, beside: Option<&str>) -> Vec<SidecarManifest> {
         let list = match self.json.get("sidecars") {
             None | Some(Value::Null) => return Vec::new(),
             Some(Value::Array(list)) => list,
@@ -313,7 +312,7 @@ impl Reader<'_> {
         sidecars
     }
 
-    fn sidecar(&mut self, beside: Option<&str>) -> Wish {
+    fn sidecar(&mut self, beside: Option<&str>) -> SidecarManifest {
         let name = self.text("name").unwrap_or_default();
         let label = format!("Sidecar \"{name}\"");
         if name.is_empty() || name.chars().count() > 255 {
@@ -333,11 +332,11 @@ impl Reader<'_> {
             ));
         }
         let memory = self.megabytes(&label, "Memory", "memory");
-        Wish {
-            name: Some(name),
-            command: Some(command),
-            process_types: types,
-            memory_in_mb: memory.map(Some),
+        SidecarManifest {
+            name,
+            command,
+            process_types: types.unwrap_or_default(),
+            memory_in_mb: memory,
         }
     }
 

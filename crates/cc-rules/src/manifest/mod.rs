@@ -1,21 +1,20 @@
 //! The grammar of app manifests. It translates YAML into what each app wants and reports every mistake. This module is pure.
 //!
-//! Every key has an effect or is refused by name ([`keys`]); `path` alone belongs to clients.
+//! Every key has an effect or is refused by name (`keys.rs`); `path` alone belongs to clients.
 
 mod keys;
 mod reader;
 mod sizes;
 
-pub(crate) use keys::{canonical, is_setting};
-pub(crate) use sizes::{bytes, megabytes_text};
+pub use keys::{canonical, is_setting};
+pub use sizes::{bytes, megabytes_text};
 
-use crate::actions::sidecar::Wish;
-use cc_rules::limits::Limits;
+use crate::limits::Limits;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct AppManifest {
+pub struct AppManifest {
     pub name: String,
     pub buildpacks: Option<Vec<String>>,
     pub stack: Option<String>,
@@ -29,18 +28,26 @@ pub(crate) struct AppManifest {
     pub metadata: Option<Value>,
     pub features: BTreeMap<String, bool>,
     /// The sidecars of the app, followed by those that are under a process.
-    pub sidecars: Vec<Wish>,
+    pub sidecars: Vec<SidecarManifest>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct RouteManifest {
+pub struct SidecarManifest {
+    pub name: String,
+    pub command: String,
+    pub process_types: Vec<String>,
+    pub memory_in_mb: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteManifest {
     pub route: String,
     pub protocol: Option<String>,
     pub options: Option<Value>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct ProcessManifest {
+pub struct ProcessManifest {
     pub kind: String,
     pub instances: Option<i64>,
     pub memory_in_mb: Option<i64>,
@@ -56,7 +63,7 @@ pub(crate) struct ProcessManifest {
 }
 
 /// Returns all apps of a manifest, or all that is wrong with it.
-pub(crate) fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
+pub fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
     let root = read(yaml).map_err(|problem| vec![problem])?;
     limits
         .check_json("", &root)
@@ -134,7 +141,7 @@ fn check_size(limits: &Limits, applications: &[Value]) -> Result<(), Vec<String>
 }
 
 /// Reads a manifest's text and applies its merges (`<<`).
-pub(crate) fn read(yaml: &[u8]) -> Result<Value, String> {
+pub fn read(yaml: &[u8]) -> Result<Value, String> {
     let problem = |error: &dyn std::fmt::Display| format!("Manifest is not valid YAML: {error}");
     let mut value: serde_yaml_ng::Value =
         serde_yaml_ng::from_slice(yaml).map_err(|error| problem(&error))?;
