@@ -31,8 +31,7 @@ mod policy_source;
 mod quota;
 
 pub mod bits;
-pub mod buildpacks;
-pub mod diego;
+mod diego;
 
 mod cleanup;
 

@@ -2,7 +2,6 @@
 //! quota, the security groups, and the first organization and space are created together, at the first start only.
 
 use crate::INTERNAL_DOMAIN;
-use crate::buildpacks::{BUILTIN, STACK};
 use crate::config::{Config, FirstTarget, IdentityDomain};
 use crate::db::buildpack::{self, Buildpack};
 use crate::db::domain::Domain;
@@ -19,6 +18,7 @@ use crate::flags::Flag;
 use crate::names::PlatformNames;
 use crate::quota::DefaultQuota;
 use anyhow::{Context as _, Result};
+use cc_rules::buildpacks::{BUILTIN, STACK};
 use kit::CancellationToken;
 use serde_json::{Value, json};
 use std::time::Duration;

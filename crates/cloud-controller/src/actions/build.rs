@@ -59,7 +59,7 @@ pub(crate) async fn create(
         .stack
         .or_else(|| app.stack.clone())
         .or(default_stack)
-        .unwrap_or_else(|| crate::buildpacks::STACK.to_owned());
+        .unwrap_or_else(|| cc_rules::buildpacks::STACK.to_owned());
     if stack::by_name(conn, &stack).await?.is_none() {
         return Err(ApiError::unprocessable(format!(
             "Stack must be an existing stack (got '{stack}')"

@@ -7,8 +7,8 @@ use crate::db::droplet::Droplet;
 use crate::db::environment_group;
 use crate::db::process;
 use crate::db::space::Space;
-use crate::diego::recipe_environment::vcap_application;
 use crate::flags::Flag;
+use cc_rules::recipe::environment::vcap_application;
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -108,7 +108,7 @@ pub(super) fn present(cc: &Cc, app: &App) -> Value {
 }
 
 pub(super) fn present_lifecycle(buildpacks: &[String], stack: Option<&str>) -> Value {
-    json!({ "type": "buildpack", "data": { "buildpacks": buildpacks, "stack": stack.unwrap_or(crate::buildpacks::STACK) } })
+    json!({ "type": "buildpack", "data": { "buildpacks": buildpacks, "stack": stack.unwrap_or(cc_rules::buildpacks::STACK) } })
 }
 
 /// Reads the buildpacks and the stack from `lifecycle`.

@@ -207,7 +207,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     droplet.stack = app
         .stack
         .clone()
-        .or_else(|| Some(crate::buildpacks::STACK.to_owned()));
+        .or_else(|| Some(cc_rules::buildpacks::STACK.to_owned()));
     db::insert(&mut tx, &droplet).await?;
     let trail = audit::record(
         &mut tx,

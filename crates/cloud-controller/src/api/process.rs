@@ -505,7 +505,7 @@ async fn stop_one(cc: Cc, who: Principal, which: Which, index: String) -> ApiRes
     let key = ActualLrpKey {
         process_guid: process.lrp_guid(),
         index,
-        domain: crate::diego::recipe::APPS_DOMAIN.to_owned(),
+        domain: cc_rules::recipe::APPS_DOMAIN.to_owned(),
     };
     match cc.bbs.retire(key).await {
         Ok(()) => {}

@@ -174,7 +174,7 @@ fn read(body: &mut Body, group: &mut SecurityGroup) {
         .unwrap_or(std::mem::take(&mut group.name));
     match body.value("rules") {
         None => {}
-        Some(Value::Array(rules)) => match crate::diego::recipe_egress::rules(rules) {
+        Some(Value::Array(rules)) => match cc_rules::recipe::egress::rules(rules) {
             Ok(_) => group.rules.0.clone_from(rules),
             Err(error) => body.problem(error.to_string()),
         },

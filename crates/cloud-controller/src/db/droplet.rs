@@ -2,7 +2,7 @@
 
 use super::{Condition, Connection, Json, Select, rows, spelled};
 use cc_rules::metadata::Metadata;
-use serde::{Deserialize, Serialize};
+use cc_rules::recipe::staging::StagedSidecar;
 use std::collections::BTreeMap;
 
 spelled! {
@@ -18,17 +18,6 @@ rows! {
         process_types: Json<BTreeMap<String, String>>, execution_metadata: String, checksum: Option<String>, metadata: Json<Metadata>,
         sidecars: Json<Vec<StagedSidecar>>,
     }
-}
-
-/// A sidecar that a buildpack declares, as staging reports it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct StagedSidecar {
-    pub name: String,
-    pub command: String,
-    pub process_types: Vec<String>,
-    /// The memory in MB.
-    #[serde(default)]
-    pub memory: Option<i64>,
 }
 
 /// Returns the droplet that an app runs.

@@ -3,11 +3,11 @@
 //! Each process has at most one driver step under way. A step reads what the user wants from the database when its turn comes,
 //! so that a late step can only apply the newest state. A step that fails is left to the sync, which is nudged.
 
-use super::recipe::{self, AppSpec, Artifact};
 use crate::bits::lifecycle::Bundle;
 use crate::db::{Db, Unrecorded, process};
 use crate::names::PlatformNames;
 use anyhow::Result;
+use cc_rules::recipe::{self, AppSpec, Artifact};
 use clients::bbs::Client;
 use kit::reconcile::Nudge;
 use std::collections::{HashMap, HashSet};

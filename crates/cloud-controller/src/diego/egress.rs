@@ -1,10 +1,11 @@
 //! Updates the egress rules of running tasks when the security groups change. It is part of the sync, which a change of a group
 //! wakes.
 
-use super::{recipe_egress, spec};
+use super::spec;
 use crate::controller::Cc;
 use crate::db::{self, app::App};
 use anyhow::Result;
+use cc_rules::recipe;
 use std::collections::BTreeMap;
 use wire::bbs::ErrorType::{InvalidStateTransition, ResourceNotFound};
 use wire::bbs::SecurityGroupRule;
@@ -25,7 +26,7 @@ pub(super) async fn follow(
         let Some(app) = db::by_guid::<App>(&mut conn, app).await? else {
             return Ok(());
         };
-        recipe_egress::rules(&spec::egress(&mut conn, &app.space_guid, phase).await?)?
+        recipe::egress::rules(&spec::egress(&mut conn, &app.space_guid, phase).await?)?
     };
     if wanted == has {
         return Ok(());

@@ -1,7 +1,6 @@
 //! Subscribes to the events of the BBS. Crashes and changes of readiness become audit events, and every change of an instance
 //! wakes the deployments.
 
-use super::recipe::{APPS_DOMAIN, process_guid_of};
 use crate::actions::audit;
 use crate::controller::Cc;
 use crate::db;
@@ -9,6 +8,7 @@ use crate::db::app::App;
 use crate::db::process::Process;
 use crate::db::space::Space;
 use anyhow::Result;
+use cc_rules::recipe::{APPS_DOMAIN, process_guid_of};
 use kit::CancellationToken;
 use kit::backoff::Backoff;
 use serde_json::json;

@@ -115,7 +115,7 @@ pub(crate) fn stats(process: &Process, index: i64, lrp: Option<&ActualLrp>, used
         "mem_quota": process.memory_in_mb * 1024 * 1024,
         "disk_quota": process.disk_in_mb * 1024 * 1024,
         "log_rate_limit": process.log_rate_limit,
-        "fds_quota": super::recipe_environment::FILE_DESCRIPTORS,
+        "fds_quota": cc_rules::recipe::environment::FILE_DESCRIPTORS,
         "isolation_segment": null,
         "details": details,
         "instance_ports": ports,

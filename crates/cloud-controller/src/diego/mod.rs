@@ -1,13 +1,7 @@
 //! Drives Diego: the requests of the Cloud Controller to the BBS, and the events and callbacks from it.
 //!
-//! Recipes are pure. The code that does IO reads the database again for every step, so that Diego always gets the newest state:
-//! [`driver`] reconciles single processes right after a change, and [`sync`] repairs everything else.
-
-pub mod recipe;
-pub mod recipe_egress;
-pub mod recipe_environment;
-pub mod recipe_routes;
-pub mod recipe_staging;
+//! `cc_rules::recipe` builds what Diego gets. This module does the IO, and reads the database again for every step, so that Diego
+//! always gets the newest state: [`driver`] reconciles single processes right after a change, and [`sync`] repairs everything else.
 
 pub(crate) mod driver;
 pub(crate) mod instances;

@@ -1,11 +1,6 @@
 //! Builds the recipes' input from database rows.
 
 use super::driver::Driver;
-use super::recipe::{
-    AppIdentity, AppSpec, Artifact, CheckKind, HealthCheck, ReadinessCheck, SidecarSpec,
-};
-use super::recipe_egress;
-use super::recipe_routes::{HttpRoute, Routes};
 use crate::clock;
 use crate::db::app::App;
 use crate::db::droplet::Droplet;
@@ -18,6 +13,10 @@ use crate::db::sidecar::{self, Sidecar};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Select};
 use anyhow::{Context as _, Result};
+use cc_rules::recipe::routes::{HttpRoute, Routes};
+use cc_rules::recipe::{
+    self, AppIdentity, AppSpec, Artifact, CheckKind, HealthCheck, ReadinessCheck, SidecarSpec,
+};
 use std::collections::BTreeMap;
 use wire::lrp_routes::{ROUTE_POLICY_SCOPE, ROUTE_POLICY_SOURCES};
 
@@ -63,7 +62,7 @@ pub(crate) async fn egress(
     Ok(groups
         .rows
         .into_iter()
-        .filter(|group| recipe_egress::rules(&group.rules.0).is_ok())
+        .filter(|group| recipe::egress::rules(&group.rules.0).is_ok())
         .flat_map(|group| group.rules.0)
         .collect())
 }
@@ -72,7 +71,7 @@ pub(crate) async fn egress(
 pub(crate) async fn broken_groups(conn: &mut Connection) -> Result<BTreeMap<String, String>> {
     let groups = Select::new().readable::<SecurityGroup>(conn).await?;
     let wrong = groups.rows.iter().filter_map(|group| {
-        let error = recipe_egress::rules(&group.rules.0).err()?;
+        let error = recipe::egress::rules(&group.rules.0).err()?;
         Some((group.guid.clone(), format!("{}: {error}", group.name)))
     });
     let broken = groups.broken.iter().map(|broken| {
@@ -177,7 +176,7 @@ impl Driver {
                 .stack
                 .clone()
                 .or_else(|| app.stack.clone())
-                .unwrap_or_else(|| crate::buildpacks::STACK.to_owned()),
+                .unwrap_or_else(|| cc_rules::buildpacks::STACK.to_owned()),
             annotation: clock::annotation(process.updated_at),
             api_url: self.api_url().to_owned(),
         })
@@ -218,7 +217,7 @@ fn port(mapping: &Mapping) -> u16 {
     mapping
         .port
         .and_then(|port| u16::try_from(port).ok())
-        .unwrap_or(super::recipe::DEFAULT_APP_PORT)
+        .unwrap_or(recipe::DEFAULT_APP_PORT)
 }
 
 fn routes(mappings: &[Mapping]) -> Routes {

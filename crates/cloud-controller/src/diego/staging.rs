@@ -3,8 +3,6 @@
 use super::egress::{self, Known};
 use super::fault;
 use super::pass::Pass;
-use super::recipe::{Artifact, STAGING_DOMAIN};
-use super::recipe_staging::{self, Staged, StagingError, StagingSpec};
 use super::spec;
 use crate::actions::audit;
 use crate::clock;
@@ -17,6 +15,8 @@ use crate::db::process;
 use crate::db::space::Space;
 use crate::db::{self, Connection, Trail, Unrecorded};
 use anyhow::{Context as _, Result};
+use cc_rules::recipe::staging::{Staged, StagingError, StagingSpec};
+use cc_rules::recipe::{self, Artifact, STAGING_DOMAIN};
 use serde_json::json;
 use std::time::Duration;
 use wire::bbs::{SecurityGroupRule, TaskCallback};
@@ -56,7 +56,7 @@ async fn try_desire(cc: &Cc, build: &Build) -> Result<()> {
         let mut conn = cc.db.read_own().await?;
         staging_spec(cc, &mut conn, build).await?
     };
-    let definition = recipe_staging::task_definition(&spec)?;
+    let definition = recipe::staging::task_definition(&spec)?;
     match cc
         .bbs
         .desire_task(&build.guid, STAGING_DOMAIN, definition)
@@ -128,7 +128,7 @@ async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<S
 
 /// Handles the BBS's callback. A build whose staging has ended stays unchanged.
 pub(crate) async fn completed(cc: &Cc, build_guid: &str, callback: &TaskCallback) -> Result<()> {
-    match recipe_staging::parse_staging_result(callback) {
+    match recipe::staging::parse_staging_result(callback) {
         Ok(staged) => succeed(cc, build_guid, staged).await,
         Err(error) => fail(cc, build_guid, &error).await,
     }

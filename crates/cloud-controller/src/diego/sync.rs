@@ -7,9 +7,6 @@
 use super::egress::Known;
 use super::fault;
 use super::freshness::{Freshness, Missing};
-use super::recipe::{
-    APPS_DOMAIN, DOMAIN_TTL_SECONDS, STAGING_DOMAIN, TASKS_DOMAIN, process_guid_of,
-};
 use super::troubles::Skipped;
 use super::{staging, task};
 use crate::clock;
@@ -17,6 +14,9 @@ use crate::controller::Cc;
 use crate::db::process::Process;
 use crate::db::{Broken, Readable, process};
 use anyhow::{Context as _, Result};
+use cc_rules::recipe::{
+    APPS_DOMAIN, DOMAIN_TTL_SECONDS, STAGING_DOMAIN, TASKS_DOMAIN, process_guid_of,
+};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 use wire::bbs::{ActualLrpsRequest, DesiredLrpsRequest, Task, TasksRequest};

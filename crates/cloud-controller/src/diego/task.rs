@@ -3,7 +3,6 @@
 use super::egress::{self, Known};
 use super::fault;
 use super::pass::{self, Pass};
-use super::recipe::{self, AppSpec, TASKS_DOMAIN};
 use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::droplet::Droplet;
@@ -11,6 +10,7 @@ use crate::db::process::Process;
 use crate::db::task::{self, Task, TaskState};
 use crate::db::{self, process};
 use anyhow::{Context as _, Result};
+use cc_rules::recipe::{self, AppSpec, TASKS_DOMAIN};
 use wire::bbs::{Action, SecurityGroupRule, SerialAction, TaskCallback, TaskDefinition};
 
 /// Starts a task after its commit. If the BBS cannot be reached, the sync retries.

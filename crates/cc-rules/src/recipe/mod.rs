@@ -6,9 +6,14 @@
 //!         └▶ update      ─▶ BBS update        instances, routes, annotation, tags of a running version
 //! ```
 
-use super::recipe_egress::{self, RuleError};
-use super::recipe_environment::{self as environment, FILE_DESCRIPTORS};
-use super::recipe_routes::{Routes, routes_json};
+pub mod egress;
+pub mod environment;
+pub mod routes;
+pub mod staging;
+
+use egress::RuleError;
+use environment::FILE_DESCRIPTORS;
+use routes::{Routes, routes_json};
 use std::collections::BTreeMap;
 use wire::bbs::{
     Action, CachedDependency, CertificateProperties, Check, CheckDefinition, CodependentAction,
@@ -28,11 +33,11 @@ pub const DOMAIN_TTL_SECONDS: u32 = 120;
 pub const DEFAULT_APP_PORT: u16 = 8080;
 pub const SSH_PORT: u16 = 2222;
 
-pub(super) const USER: &str = "vcap";
-pub(super) const HOME: &str = "/home/vcap";
-pub(super) const LIFECYCLE_DIR: &str = "/tmp/lifecycle";
-pub(super) const TRUSTED_CERTIFICATES: &str = "/etc/cf-system-certificates";
-pub(super) const MAX_PIDS: i32 = 2048;
+const USER: &str = "vcap";
+const HOME: &str = "/home/vcap";
+const LIFECYCLE_DIR: &str = "/tmp/lifecycle";
+const TRUSTED_CERTIFICATES: &str = "/etc/cf-system-certificates";
+const MAX_PIDS: i32 = 2048;
 const MONITOR_TIMEOUT_MS: i64 = 10 * 60 * 1000;
 
 /// The identity of an app, with which its logs, metrics and certificates are labelled.
@@ -107,7 +112,7 @@ pub struct SidecarSpec {
 
 impl AppSpec {
     /// Returns the memory that the sidecars leave for the process.
-    pub(super) fn own_memory_mb(&self) -> u32 {
+    fn own_memory_mb(&self) -> u32 {
         let taken: u32 = self
             .sidecars
             .iter()
@@ -220,7 +225,7 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
         log_guid: spec.identity.app_guid.clone(),
         metrics_guid: spec.identity.app_guid.clone(),
         annotation: spec.annotation.clone(),
-        egress_rules: recipe_egress::rules(&spec.egress_rules)?,
+        egress_rules: egress::rules(&spec.egress_rules)?,
         cached_dependencies: vec![lifecycle(&spec.lifecycle, &spec.stack, "")],
         legacy_download_user: USER.into(),
         trusted_system_certificates_path: TRUSTED_CERTIFICATES.into(),
@@ -255,7 +260,7 @@ pub fn update(spec: &AppSpec, existing: Option<&wire::bbs::ProtoRoutes>) -> Desi
         annotation: Some(spec.annotation.clone()),
         metric_tags: metric_tags(spec),
         // Rules that cannot be read were refused by the API; the instances keep the rules that they have.
-        egress: recipe_egress::rules(&spec.egress_rules)
+        egress: egress::rules(&spec.egress_rules)
             .ok()
             .map(|rules| EgressUpdate { rules }),
         ..Default::default()
@@ -408,7 +413,8 @@ fn metric_tags(spec: &AppSpec) -> BTreeMap<String, MetricTagValue> {
     tags
 }
 
-pub(super) fn identity_tags(identity: &AppIdentity) -> BTreeMap<String, MetricTagValue> {
+/// Returns the tags of an app's metrics, which identify the app, its space and its organization.
+pub fn identity_tags(identity: &AppIdentity) -> BTreeMap<String, MetricTagValue> {
     BTreeMap::from([
         ("source_id".to_owned(), fixed(&identity.app_guid)),
         (
@@ -440,11 +446,11 @@ fn dynamic(value: MetricTagDynamic) -> MetricTagValue {
     }
 }
 
-pub(super) fn root_fs(stack: &str) -> String {
+fn root_fs(stack: &str) -> String {
     format!("preloaded:{stack}")
 }
 
-pub(super) fn lifecycle(artifact: &Artifact, stack: &str, log_source: &str) -> CachedDependency {
+fn lifecycle(artifact: &Artifact, stack: &str, log_source: &str) -> CachedDependency {
     CachedDependency {
         name: String::new(),
         from: artifact.url.clone(),
@@ -456,7 +462,7 @@ pub(super) fn lifecycle(artifact: &Artifact, stack: &str, log_source: &str) -> C
     }
 }
 
-pub(super) fn download(
+fn download(
     artifact: &Artifact,
     name: &str,
     to: &str,
@@ -479,14 +485,14 @@ pub(super) fn download(
     }
 }
 
-pub(super) fn run(run: RunAction) -> Action {
+fn run(run: RunAction) -> Action {
     Action {
         run: Some(run),
         ..Default::default()
     }
 }
 
-pub(super) fn timeout(action: Action, timeout_ms: i64) -> Action {
+fn timeout(action: Action, timeout_ms: i64) -> Action {
     Action {
         timeout: Some(Box::new(TimeoutAction {
             action: Some(Box::new(action)),
@@ -499,7 +505,7 @@ pub(super) fn timeout(action: Action, timeout_ms: i64) -> Action {
 
 /// Returns the network properties, by which network policies and security groups identify a container. `workload` is `app`,
 /// `task` or `staging`.
-pub(super) fn network(identity: &AppIdentity, workload: &str, ports: &[u16]) -> Network {
+fn network(identity: &AppIdentity, workload: &str, ports: &[u16]) -> Network {
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     Network {
         properties: BTreeMap::from([
@@ -513,7 +519,7 @@ pub(super) fn network(identity: &AppIdentity, workload: &str, ports: &[u16]) -> 
     }
 }
 
-pub(super) fn certificate_properties(identity: &AppIdentity) -> CertificateProperties {
+fn certificate_properties(identity: &AppIdentity) -> CertificateProperties {
     CertificateProperties {
         organizational_unit: vec![
             format!("organization:{}", identity.organization_guid),
@@ -524,5 +530,4 @@ pub(super) fn certificate_properties(identity: &AppIdentity) -> CertificatePrope
 }
 
 #[cfg(test)]
-#[path = "recipe_tests.rs"]
 mod tests;

@@ -4,12 +4,11 @@
 //! The cell downloads the package to `/tmp/app`, runs `/tmp/lifecycle/builder` as vcap, and uploads `/tmp/droplet`. Then the BBS
 //! posts the content of `/tmp/result.json` to the completion callback.
 
-use super::recipe::{
+use super::egress::{self, RuleError};
+use super::environment::{self, FILE_DESCRIPTORS, Limits};
+use crate::recipe::{
     self, AppIdentity, Artifact, LIFECYCLE_DIR, MAX_PIDS, TRUSTED_CERTIFICATES, USER,
 };
-use super::recipe_egress::{self, RuleError};
-use super::recipe_environment::{self as environment, FILE_DESCRIPTORS, Limits};
-use crate::db::droplet::StagedSidecar;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wire::bbs::{
@@ -88,7 +87,7 @@ pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> 
         result_file: RESULT_FILE.into(),
         completion_callback_url: spec.completion_callback_url.clone(),
         annotation: serde_json::json!({"lifecycle": "buildpack", "completion_callback": spec.completion_callback_url}).to_string(),
-        egress_rules: recipe_egress::rules(&spec.egress_rules)?,
+        egress_rules: egress::rules(&spec.egress_rules)?,
         cached_dependencies: dependencies(spec),
         legacy_download_user: USER.into(),
         trusted_system_certificates_path: TRUSTED_CERTIFICATES.into(),
@@ -203,7 +202,7 @@ pub struct Staged {
     /// The start commands by process type.
     pub process_types: BTreeMap<String, String>,
     pub execution_metadata: String,
-    pub(crate) sidecars: Vec<StagedSidecar>,
+    pub sidecars: Vec<StagedSidecar>,
 }
 
 impl Staged {
@@ -230,6 +229,17 @@ pub struct UsedBuildpack {
     pub key: String,
     pub name: String,
     pub version: String,
+}
+
+/// A sidecar that a buildpack declares, as staging reports it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StagedSidecar {
+    pub name: String,
+    pub command: String,
+    pub process_types: Vec<String>,
+    /// The memory in MB.
+    #[serde(default)]
+    pub memory: Option<i64>,
 }
 
 /// The reason why a build failed. The API shows `id - description` ([`std::fmt::Display`]).

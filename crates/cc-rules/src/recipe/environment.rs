@@ -1,7 +1,7 @@
 //! The environment with which an app's process or its staging starts. The cell adds `CF_INSTANCE_*`; the launcher adds the
 //! instance's members to `VCAP_APPLICATION`.
 
-use super::recipe::{AppIdentity, AppSpec};
+use super::{AppIdentity, AppSpec};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use wire::bbs::EnvironmentVariable;

@@ -1,7 +1,7 @@
 //! Tests of the whole LRP: what the cell, the emitter and log-cache rely on.
 
+use super::routes::HttpRoute;
 use super::*;
-use crate::diego::recipe_routes::HttpRoute;
 use serde_json::json;
 use wire::lrp_routes::CF_ROUTER;
 
