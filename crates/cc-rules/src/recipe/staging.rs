@@ -9,7 +9,7 @@ use super::environment::{self, FILE_DESCRIPTORS, Limits};
 use crate::recipe::{
     self, AppIdentity, Artifact, LIFECYCLE_DIR, MAX_PIDS, TRUSTED_CERTIFICATES, USER,
 };
-use serde::{Deserialize, Serialize};
+use staging_result::{LifecycleMetadata, StagedSidecar, StagingResult};
 use std::collections::BTreeMap;
 use wire::bbs::{
     Action, CachedDependency, EmitProgressAction, LogRateLimit, ResourceLimits, RunAction,
@@ -208,38 +208,8 @@ pub struct Staged {
 impl Staged {
     /// Returns the start command of the web process.
     pub fn start_command(&self) -> Option<&str> {
-        self.process_types
-            .get("web")
-            .map(String::as_str)
-            .filter(|command| !command.is_empty())
+        staging_result::start_command(&self.process_types)
     }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LifecycleMetadata {
-    pub buildpack_key: String,
-    pub detected_buildpack: String,
-    pub buildpacks: Vec<UsedBuildpack>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct UsedBuildpack {
-    pub key: String,
-    pub name: String,
-    pub version: String,
-}
-
-/// A sidecar that a buildpack declares, as staging reports it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StagedSidecar {
-    pub name: String,
-    pub command: String,
-    pub process_types: Vec<String>,
-    /// The memory in MB.
-    #[serde(default)]
-    pub memory: Option<i64>,
 }
 
 /// The reason why a build failed. The API shows `id - description` ([`std::fmt::Display`]).
@@ -249,16 +219,6 @@ pub struct StagingError {
     /// The name of the API's error.
     pub id: &'static str,
     pub description: String,
-}
-
-#[derive(Deserialize)]
-struct ResultFile {
-    #[serde(default)]
-    lifecycle_metadata: LifecycleMetadata,
-    process_types: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    execution_metadata: String,
-    sidecars: Option<Vec<StagedSidecar>>,
 }
 
 /// Reads the result that the BBS posted.
@@ -273,7 +233,7 @@ pub fn parse_staging_result(callback: &TaskCallback) -> Result<Staged, StagingEr
             callback.task_guid
         ),
     };
-    let result: ResultFile =
+    let result: StagingResult =
         serde_json::from_str(&callback.result).map_err(|error| malformed(&error))?;
     let process_types = result
         .process_types
@@ -288,16 +248,17 @@ pub fn parse_staging_result(callback: &TaskCallback) -> Result<Staged, StagingEr
 
 /// Derives the error from the builder's exit status or from the text of the auction.
 pub fn failure(reason: &str) -> StagingError {
+    let exited_with = |status: u8| reason.ends_with(&status.to_string());
     let (id, description) = match reason {
-        r if r.ends_with("222") => (
+        _ if exited_with(staging_result::DETECT_FAILED) => (
             "NoAppDetectedError",
             "An app was not successfully detected by any available buildpack".to_owned(),
         ),
-        r if r.ends_with("223") => (
+        _ if exited_with(staging_result::COMPILE_FAILED) => (
             "BuildpackCompileFailed",
             "App staging failed in the buildpack compile phase".to_owned(),
         ),
-        r if r.ends_with("224") => (
+        _ if exited_with(staging_result::RELEASE_FAILED) => (
             "BuildpackReleaseFailed",
             "App staging failed in the buildpack release phase".to_owned(),
         ),

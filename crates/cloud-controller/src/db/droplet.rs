@@ -2,7 +2,7 @@
 
 use super::{Condition, Connection, Json, Select, rows, spelled};
 use cc_rules::metadata::Metadata;
-use cc_rules::recipe::staging::StagedSidecar;
+use staging_result::StagedSidecar;
 use std::collections::BTreeMap;
 
 spelled! {

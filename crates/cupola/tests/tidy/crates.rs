@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LAYERS: &[(&str, u8)] = &[
     ("ids", 0),
     ("go-values", 0),
+    ("staging-result", 0),
     ("lrp", 1),
     ("auction", 1),
     ("routing", 1),
@@ -44,6 +45,7 @@ const LAYERS: &[(&str, u8)] = &[
 pub(crate) const CORES: &[&str] = &[
     "ids",
     "go-values",
+    "staging-result",
     "lrp",
     "auction",
     "routing",

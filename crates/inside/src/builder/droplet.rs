@@ -7,8 +7,8 @@
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::json;
+use staging_result::StagingResult;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,20 +20,12 @@ use tar::{Builder, EntryType, Header};
 /// The user and group id of vcap in every stack.
 const VCAP: u64 = 2000;
 
-/// The buildpack that was used and the processes that can be started.
-pub(super) struct Outcome<'a> {
-    pub(super) key: &'a str,
-    pub(super) title: &'a str,
-    pub(super) version: &'a str,
-    pub(super) process_types: &'a BTreeMap<String, String>,
-}
-
 /// Writes the droplet to `path`. The app's folder is read as it is; links stay links.
 pub(super) fn write(
     app: &Path,
     path: &Path,
     profile: &[(String, String)],
-    result: &Outcome<'_>,
+    result: &StagingResult,
 ) -> io::Result<()> {
     make_parent(path)?;
     let mut tar = Builder::new(GzEncoder::new(
@@ -51,8 +43,16 @@ pub(super) fn write(
         let header = header(EntryType::Directory, 0o755, 0, now());
         member(&mut tar, header, directory.as_bytes(), io::empty())?;
     }
-    let staging_info = json!({"detected_buildpack": result.title, "start_command": result.process_types.get("web").map_or("", String::as_str)}).to_string();
-    append_text(&mut tar, "./staging_info.yml", &staging_info, 0o644)?;
+    let staging_info = json!({
+        "detected_buildpack": result.lifecycle_metadata.detected_buildpack,
+        "start_command": result.start_command().unwrap_or_default(),
+    });
+    append_text(
+        &mut tar,
+        "./staging_info.yml",
+        &staging_info.to_string(),
+        0o644,
+    )?;
     for (name, content) in profile {
         append_text(&mut tar, &format!("./profile.d/{name}"), content, 0o755)?;
     }
@@ -161,28 +161,9 @@ fn header(kind: EntryType, mode: u32, size: u64, mtime: u64) -> Header {
 }
 
 /// Writes the result file in the format that Cloud Controller reads.
-pub(super) fn write_result(path: &Path, result: &Outcome<'_>) -> io::Result<()> {
+pub(super) fn write_result(path: &Path, result: &StagingResult) -> io::Result<()> {
     make_parent(path)?;
-    fs::write(path, result_json(result).to_string())
-}
-
-fn result_json(result: &Outcome<'_>) -> Value {
-    let processes: Vec<_> = result
-        .process_types
-        .iter()
-        .map(|(kind, command)| json!({"type": kind, "command": command}))
-        .collect();
-    json!({
-        "lifecycle_type": "buildpack",
-        "lifecycle_metadata": {
-            "buildpack_key": result.key,
-            "detected_buildpack": result.title,
-            "buildpacks": [{"key": result.key, "name": result.title.to_lowercase(), "version": result.version}],
-        },
-        "process_types": result.process_types,
-        "processes": processes,
-        "execution_metadata": "",
-    })
+    fs::write(path, serde_json::to_vec(result)?)
 }
 
 /// Writes an empty but valid cache archive for the upload, because our buildpacks keep nothing for the next staging.

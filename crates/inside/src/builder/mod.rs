@@ -15,6 +15,7 @@ mod staticfile;
 mod wheel;
 
 use crate::flags::Flags;
+use staging_result::StagingResult;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -132,10 +133,10 @@ impl Failure {
     fn status(&self) -> u8 {
         match self {
             Self::Other(_) => 1,
-            Self::Detect(_) => 222,
-            Self::Compile(_) => 223,
-            Self::Release(_) => 224,
-            Self::Supply(_) => 225,
+            Self::Detect(_) => staging_result::DETECT_FAILED,
+            Self::Compile(_) => staging_result::COMPILE_FAILED,
+            Self::Release(_) => staging_result::RELEASE_FAILED,
+            Self::Supply(_) => staging_result::SUPPLY_FAILED,
         }
     }
 }
@@ -189,12 +190,12 @@ fn build(options: &Options) -> Result<(), Failure> {
         println!("No start command specified by buildpack or via Procfile.");
         println!("App will not start unless a command is provided at runtime.");
     }
-    let result = droplet::Outcome {
-        key: buildpack.key(),
-        title: buildpack.title(),
-        version: buildpack.version(),
-        process_types: &process_types,
-    };
+    let result = StagingResult::of_buildpack(
+        buildpack.key(),
+        buildpack.title(),
+        buildpack.version(),
+        process_types,
+    );
     droplet::write(app, &options.output_droplet, &compiled.profile, &result).map_err(|error| {
         Failure::Other(format!("Failed to compress droplet filesystem: {error}"))
     })?;
