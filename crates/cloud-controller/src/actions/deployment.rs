@@ -3,7 +3,9 @@
 use super::{app as apps, process as verbs};
 use crate::controller::Settings;
 use crate::db::app::App;
-use crate::db::deployment::{self, Deployment, DeploymentReason, DeploymentState, Options};
+use crate::db::deployment::{
+    self, Deployment, DeploymentReason, DeploymentState, Options, Strategy,
+};
 use crate::db::droplet::Droplet;
 use crate::db::process::{self, Process};
 use crate::db::usage::AppUsage;
@@ -15,7 +17,7 @@ use crate::quota::{Meter, Subject};
 /// The way in which a droplet is to be deployed.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    pub strategy: String,
+    pub strategy: Strategy,
     pub max_in_flight: i64,
     pub options: Options,
 }

@@ -4,7 +4,7 @@ use super::prelude::*;
 use crate::actions::{audit, deployment as verbs};
 use crate::clock;
 use crate::db::app::App;
-use crate::db::deployment::{Deployment, DeploymentState, Options};
+use crate::db::deployment::{Deployment, DeploymentState, Options, Strategy};
 use crate::db::droplet::Droplet;
 use axum::response::IntoResponse as _;
 
@@ -83,6 +83,19 @@ fn present(cc: &Cc, deployment: &Deployment) -> Value {
     )
 }
 
+fn strategy(body: &mut Body) -> Strategy {
+    let Some(name) = body.string("strategy") else {
+        return Strategy::Rolling;
+    };
+    name.parse().unwrap_or_else(|_| {
+        body.problem(match name.as_str() {
+            "canary" => "Strategy 'canary' is not supported yet; use 'rolling'".to_owned(),
+            _ => format!("Strategy '{name}' is not a supported deployment strategy; use 'rolling'"),
+        });
+        Strategy::Rolling
+    })
+}
+
 /// Reads what the deployment changes in addition to the droplet.
 fn options(body: &mut Body) -> Options {
     let mut number = |name: &str, least: i64, most: i64| {
@@ -140,16 +153,7 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
 
 async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     let app_guid = body.required_relationship("app");
-    let strategy = body
-        .string("strategy")
-        .unwrap_or_else(|| "rolling".to_owned());
-    match strategy.as_str() {
-        "rolling" => {}
-        "canary" => body.problem("Strategy 'canary' is not supported yet; use 'rolling'"),
-        other => body.problem(format!(
-            "Strategy '{other}' is not a supported deployment strategy; use 'rolling'"
-        )),
-    }
+    let strategy = strategy(&mut body);
     if body
         .value("revision")
         .is_some_and(|revision| !revision.is_null())
@@ -201,7 +205,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         &mut app,
         &droplet,
         verbs::Wanted {
-            strategy: strategy.clone(),
+            strategy,
             max_in_flight,
             options,
         },

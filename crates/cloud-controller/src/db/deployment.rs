@@ -15,11 +15,16 @@ spelled! {
     }
 }
 
+spelled! {
+    /// The way in which a deployment replaces the instances.
+    Strategy { Rolling = "rolling" }
+}
+
 rows! {
     /// A deployment. `instances` is the number that the new web process has at the end; `instances_before` is the number to
     /// which a cancelled deployment returns.
     Deployment in "deployments" {
-        app_guid: String, state: DeploymentState, reason: DeploymentReason, strategy: String, droplet_guid: String, previous_droplet_guid: Option<String>,
+        app_guid: String, state: DeploymentState, reason: DeploymentReason, strategy: Strategy, droplet_guid: String, previous_droplet_guid: Option<String>,
         deploying_process_guid: Option<String>, instances: i64, max_in_flight: i64, error: Option<String>, status_changed_at: i64, metadata: Json<Metadata>,
         options: Json<Options>, instances_before: i64,
     }

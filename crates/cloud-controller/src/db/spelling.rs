@@ -97,7 +97,7 @@ pub(crate) struct UnknownWord {
 mod tests {
     use crate::db::app::AppState;
     use crate::db::build::BuildState;
-    use crate::db::deployment::{DeploymentReason, DeploymentState};
+    use crate::db::deployment::{DeploymentReason, DeploymentState, Strategy};
     use crate::db::droplet::DropletState;
     use crate::db::job::JobState;
     use crate::db::package::PackageState;
@@ -142,6 +142,7 @@ mod tests {
             DeploymentReason::ALL,
             "DEPLOYING CANCELING DEPLOYED CANCELED SUPERSEDED",
         );
+        check(Strategy::ALL, "rolling");
         check(JobState::ALL, "COMPLETE FAILED");
         check(
             RoleType::ALL,
