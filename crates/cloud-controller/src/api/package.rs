@@ -7,7 +7,7 @@ use crate::bits::package::{self as check, PackageError};
 use crate::bits::resources::{self, Kept, Resource};
 use crate::bits::store::{Blob, Kind, Store, Upload};
 use crate::db::app::App;
-use crate::db::package::{Package, PackageState};
+use crate::db::package::{Package, PackageState, PackageType};
 use crate::flags::Flag;
 use crate::transfer::{blocking, send_blob};
 use axum::extract::Multipart;
@@ -115,6 +115,28 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
     Ok(ok(present(&cc, &found.row)))
 }
 
+/// Reads the type of a new package. A copy may leave it out.
+fn package_type(body: &mut Body, is_copy: bool) -> PackageType {
+    let name = if is_copy && !body.has("type") {
+        PackageType::Bits.to_string()
+    } else {
+        body.required_string("type")
+    };
+    match name.parse::<PackageType>() {
+        Ok(PackageType::Bits) => {
+            let data = body.value("data").and_then(Value::as_object);
+            if data.is_some_and(|data| !data.is_empty()) {
+                body.problem("Data must be empty if provided for bits packages");
+            }
+        }
+        Err(_) if name == "docker" => {
+            body.problem("Docker packages are not supported yet; push the app's files");
+        }
+        Err(_) => body.problem("Type must be one of 'bits, docker'"),
+    }
+    PackageType::Bits
+}
+
 async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Body) -> ApiResult {
     let source = query.value("source_guid").map(str::to_owned);
     let mut package = Package {
@@ -122,24 +144,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
         state: PackageState::AwaitingUpload,
         ..Package::fresh()
     };
-    package.r#type = if source.is_some() && !body.has("type") {
-        "bits".to_owned()
-    } else {
-        body.required_string("type")
-    };
-    match package.r#type.as_str() {
-        "bits"
-            if body
-                .value("data")
-                .and_then(Value::as_object)
-                .is_some_and(|data| !data.is_empty()) =>
-        {
-            body.problem("Data must be empty if provided for bits packages");
-        }
-        "bits" => {}
-        "docker" => body.problem("Docker packages are not supported yet; push the app's files"),
-        _ => body.problem("Type must be one of 'bits, docker'"),
-    }
+    package.r#type = package_type(&mut body, source.is_some());
     body.merge_metadata(&mut package.metadata)?;
     body.finish()?;
     let mut tx = cc.db.write().await?;

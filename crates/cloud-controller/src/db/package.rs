@@ -7,9 +7,13 @@ spelled! {
     PackageState { AwaitingUpload = "AWAITING_UPLOAD", Copying = "COPYING", Ready = "READY", Failed = "FAILED", Expired = "EXPIRED" }
 }
 
+spelled! {
+    PackageType { Bits = "bits" }
+}
+
 rows! {
     /// A package. `checksum` is a SHA-256.
-    Package in "packages" { app_guid: String, r#type: String, state: PackageState, error: Option<String>, checksum: Option<String>, metadata: Json<Metadata> }
+    Package in "packages" { app_guid: String, r#type: PackageType, state: PackageState, error: Option<String>, checksum: Option<String>, metadata: Json<Metadata> }
 }
 
 /// Fails the packages that were being copied when the process ended. It is called at the start.

@@ -100,7 +100,7 @@ mod tests {
     use crate::db::deployment::{DeploymentReason, DeploymentState, Strategy};
     use crate::db::droplet::DropletState;
     use crate::db::job::JobState;
-    use crate::db::package::PackageState;
+    use crate::db::package::{PackageState, PackageType};
     use crate::db::role::RoleType;
     use crate::db::task::TaskState;
     use std::fmt::Debug;
@@ -142,6 +142,7 @@ mod tests {
             DeploymentReason::ALL,
             "DEPLOYING CANCELING DEPLOYED CANCELED SUPERSEDED",
         );
+        check(PackageType::ALL, "bits");
         check(Strategy::ALL, "rolling");
         check(JobState::ALL, "COMPLETE FAILED");
         check(
