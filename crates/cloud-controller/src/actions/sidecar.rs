@@ -4,14 +4,11 @@
 use crate::db::app::App;
 use crate::db::droplet::Droplet;
 use crate::db::process::{self, Process};
-use crate::db::sidecar::{self, Sidecar};
+use crate::db::sidecar::{self, Origin, Sidecar};
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 use cc_rules::limits::Limits;
 use cc_rules::manifest::SidecarManifest;
-
-pub(crate) const OF_USER: &str = "user";
-const OF_BUILDPACK: &str = "buildpack";
 
 /// The fields that a request, a manifest or a buildpack sets. Absent fields stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,11 +36,11 @@ pub(crate) async fn create(
     limits: &Limits,
     app: &App,
     wish: Wish,
-    origin: &str,
+    origin: Origin,
 ) -> ApiResult<Sidecar> {
     let mut sidecar = Sidecar {
         app_guid: app.guid.clone(),
-        origin: origin.to_owned(),
+        origin,
         ..Sidecar::fresh()
     };
     overwrite(&mut sidecar, wish);
@@ -80,7 +77,9 @@ pub(crate) async fn apply(
     let name = wish.name.as_deref().unwrap_or_default();
     match sidecar::by_name(conn, &app.guid, name).await? {
         Some(mut known) => update(conn, &mut known, wish).await,
-        None => create(conn, limits, app, wish, OF_USER).await.map(drop),
+        None => create(conn, limits, app, wish, Origin::User)
+            .await
+            .map(drop),
     }
 }
 
@@ -187,7 +186,7 @@ pub(crate) async fn take_from_droplet(
             process_types: Some(staged.process_types.clone()),
             memory_in_mb: Some(staged.memory),
         };
-        create(conn, limits, app, wish, OF_BUILDPACK).await?;
+        create(conn, limits, app, wish, Origin::Buildpack).await?;
     }
     Ok(())
 }

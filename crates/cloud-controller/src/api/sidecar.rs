@@ -1,10 +1,10 @@
 //! The endpoints `/v3/sidecars`, and those for the sidecars of an app and of a process.
 
 use super::prelude::*;
-use crate::actions::sidecar::{self as verbs, OF_USER, Wish};
+use crate::actions::sidecar::{self as verbs, Wish};
 use crate::db::app::App;
 use crate::db::process::Process;
-use crate::db::sidecar::{self, Sidecar};
+use crate::db::sidecar::{self, Origin, Sidecar};
 
 const KEYS: &[&str] = &["name", "command", "process_types", "memory_in_mb"];
 
@@ -139,7 +139,7 @@ async fn create(
         &cc.settings.limits,
         &app,
         wish(body, true)?,
-        OF_USER,
+        Origin::User,
     )
     .await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;

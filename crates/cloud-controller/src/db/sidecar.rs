@@ -1,11 +1,16 @@
 //! Sidecars: programs that run beside an app's processes, in the same container.
 
-use super::{Condition, Connection, Json, Select, execute, rows};
+use super::{Condition, Connection, Json, Select, execute, rows, spelled};
+
+spelled! {
+    /// The place where a sidecar was declared: a request or manifest, or the buildpack of the app's droplet.
+    Origin { User = "user", Buildpack = "buildpack" }
+}
 
 rows! {
-    /// A sidecar. `origin` is `user` or `buildpack`. A sidecar without a memory of its own shares that of the process.
+    /// A sidecar. One without a memory of its own shares that of the process.
     Sidecar in "sidecars" {
-        app_guid: String, name: String, command: String, memory_in_mb: Option<i64>, origin: String, process_types: Json<Vec<String>>,
+        app_guid: String, name: String, command: String, memory_in_mb: Option<i64>, origin: Origin, process_types: Json<Vec<String>>,
     }
 }
 

@@ -102,6 +102,7 @@ mod tests {
     use crate::db::job::JobState;
     use crate::db::package::{PackageState, PackageType};
     use crate::db::role::RoleType;
+    use crate::db::sidecar::Origin;
     use crate::db::task::TaskState;
     use std::fmt::Debug;
     use std::str::FromStr;
@@ -142,6 +143,7 @@ mod tests {
             DeploymentReason::ALL,
             "DEPLOYING CANCELING DEPLOYED CANCELED SUPERSEDED",
         );
+        check(Origin::ALL, "user buildpack");
         check(PackageType::ALL, "bits");
         check(Strategy::ALL, "rolling");
         check(JobState::ALL, "COMPLETE FAILED");
