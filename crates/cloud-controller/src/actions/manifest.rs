@@ -231,17 +231,13 @@ async fn apply_route(
             touched.extend(route_verbs::map(conn, settings, &route, vec![target]).await?);
         }
         // Only the destination of this app changes; other apps keep their destinations of the route.
-        Some(mut destination)
-            if wanted
-                .protocol
-                .as_ref()
-                .is_some_and(|protocol| *protocol != destination.protocol) =>
-        {
-            touched.extend(
-                route_verbs::set_protocol(conn, &mut destination, wanted.protocol.clone()).await?,
-            );
+        Some(mut destination) => {
+            let protocol = wanted.protocol.as_deref().map(route_verbs::protocol);
+            let protocol = protocol.transpose()?;
+            if let Some(protocol) = protocol.filter(|other| *other != destination.protocol) {
+                touched.extend(route_verbs::set_protocol(conn, &mut destination, protocol).await?);
+            }
         }
-        Some(_) => {}
     }
     Ok(touched)
 }

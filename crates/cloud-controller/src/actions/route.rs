@@ -2,7 +2,7 @@
 
 use crate::controller::Settings;
 use crate::db::app::App;
-use crate::db::destination::{self, Destination};
+use crate::db::destination::{self, Destination, Protocol};
 use crate::db::domain::{self, Domain};
 use crate::db::route::{self, Route};
 use crate::db::space::Space;
@@ -180,7 +180,7 @@ pub(crate) async fn map(
     let before = destination::of_route(conn, &route.guid).await?;
     let mut added: Vec<Destination> = Vec::new();
     for target in targets {
-        let destination = destination(route, target);
+        let destination = destination(route, target)?;
         if !before
             .iter()
             .chain(&added)
@@ -206,7 +206,7 @@ pub(crate) async fn replace(
     let wanted: Vec<Destination> = targets
         .into_iter()
         .map(|target| destination(route, target))
-        .collect();
+        .collect::<ApiResult<_>>()?;
     let mut changed = Vec::new();
     let before = destination::of_route(conn, &route.guid).await?;
     for old in &before {
@@ -241,9 +241,9 @@ pub(crate) async fn unmap(
 pub(crate) async fn set_protocol(
     conn: &mut Connection,
     destination: &mut Destination,
-    protocol: Option<String>,
+    protocol: Protocol,
 ) -> ApiResult<Vec<String>> {
-    destination.protocol = protocol.unwrap_or_else(|| "http1".to_owned());
+    destination.protocol = protocol;
     destination.touch();
     db::update(conn, destination).await?;
     affected(conn, std::slice::from_ref(destination)).await
@@ -258,16 +258,23 @@ pub(crate) async fn unmap_all(conn: &mut Connection, app: &App) -> ApiResult<Vec
     affected(conn, &destinations).await
 }
 
-fn destination(route: &Route, target: Target) -> Destination {
-    Destination {
+/// Reads the protocol that a request or a manifest names.
+pub(super) fn protocol(name: &str) -> ApiResult<Protocol> {
+    name.parse()
+        .map_err(|_| ApiError::unprocessable("Destination protocol must be 'http1' or 'http2'."))
+}
+
+fn destination(route: &Route, target: Target) -> ApiResult<Destination> {
+    let protocol = target.protocol.as_deref().map(protocol).transpose()?;
+    Ok(Destination {
         route_guid: route.guid.clone(),
         app_guid: target.app_guid,
         process_type: target.process_type,
         port: target.port,
-        protocol: target.protocol.unwrap_or_else(|| "http1".to_owned()),
+        protocol: protocol.unwrap_or_default(),
         weight: target.weight,
         ..Destination::fresh()
-    }
+    })
 }
 
 fn same(a: &Destination, b: &Destination) -> bool {
@@ -312,11 +319,7 @@ async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target])
         ));
     }
     for (at, target) in targets.iter().enumerate() {
-        if !matches!(target.protocol.as_deref(), None | Some("http1" | "http2")) {
-            return Err(ApiError::unprocessable(
-                "Destination protocol must be 'http1' or 'http2'.",
-            ));
-        }
+        target.protocol.as_deref().map(protocol).transpose()?;
         if target
             .port
             .is_some_and(|port| !(1024..=65535).contains(&port))

@@ -5,7 +5,7 @@ use crate::actions::route::Target;
 use crate::actions::{self, audit};
 use crate::clock;
 use crate::db::app::App;
-use crate::db::destination::{self, Destination};
+use crate::db::destination::{self, Destination, Protocol};
 use crate::db::route::Route;
 
 const DESTINATIONS: &[&str] = &[
@@ -187,14 +187,12 @@ async fn update(
     Path((guid, destination)): Path<(String, String)>,
     mut body: Body,
 ) -> ApiResult {
-    let protocol = body.string("protocol");
-    if protocol
-        .as_deref()
-        .is_some_and(|protocol| !["http1", "http2"].contains(&protocol))
-    {
+    let protocol = body.string("protocol").map(|name| name.parse::<Protocol>());
+    if matches!(protocol, Some(Err(_))) {
         body.problem("Destination protocol must be 'http1' or 'http2'.");
     }
     body.finish()?;
+    let protocol = protocol.and_then(Result::ok).unwrap_or_default();
     let mut tx = cc.db.write().await?;
     let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     let mut destination = destination::find(&mut tx, &route, &destination)

@@ -1,12 +1,17 @@
 //! Destinations: the processes to which a route leads.
 
 use super::route::Route;
-use super::{Connection, Select, rows};
+use super::{Connection, Select, rows, spelled};
+
+spelled! {
+    /// The protocol in which an app is called.
+    Protocol { Http1 = "http1", Http2 = "http2" }
+}
 
 rows! {
     /// A destination. Without a port it has the app's default port (8080).
     Destination in "destinations" {
-        route_guid: String, app_guid: String, process_type: String, port: Option<i64>, protocol: String, weight: Option<i64>,
+        route_guid: String, app_guid: String, process_type: String, port: Option<i64>, protocol: Protocol, weight: Option<i64>,
     }
 }
 

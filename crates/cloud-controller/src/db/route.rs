@@ -1,5 +1,6 @@
 //! Routes, and the spaces with which they are shared.
 
+use super::destination::Protocol;
 use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
 use cc_rules::metadata::Metadata;
 use serde_json::{Map, Value};
@@ -147,7 +148,7 @@ pub(crate) struct Mapping {
     /// Whether the domain belongs to no organization.
     pub shared: bool,
     pub port: Option<i64>,
-    pub protocol: String,
+    pub protocol: Protocol,
     pub options: Option<Map<String, Value>>,
     /// The route policies, which are present on domains that enforce them.
     pub policy: Option<Policy>,

@@ -98,6 +98,7 @@ mod tests {
     use crate::db::app::AppState;
     use crate::db::build::BuildState;
     use crate::db::deployment::{DeploymentReason, DeploymentState, Strategy};
+    use crate::db::destination::Protocol;
     use crate::db::droplet::DropletState;
     use crate::db::job::JobState;
     use crate::db::package::{PackageState, PackageType};
@@ -144,6 +145,7 @@ mod tests {
             "DEPLOYING CANCELING DEPLOYED CANCELED SUPERSEDED",
         );
         check(Origin::ALL, "user buildpack");
+        check(Protocol::ALL, "http1 http2");
         check(PackageType::ALL, "bits");
         check(Strategy::ALL, "rolling");
         check(JobState::ALL, "COMPLETE FAILED");

@@ -233,7 +233,7 @@ fn routes(mappings: &[Mapping]) -> Routes {
         .map(|mapping| HttpRoute {
             uri: uri(mapping),
             port: port(mapping),
-            protocol: Some(mapping.protocol.clone()),
+            protocol: Some(mapping.protocol.to_string()),
             options: options(mapping),
             route_service_url: None,
         });
