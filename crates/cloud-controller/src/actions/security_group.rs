@@ -1,7 +1,7 @@
 //! Effects of changed security groups on running instances. Their cells apply the rules that are valid now.
 
 use crate::db::process;
-use crate::db::security_group::{self, SecurityGroup};
+use crate::db::security_group::{self, Phase, SecurityGroup};
 use crate::db::{self, Connection};
 use crate::error::ApiResult;
 
@@ -17,15 +17,15 @@ impl Scope {
     pub(crate) async fn of(conn: &mut Connection, group: &SecurityGroup) -> ApiResult<Self> {
         Ok(match group.running {
             true => Self::Everywhere,
-            false => Self::Spaces(security_group::spaces(conn, &group.guid, "running").await?),
+            false => Self::Spaces(security_group::spaces(conn, &group.guid, Phase::Running).await?),
         })
     }
 
     /// Returns the scope of a binding in a phase. It is empty for staging, which ends before its rules change.
-    pub(crate) fn bound(phase: &str, spaces: &[String]) -> Self {
+    pub(crate) fn bound(phase: Phase, spaces: &[String]) -> Self {
         match phase {
-            "running" => Self::Spaces(spaces.to_vec()),
-            _ => Self::Spaces(Vec::new()),
+            Phase::Running => Self::Spaces(spaces.to_vec()),
+            Phase::Staging => Self::Spaces(Vec::new()),
         }
     }
 
@@ -67,6 +67,6 @@ mod tests {
             |names: &[&str]| Scope::Spaces(names.iter().map(|n| (*n).to_owned()).collect());
         assert_eq!(spaces(&["a"]).and(spaces(&["b"])), spaces(&["a", "b"]));
         assert_eq!(spaces(&["a"]).and(Scope::Everywhere), Scope::Everywhere);
-        assert_eq!(Scope::bound("staging", &["a".to_owned()]), spaces(&[]));
+        assert_eq!(Scope::bound(Phase::Staging, &["a".to_owned()]), spaces(&[]));
     }
 }

@@ -4,7 +4,7 @@
 use super::prelude::*;
 use crate::actions::job;
 use crate::actions::security_group::{Scope as Reach, affected};
-use crate::db::security_group::{self, SecurityGroup};
+use crate::db::security_group::{self, Phase, SecurityGroup};
 use crate::db::space::Space;
 
 pub(super) fn routes() -> Endpoints {
@@ -67,7 +67,7 @@ async fn spaces(
     conn: &mut Connection,
     who: &Principal,
     group: &str,
-    phase: &str,
+    phase: Phase,
 ) -> ApiResult<Vec<String>> {
     let bound = security_group::spaces(conn, group, phase).await?;
     let seen = who.visible::<Space>().any("guid", &bound).all(conn).await?;
@@ -93,8 +93,8 @@ async fn present(
             "globally_enabled": { "running": group.running, "staging": group.staging },
             "rules": group.rules.0,
             "relationships": {
-                "running_spaces": to_many(&spaces(conn, who, &group.guid, "running").await?),
-                "staging_spaces": to_many(&spaces(conn, who, &group.guid, "staging").await?),
+                "running_spaces": to_many(&spaces(conn, who, &group.guid, Phase::Running).await?),
+                "staging_spaces": to_many(&spaces(conn, who, &group.guid, Phase::Staging).await?),
             },
             "links": cc.links(&path, &[]),
         }),
@@ -140,7 +140,7 @@ async fn running(
     Path(guid): Path<String>,
     query: Query,
 ) -> ApiResult {
-    of_space(cc, who, guid, query, "running").await
+    of_space(cc, who, guid, query, Phase::Running).await
 }
 
 async fn staging(
@@ -149,10 +149,10 @@ async fn staging(
     Path(guid): Path<String>,
     query: Query,
 ) -> ApiResult {
-    of_space(cc, who, guid, query, "staging").await
+    of_space(cc, who, guid, query, Phase::Staging).await
 }
 
-async fn of_space(cc: Cc, who: Principal, guid: String, query: Query, phase: &str) -> ApiResult {
+async fn of_space(cc: Cc, who: Principal, guid: String, query: Query, phase: Phase) -> ApiResult {
     who.find::<Space>(&mut *cc.db.read().await?, &guid, Right::Read)
         .await?;
     let groups = who.visible().that(security_group::holds_for(&guid, phase));
@@ -180,12 +180,12 @@ fn read(body: &mut Body, group: &mut SecurityGroup) {
         },
         Some(_) => body.problem("Rules must be an array"),
     }
-    let switch = |body: &Body, phase: &str| {
+    let switch = |body: &Body, phase: Phase| {
         body.at(&format!("globally_enabled.{phase}"))
             .and_then(Value::as_bool)
     };
-    group.running = switch(body, "running").unwrap_or(group.running);
-    group.staging = switch(body, "staging").unwrap_or(group.staging);
+    group.running = switch(body, Phase::Running).unwrap_or(group.running);
+    group.staging = switch(body, Phase::Staging).unwrap_or(group.staging);
 }
 
 async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
@@ -196,8 +196,8 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     };
     read(&mut body, &mut group);
     let spaces = [
-        ("running", body.many_relationship("running_spaces")),
-        ("staging", body.many_relationship("staging_spaces")),
+        (Phase::Running, body.many_relationship("running_spaces")),
+        (Phase::Staging, body.many_relationship("staging_spaces")),
     ];
     body.finish()?;
     let mut tx = cc.db.write().await?;
@@ -273,10 +273,10 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     Ok(cc.accepted(&job))
 }
 
-fn phase(relationship: &str) -> ApiResult<&'static str> {
+fn phase(relationship: &str) -> ApiResult<Phase> {
     match relationship {
-        "running_spaces" => Ok("running"),
-        "staging_spaces" => Ok("staging"),
+        "running_spaces" => Ok(Phase::Running),
+        "staging_spaces" => Ok(Phase::Staging),
         _ => Err(ApiError::unknown_request()),
     }
 }

@@ -1,8 +1,13 @@
 //! Security groups, and the spaces to which they are bound.
 
-use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
+use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows, spelled};
 use serde_json::Value;
 use sqlx::Row as _;
+
+spelled! {
+    /// The phase of an app's life in which a group's rules apply.
+    Phase { Running = "running", Staging = "staging" }
+}
 
 rows! {
     SecurityGroup in "security_groups" { name: String, rules: Json<Vec<Value>>, running: bool, staging: bool }
@@ -34,29 +39,28 @@ pub(crate) const BOUND_TO_STAGING_IN_SPACES: ListCondition = ListCondition(
     "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'staging' AND space_guid IN (?))",
 );
 
-/// Selects the groups of a space in a phase (`running`, `staging`): global ones and those bound to it.
-pub(crate) fn holds_for(space: &str, phase: &str) -> Condition {
-    let sql = if phase == "running" {
-        RUNNING_IN_SPACE
-    } else {
-        STAGING_IN_SPACE
+/// Selects the groups of a space in a phase: global ones and those bound to it.
+pub(crate) fn holds_for(space: &str, phase: Phase) -> Condition {
+    let sql = match phase {
+        Phase::Running => RUNNING_IN_SPACE,
+        Phase::Staging => STAGING_IN_SPACE,
     };
     Condition::new(sql, [space.into()])
 }
 
 /// Selects the groups that apply to a space in a phase.
-pub(crate) fn all_for(space: &str, phase: &str) -> Select {
+pub(crate) fn all_for(space: &str, phase: Phase) -> Select {
     Select::new().that(holds_for(space, phase))
 }
 
 pub(crate) async fn spaces(
     conn: &mut Connection,
     group: &str,
-    phase: &str,
+    phase: Phase,
 ) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query("SELECT space_guid FROM security_group_spaces WHERE security_group_guid = $1 AND phase = $2 ORDER BY rowid")
         .bind(group.to_owned())
-        .bind(phase.to_owned())
+        .bind(phase)
         .fetch_all(conn)
         .await?;
     Ok(super::readable_rows(&rows, |row| row.try_get(0)))
@@ -66,7 +70,7 @@ pub(crate) async fn bind(
     conn: &mut Connection,
     group: &str,
     space: &str,
-    phase: &str,
+    phase: Phase,
 ) -> sqlx::Result<()> {
     let sql = "INSERT OR IGNORE INTO security_group_spaces (security_group_guid, space_guid, phase) VALUES ($1, $2, $3)";
     execute(conn, sql, &[Arg::from(group), space.into(), phase.into()])
@@ -78,7 +82,7 @@ pub(crate) async fn unbind(
     conn: &mut Connection,
     group: &str,
     space: &str,
-    phase: &str,
+    phase: Phase,
 ) -> sqlx::Result<bool> {
     let sql = "DELETE FROM security_group_spaces WHERE security_group_guid = $1 AND space_guid = $2 AND phase = $3";
     Ok(execute(conn, sql, &[Arg::from(group), space.into(), phase.into()]).await? > 0)

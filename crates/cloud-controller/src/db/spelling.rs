@@ -103,6 +103,7 @@ mod tests {
     use crate::db::job::JobState;
     use crate::db::package::{PackageState, PackageType};
     use crate::db::role::RoleType;
+    use crate::db::security_group::Phase;
     use crate::db::sidecar::Origin;
     use crate::db::task::TaskState;
     use std::fmt::Debug;
@@ -146,6 +147,7 @@ mod tests {
         );
         check(Origin::ALL, "user buildpack");
         check(Protocol::ALL, "http1 http2");
+        check(Phase::ALL, "running staging");
         check(PackageType::ALL, "bits");
         check(Strategy::ALL, "rolling");
         check(JobState::ALL, "COMPLETE FAILED");

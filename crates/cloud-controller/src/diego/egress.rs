@@ -3,6 +3,7 @@
 
 use super::spec;
 use crate::controller::Cc;
+use crate::db::security_group::Phase;
 use crate::db::{self, app::App};
 use anyhow::Result;
 use cc_rules::recipe;
@@ -18,7 +19,7 @@ pub(super) async fn follow(
     cc: &Cc,
     task: &str,
     app: &str,
-    phase: &str,
+    phase: Phase,
     has: &[SecurityGroupRule],
 ) -> Result<()> {
     let wanted = {

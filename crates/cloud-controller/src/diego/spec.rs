@@ -8,7 +8,7 @@ use crate::db::environment_group;
 use crate::db::organization::Organization;
 use crate::db::process::{self, Process};
 use crate::db::route::{self, Mapping};
-use crate::db::security_group::{self, SecurityGroup};
+use crate::db::security_group::{self, Phase, SecurityGroup};
 use crate::db::sidecar::{self, Sidecar};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Select};
@@ -54,7 +54,7 @@ pub(crate) async fn environment(
 pub(crate) async fn egress(
     conn: &mut Connection,
     space: &str,
-    phase: &str,
+    phase: Phase,
 ) -> Result<Vec<serde_json::Value>> {
     let groups = security_group::all_for(space, phase)
         .readable::<SecurityGroup>(conn)
@@ -169,7 +169,7 @@ impl Driver {
             },
             lifecycle: self.lifecycle(),
             routes: routes(&mappings),
-            egress_rules: egress(conn, &app.space_guid, "running").await?,
+            egress_rules: egress(conn, &app.space_guid, Phase::Running).await?,
             isolation_segment: None,
             ssh_allowed: app.enable_ssh && space.allow_ssh,
             stack: droplet

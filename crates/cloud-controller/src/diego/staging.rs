@@ -12,6 +12,7 @@ use crate::db::build::{self, Build, BuildState};
 use crate::db::droplet::{Droplet, DropletState};
 use crate::db::package::Package;
 use crate::db::process;
+use crate::db::security_group::Phase;
 use crate::db::space::Space;
 use crate::db::{self, Connection, Trail, Unrecorded};
 use anyhow::{Context as _, Result};
@@ -112,7 +113,7 @@ async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<S
         memory_mb: u32::try_from(build.memory_in_mb)?,
         disk_mb: u32::try_from(build.disk_in_mb)?,
         log_rate_limit: -1,
-        egress_rules: spec::egress(conn, &app.space_guid, "staging").await?,
+        egress_rules: spec::egress(conn, &app.space_guid, Phase::Staging).await?,
         isolation_segment: None,
         api_url: cc.settings.api_url.clone(),
         uris: mappings
@@ -292,7 +293,7 @@ async fn repair_one(cc: &Cc, build: &Build, has: Option<&[SecurityGroupRule]>) -
             format!("Staging error: staging took longer than {limit} seconds"),
         )
     } else if let Some(rules) = has {
-        return egress::follow(cc, &build.guid, &build.app_guid, "staging", rules).await;
+        return egress::follow(cc, &build.guid, &build.app_guid, Phase::Staging, rules).await;
     } else if age < DESIRE_AGAIN {
         return desire(cc, build).await;
     } else {

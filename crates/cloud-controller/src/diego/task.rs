@@ -7,6 +7,7 @@ use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::droplet::Droplet;
 use crate::db::process::Process;
+use crate::db::security_group::Phase;
 use crate::db::task::{self, Task, TaskState};
 use crate::db::{self, process};
 use anyhow::{Context as _, Result};
@@ -192,7 +193,9 @@ async fn repair_one(
 ) -> Result<()> {
     match (task.state, has) {
         (TaskState::Canceling, Some(_)) => pass::cancel(cc, &task.guid).await,
-        (_, Some(rules)) => egress::follow(cc, &task.guid, &task.app_guid, "running", rules).await,
+        (_, Some(rules)) => {
+            egress::follow(cc, &task.guid, &task.app_guid, Phase::Running, rules).await
+        }
         (TaskState::Pending, None) => desire(cc, task).await,
         (_, None) if task.updated_at < listed => {
             let reason = "Unable to determine completion status".to_owned();
