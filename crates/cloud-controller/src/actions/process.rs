@@ -3,7 +3,7 @@
 use super::sidecar;
 use crate::controller::Settings;
 use crate::db::app::App;
-use crate::db::process::{self, HealthCheck, Process};
+use crate::db::process::{self, CheckType, HealthCheck, Process};
 use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
@@ -28,9 +28,9 @@ pub(crate) struct Change {
 
 /// Returns a new process with the platform's defaults: one instance of `web`, and none of other types.
 pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
-    let check = |kind: &str| {
+    let check = |kind| {
         Json(HealthCheck {
-            r#type: kind.to_owned(),
+            r#type: kind,
             ..HealthCheck::default()
         })
     };
@@ -42,8 +42,12 @@ pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
         memory_in_mb: settings.default_memory_mb,
         disk_in_mb: settings.default_disk_mb,
         log_rate_limit: -1,
-        health_check: check(if kind == "web" { "port" } else { "process" }),
-        readiness_health_check: check("process"),
+        health_check: check(if kind == "web" {
+            CheckType::Port
+        } else {
+            CheckType::Process
+        }),
+        readiness_health_check: check(CheckType::Process),
         ..Process::fresh()
     };
     if kind == "web" {
@@ -143,7 +147,7 @@ pub(super) fn check_limits(
 }
 
 fn checks_differ(a: &Process, b: &Process) -> bool {
-    let essence = |check: &HealthCheck| (check.r#type.clone(), check.endpoint.clone());
+    let essence = |check: &HealthCheck| (check.r#type, check.endpoint.clone());
     essence(&a.health_check.0) != essence(&b.health_check.0)
         || essence(&a.readiness_health_check.0) != essence(&b.readiness_health_check.0)
 }
@@ -193,15 +197,15 @@ pub(crate) fn health_check(
     };
     let mut check = before.clone();
     if let Some(kind) = json.get("type") {
-        match kind.as_str() {
-            Some("none") if !readiness => "process".clone_into(&mut check.r#type),
-            Some(kind @ ("port" | "http" | "process")) => kind.clone_into(&mut check.r#type),
+        check.r#type = match kind.as_str().map(str::parse::<CheckType>) {
+            Some(Ok(CheckType::None)) if !readiness => CheckType::Process,
+            Some(Ok(kind @ (CheckType::Port | CheckType::Http | CheckType::Process))) => kind,
             _ => {
                 return Err(ApiError::unprocessable(format!(
                     "{label} type must be \"port\", \"process\", or \"http\""
                 )));
             }
-        }
+        };
     }
     if let Some(data) = json.get("data").filter(|data| !data.is_null()) {
         let number = |name: &str, before: Option<i64>| match data.get(name) {
@@ -236,7 +240,7 @@ pub(crate) fn health_check(
             "{label} timeout must be at most 180 seconds"
         )));
     }
-    if check.r#type != "http" {
+    if check.r#type != CheckType::Http {
         check.endpoint = None;
     } else if check.endpoint.is_none() {
         check.endpoint = Some("/".to_owned());

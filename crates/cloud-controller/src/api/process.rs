@@ -4,7 +4,7 @@ use super::prelude::*;
 use crate::actions::audit;
 use crate::actions::process::{self as verbs, Change};
 use crate::db::app::App;
-use crate::db::process::{self, HealthCheck, Process};
+use crate::db::process::{self, CheckType, HealthCheck, Process};
 use crate::diego::{instances, usage};
 use crate::flags::Flag;
 use axum::response::IntoResponse as _;
@@ -118,7 +118,7 @@ fn present_check(check: &HealthCheck, with_timeout: bool) -> Value {
     if with_timeout {
         data["timeout"] = json!(check.timeout);
     }
-    if check.r#type == "http" {
+    if check.r#type == CheckType::Http {
         data["endpoint"] = json!(check.endpoint);
     }
     json!({ "type": check.r#type, "data": data })

@@ -1,6 +1,8 @@
 //! Processes, and the desired LRPs that must be removed.
 
-use super::{Arg, Connection, Json, ListCondition, Readable, Select, execute, readable_rows, rows};
+use super::{
+    Arg, Connection, Json, ListCondition, Readable, Select, execute, readable_rows, rows, spelled,
+};
 use cc_rules::metadata::Metadata;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
@@ -13,10 +15,16 @@ rows! {
     }
 }
 
+spelled! {
+    /// The way in which an instance is checked: whether its ports accept connections, whether its endpoint answers 200, or whether
+    /// its process runs. `none` is an older word for `process`, which the API no longer stores.
+    CheckType { Port = "port", Http = "http", Process = "process", None = "none" }
+}
+
 /// A health check as in the API. Times are in seconds; absent values mean Diego's defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct HealthCheck {
-    pub r#type: String,
+    pub r#type: CheckType,
     pub timeout: Option<i64>,
     pub invocation_timeout: Option<i64>,
     pub interval: Option<i64>,

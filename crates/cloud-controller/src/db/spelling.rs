@@ -52,6 +52,13 @@ macro_rules! spelled {
             }
         }
 
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = <String as serde::Deserialize>::deserialize(deserializer)?;
+                word.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
         impl From<$name> for $crate::db::Arg {
             fn from(value: $name) -> Self {
                 value.as_str().into()
@@ -102,6 +109,7 @@ mod tests {
     use crate::db::droplet::DropletState;
     use crate::db::job::JobState;
     use crate::db::package::{PackageState, PackageType};
+    use crate::db::process::CheckType;
     use crate::db::role::RoleType;
     use crate::db::security_group::Phase;
     use crate::db::sidecar::Origin;
@@ -109,14 +117,16 @@ mod tests {
     use std::fmt::Debug;
     use std::str::FromStr;
 
-    fn check<T: Copy + Debug + PartialEq + FromStr + serde::Serialize>(all: &[T], words: &str)
+    fn check<T>(all: &[T], words: &str)
     where
+        T: Copy + Debug + PartialEq + FromStr + serde::Serialize + serde::de::DeserializeOwned,
         T::Err: Debug + std::fmt::Display,
     {
         let spelled: Vec<String> = all
             .iter()
             .map(|value| {
                 let word = serde_json::to_value(value).unwrap();
+                assert_eq!(serde_json::from_value::<T>(word.clone()).unwrap(), *value);
                 let word = word.as_str().unwrap().to_owned();
                 assert_eq!(word.parse::<T>().unwrap(), *value);
                 word
@@ -148,6 +158,7 @@ mod tests {
         check(Origin::ALL, "user buildpack");
         check(Protocol::ALL, "http1 http2");
         check(Phase::ALL, "running staging");
+        check(CheckType::ALL, "port http process none");
         check(PackageType::ALL, "bits");
         check(Strategy::ALL, "rolling");
         check(JobState::ALL, "COMPLETE FAILED");

@@ -6,7 +6,7 @@ use crate::db::app::App;
 use crate::db::droplet::Droplet;
 use crate::db::environment_group;
 use crate::db::organization::Organization;
-use crate::db::process::{self, Process};
+use crate::db::process::{self, CheckType, Process};
 use crate::db::route::{self, Mapping};
 use crate::db::security_group::{self, Phase, SecurityGroup};
 use crate::db::sidecar::{self, Sidecar};
@@ -262,12 +262,12 @@ fn options(mapping: &Mapping) -> Option<serde_json::Map<String, serde_json::Valu
 }
 
 fn kind(check: &process::HealthCheck) -> CheckKind {
-    match check.r#type.as_str() {
-        "http" => CheckKind::Http {
+    match check.r#type {
+        CheckType::Http => CheckKind::Http {
             endpoint: check.endpoint.clone().unwrap_or_else(|| "/".to_owned()),
         },
-        "process" | "none" => CheckKind::Process,
-        _ => CheckKind::Port,
+        CheckType::Process | CheckType::None => CheckKind::Process,
+        CheckType::Port => CheckKind::Port,
     }
 }
 
