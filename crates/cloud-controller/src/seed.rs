@@ -4,7 +4,7 @@
 use crate::INTERNAL_DOMAIN;
 use crate::config::{Config, FirstTarget, IdentityDomain};
 use crate::db::buildpack::{self, Buildpack};
-use crate::db::domain::Domain;
+use crate::db::domain::{Domain, PolicyScope};
 use crate::db::environment_group::EnvironmentGroup;
 use crate::db::feature_flag::FeatureFlag;
 use crate::db::organization::{self, Organization};
@@ -142,17 +142,19 @@ async fn identity_domains(
         if let Err(reserved) = names.domain(&name, true) {
             anyhow::bail!("identity_domains: {}", reserved.of_domain(&name));
         }
+        let scope = wanted.scope.parse::<PolicyScope>();
+        let scope = scope.with_context(|| format!("read identity_domains.{name}"))?;
         let named = Select::new().is("name", &name);
         match named.all_readable(conn).await?.into_iter().next() {
             // The row exists but cannot be read.
             None if has::<Domain>(conn, &name).await? => {}
-            None => db::insert(conn, &identity_domain(name, wanted)).await?,
-            Some(kept) if is_kept(&kept, wanted) => {}
+            None => db::insert(conn, &identity_domain(name, scope)).await?,
+            Some(kept) if is_kept(&kept, scope) => {}
             Some(kept) => tracing::warn!(
                 domain = name,
                 enforces = kept.enforce_route_policies,
-                scope = kept.route_policies_scope,
-                wanted = wanted.scope,
+                scope = kept.route_policies_scope.map(PolicyScope::as_str),
+                wanted = scope.as_str(),
                 "identity-domain-differs: delete it with its routes to have it made anew, or correct identity_domains"
             ),
         }
@@ -160,19 +162,19 @@ async fn identity_domains(
     Ok(())
 }
 
-fn identity_domain(name: String, wanted: &IdentityDomain) -> Domain {
+fn identity_domain(name: String, scope: PolicyScope) -> Domain {
     Domain {
         name,
         enforce_route_policies: true,
-        route_policies_scope: Some(wanted.scope.clone()),
+        route_policies_scope: Some(scope),
         ..Domain::fresh()
     }
 }
 
-fn is_kept(kept: &Domain, wanted: &IdentityDomain) -> bool {
+fn is_kept(kept: &Domain, scope: PolicyScope) -> bool {
     kept.enforce_route_policies
         && kept.organization_guid.is_none()
-        && kept.route_policies_scope.as_ref() == Some(&wanted.scope)
+        && kept.route_policies_scope == Some(scope)
 }
 
 /// Returns whether a row of this name exists, readable or not.
@@ -344,7 +346,10 @@ async fn first_target(conn: &mut Connection, organization: &str, space: &str) ->
 mod tests {
     use super::*;
 
-    async fn seeded(db: &Db, domains: &[(&str, &str)]) -> Result<Vec<(String, Option<String>)>> {
+    async fn seeded(
+        db: &Db,
+        domains: &[(&str, &str)],
+    ) -> Result<Vec<(String, Option<PolicyScope>)>> {
         let wanted: Vec<IdentityDomain> = domains
             .iter()
             .map(|(name, scope)| IdentityDomain {
@@ -373,11 +378,14 @@ mod tests {
         )
         .await
         .unwrap();
-        let row = |name: &str, scope: &str| (name.to_owned(), Some(scope.to_owned()));
+        let row = |name: &str, scope| (name.to_owned(), Some(scope));
         let first = seeded(&db, &[("Apps.Identity", "any")]).await.unwrap();
-        assert_eq!(first, [row("apps.identity", "any")]);
+        assert_eq!(first, [row("apps.identity", PolicyScope::Any)]);
         let later = seeded(&db, &[("apps.identity", "org"), ("b.identity", "space")]).await;
-        let both = [row("apps.identity", "any"), row("b.identity", "space")];
+        let both = [
+            row("apps.identity", PolicyScope::Any),
+            row("b.identity", PolicyScope::Space),
+        ];
         assert_eq!(later.unwrap(), both);
         assert_eq!(seeded(&db, &[]).await.unwrap(), both, "nothing is removed");
         let refused = seeded(&db, &[("uaa.sys.test", "any")]).await.unwrap_err();

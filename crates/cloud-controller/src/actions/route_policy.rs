@@ -2,7 +2,7 @@
 
 use super::route::behind;
 use crate::controller::Settings;
-use crate::db::domain::Domain;
+use crate::db::domain::{Domain, PolicyScope};
 use crate::db::route::Route;
 use crate::db::route_policy::{self, RoutePolicy};
 use crate::db::{self, Connection};
@@ -45,7 +45,7 @@ fn check_domain(route: &Route, domain: &Domain, source: &PolicySource) -> Result
             route.guid
         ));
     }
-    let of_space = domain.route_policies_scope.as_deref() == Some("space");
+    let of_space = domain.route_policies_scope == Some(PolicyScope::Space);
     if of_space && matches!(source, PolicySource::Organization(_)) {
         return Err(format!(
             "Source '{source}' is not allowed: domain's route_policies_scope is 'space'. Use 'cf:app:<uuid>', 'cf:space:<uuid>' or 'cf:any'."
@@ -131,24 +131,27 @@ mod tests {
 
     #[test]
     fn the_domain_must_enforce_policies() {
-        let domain = |internal, enforced, scope: Option<&str>| Domain {
+        let domain = |internal, enforced, scope| Domain {
             internal,
             enforce_route_policies: enforced,
-            route_policies_scope: scope.map(str::to_owned),
+            route_policies_scope: scope,
             ..Domain::fresh()
         };
         let org = PolicySource::Organization(GUID.into());
         let space = PolicySource::Space(GUID.into());
         let check = |domain: &Domain, source| check_domain(&Route::fresh(), domain, source);
-        for scope in ["any", "org"] {
+        for scope in [PolicyScope::Any, PolicyScope::Org] {
             assert_eq!(check(&domain(false, true, Some(scope)), &org), Ok(()));
         }
-        assert_eq!(check(&domain(false, true, Some("space")), &space), Ok(()));
+        assert_eq!(
+            check(&domain(false, true, Some(PolicyScope::Space)), &space),
+            Ok(())
+        );
         for (domain, text) in [
             (domain(true, false, None), "internal domains"),
             (domain(false, false, None), "enforce_route_policies"),
             (
-                domain(false, true, Some("space")),
+                domain(false, true, Some(PolicyScope::Space)),
                 "route_policies_scope is 'space'",
             ),
         ] {

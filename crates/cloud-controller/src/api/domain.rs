@@ -2,7 +2,7 @@
 
 use super::prelude::*;
 use crate::actions::{self, audit, job};
-use crate::db::domain::{self, Domain};
+use crate::db::domain::{self, Domain, PolicyScope};
 use crate::db::organization::Organization;
 use crate::db::route;
 use crate::flags::Flag;
@@ -84,11 +84,11 @@ pub(super) fn present(cc: &Cc, domain: &Domain, shares: &[(String, String)]) -> 
 }
 
 /// Reads whether a new domain enforces route policies, and their scope. It notes values that contradict each other.
-fn read_policies(body: &mut Body, internal: bool) -> (bool, Option<String>) {
+fn read_policies(body: &mut Body, internal: bool) -> (bool, Option<PolicyScope>) {
     let enforced = body.bool("enforce_route_policies").unwrap_or_default();
     let scope = body.string("route_policies_scope");
-    let known = ["any", "org", "space"];
-    if let Some(scope) = scope.as_deref().filter(|scope| !known.contains(scope)) {
+    let known: Option<PolicyScope> = scope.as_deref().and_then(|scope| scope.parse().ok());
+    if let (Some(scope), None) = (&scope, known) {
         body.problem(format!(
             "Route policies scope must be one of 'any', 'org', 'space' (route_policies_scope is '{scope}')"
         ));
@@ -104,7 +104,7 @@ fn read_policies(body: &mut Body, internal: bool) -> (bool, Option<String>) {
     if enforced && internal {
         body.problem("Internal domains cannot have route policy enforcement. Internal routes bypass GoRouter.");
     }
-    (enforced, scope)
+    (enforced, known)
 }
 
 /// Returns the organizations with which domains are shared, as (domain, organization), as far as the caller sees them.

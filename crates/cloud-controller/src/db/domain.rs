@@ -1,14 +1,19 @@
 //! Domains, and the organizations with which they are shared.
 
-use super::{Arg, Condition, Connection, Json, Select, execute, rows};
+use super::{Arg, Condition, Connection, Json, Select, execute, rows, spelled};
 use cc_rules::metadata::Metadata;
 use sqlx::Row as _;
+
+spelled! {
+    /// The part of the foundation whose apps a route policy may permit: all of it, the route's organization, or the route's space.
+    PolicyScope { Any = "any", Org = "org", Space = "space" }
+}
 
 rows! {
     /// A domain. One without an organization is shared: everybody may use it. `route_policies_scope` is set if the domain
     /// enforces route policies.
     Domain in "domains" {
-        name: String, organization_guid: Option<String>, internal: bool, enforce_route_policies: bool, route_policies_scope: Option<String>, metadata: Json<Metadata>,
+        name: String, organization_guid: Option<String>, internal: bool, enforce_route_policies: bool, route_policies_scope: Option<PolicyScope>, metadata: Json<Metadata>,
     }
 }
 

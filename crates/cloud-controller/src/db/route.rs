@@ -1,6 +1,7 @@
 //! Routes, and the spaces with which they are shared.
 
 use super::destination::Protocol;
+use super::domain::PolicyScope;
 use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
 use cc_rules::metadata::Metadata;
 use serde_json::{Map, Value};
@@ -157,7 +158,7 @@ pub(crate) struct Mapping {
 /// The permitted callers of a route, in the form that the router reads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Policy {
-    pub scope: String,
+    pub scope: PolicyScope,
     /// The sources, joined by commas. An empty text permits nobody.
     pub sources: String,
 }
@@ -186,8 +187,8 @@ pub(crate) async fn mappings(
                 true => Some(Policy {
                     // A route on such a domain always has a policy, whatever the row contains, so that it is never open.
                     scope: row
-                        .try_get::<Option<String>, _>(9)?
-                        .unwrap_or_else(|| "any".to_owned()),
+                        .try_get::<Option<PolicyScope>, _>(9)?
+                        .unwrap_or(PolicyScope::Any),
                     sources: row.try_get::<Option<String>, _>(10)?.unwrap_or_default(),
                 }),
             };

@@ -106,6 +106,7 @@ mod tests {
     use crate::db::build::BuildState;
     use crate::db::deployment::{DeploymentReason, DeploymentState, Strategy};
     use crate::db::destination::Protocol;
+    use crate::db::domain::PolicyScope;
     use crate::db::droplet::DropletState;
     use crate::db::job::JobState;
     use crate::db::package::{PackageState, PackageType};
@@ -159,6 +160,7 @@ mod tests {
         check(Protocol::ALL, "http1 http2");
         check(Phase::ALL, "running staging");
         check(CheckType::ALL, "port http process none");
+        check(PolicyScope::ALL, "any org space");
         check(PackageType::ALL, "bits");
         check(Strategy::ALL, "rolling");
         check(JobState::ALL, "COMPLETE FAILED");
