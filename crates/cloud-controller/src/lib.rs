@@ -68,6 +68,7 @@ mod tests {
                 "mod",
                 "present",
                 "query",
+                "quota_limits",
                 "uaa_users",
                 "upload",
             ],

@@ -13,6 +13,7 @@ mod label_selector;
 mod lookup;
 mod present;
 mod query;
+mod quota_limits;
 
 mod app;
 mod app_feature;

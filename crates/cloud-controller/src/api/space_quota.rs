@@ -1,7 +1,7 @@
 //! The endpoints `/v3/space_quotas`: quotas that an organization's managers apply to its spaces.
 
-use super::organization_quota::{all_found, keys, read_limits, show_limits};
 use super::prelude::*;
+use super::quota_limits::{all_found, keys, read_limits, show_limits};
 use crate::actions::{audit, job};
 use crate::db::organization::Organization;
 use crate::db::space::{self, Space};
