@@ -5,7 +5,6 @@
 //! have results in 403. In a suspended organization or space every write is refused, except for administrators. `api::lookup`
 //! applies these three steps in this order; no handler reads a row without it.
 
-use crate::api::guard::{Turn, Work};
 use crate::controller::Cc;
 use crate::db::organization::Organization;
 use crate::db::role::RoleType;
@@ -13,6 +12,7 @@ use crate::db::space::Space;
 use crate::db::user;
 use crate::db::{Connection, Unrecorded, role};
 use crate::error::{ApiError, ApiResult};
+use crate::turns::{Turn, Work};
 use axum::extract::FromRequestParts;
 use clients::uaa::{Claims, TokenError};
 use http::{Method, header, request::Parts};

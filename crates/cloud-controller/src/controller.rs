@@ -9,6 +9,7 @@ use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::names::PlatformNames;
 use crate::seed::Seed;
+use crate::turns::Turns;
 use crate::{api, cleanup, diego, internal, seed};
 use anyhow::{Context as _, Result};
 use cc_rules::limits::Limits;
@@ -48,7 +49,7 @@ pub(crate) struct Shared {
     /// The names of users that the database already has, by guid.
     pub seen_users: Mutex<HashMap<String, String>>,
     /// The turns of the callers whose requests are under way.
-    pub turns: api::guard::Turns,
+    pub turns: Turns,
     /// The resource use of app instances, as read from log-cache a moment ago.
     pub usage: Usage,
     /// The rows that the background loops had to skip.
@@ -173,7 +174,7 @@ impl CloudController {
                 .build()
                 .context("build HTTP client")?,
             seen_users: Mutex::default(),
-            turns: api::guard::Turns::default(),
+            turns: Turns::default(),
             usage: Usage::default(),
             troubles: Troubles::default(),
             cleanup: Nudge::default(),

@@ -29,6 +29,7 @@ mod actions;
 mod names;
 mod policy_source;
 mod quota;
+mod turns;
 
 pub mod bits;
 mod diego;

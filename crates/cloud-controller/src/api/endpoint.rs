@@ -24,6 +24,7 @@ use crate::auth::Principal;
 use crate::controller::Cc;
 use crate::error::{ApiError, ApiResult};
 use crate::flags::Flag;
+use crate::turns::Work;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::handler::Handler;
@@ -257,11 +258,11 @@ async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Re
 
 /// Returns the kind of work of a request. Uploads take no turn: their duration depends on the network, and only their end uses
 /// the database.
-fn work(accepts: &Accepts, method: &Method) -> Option<guard::Work> {
+fn work(accepts: &Accepts, method: &Method) -> Option<Work> {
     match *method {
-        Method::GET | Method::HEAD => Some(guard::Work::Reads),
+        Method::GET | Method::HEAD => Some(Work::Reads),
         _ if accepts.body == Content::Upload => None,
-        _ => Some(guard::Work::Writes),
+        _ => Some(Work::Writes),
     }
 }
 

@@ -8,7 +8,7 @@
 
 mod body;
 mod endpoint;
-pub(crate) mod guard;
+mod guard;
 mod label_selector;
 mod lookup;
 mod present;
