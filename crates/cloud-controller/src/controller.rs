@@ -1,28 +1,20 @@
-//! The component. It is built with its sockets bound and its schema migrated, and then it runs until shutdown.
+//! The state of the component, which handlers and background work share. [`crate::component`] builds it.
 
 use crate::bits::lifecycle::Bundle;
 use crate::bits::store::Store;
-use crate::config::Config;
 use crate::db::Db;
 use crate::diego::driver::Driver;
 use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::names::PlatformNames;
-use crate::seed::Seed;
 use crate::turns::Turns;
-use crate::{api, cleanup, diego, internal, seed};
-use anyhow::{Context as _, Result};
 use cc_rules::limits::Limits;
 use clients::loggregator::{Emitter, Source, Stream};
-use clients::uaa::{ResourceServer, TokenVerifier, VerifierConfig};
-use kit::CancellationToken;
+use clients::uaa::TokenVerifier;
 use kit::reconcile::Nudge;
-use kit::tls::{ClientAuth, Identity};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
 
 /// The state that all handlers share; it is cheap to clone.
 #[derive(Clone, Debug)]
@@ -85,6 +77,12 @@ pub(crate) struct Settings {
     pub retention: crate::Retention,
 }
 
+impl From<Shared> for Cc {
+    fn from(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
 impl Cc {
     /// Logs the first line of an app's log. Every way to create an app calls it.
     pub(crate) fn log_creation(&self, app_guid: &str) {
@@ -102,161 +100,4 @@ impl Cc {
         self.emitter
             .log(&source, Stream::Out, line.into().into_bytes());
     }
-}
-
-#[derive(Debug)]
-pub struct CloudController {
-    cc: Cc,
-    addr: SocketAddr,
-    internal_addr: SocketAddr,
-    listener: TcpListener,
-    internal_listener: TcpListener,
-    identity: Identity,
-    /// The rows that could not be created at the start because the disk had no room.
-    unseeded: Option<Seed>,
-}
-
-impl CloudController {
-    pub async fn build(config: Config) -> Result<Self> {
-        let addr = config.listener.local_addr().context("read API address")?;
-        let internal_addr = config
-            .internal_listener
-            .local_addr()
-            .context("read internal API address")?;
-        std::fs::create_dir_all(&config.data_dir)
-            .with_context(|| format!("create data directory {}", config.data_dir.display()))?;
-        let lifecycle = Arc::new(Bundle::build(&config.inside_binary)?);
-        let db = Db::open(
-            &config.data_dir.join("cloud-controller.db"),
-            Duration::from_secs(config.limits.read_seconds.into()),
-        )
-        .await?;
-        let names = Arc::new(PlatformNames::new(
-            &config.system_domain,
-            &config.reserved_hosts,
-        ));
-        anyhow::ensure!(
-            names.domain(&config.apps_domain, true).is_ok(),
-            "the domain of apps, '{}', is a name of the platform; choose another",
-            config.apps_domain
-        );
-        let seed = Seed::from(&config);
-        let is_unseeded = seed::apply_or_postpone(&db, &seed)
-            .await
-            .context("seed the database")?;
-        let blobs = Store::open(&config.data_dir, config.disk_reserve)?;
-        let known = crate::db::resource::contents(&mut *db.read_own().await?).await?;
-        crate::bits::resources::sweep(&blobs, &known)?;
-        let bbs = clients::bbs::Client::new(&config.bbs_url, &config.identity)?;
-        kit::tls::install_crypto();
-        let shared = Shared {
-            driver: Driver::new(
-                db.clone(),
-                bbs.clone(),
-                trimmed(config.internal_url.clone()),
-                trimmed(config.api_url.clone()),
-                &lifecycle,
-                names.clone(),
-            ),
-            blobs,
-            verifier: TokenVerifier::new(VerifierConfig {
-                url: config.uaa_internal_url.clone(),
-                audiences: &["cloud_controller"],
-                resource_server: config.uaa_client.as_ref().map(|client| ResourceServer {
-                    client_id: client.id.clone(),
-                    secret: client.secret.clone(),
-                }),
-            })?,
-            emitter: config.loggregator,
-            http: reqwest::Client::builder()
-                .no_proxy()
-                .timeout(Duration::from_secs(5))
-                .build()
-                .context("build HTTP client")?,
-            seen_users: Mutex::default(),
-            turns: Turns::default(),
-            usage: Usage::default(),
-            troubles: Troubles::default(),
-            cleanup: Nudge::default(),
-            lifecycle,
-            db,
-            bbs,
-            settings: Settings {
-                api_url: trimmed(config.api_url),
-                login_url: trimmed(config.login_url),
-                uaa_url: trimmed(config.uaa_url),
-                log_cache_url: trimmed(config.log_cache_url),
-                uaa_internal_url: trimmed(config.uaa_internal_url),
-                log_cache_internal_url: config.log_cache_internal_url.map(trimmed),
-                uaa_client: config.uaa_client,
-                app_ssh: config.app_ssh,
-                internal_url: trimmed(config.internal_url),
-                names,
-                reserved_private_domains: config.reserved_private_domains,
-                private_hosts_in_one_space: config.private_hosts_in_one_space,
-                limits: config.limits,
-                default_memory_mb: config.default_memory_mb.into(),
-                default_disk_mb: config.default_disk_mb.into(),
-                staging_memory_mb: config.staging_memory_mb.into(),
-                staging_disk_mb: config.staging_disk_mb.into(),
-                staging_timeout: config.staging_timeout,
-                sync_interval: config.sync_interval,
-                max_package_bytes: config.max_package_bytes,
-                retention: config.retention,
-            },
-        };
-        Ok(Self {
-            cc: Cc(Arc::new(shared)),
-            addr,
-            internal_addr,
-            listener: config.listener,
-            internal_listener: config.internal_listener,
-            identity: config.identity,
-            unseeded: is_unseeded.then_some(seed),
-        })
-    }
-
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    pub fn internal_addr(&self) -> SocketAddr {
-        self.internal_addr
-    }
-
-    /// Serves until `shutdown`, and then drains.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let tls =
-            kit::tls::server_config(&self.identity, ClientAuth::Required, &["h2", "http/1.1"])?;
-        let public = kit::http::serve(
-            self.listener,
-            None,
-            api::router(self.cc.clone()),
-            shutdown.clone(),
-        );
-        let internal = kit::http::serve(
-            self.internal_listener,
-            Some(tls),
-            internal::router(self.cc.clone()),
-            shutdown.clone(),
-        );
-        let seeded = async {
-            if let Some(seed) = &self.unseeded {
-                seed::keep_trying(&self.cc.db, seed, &shutdown).await;
-            }
-        };
-        let (public, internal, (), (), ()) = tokio::join!(
-            public,
-            internal,
-            seeded,
-            cleanup::run(&self.cc, &shutdown),
-            diego::run(self.cc.clone(), shutdown.clone())
-        );
-        self.cc.db.close().await;
-        public.and(internal)
-    }
-}
-
-fn trimmed(url: String) -> String {
-    url.trim_end_matches('/').to_owned()
 }

@@ -17,6 +17,7 @@
 //!
 //! Callers: the `cupola` binary builds and runs [`CloudController`].
 
+mod component;
 mod config;
 mod controller;
 
@@ -44,8 +45,8 @@ mod transfer;
 
 pub use api::{Endpoint, described as endpoints};
 pub use cc_rules::limits::Limits;
+pub use component::CloudController;
 pub use config::{AppSsh, Config, FirstTarget, IdentityDomain, Retention, UaaClient};
-pub use controller::CloudController;
 pub use quota::DefaultQuota;
 
 /// The domain of internal routes that every foundation has. The name servers of containers answer for names below it.
