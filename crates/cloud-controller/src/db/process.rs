@@ -17,7 +17,7 @@ rows! {
 
 spelled! {
     /// The way in which an instance is checked: whether its ports accept connections, whether its endpoint answers 200, or whether
-    /// its process runs. `none` is an older word for `process`, which the API no longer stores.
+    /// its process runs. `none` is an older name of `process`, which the API no longer stores.
     CheckType { Port = "port", Http = "http", Process = "process", None = "none" }
 }
 
