@@ -27,8 +27,6 @@ mod flags;
 mod internal;
 
 mod actions;
-mod names;
-mod policy_source;
 mod quota;
 mod turns;
 
@@ -75,11 +73,8 @@ mod tests {
                 "upload",
             ],
         ),
-        // Auditing and copying serve many nouns; a diff is a part of a manifest.
-        (
-            "actions",
-            &["audit", "audit_changes", "copy", "manifest_diff", "mod"],
-        ),
+        // Auditing and copying serve many nouns.
+        ("actions", &["audit", "audit_changes", "copy", "mod"]),
         // `resource` contains files that packages share; `usage` contains sums over processes and tasks.
         (
             "db",

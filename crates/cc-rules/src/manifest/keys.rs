@@ -89,12 +89,12 @@ pub(super) const SIDECAR: Table = &[
 pub(super) const ROUTE: Table = &[("route", Effect), ("protocol", Effect), ("options", Effect)];
 
 /// Returns whether a key of an app is also a key of its web process.
-pub fn is_setting(key: &str) -> bool {
+pub(super) fn is_setting(key: &str) -> bool {
     SETTINGS.iter().any(|(known, _)| *known == key)
 }
 
 /// Returns a key of an app or a process in the spelling of the tables. An unknown key stays unchanged.
-pub fn canonical(key: &str) -> &str {
+pub(super) fn canonical(key: &str) -> &str {
     let tables = [APP, SETTINGS, PROCESS];
     let known = tables.iter().flat_map(|table| table.iter());
     known

@@ -2,12 +2,13 @@
 //!
 //! Every key has an effect or is refused by name (`keys.rs`); `path` alone belongs to clients.
 
+mod diff;
 mod keys;
 mod reader;
 mod sizes;
 
-pub use keys::{canonical, is_setting};
-pub use sizes::{bytes, megabytes_text};
+pub use diff::diff;
+pub use sizes::megabytes_text;
 
 use crate::limits::Limits;
 use serde_json::{Map, Value};
@@ -218,6 +219,7 @@ applications:
 
     use keys::Use;
     use serde_json::json;
+    use sizes::bytes;
 
     /// Returns a value of each key that has an effect, in the form that the key has at its level.
     fn sample(level: &str, key: &str) -> Value {

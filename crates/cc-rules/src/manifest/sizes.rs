@@ -1,7 +1,7 @@
 //! The sizes in manifests.
 
 /// Parses a size such as `256M`, `1GB` or `512 mb`.
-pub fn bytes(text: &str) -> Option<i64> {
+pub(super) fn bytes(text: &str) -> Option<i64> {
     let text = text.trim().to_ascii_uppercase();
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(split);

@@ -11,7 +11,6 @@ pub(crate) mod deployment;
 pub(crate) mod domain;
 pub(crate) mod job;
 pub(crate) mod manifest;
-pub(crate) mod manifest_diff;
 pub(crate) mod organization;
 pub(crate) mod process;
 pub(crate) mod role;

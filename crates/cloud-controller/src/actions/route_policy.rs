@@ -7,7 +7,7 @@ use crate::db::route::Route;
 use crate::db::route_policy::{self, RoutePolicy};
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
-use crate::policy_source::PolicySource;
+use cc_rules::policy_source::PolicySource;
 
 /// Creates a route policy. Returns the processes whose routes change.
 pub(crate) async fn create(

@@ -104,7 +104,7 @@ async fn diff(
         }
     }
     Ok(created(
-        json!({ "diff": actions::manifest_diff::diff(&posted, &current) }),
+        json!({ "diff": manifest::diff(&posted, &current) }),
     ))
 }
 

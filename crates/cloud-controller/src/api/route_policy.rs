@@ -11,7 +11,7 @@ use crate::db::organization::Organization;
 use crate::db::route::Route;
 use crate::db::route_policy::{self, RoutePolicy};
 use crate::db::space::Space;
-use crate::policy_source::PolicySource;
+use cc_rules::policy_source::PolicySource;
 
 const INCLUDES: &[&str] = &["source", "route"];
 

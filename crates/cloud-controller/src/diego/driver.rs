@@ -5,8 +5,8 @@
 
 use crate::bits::lifecycle::Bundle;
 use crate::db::{Db, Unrecorded, process};
-use crate::names::PlatformNames;
 use anyhow::Result;
+use cc_rules::names::PlatformNames;
 use cc_rules::recipe::{self, AppSpec, Artifact};
 use clients::bbs::Client;
 use kit::reconcile::Nudge;

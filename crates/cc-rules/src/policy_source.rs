@@ -5,7 +5,7 @@ use std::fmt;
 /// The source of a route policy. A guid is a lower-case UUID of 36 characters. The resource that it names need not exist,
 /// because teams exchange the guids of apps and spaces that the other team cannot see.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PolicySource {
+pub enum PolicySource {
     /// Every app with an instance identity.
     Any,
     App(String),
@@ -15,7 +15,7 @@ pub(crate) enum PolicySource {
 
 impl PolicySource {
     /// Parses `cf:app:<uuid>`, `cf:space:<uuid>`, `cf:org:<uuid>` or `cf:any`. Anything else is no source.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         if text == "cf:any" {
             return Some(Self::Any);
         }
@@ -30,7 +30,7 @@ impl PolicySource {
     }
 
     /// Returns the guid of the source, which is empty for `cf:any`.
-    pub(crate) fn guid(&self) -> &str {
+    pub fn guid(&self) -> &str {
         match self {
             Self::Any => "",
             Self::App(guid) | Self::Space(guid) | Self::Organization(guid) => guid,

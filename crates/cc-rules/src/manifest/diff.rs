@@ -1,17 +1,19 @@
 //! Computes what a posted manifest would change. This module is pure: it compares the posted entries with those that
-//! [`manifest::generate`](super::manifest::generate) generates for the space's apps.
+//! the Cloud Controller generates for the space's apps.
 //!
 //! A manifest adds and replaces values, and removes only those that it sets to null; the diff does the same. Sizes are compared
 //! and shown in megabytes, whatever their unit.
 
-use cc_rules::manifest::{bytes, canonical, is_setting, megabytes_text};
+use super::keys::{canonical, is_setting};
+use super::sizes::{bytes, megabytes_text};
+use crate::route_rules;
 use serde_json::{Map, Value, json};
 
 /// The keys whose values only clients read.
 const OF_CLIENTS: &[&str] = &["path"];
 
 /// Returns the entries `{op, path, was?, value?}`. `current` contains the manifests of the space's apps by name.
-pub(crate) fn diff(posted: &Value, current: &Map<String, Value>) -> Vec<Value> {
+pub fn diff(posted: &Value, current: &Map<String, Value>) -> Vec<Value> {
     let mut changes = Changes(Vec::new());
     let applications = posted.get("applications").and_then(Value::as_array);
     for (at, wanted) in applications.into_iter().flatten().enumerate() {
@@ -211,9 +213,10 @@ fn find<'a>(list: &'a Value, key: &str, value: &Value) -> Option<&'a Value> {
 
 /// Returns a route's text without scheme and in lower case, for comparing routes.
 fn bare(route: &str) -> String {
-    match cc_rules::route_rules::parse(route) {
-        Ok(parsed) => cc_rules::route_rules::url("", &parsed.authority, &parsed.path, parsed.port)
-            .to_ascii_lowercase(),
+    match route_rules::parse(route) {
+        Ok(parsed) => {
+            route_rules::url("", &parsed.authority, &parsed.path, parsed.port).to_ascii_lowercase()
+        }
         Err(_) => route.to_owned(),
     }
 }

@@ -22,7 +22,7 @@ const SPECIAL: &[&str] = &["localhost", "localdomain", "arpa", "cf.internal"];
 
 /// The names of one foundation's components.
 #[derive(Clone, Debug)]
-pub(crate) struct PlatformNames {
+pub struct PlatformNames {
     system_domain: String,
     /// The full names of the components: `api.sys.example.com`.
     components: Vec<String>,
@@ -30,7 +30,7 @@ pub(crate) struct PlatformNames {
 
 /// The reason why a name is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reserved {
+pub enum Reserved {
     /// The name is a component's name, lies below one, or could catch one with a wildcard.
     System,
     /// The name reads as an IP address.
@@ -41,7 +41,7 @@ pub(crate) enum Reserved {
 
 impl PlatformNames {
     /// Collects the names. `hosts` are further hosts on the system domain that are components.
-    pub(crate) fn new(system_domain: &str, hosts: &[String]) -> Self {
+    pub fn new(system_domain: &str, hosts: &[String]) -> Self {
         let system_domain = plain(system_domain);
         let hosts = COMPONENTS
             .iter()
@@ -60,7 +60,7 @@ impl PlatformNames {
 
     /// Refuses a reserved name for a domain. A domain above the system domain may be shared (the apps' domain often is), but not
     /// private, because its owner could catch the components' names with a wildcard.
-    pub(crate) fn domain(&self, name: &str, shared: bool) -> Result<(), Reserved> {
+    pub fn domain(&self, name: &str, shared: bool) -> Result<(), Reserved> {
         let name = plain(name);
         self.free(&name)?;
         if !shared && is_at_or_below(&self.system_domain, &name) {
@@ -70,7 +70,7 @@ impl PlatformNames {
     }
 
     /// Refuses a reserved name for a route of this host (empty: none) on this domain.
-    pub(crate) fn route(&self, host: &str, domain: &str, shared: bool) -> Result<(), Reserved> {
+    pub fn route(&self, host: &str, domain: &str, shared: bool) -> Result<(), Reserved> {
         let domain = plain(domain);
         if host == "*" {
             return self.domain(&domain, shared);
@@ -106,7 +106,7 @@ impl PlatformNames {
 
 impl Reserved {
     /// Returns the error text for a domain of this name.
-    pub(crate) fn of_domain(self, name: &str) -> String {
+    pub fn of_domain(self, name: &str) -> String {
         let why = match self {
             Self::System => format!("\"{name}\" is already reserved by the system"),
             Self::Address => format!("\"{name}\" is an IP address; use a name"),
@@ -116,7 +116,7 @@ impl Reserved {
     }
 
     /// Returns the error text for a route of this URL.
-    pub(crate) fn of_route(self, url: &str) -> String {
+    pub fn of_route(self, url: &str) -> String {
         match self {
             Self::System => "Route conflicts with a reserved system route.".to_owned(),
             Self::Address => format!("Route '{url}' is an IP address; use a name."),
