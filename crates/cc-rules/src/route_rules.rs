@@ -10,6 +10,66 @@ pub struct DomainFacts<'a> {
     pub internal: bool,
 }
 
+/// The reason why a route may not exist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    #[error("Routes with protocol 'http' do not support ports.")]
+    Port,
+    #[error("Wildcard hosts are not supported for internal domains.")]
+    InternalWildcard,
+    #[error("Paths are not supported for internal domains.")]
+    InternalPath,
+    #[error("Missing host. Routes in shared domains must have a host defined.")]
+    MissingHost,
+    #[error("Wildcard hosts on shared domains can be created by administrators only.")]
+    SharedWildcard,
+    #[error(
+        "Host must be either \"*\" or contain only alphanumeric characters, \"_\", or \"-\" (got '{host}')"
+    )]
+    HostCharacters { host: String },
+    #[error("Host is too long (maximum is 63 characters)")]
+    LongHost,
+    #[error("Host combined with domain name must be no more than 253 characters")]
+    LongName,
+    #[error("Path cannot be a single slash")]
+    BarePath,
+    #[error("Path must begin with a slash")]
+    PathStart,
+    #[error("Path cannot contain a question mark")]
+    PathQuery,
+    #[error("Path is too long (maximum is 128 characters)")]
+    LongPath,
+    #[error("Path contains invalid characters (got '{path}')")]
+    PathCharacters { path: String },
+}
+
+/// The reason why a manifest's text is not a route.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("The route '{text}' is not a properly formed URL")]
+pub struct RouteTextError {
+    pub text: String,
+}
+
+/// The reason why a route's options stay as they were.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum OptionsError {
+    #[error("Options must be an object")]
+    NotAnObject,
+    #[error(
+        "Options Loadbalancing must be one of 'round-robin, least-connection' if present (got {value})"
+    )]
+    LoadBalancing { value: Value },
+    #[error("Options contains invalid route option '{name}'. Valid keys: 'loadbalancing'")]
+    Unknown { name: String },
+}
+
+/// All reasons why a name cannot be a domain's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .problems.join(", "))]
+pub struct DomainNameError {
+    problems: Vec<&'static str>,
+}
+
 /// Checks a route. `host` and `path` are empty and `port` is 0 when they are absent.
 pub fn check(
     host: &str,
@@ -17,59 +77,57 @@ pub fn check(
     port: i64,
     domain: &DomainFacts<'_>,
     admin: bool,
-) -> Result<(), String> {
+) -> Result<(), RouteError> {
     check_host(host, domain)?;
     check_path(path)?;
     if port != 0 {
-        return Err("Routes with protocol 'http' do not support ports.".to_owned());
+        return Err(RouteError::Port);
     }
     if domain.internal && host.starts_with('*') {
-        return Err("Wildcard hosts are not supported for internal domains.".to_owned());
+        return Err(RouteError::InternalWildcard);
     }
     if domain.internal && !path.is_empty() {
-        return Err("Paths are not supported for internal domains.".to_owned());
+        return Err(RouteError::InternalPath);
     }
     if host.is_empty() && domain.shared {
-        return Err("Missing host. Routes in shared domains must have a host defined.".to_owned());
+        return Err(RouteError::MissingHost);
     }
     if host == "*" && domain.shared && !admin {
-        return Err(
-            "Wildcard hosts on shared domains can be created by administrators only.".to_owned(),
-        );
+        return Err(RouteError::SharedWildcard);
     }
     Ok(())
 }
 
-fn check_host(host: &str, domain: &DomainFacts<'_>) -> Result<(), String> {
+fn check_host(host: &str, domain: &DomainFacts<'_>) -> Result<(), RouteError> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if host != "*" && !host.chars().all(word) {
-        return Err(format!(
-            "Host must be either \"*\" or contain only alphanumeric characters, \"_\", or \"-\" (got '{host}')"
-        ));
+        return Err(RouteError::HostCharacters {
+            host: host.to_owned(),
+        });
     }
     if host.len() > 63 {
-        return Err("Host is too long (maximum is 63 characters)".to_owned());
+        return Err(RouteError::LongHost);
     }
     if host.len() + 1 + domain.name.len() > 253 {
-        return Err(
-            "Host combined with domain name must be no more than 253 characters".to_owned(),
-        );
+        return Err(RouteError::LongName);
     }
     Ok(())
 }
 
-fn check_path(path: &str) -> Result<(), String> {
+fn check_path(path: &str) -> Result<(), RouteError> {
     match path {
         "" => Ok(()),
-        "/" => Err("Path cannot be a single slash".to_owned()),
-        path if !path.starts_with('/') => Err("Path must begin with a slash".to_owned()),
-        path if path.contains('?') => Err("Path cannot contain a question mark".to_owned()),
-        path if path.len() > 128 => Err("Path is too long (maximum is 128 characters)".to_owned()),
+        "/" => Err(RouteError::BarePath),
+        path if !path.starts_with('/') => Err(RouteError::PathStart),
+        path if path.contains('?') => Err(RouteError::PathQuery),
+        path if path.len() > 128 => Err(RouteError::LongPath),
         path if path
             .chars()
             .any(|c| c.is_whitespace() || c.is_control() || c == '#') =>
         {
-            Err(format!("Path contains invalid characters (got '{path}')"))
+            Err(RouteError::PathCharacters {
+                path: path.to_owned(),
+            })
         }
         _ => Ok(()),
     }
@@ -118,8 +176,10 @@ pub struct RouteText {
     pub path: String,
 }
 
-pub fn parse(text: &str) -> Result<RouteText, String> {
-    let invalid = || format!("The route '{text}' is not a properly formed URL");
+pub fn parse(text: &str) -> Result<RouteText, RouteTextError> {
+    let invalid = || RouteTextError {
+        text: text.to_owned(),
+    };
     let rest = match text.split_once("://") {
         None => text,
         Some(("http" | "https" | "tcp", rest)) => rest,
@@ -158,12 +218,12 @@ pub fn parse(text: &str) -> Result<RouteText, String> {
 pub fn merge_options(
     before: Option<&Map<String, Value>>,
     change: &Value,
-) -> Result<Option<Map<String, Value>>, String> {
+) -> Result<Option<Map<String, Value>>, OptionsError> {
     let Some(change) = change.as_object() else {
         return if change.is_null() {
             Ok(before.cloned())
         } else {
-            Err("Options must be an object".to_owned())
+            Err(OptionsError::NotAnObject)
         };
     };
     let mut options = before.cloned().unwrap_or_default();
@@ -176,14 +236,14 @@ pub fn merge_options(
                 drop(options.insert(key.clone(), json!(policy)))
             }
             ("loadbalancing", other) => {
-                return Err(format!(
-                    "Options Loadbalancing must be one of 'round-robin, least-connection' if present (got {other})"
-                ));
+                return Err(OptionsError::LoadBalancing {
+                    value: other.clone(),
+                });
             }
             (other, _) => {
-                return Err(format!(
-                    "Options contains invalid route option '{other}'. Valid keys: 'loadbalancing'"
-                ));
+                return Err(OptionsError::Unknown {
+                    name: other.to_owned(),
+                });
             }
         }
     }
@@ -191,7 +251,7 @@ pub fn merge_options(
 }
 
 /// Refuses a domain name that does not have 3 to 253 characters and at least two labels.
-pub fn check_domain_name(name: &str) -> Result<(), String> {
+pub fn check_domain_name(name: &str) -> Result<(), DomainNameError> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
@@ -221,7 +281,7 @@ pub fn check_domain_name(name: &str) -> Result<(), String> {
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(problems.join(", "))
+        Err(DomainNameError { problems })
     }
 }
 
@@ -235,23 +295,18 @@ mod tests {
         internal: false,
     };
 
-    fn check_shared(host: &str, path: &str) -> Result<(), String> {
+    fn check_shared(host: &str, path: &str) -> Result<(), RouteError> {
         check(host, path, 0, &SHARED, false)
     }
 
     #[test]
     fn hosts_and_paths() {
         assert_eq!(check_shared("a-1_b", "/x/y"), Ok(()));
-        assert!(
-            check_shared("a.b", "")
-                .unwrap_err()
-                .contains("alphanumeric")
+        assert_eq!(
+            check_shared("a.b", "").unwrap_err().to_string(),
+            "Host must be either \"*\" or contain only alphanumeric characters, \"_\", or \"-\" (got 'a.b')"
         );
-        assert!(
-            check_shared("", "")
-                .unwrap_err()
-                .starts_with("Missing host")
-        );
+        assert_eq!(check_shared("", ""), Err(RouteError::MissingHost));
         assert!(check_shared("*", "").is_err());
         assert!(check(&"a".repeat(64), "", 0, &SHARED, true).is_err());
         for path in ["/", "x", "/a?b", "/a b"] {

@@ -4,6 +4,7 @@
 use axum::response::{IntoResponse, Response};
 use cc_rules::label_selector::SelectorError;
 use cc_rules::metadata::MetadataError;
+use cc_rules::route_rules::{DomainNameError, OptionsError, RouteError, RouteTextError};
 use http::StatusCode;
 use kit::disk::Trouble;
 
@@ -173,11 +174,23 @@ impl From<sqlx::Error> for ApiError {
     }
 }
 
-impl From<MetadataError> for ApiError {
-    fn from(error: MetadataError) -> Self {
-        Self::unprocessable(error.to_string())
-    }
+/// Answers these refusals of rules with 422 and their own texts.
+macro_rules! unprocessable {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for ApiError {
+            fn from(error: $error) -> Self {
+                Self::unprocessable(error.to_string())
+            }
+        })+
+    };
 }
+unprocessable!(
+    MetadataError,
+    RouteError,
+    RouteTextError,
+    OptionsError,
+    DomainNameError,
+);
 
 impl From<SelectorError> for ApiError {
     fn from(error: SelectorError) -> Self {

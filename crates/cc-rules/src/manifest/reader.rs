@@ -212,8 +212,8 @@ impl Reader<'_> {
                 self.problem("Routes must be a list of objects with the key 'route'");
                 continue;
             };
-            if let Err(problem) = parse(route) {
-                self.problem(problem);
+            if let Err(error) = parse(route) {
+                self.problem(error.to_string());
             }
             let protocol = match item.get("protocol") {
                 None | Some(Value::Null) => None,

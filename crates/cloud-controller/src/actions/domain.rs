@@ -14,7 +14,7 @@ pub(crate) async fn create(
     settings: &Settings,
     domain: &Domain,
 ) -> ApiResult<()> {
-    route_rules::check_domain_name(&domain.name).map_err(ApiError::unprocessable)?;
+    route_rules::check_domain_name(&domain.name)?;
     let shared = domain.organization_guid.is_none();
     settings
         .names

@@ -187,7 +187,7 @@ async fn apply_route(
     app: &App,
     wanted: &RouteManifest,
 ) -> ApiResult<Vec<String>> {
-    let text = route_rules::parse(&wanted.route).map_err(ApiError::unprocessable)?;
+    let text = route_rules::parse(&wanted.route)?;
     let (host, domain) = find_domain(conn, &text.authority, &wanted.route).await?;
     let mut touched = Vec::new();
     let mut route = match route::find(conn, &host, &domain.guid, &text.path, text.port).await? {

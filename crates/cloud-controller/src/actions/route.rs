@@ -50,8 +50,7 @@ pub(super) async fn create_unmetered(
         shared: domain.organization_guid.is_none(),
         internal: domain.internal,
     };
-    route_rules::check(&route.host, &route.path, route.port, &facts, admin)
-        .map_err(ApiError::unprocessable)?;
+    route_rules::check(&route.host, &route.path, route.port, &facts, admin)?;
     settings
         .names
         .route(&route.host, &domain.name, facts.shared)
@@ -154,8 +153,7 @@ pub(crate) async fn set_options(
     route: &mut Route,
     change: &serde_json::Value,
 ) -> ApiResult<Vec<String>> {
-    let options = route_rules::merge_options(route.options.0.as_ref(), change)
-        .map_err(ApiError::unprocessable)?;
+    let options = route_rules::merge_options(route.options.0.as_ref(), change)?;
     if options == route.options.0 {
         return Ok(Vec::new());
     }

@@ -267,7 +267,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     match cc_rules::route_rules::merge_options(None, body.value("options").unwrap_or(&Value::Null))
     {
         Ok(options) => route.options.0 = options,
-        Err(problem) => body.problem(problem),
+        Err(error) => body.problem(error.to_string()),
     }
     body.merge_metadata(&mut route.metadata)?;
     body.finish()?;
