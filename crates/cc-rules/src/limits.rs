@@ -102,6 +102,42 @@ impl Default for Limits {
     }
 }
 
+/// The reason why a request or a resource is refused: the limit that it exceeds, or a character that no text may contain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitError {
+    #[error("'{name}' must not contain a NUL character")]
+    Nul { name: String },
+    #[error("'{name}' is too long (maximum is {most} bytes)")]
+    LongText { name: String, most: u32 },
+    #[error("'{name}' has {count} {what} (maximum is {most})")]
+    Count {
+        name: String,
+        count: usize,
+        what: &'static str,
+        most: u32,
+    },
+    #[error("The query is {length} bytes long (maximum is {most}); split the request")]
+    LongQuery { length: usize, most: u32 },
+    #[error("The query must not contain a NUL character")]
+    NulInQuery,
+    #[error("'{name}' has {count} values (maximum is {most}); split the request")]
+    Values {
+        name: String,
+        count: usize,
+        most: usize,
+    },
+    #[error("The query has {count} parameters (maximum is {most})")]
+    Parameters { count: usize, most: usize },
+    #[error("Instances must be less than or equal to {most} (got {count})")]
+    Instances { count: i64, most: u32 },
+    #[error(
+        "disk_quota too much disk requested (requested {wanted} MB - must be less than or equal to {most} MB)"
+    )]
+    Disk { wanted: i64, most: i64 },
+    #[error("Command is too long (maximum is {most} bytes)")]
+    LongCommand { most: u32 },
+}
+
 impl Limits {
     /// Returns what is wrong with configured values, by key.
     pub fn problems(&self) -> Vec<String> {
@@ -123,7 +159,7 @@ impl Limits {
     }
 
     /// Refuses a JSON body whose texts, lists or objects are too large, or that contains NUL characters.
-    pub fn check_json(&self, name: &str, json: &Value) -> Result<(), String> {
+    pub fn check_json(&self, name: &str, json: &Value) -> Result<(), LimitError> {
         match json {
             Value::String(text) => self.check_text(name, text),
             Value::Array(list) => {
@@ -146,43 +182,46 @@ impl Limits {
         }
     }
 
-    fn check_text(&self, name: &str, text: &str) -> Result<(), String> {
+    fn check_text(&self, name: &str, text: &str) -> Result<(), LimitError> {
         let name = if name.is_empty() { "the body" } else { name };
         if text.contains('\0') {
-            return Err(format!("'{name}' must not contain a NUL character"));
+            return Err(LimitError::Nul {
+                name: name.to_owned(),
+            });
         }
         if text.len() > self.text_bytes as usize {
-            return Err(format!(
-                "'{name}' is too long (maximum is {} bytes)",
-                self.text_bytes
-            ));
+            return Err(LimitError::LongText {
+                name: name.to_owned(),
+                most: self.text_bytes,
+            });
         }
         Ok(())
     }
 
-    fn check_count(&self, name: &str, count: usize, what: &str) -> Result<(), String> {
+    fn check_count(&self, name: &str, count: usize, what: &'static str) -> Result<(), LimitError> {
         let name = if name.is_empty() { "the body" } else { name };
         if count > self.list_items as usize {
-            return Err(format!(
-                "'{name}' has {count} {what} (maximum is {})",
-                self.list_items
-            ));
+            return Err(LimitError::Count {
+                name: name.to_owned(),
+                count,
+                what,
+                most: self.list_items,
+            });
         }
         Ok(())
     }
 
     /// Refuses a raw query that is too long, that has too many parameters, or that has too many values of one parameter.
-    pub fn check_query(&self, query: &str) -> Result<(), String> {
+    pub fn check_query(&self, query: &str) -> Result<(), LimitError> {
         if query.len() > self.query_bytes as usize {
-            return Err(format!(
-                "The query is {} bytes long (maximum is {}); split the request",
-                query.len(),
-                self.query_bytes
-            ));
+            return Err(LimitError::LongQuery {
+                length: query.len(),
+                most: self.query_bytes,
+            });
         }
         let lower = query.to_ascii_lowercase();
         if lower.contains("%00") || lower.contains('\0') {
-            return Err("The query must not contain a NUL character".to_owned());
+            return Err(LimitError::NulInQuery);
         }
         let most = self.filter_values as usize;
         let mut parameters = 0;
@@ -191,15 +230,18 @@ impl Limits {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let values = 1 + value.matches(',').count() + value.matches("%2c").count();
             if values > most {
-                return Err(format!(
-                    "'{name}' has {values} values (maximum is {most}); split the request"
-                ));
+                return Err(LimitError::Values {
+                    name: name.to_owned(),
+                    count: values,
+                    most,
+                });
             }
         }
         if parameters > most {
-            return Err(format!(
-                "The query has {parameters} parameters (maximum is {most})"
-            ));
+            return Err(LimitError::Parameters {
+                count: parameters,
+                most,
+            });
         }
         Ok(())
     }
@@ -210,24 +252,24 @@ impl Limits {
         instances: i64,
         disk_in_mb: i64,
         command: Option<&str>,
-    ) -> Result<(), String> {
+    ) -> Result<(), LimitError> {
         if instances > i64::from(self.instances_per_process) {
-            return Err(format!(
-                "Instances must be less than or equal to {} (got {instances})",
-                self.instances_per_process
-            ));
+            return Err(LimitError::Instances {
+                count: instances,
+                most: self.instances_per_process,
+            });
         }
         let most = i64::from(self.disk_in_mb_per_instance);
         if disk_in_mb > most {
-            return Err(format!(
-                "disk_quota too much disk requested (requested {disk_in_mb} MB - must be less than or equal to {most} MB)"
-            ));
+            return Err(LimitError::Disk {
+                wanted: disk_in_mb,
+                most,
+            });
         }
         if command.is_some_and(|command| command.len() > self.command_bytes as usize) {
-            return Err(format!(
-                "Command is too long (maximum is {} bytes)",
-                self.command_bytes
-            ));
+            return Err(LimitError::LongCommand {
+                most: self.command_bytes,
+            });
         }
         Ok(())
     }
@@ -257,7 +299,7 @@ mod tests {
             text_bytes: 5,
             ..Limits::default()
         };
-        let problem = |json: Value| limits.check_json("", &json).unwrap_err();
+        let problem = |json: Value| limits.check_json("", &json).unwrap_err().to_string();
         assert_eq!(limits.check_json("", &json!({"a": {"b": [1, 2]}})), Ok(()));
         assert_eq!(
             problem(json!({"a": {"b": [1, 2, 3]}})),
@@ -283,7 +325,7 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(limits.check_query("names=a,b%2Cc&x=1"), Ok(()));
-        let problem = |query: &str| limits.check_query(query).unwrap_err();
+        let problem = |query: &str| limits.check_query(query).unwrap_err().to_string();
         assert!(problem("names=a,b%2Cc,d").starts_with("'names' has 4 values (maximum is 3)"));
         assert!(problem("a&b&c&d").contains("4 parameters"));
         assert!(problem("names=a%00").contains("NUL"));

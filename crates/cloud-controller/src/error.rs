@@ -3,6 +3,7 @@
 
 use axum::response::{IntoResponse, Response};
 use cc_rules::label_selector::SelectorError;
+use cc_rules::limits::LimitError;
 use cc_rules::metadata::MetadataError;
 use cc_rules::route_rules::{DomainNameError, OptionsError, RouteError, RouteTextError};
 use http::StatusCode;
@@ -185,6 +186,7 @@ macro_rules! unprocessable {
     };
 }
 unprocessable!(
+    LimitError,
     MetadataError,
     RouteError,
     RouteTextError,

@@ -68,7 +68,7 @@ pub fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<Strin
     let root = read(yaml).map_err(|problem| vec![problem])?;
     limits
         .check_json("", &root)
-        .map_err(|problem| vec![problem])?;
+        .map_err(|error| vec![error.to_string()])?;
     if root
         .get("version")
         .is_some_and(|version| version.as_i64() != Some(1))

@@ -136,14 +136,12 @@ pub(super) fn check_limits(
 ) -> ApiResult<()> {
     let grown = |before: i64, now: i64| if now > before { now } else { 0 };
     let command = process.command.as_deref();
-    settings
-        .limits
-        .check_process(
-            grown(before.instances, process.instances),
-            grown(before.disk_in_mb, process.disk_in_mb),
-            command.filter(|_| process.command != before.command),
-        )
-        .map_err(ApiError::unprocessable)
+    settings.limits.check_process(
+        grown(before.instances, process.instances),
+        grown(before.disk_in_mb, process.disk_in_mb),
+        command.filter(|_| process.command != before.command),
+    )?;
+    Ok(())
 }
 
 fn checks_differ(a: &Process, b: &Process) -> bool {

@@ -85,8 +85,7 @@ pub(crate) async fn create(
     };
     settings
         .limits
-        .check_process(0, task.disk_in_mb, Some(&task.command))
-        .map_err(ApiError::unprocessable)?;
+        .check_process(0, task.disk_in_mb, Some(&task.command))?;
     let meter = Meter::of_app(conn, app).await?;
     meter.check_container(task.memory_in_mb)?;
     db::insert(conn, &task).await?;

@@ -102,9 +102,7 @@ struct Found {
 impl Body {
     fn of(map: Map<String, Value>, keys: &[&str], limits: Limits) -> ApiResult<Self> {
         let json = Value::Object(map);
-        limits
-            .check_json("", &json)
-            .map_err(ApiError::unprocessable)?;
+        limits.check_json("", &json)?;
         let Value::Object(map) = json else {
             return Err(ApiError::message_parse());
         };
