@@ -4,6 +4,7 @@
 use axum::response::{IntoResponse, Response};
 use cc_rules::label_selector::SelectorError;
 use cc_rules::limits::LimitError;
+use cc_rules::manifest::ManifestError;
 use cc_rules::metadata::MetadataError;
 use cc_rules::route_rules::{DomainNameError, OptionsError, RouteError, RouteTextError};
 use http::StatusCode;
@@ -37,15 +38,6 @@ impl ApiError {
                 detail: detail.into(),
             }],
         }
-    }
-    /// Returns one 422 with an entry for each text.
-    pub(crate) fn unprocessable_many(details: Vec<String>) -> Self {
-        let mut error = Self::unprocessable("");
-        error.errors = details
-            .into_iter()
-            .flat_map(|detail| Self::unprocessable(detail).errors)
-            .collect();
-        error
     }
     pub(crate) fn unprocessable(detail: impl Into<String>) -> Self {
         Self::new(422, 10008, "UnprocessableEntity", detail)
@@ -193,6 +185,19 @@ unprocessable!(
     OptionsError,
     DomainNameError,
 );
+
+/// Answers all problems of a manifest with one 422, with an entry for each of them.
+impl From<ManifestError> for ApiError {
+    fn from(error: ManifestError) -> Self {
+        let mut answer = Self::unprocessable("");
+        answer.errors = error
+            .problems
+            .into_iter()
+            .flat_map(|problem| Self::unprocessable(problem).errors)
+            .collect();
+        answer
+    }
+}
 
 impl From<SelectorError> for ApiError {
     fn from(error: SelectorError) -> Self {

@@ -63,29 +63,42 @@ pub struct ProcessManifest {
     pub readiness: Option<Value>,
 }
 
+/// The reasons why a manifest is refused: every problem, with the app to which it belongs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .problems.join("; "))]
+pub struct ManifestError {
+    pub problems: Vec<String>,
+}
+
+impl From<String> for ManifestError {
+    fn from(problem: String) -> Self {
+        Self {
+            problems: vec![problem],
+        }
+    }
+}
+
 /// Returns all apps of a manifest, or all that is wrong with it.
-pub fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<String>> {
-    let root = read(yaml).map_err(|problem| vec![problem])?;
+pub fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, ManifestError> {
+    let root = read(yaml)?;
     limits
         .check_json("", &root)
-        .map_err(|error| vec![error.to_string()])?;
+        .map_err(|error| error.to_string())?;
     if root
         .get("version")
         .is_some_and(|version| version.as_i64() != Some(1))
     {
-        return Err(vec![
-            "Unsupported manifest schema version. Currently supported versions: [1].".to_owned(),
-        ]);
+        let problem = "Unsupported manifest schema version. Currently supported versions: [1].";
+        return Err(problem.to_owned().into());
     }
     let Some(applications) = root
         .get("applications")
         .and_then(Value::as_array)
         .filter(|list| !list.is_empty())
     else {
-        return Err(vec![
-            "Manifest does not contain any applications; it needs a key 'applications' with a list"
-                .to_owned(),
-        ]);
+        let problem =
+            "Manifest does not contain any applications; it needs a key 'applications' with a list";
+        return Err(problem.to_owned().into());
     };
     let mut problems = keys::unknown_at_root(&root, &String::from_utf8_lossy(yaml));
     let mut apps = Vec::new();
@@ -109,12 +122,12 @@ pub fn parse(limits: &Limits, yaml: &[u8]) -> Result<Vec<AppManifest>, Vec<Strin
     if problems.is_empty() {
         Ok(apps)
     } else {
-        Err(problems)
+        Err(ManifestError { problems })
     }
 }
 
 /// Refuses a manifest that is too large to be applied in one transaction.
-fn check_size(limits: &Limits, applications: &[Value]) -> Result<(), Vec<String>> {
+fn check_size(limits: &Limits, applications: &[Value]) -> Result<(), ManifestError> {
     let length =
         |app: &Value, key: &str| app.get(key).and_then(Value::as_array).map_or(0, Vec::len);
     let routes = applications.iter().map(|app| length(app, "routes")).sum();
@@ -137,12 +150,12 @@ fn check_size(limits: &Limits, applications: &[Value]) -> Result<(), Vec<String>
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(problems)
+        Err(ManifestError { problems })
     }
 }
 
 /// Reads a manifest's text and applies its merges (`<<`).
-pub fn read(yaml: &[u8]) -> Result<Value, String> {
+pub fn read(yaml: &[u8]) -> Result<Value, ManifestError> {
     let problem = |error: &dyn std::fmt::Display| format!("Manifest is not valid YAML: {error}");
     let mut value: serde_yaml_ng::Value =
         serde_yaml_ng::from_slice(yaml).map_err(|error| problem(&error))?;
@@ -151,7 +164,8 @@ pub fn read(yaml: &[u8]) -> Result<Value, String> {
     if json.is_object() {
         Ok(json)
     } else {
-        Err("Manifest must be a mapping with the key 'applications'".to_owned())
+        let problem = "Manifest must be a mapping with the key 'applications'";
+        Err(problem.to_owned().into())
     }
 }
 
@@ -285,7 +299,7 @@ applications:
 
     fn parsed(root: &Value) -> Result<Vec<AppManifest>, Vec<String>> {
         let yaml = serde_yaml_ng::to_string(root).unwrap();
-        parse(&Limits::default(), yaml.as_bytes())
+        parse(&Limits::default(), yaml.as_bytes()).map_err(|error| error.problems)
     }
 
     #[test]
@@ -375,7 +389,7 @@ applications:
 
     #[test]
     fn every_mistake_is_named() {
-        let problems = parse(&Limits::default(), b"applications:\n- name: a\n  memory: 5\n  instances: -1\n  routes: [{route: nodots}]\n- memory: 64M\n").unwrap_err();
+        let problems = parse(&Limits::default(), b"applications:\n- name: a\n  memory: 5\n  instances: -1\n  routes: [{route: nodots}]\n- memory: 64M\n").unwrap_err().problems;
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems.iter().any(|problem| problem.starts_with(
             "For application 'a': Process \"web\": Memory must use a supported unit"
@@ -389,7 +403,8 @@ applications:
                 &Limits::default(),
                 b"applications: [{name: a, docker: {image: x}}]"
             )
-            .unwrap_err()[0]
+            .unwrap_err()
+            .problems[0]
                 .contains("Docker")
         );
     }
@@ -403,7 +418,7 @@ applications:
             ..Limits::default()
         };
         let yaml = b"applications:\n- name: a\n  routes: [{route: a.b}, {route: c.b}]\n  processes: [{type: x}, {type: y}]\n- name: b\n  routes: [{route: d.b}, {route: e.b}]\n- name: c\n";
-        let problems = parse(&limits, yaml).unwrap_err();
+        let problems = parse(&limits, yaml).unwrap_err().problems;
         assert_eq!(
             problems,
             [
@@ -412,7 +427,9 @@ applications:
                 "Manifest has 2 processes in one app (maximum is 1); split the manifest",
             ]
         );
-        let problems = parse(&limits, b"applications: [{name: \"a\\0b\"}]").unwrap_err();
+        let problems = parse(&limits, b"applications: [{name: \"a\\0b\"}]")
+            .unwrap_err()
+            .problems;
         assert!(problems[0].contains("NUL"), "{problems:?}");
     }
 

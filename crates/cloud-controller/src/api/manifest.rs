@@ -43,7 +43,7 @@ async fn apply(
         let mut conn = cc.db.read().await?;
         who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
     }
-    let manifests = manifests.map_err(ApiError::unprocessable_many)?;
+    let manifests = manifests?;
     // A manifest that fails changes nothing; only its job remains.
     let mut tx = cc.db.write().await?;
     let space = who.find::<Space>(&mut tx, &guid, Right::Develop).await?.row;
@@ -93,9 +93,8 @@ async fn diff(
     let mut conn = cc.db.read().await?;
     // A difference shows values of the environment, so that it needs the right to write them.
     who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
-    let manifests =
-        manifest::parse(&cc.settings.limits, &body).map_err(ApiError::unprocessable_many)?;
-    let posted = manifest::read(&body).map_err(ApiError::unprocessable)?;
+    let manifests = manifest::parse(&cc.settings.limits, &body)?;
+    let posted = manifest::read(&body)?;
     let mut current = serde_json::Map::new();
     for manifest in &manifests {
         if let Some(app) = app::by_name(&mut conn, &guid, &manifest.name).await? {
