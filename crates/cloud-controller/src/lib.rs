@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A 2xx response means that the change is committed. What Diego has is derived from the database and repaired by the sync;
-//! nothing in this crate reads a cell or the router.
+//! nothing in this crate reads a cell or the router. Rules that need no database are in the core crate `cc_rules`; their errors
+//! become the API's errors in `error`.
 //!
 //! Each noun has one file of the same singular name in each of `api`, `actions` and `db`: `route.rs`, `space_quota.rs`. A noun
 //! without verbs of its own has no file in `actions`. A test compares the three folders and names the exceptions.
