@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_selector_is_bounded_and_its_keys_and_values_are_checked() {
         let text = |selector: &str| parse(selector).unwrap_err().to_string();
-        let many = vec!["a"; MOST + 1].join(",");
+        let many = ["a"; MOST + 1].join(",");
         assert_eq!(
             text(&many),
             "Too many label_selector requirements (maximum is 50)"
