@@ -2,7 +2,7 @@
 
 use crate::observe::access_log::Entry;
 use crate::route::Peer;
-use crate::router::Worker;
+use crate::worker::Worker;
 use http1::{Known, Request, Span};
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use crate::answer::Answer;
 use crate::exchange::Exchange;
-use crate::router::Shared;
+use crate::worker::Shared;
 use http1::Known;
 use std::sync::atomic::Ordering;
 

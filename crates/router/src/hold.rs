@@ -3,7 +3,7 @@
 //! The table knows which routes are starting ([`Registry::announce_start`](routing::registry::Registry::announce_start));
 //! here requests wait until one of their endpoints registers.
 
-use crate::router::Shared;
+use crate::worker::Shared;
 use routing::registry::{Pool, RouteKey};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -41,6 +41,8 @@ mod context;
 mod lifecycle;
 mod router;
 mod thread;
+mod worker;
+mod workers;
 
 mod answer;
 mod clock;

@@ -4,7 +4,7 @@ use crate::context::RequestContext;
 use crate::hold;
 use crate::registry;
 use crate::rejection::Rejection;
-use crate::router::Shared;
+use crate::worker::Shared;
 use http1::{Fields, Known, Request};
 use routing::registry::{Instance, Pool, request_host};
 use std::fmt;

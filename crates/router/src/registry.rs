@@ -1,7 +1,7 @@
 //! Counts and logs changes of the table, whichever source caused them: NATS ([`crate::bus`]) or the Routing API
 //! ([`crate::route_fetcher`]).
 
-use crate::router::Shared;
+use crate::worker::Shared;
 use routing::registry::{Endpoint, EndpointSpec, Registered, Unregistered};
 use std::time::Instant;
 

@@ -9,7 +9,7 @@ use crate::forwarded::Came;
 use crate::front_tls::ClientTls;
 use crate::rejection::Rejection;
 use crate::route_service::{self, Leg};
-use crate::router::Worker;
+use crate::worker::Worker;
 use crate::{forward, forwarded, healthcheck, lookup, mtls, protocol, tracing_headers};
 use futures::FutureExt as _;
 use http1::Fields;

@@ -1,100 +1,26 @@
-//! The parts of a router, and the threads that serve. [`crate::lifecycle`] starts, reloads and ends them.
+//! The parts of a router, before anything runs. [`crate::lifecycle`] starts, reloads and ends them.
 
-use crate::backend::{Connections, tls};
-use crate::clock::{Clock, Timestamp};
 use crate::config::{
     Certificate, Config, Lasting, Pages, PagesListener, Reserved, Serving, Status,
 };
 use crate::front_tls::Handshakes;
-use crate::hold::Holds;
 use crate::lifecycle::ReloadRequest;
-use crate::listen::{self, Front, Socket, Windows};
+use crate::listen::Socket;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::metrics::Metrics;
 use crate::route_service::Services;
-use crate::side::buffers::Buffers;
-use crate::side::drain::Drain;
-use crate::side::heads::Heads;
-use crate::thread;
+use crate::worker::{Shared, backend_configs};
 use anyhow::{Context as _, Result};
 use clients::routing_api::RoutingApi;
 use kit::CancellationToken;
-use kit::tls::Identity;
 use routing::registry::{self, Registry};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ServerConfig;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
-
-/// The state that all workers and tasks of one router share. A reload creates a new one with the same table, log and metrics.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) registry: Arc<Registry>,
-    /// The settings of this generation of workers.
-    pub(crate) settings: Serving,
-    /// The settings that stay the same for the life of the process.
-    pub(crate) lasting: Arc<Lasting>,
-    pub(crate) access_log: Arc<AccessLog>,
-    pub(crate) metrics: Arc<Metrics>,
-    /// The sender of envelopes; `None`: nothing goes to metron.
-    pub(crate) envelopes: Option<Arc<Envelopes>>,
-    /// The TLS configurations for backends, by ALPN: `http/1.1` alone, and `h2` before `http/1.1`.
-    pub(crate) tls_http1: Arc<ClientConfig>,
-    pub(crate) tls_http2: Arc<ClientConfig>,
-    pub(crate) route_services: Option<Services>,
-    pub(crate) holds: Arc<Holds>,
-    /// The health that `/health` reports: the router is up and is not about to stop.
-    pub(crate) healthy: Arc<AtomicBool>,
-    /// A token that is cancelled when the first connection may be accepted.
-    pub(crate) started: CancellationToken,
-    /// Whether another process accepts on our sockets.
-    pub(crate) handed_over: AtomicBool,
-    /// The router's id, `<index>-<uuid>`, as in `router.start`.
-    pub(crate) id: String,
-}
-
-impl Shared {
-    /// Returns the same router with another configuration.
-    pub(crate) fn succeeded(&self, settings: Serving, backend_tls: &Identity) -> Result<Self> {
-        let (tls_http1, tls_http2) = backend_configs(backend_tls, &settings)?;
-        Ok(Self {
-            registry: self.registry.clone(),
-            access_log: self.access_log.clone(),
-            metrics: self.metrics.clone(),
-            envelopes: self.envelopes.clone(),
-            tls_http1,
-            tls_http2,
-            route_services: Services::build(&settings, &backend_tls.ca_pem)
-                .context("route services")?,
-            holds: self.holds.clone(),
-            healthy: self.healthy.clone(),
-            started: self.started.clone(),
-            handed_over: AtomicBool::new(false),
-            id: self.id.clone(),
-            lasting: self.lasting.clone(),
-            settings,
-        })
-    }
-}
-
-/// Returns the TLS configurations for backends without and with HTTP/2.
-fn backend_configs(
-    identity: &Identity,
-    settings: &Serving,
-) -> Result<(Arc<ClientConfig>, Arc<ClientConfig>)> {
-    let terms = &settings.backend_terms;
-    let with =
-        |alpn: &[&str]| tls::backend_config(identity, settings.system_backend_cas, terms, alpn);
-    let both = || Ok((with(&["http/1.1"])?, with(&["h2", "http/1.1"])?));
-    let both: Result<_> = both();
-    both.context("TLS identity of the router towards backends")
-}
 
 /// Returns the TLS configuration of the HTTPS listeners; `None`: there is no HTTPS listener.
 pub(crate) fn front_tls(
@@ -107,53 +33,6 @@ pub(crate) fn front_tls(
         .then(|| Handshakes::build(certificates, &settings.front_tls, lasting.http2))
         .transpose()
         .context("HTTPS of the router")
-}
-
-/// A serving thread: a current-thread runtime with backend connections of its own.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) connections: Connections,
-    pub(crate) buffers: Buffers,
-    pub(crate) heads: Heads,
-    /// The connections and tunnels that a drain waits for.
-    pub(crate) tasks: TaskTracker,
-    pub(crate) drain: Drain,
-    /// The windows of clients that speak HTTP/2.
-    pub(crate) windows: Windows,
-    clock: Mutex<Clock>,
-    /// A buffer in which log lines are built.
-    pub(crate) scratch: Mutex<Vec<u8>>,
-}
-
-impl Worker {
-    fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            connections: Connections::new(&shared.settings),
-            buffers: Buffers::new(shared.metrics.buffers_held.clone()),
-            heads: Heads::default(),
-            shared,
-            tasks: TaskTracker::new(),
-            drain: Drain::default(),
-            windows: Windows::default(),
-            clock: Mutex::default(),
-            scratch: Mutex::default(),
-        }
-    }
-
-    /// Returns the time as a log line has it.
-    pub(crate) fn timestamp(&self, at: SystemTime) -> Timestamp {
-        self.clock().timestamp(at)
-    }
-
-    /// Returns the current time as `Date` has it.
-    pub(crate) fn date(&self) -> [u8; 29] {
-        self.clock().date(SystemTime::now())
-    }
-
-    fn clock(&self) -> MutexGuard<'_, Clock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Returns the settings of the routing table.
@@ -363,9 +242,6 @@ impl Router {
 /// app that is restarted is away for less.
 const SUCCESSOR: Duration = Duration::from_secs(2);
 
-/// The time that the last bytes have, after a drain's own time is over, to reach the clients that are still connected.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 impl PagesSocket {
     fn new(from: PagesListener) -> Result<Self> {
         Ok(Self {
@@ -373,81 +249,5 @@ impl PagesSocket {
             pages: from.pages,
             tls: from.tls,
         })
-    }
-}
-
-/// The threads that serve with one configuration.
-#[derive(Debug)]
-pub(crate) struct Workers {
-    /// The threads' results, one for each thread.
-    pub(crate) ended: JoinSet<Result<()>>,
-    /// A token that makes the threads accept nothing any more and end when their connections are done.
-    pub(crate) stop: CancellationToken,
-    /// A token that makes the threads end without waiting for their connections.
-    pub(crate) cut: CancellationToken,
-}
-
-/// Starts the workers: each is a thread with a single-threaded runtime.
-pub(crate) fn spawn_workers(shared: &Arc<Shared>, fronts: Vec<Front>) -> Result<Workers> {
-    let mut workers = Workers {
-        ended: JoinSet::new(),
-        stop: CancellationToken::new(),
-        cut: CancellationToken::new(),
-    };
-    for number in 0..shared.settings.workers {
-        let fronts = fronts
-            .iter()
-            .map(Front::try_clone)
-            .collect::<Result<Vec<_>>>()?;
-        let (shared, stop, cut) = (shared.clone(), workers.stop.clone(), workers.cut.clone());
-        let ended = thread::spawn(format!("router-{number}"), move || {
-            run_worker(shared, fronts, stop, cut)
-        })?;
-        workers.ended.spawn(ended);
-    }
-    Ok(workers)
-}
-
-async fn run_worker(
-    shared: Arc<Shared>,
-    fronts: Vec<Front>,
-    stop: CancellationToken,
-    cut: CancellationToken,
-) -> Result<()> {
-    let worker = Arc::new(Worker::new(shared));
-    let sweeper = tokio::spawn(sweep(worker.clone()));
-    let mut accepting = JoinSet::new();
-    for front in fronts {
-        accepting.spawn(listen::accept(worker.clone(), front, stop.clone()));
-    }
-    let mut result = Ok(());
-    tokio::select! {
-        () = stop.cancelled() => worker.drain.begin(),
-        Some(ended) = accepting.join_next() => result = ended.map_err(anyhow::Error::from).and_then(|r| r),
-    }
-    while let Some(ended) = accepting.join_next().await {
-        result = result.and(ended.map_err(anyhow::Error::from).and_then(|r| r));
-    }
-    worker.tasks.close();
-    worker.drain.begin();
-    tokio::select! {
-        () = worker.tasks.wait() => {}
-        () = cut.cancelled() => {
-            tracing::warn!(left = worker.tasks.len(), "requests-cut-off");
-            worker.drain.end();
-            let _ = timeout(FAREWELL, worker.tasks.wait()).await;
-        }
-    }
-    sweeper.abort();
-    worker.connections.close();
-    result
-}
-
-/// Closes backend connections that were idle for too long.
-async fn sweep(worker: Arc<Worker>) {
-    let period = (worker.shared.settings.backend_idle_timeout / 4).max(Duration::from_millis(100));
-    loop {
-        tokio::time::sleep(period).await;
-        worker.connections.sweep(Instant::now());
     }
 }

@@ -98,8 +98,8 @@ fn source(target: &str) -> String {
         (
             None
             | Some(
-                "router" | "lifecycle" | "route" | "rejection" | "forward" | "backend" | "lookup"
-                | "route_service",
+                "router" | "lifecycle" | "workers" | "route" | "rejection" | "forward" | "backend"
+                | "lookup" | "route_service",
             ),
             _,
         ) => "vcap.gorouter".into(),
@@ -216,6 +216,7 @@ mod tests {
     fn sources_name_the_part_that_speaks() {
         for (target, wanted) in [
             ("router::lifecycle", "vcap.gorouter"),
+            ("router::workers", "vcap.gorouter"),
             ("router::bus", "vcap.gorouter.registry"),
             ("router::bus::apply", "vcap.gorouter.registry"),
             ("router::bus::presence", "vcap.gorouter.nats"),

@@ -3,7 +3,7 @@
 use super::message::{self, Registration, Rejected};
 use crate::observe::metrics::Counter;
 use crate::registry;
-use crate::router::Shared;
+use crate::worker::Shared;
 use highway::{HighwayHash as _, HighwayHasher, Key};
 use routing::registry::{Fingerprint, Registered, Repeats};
 use std::sync::Arc;

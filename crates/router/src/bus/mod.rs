@@ -10,7 +10,7 @@ mod apply;
 pub(crate) mod message;
 mod presence;
 
-use crate::router::Shared;
+use crate::worker::Shared;
 use anyhow::Result;
 use apply::Applier;
 use clients::nats::{Delivery, Subscription};

@@ -19,7 +19,7 @@ use crate::backend::failure::Fault;
 use crate::config::Lasting;
 use crate::observe::envelopes::Envelopes;
 use crate::rejection::Rejection;
-use crate::router::Shared;
+use crate::worker::Shared;
 use histogram::{Histogram, Histograms};
 use http1::Refusal;
 use labelled::{Labelled, Outcomes};

@@ -2,7 +2,7 @@
 
 use super::envelopes::numbers::Numbers;
 use super::metrics::TICK;
-use crate::router::Shared;
+use crate::worker::Shared;
 use anyhow::Result;
 use kit::CancellationToken;
 use std::sync::Arc;

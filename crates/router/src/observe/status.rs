@@ -2,7 +2,7 @@
 
 use super::varz::Varz;
 use crate::config::Pages;
-use crate::router::Shared;
+use crate::worker::Shared;
 use anyhow::Result;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};

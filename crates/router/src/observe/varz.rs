@@ -1,7 +1,7 @@
 //! `/varz`, as gorouter has it behind its deprecated flag: a summary for tools older than Prometheus.
 
 use super::metrics::{Metrics, Passed, Weights, resident_kilobytes};
-use crate::router::Shared;
+use crate::worker::Shared;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};

@@ -11,7 +11,7 @@
 mod known;
 
 use crate::registry;
-use crate::router::Shared;
+use crate::worker::Shared;
 use anyhow::Result;
 use clients::routing_api::{Event, Events, RoutingApi, RoutingApiError};
 use kit::CancellationToken;

@@ -21,7 +21,7 @@ use crate::forward::report::Failed;
 use crate::forward::{self, Outgoing};
 use crate::lookup::Target;
 use crate::rejection::Rejection;
-use crate::router::Shared;
+use crate::worker::Shared;
 use anyhow::Result;
 use http::Uri;
 use http::uri::PathAndQuery;

@@ -56,12 +56,12 @@ impl Drain {
 /// A registration of a task that is to be woken, for as long as it exists.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    worker: std::sync::Arc<crate::router::Worker>,
+    worker: std::sync::Arc<crate::worker::Worker>,
     number: Option<u64>,
 }
 
 impl Watch {
-    pub(crate) fn new(worker: std::sync::Arc<crate::router::Worker>) -> Self {
+    pub(crate) fn new(worker: std::sync::Arc<crate::worker::Worker>) -> Self {
         Self {
             worker,
             number: None,

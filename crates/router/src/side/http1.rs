@@ -2,7 +2,7 @@
 
 use super::buffers::Input;
 use super::stream::Stream;
-use crate::router::Worker;
+use crate::worker::Worker;
 use http1::chunked::{self, Decoder, Sender};
 use http1::{Fields, Framing, Known, Limits, Refusal, Request, Response, Version};
 use std::io;

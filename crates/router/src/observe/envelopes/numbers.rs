@@ -2,7 +2,7 @@
 
 use super::Envelopes;
 use crate::observe::metrics::{Metrics, open_files};
-use crate::router::Shared;
+use crate::worker::Shared;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,7 @@
 //! The page that Prometheus reads.
 
 use super::{Metrics, open_files};
-use crate::router::Shared;
+use crate::worker::Shared;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
