@@ -29,7 +29,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(crate) fn new(worker: Arc<Worker>, client: Side) -> Self {
         Self {
-            watch: Watch::new(worker.clone()),
+            watch: Watch::new(worker.drain.clone()),
             worker,
             client,
             request: Request::default(),

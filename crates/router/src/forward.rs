@@ -401,8 +401,7 @@ async fn send(
     outgoing.dress(&mut exchange.request, endpoint, http2, keep_alive);
     let mut backend = match connected {
         Connected::Http1(mut side) => {
-            let canonical = exchange.worker.shared.lasting.compat_gorouter;
-            side.send_request(&exchange.request, canonical);
+            side.send_request(&exchange.request);
             Side::Http1(side)
         }
         Connected::Http2(lane) => {

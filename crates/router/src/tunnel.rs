@@ -84,7 +84,7 @@ impl Tunnel {
             ..Way::default()
         };
         Self {
-            watch: Watch::new(worker.clone()),
+            watch: Watch::new(worker.drain.clone()),
             worker,
             backend,
             _in_flight: in_flight,

@@ -10,9 +10,11 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::metrics::Metrics;
 use crate::route_service::Services;
+use crate::side::Http1;
 use crate::side::buffers::Buffers;
 use crate::side::drain::Drain;
 use crate::side::heads::Heads;
+use crate::side::stream::Stream;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use kit::tls::Identity;
@@ -92,11 +94,11 @@ pub(crate) fn backend_configs(
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connections: Connections,
-    pub(crate) buffers: Buffers,
+    buffers: Arc<Buffers>,
     pub(crate) heads: Heads,
     /// The connections and tunnels that a drain waits for.
     pub(crate) tasks: TaskTracker,
-    pub(crate) drain: Drain,
+    pub(crate) drain: Arc<Drain>,
     /// The windows of clients that speak HTTP/2.
     pub(crate) windows: Windows,
     clock: Mutex<Clock>,
@@ -108,15 +110,21 @@ impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             connections: Connections::new(&shared.settings),
-            buffers: Buffers::new(shared.metrics.buffers_held.clone()),
+            buffers: Arc::new(Buffers::new(shared.metrics.buffers_held.clone())),
             heads: Heads::default(),
             shared,
             tasks: TaskTracker::new(),
-            drain: Drain::default(),
+            drain: Arc::default(),
             windows: Windows::default(),
             clock: Mutex::default(),
             scratch: Mutex::default(),
         }
+    }
+
+    /// Returns the side of a connection that speaks HTTP/1, to a client or to a backend.
+    pub(crate) fn http1(&self, stream: Stream) -> Http1 {
+        let canonical = self.shared.lasting.compat_gorouter;
+        Http1::new(self.buffers.clone(), stream, canonical)
     }
 
     /// Returns the time as a log line has it.

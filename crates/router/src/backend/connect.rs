@@ -4,7 +4,6 @@ use super::connections::{Connected, Need};
 use super::failure::Fault;
 use crate::protocol::patience;
 use crate::route_service::Services;
-use crate::side::Http1;
 use crate::side::checked::Checked;
 use crate::side::gathered::Gathered;
 use crate::side::stream::Stream;
@@ -60,7 +59,7 @@ pub(crate) async fn connect(
         return if http2_wanted && !worker.shared.lasting.compat_gorouter {
             http2(worker, endpoint, stream, need.body).await
         } else {
-            Ok(http1(worker, stream))
+            Ok(Connected::Http1(worker.http1(stream)))
         };
     }
     let config = if let Some(service) = service {
@@ -93,11 +92,7 @@ pub(crate) async fn connect(
     if speaks_http2 {
         return http2(worker, endpoint, stream, need.body).await;
     }
-    Ok(http1(worker, stream))
-}
-
-fn http1(worker: &Arc<Worker>, stream: Stream) -> Connected {
-    Connected::Http1(Http1::new(worker.clone(), stream))
+    Ok(Connected::Http1(worker.http1(stream)))
 }
 
 fn dial_fault(endpoint: &Endpoint, reason: String) -> Fault {

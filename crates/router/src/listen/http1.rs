@@ -30,7 +30,7 @@ pub(super) fn spawn(worker: Arc<Worker>, stream: Stream, peer: Peer) {
 }
 
 async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
-    let side = Side::Http1(Http1::new(worker.clone(), stream));
+    let side = Side::Http1(worker.http1(stream));
     let mut exchange = Exchange::new(worker.clone(), side);
     let after = requests(&worker, &mut exchange, &peer).await;
     let client = exchange.client;

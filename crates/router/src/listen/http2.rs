@@ -73,7 +73,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         Err(_) => return tracing::debug!(client = peer.address, "client-http2-silent"),
     };
     let mut front = Front {
-        watch: Watch::new(worker.clone()),
+        watch: Watch::new(worker.drain.clone()),
         worker,
         connection,
         gathered,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -56,14 +56,14 @@ impl Drain {
 /// A registration of a task that is to be woken, for as long as it exists.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    worker: std::sync::Arc<crate::worker::Worker>,
+    drain: Arc<Drain>,
     number: Option<u64>,
 }
 
 impl Watch {
-    pub(crate) fn new(worker: std::sync::Arc<crate::worker::Worker>) -> Self {
+    pub(crate) fn new(drain: Arc<Drain>) -> Self {
         Self {
-            worker,
+            drain,
             number: None,
         }
     }
@@ -71,7 +71,7 @@ impl Watch {
     /// Registers the task. It is called whenever the task is polled; only the first call costs anything.
     pub(crate) fn register(&mut self, cx: &Context<'_>) {
         if self.number.is_none() {
-            let drain = &self.worker.drain;
+            let drain = &self.drain;
             let number = drain.next.fetch_add(1, Ordering::Relaxed);
             let mut wakers = drain.wakers.lock().unwrap_or_else(PoisonError::into_inner);
             wakers.insert(number, cx.waker().clone());
@@ -83,7 +83,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            let wakers = &self.worker.drain.wakers;
+            let wakers = &self.drain.wakers;
             let mut wakers = wakers.lock().unwrap_or_else(PoisonError::into_inner);
             wakers.remove(&number);
         }

@@ -1,8 +1,7 @@
 //! One side of an exchange that speaks HTTP/1: a connection, the body that it receives, and the body that it sends.
 
-use super::buffers::Input;
+use super::buffers::{Buffers, Input};
 use super::stream::Stream;
-use crate::worker::Worker;
 use http1::chunked::{self, Decoder, Sender};
 use http1::{Fields, Framing, Known, Limits, Refusal, Request, Response, Version};
 use std::io;
@@ -40,7 +39,7 @@ enum Writing {
 
 #[derive(Debug)]
 pub(crate) struct Http1 {
-    worker: Arc<Worker>,
+    buffers: Arc<Buffers>,
     stream: Stream,
     input: Input,
     output: Vec<u8>,
@@ -57,6 +56,8 @@ pub(crate) struct Http1 {
     /// An error of writing, which the next flush returns.
     failed: Option<io::Error>,
     shut: bool,
+    /// Whether heads have the names of their fields in canonical spelling.
+    canonical: bool,
     lingered: u64,
 }
 
@@ -72,9 +73,11 @@ pub(crate) enum Head {
 }
 
 impl Http1 {
-    pub(crate) fn new(worker: Arc<Worker>, stream: Stream) -> Self {
+    /// Creates the side of a connection. `canonical`: whether the heads that it sends have the names of their fields in canonical
+    /// spelling.
+    pub(crate) fn new(buffers: Arc<Buffers>, stream: Stream, canonical: bool) -> Self {
         Self {
-            worker,
+            buffers,
             stream,
             input: Input::default(),
             output: Vec::new(),
@@ -86,6 +89,7 @@ impl Http1 {
             unflushed: false,
             failed: None,
             shut: false,
+            canonical,
             lingered: 0,
         }
     }
@@ -179,7 +183,7 @@ impl Http1 {
     fn begin_reading(&mut self, head: usize, framing: Framing, sender: Sender) {
         self.seen = 0;
         self.input.consume(head);
-        self.input.release(&self.worker.buffers);
+        self.input.release(&self.buffers);
         self.reading = match framing {
             Framing::None => Reading::Ended,
             Framing::Length(length) => Reading::Length(length),
@@ -189,8 +193,8 @@ impl Http1 {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
-        let buffers = &self.worker.buffers;
-        self.input.poll_fill(cx, &mut self.stream, buffers, most)
+        self.input
+            .poll_fill(cx, &mut self.stream, &self.buffers, most)
     }
 
     // The body that is received.
@@ -203,7 +207,7 @@ impl Http1 {
 
     pub(crate) fn forget_mark(&mut self) {
         self.input.forget_mark();
-        self.input.release(&self.worker.buffers);
+        self.input.release(&self.buffers);
     }
 
     /// Returns whether the body since the mark is still complete.
@@ -271,7 +275,7 @@ impl Http1 {
                 self.input.consume(all);
             }
         }
-        self.input.release(&self.worker.buffers);
+        self.input.release(&self.buffers);
         Ok(())
     }
 
@@ -308,9 +312,9 @@ impl Http1 {
 
     // The output.
 
-    pub(crate) fn send_request(&mut self, request: &Request, canonical: bool) {
+    pub(crate) fn send_request(&mut self, request: &Request) {
         self.take_output();
-        request.write_to(&mut self.output, canonical);
+        request.write_to(&mut self.output, self.canonical);
         self.writing = match request.framing {
             Framing::None => Writing::Ended,
             Framing::Length(length) => Writing::Length(length),
@@ -345,8 +349,7 @@ impl Http1 {
             }
         };
         self.take_output();
-        let canonical = self.worker.shared.lasting.compat_gorouter;
-        response.write_to(&mut self.output, version, canonical);
+        response.write_to(&mut self.output, version, self.canonical);
         if self.writing == Writing::Chunked {
             self.output
                 .extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -362,8 +365,7 @@ impl Http1 {
     /// Writes a head that is not the last: 1xx.
     pub(crate) fn send_informational(&mut self, response: &Response) {
         self.take_output();
-        let canonical = self.worker.shared.lasting.compat_gorouter;
-        response.write_to(&mut self.output, Version::Http11, canonical);
+        response.write_to(&mut self.output, Version::Http11, self.canonical);
         self.output.extend_from_slice(b"\r\n");
     }
 
@@ -375,7 +377,7 @@ impl Http1 {
 
     fn take_output(&mut self) {
         if self.output.capacity() == 0 {
-            self.output = self.worker.buffers.output();
+            self.output = self.buffers.output();
         }
     }
 
@@ -456,7 +458,7 @@ impl Http1 {
         }
         if self.output.capacity() > 0 {
             let output = std::mem::take(&mut self.output);
-            self.worker.buffers.give_output(output);
+            self.buffers.give_output(output);
             self.written = 0;
         }
         if self.shut && self.writing == Writing::UntilClose {
@@ -525,10 +527,10 @@ impl Http1 {
 
 impl Drop for Http1 {
     fn drop(&mut self) {
-        self.input.abandon(&self.worker.buffers);
+        self.input.abandon(&self.buffers);
         if self.output.capacity() > 0 {
             let output = std::mem::take(&mut self.output);
-            self.worker.buffers.give_output(output);
+            self.buffers.give_output(output);
         }
     }
 }
