@@ -8,4 +8,4 @@ mod shared;
 pub(crate) mod tls;
 
 pub(crate) use connections::{Connected, Connections, Need, Rest};
-pub(crate) use shared::{Lane, Place};
+pub(crate) use shared::Lane;

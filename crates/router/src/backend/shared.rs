@@ -6,10 +6,10 @@
 //! connections on which bodies wait, and, as far as connections suffice, connections with any other body: a body cannot change
 //! its connection once it has begun.
 
+use crate::side::place::{Load, Place};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -23,63 +23,6 @@ const MOST: usize = 256;
 pub(crate) struct Lane {
     pub(crate) sender: SendRequest<Bytes>,
     pub(crate) place: Place,
-}
-
-/// The load of a connection. Only its worker's thread counts.
-#[derive(Debug, Default)]
-struct Load {
-    streams: AtomicUsize,
-    /// The streams whose request's body is still to be sent.
-    uploads: AtomicUsize,
-    /// The streams among these that wait for room in the peer's windows.
-    waiting: AtomicUsize,
-}
-
-/// The part of a connection's load that one request causes, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    load: Arc<Load>,
-    upload: bool,
-    waits: bool,
-}
-
-impl Place {
-    fn take(load: Arc<Load>, upload: bool) -> Self {
-        load.streams.fetch_add(1, Ordering::Relaxed);
-        if upload {
-            load.uploads.fetch_add(1, Ordering::Relaxed);
-        }
-        Self {
-            load,
-            upload,
-            waits: false,
-        }
-    }
-
-    /// Records whether the request's body waits for the peer's windows.
-    pub(crate) fn waits(&mut self, waits: bool) {
-        if waits && !self.waits {
-            self.load.waiting.fetch_add(1, Ordering::Relaxed);
-        } else if !waits && self.waits {
-            self.load.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.waits = waits;
-    }
-
-    /// Records that all of the request's body has gone, or that the rest will never go.
-    pub(crate) fn uploaded(&mut self) {
-        self.waits(false);
-        if std::mem::take(&mut self.upload) {
-            self.load.uploads.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.uploaded();
-        self.load.streams.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// The state of a connection that matters for the choice.
@@ -128,12 +71,11 @@ impl Shared {
     }
 
     fn state(&self) -> State {
-        let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
         State {
-            streams: count(&self.load.streams),
+            streams: self.load.streams(),
             most: self.sender.current_max_send_streams(),
-            uploads: count(&self.load.uploads),
-            waiting: count(&self.load.waiting),
+            uploads: self.load.uploads(),
+            waiting: self.load.waiting(),
         }
     }
 }
@@ -231,30 +173,5 @@ mod tests {
         ] {
             assert_eq!(choose(&states, true), chosen, "{states:?}");
         }
-    }
-
-    #[test]
-    fn a_place_is_counted_until_it_is_left() {
-        let load = Arc::new(Load::default());
-        let counts = || {
-            let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
-            [&load.streams, &load.uploads, &load.waiting].map(count)
-        };
-        let mut upload = Place::take(load.clone(), true);
-        let plain = Place::take(load.clone(), false);
-        upload.waits(true);
-        upload.waits(true);
-        assert_eq!(counts(), [2, 1, 1]);
-        upload.waits(false);
-        assert_eq!(counts(), [2, 1, 0]);
-        upload.waits(true);
-        upload.uploaded();
-        assert_eq!(counts(), [2, 0, 0]);
-        drop((upload, plain));
-        assert_eq!(counts(), [0, 0, 0]);
-        let mut waiting = Place::take(load.clone(), true);
-        waiting.waits(true);
-        drop(waiting);
-        assert_eq!(counts(), [0, 0, 0]);
     }
 }

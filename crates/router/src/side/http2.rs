@@ -4,7 +4,7 @@
 //! gets no more bytes than the peer has room for. Bytes that arrive while the other side accepts none are kept here, as one
 //! piece, because the library keeps each frame by itself and ends a connection on which too many small ones wait.
 
-use crate::backend::Place;
+use super::place::Place;
 use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;

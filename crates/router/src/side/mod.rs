@@ -17,6 +17,7 @@ pub(crate) mod gathered;
 pub(crate) mod heads;
 mod http1;
 mod http2;
+pub(crate) mod place;
 pub(crate) mod stream;
 pub(crate) mod timer;
 

@@ -1,0 +1,104 @@
+//! The load of a connection of HTTP/2 to a backend, and the place of one stream on it. A stream reports to its place how far the
+//! request's body is; whoever chooses a connection reads the load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The load of a connection. Only its worker's thread counts.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    streams: AtomicUsize,
+    /// The streams whose request's body is still to be sent.
+    uploads: AtomicUsize,
+    /// The streams among these that wait for room in the peer's windows.
+    waiting: AtomicUsize,
+}
+
+impl Load {
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn uploads(&self) -> usize {
+        self.uploads.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of streams whose request's body waits for room in the peer's windows.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// The part of a connection's load that one request causes, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    load: Arc<Load>,
+    upload: bool,
+    waits: bool,
+}
+
+impl Place {
+    pub(crate) fn take(load: Arc<Load>, upload: bool) -> Self {
+        load.streams.fetch_add(1, Ordering::Relaxed);
+        if upload {
+            load.uploads.fetch_add(1, Ordering::Relaxed);
+        }
+        Self {
+            load,
+            upload,
+            waits: false,
+        }
+    }
+
+    /// Records whether the request's body waits for the peer's windows.
+    pub(crate) fn waits(&mut self, waits: bool) {
+        if waits && !self.waits {
+            self.load.waiting.fetch_add(1, Ordering::Relaxed);
+        } else if !waits && self.waits {
+            self.load.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.waits = waits;
+    }
+
+    /// Records that all of the request's body has gone, or that the rest will never go.
+    pub(crate) fn uploaded(&mut self) {
+        self.waits(false);
+        if std::mem::take(&mut self.upload) {
+            self.load.uploads.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.uploaded();
+        self.load.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_counted_until_it_is_left() {
+        let load = Arc::new(Load::default());
+        let counts = || [load.streams(), load.uploads(), load.waiting()];
+        let mut upload = Place::take(load.clone(), true);
+        let plain = Place::take(load.clone(), false);
+        upload.waits(true);
+        upload.waits(true);
+        assert_eq!(counts(), [2, 1, 1]);
+        upload.waits(false);
+        assert_eq!(counts(), [2, 1, 0]);
+        upload.waits(true);
+        upload.uploaded();
+        assert_eq!(counts(), [2, 0, 0]);
+        drop((upload, plain));
+        assert_eq!(counts(), [0, 0, 0]);
+        let mut waiting = Place::take(load.clone(), true);
+        waiting.waits(true);
+        drop(waiting);
+        assert_eq!(counts(), [0, 0, 0]);
+    }
+}
