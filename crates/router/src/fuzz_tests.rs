@@ -3,7 +3,8 @@
 
 use crate::bus::message;
 use crate::config::Settings;
-use crate::{gorouter_yml, proxy_protocol, route_service, sticky};
+use crate::path::{route_service, sticky};
+use crate::{gorouter_yml, proxy_protocol};
 use bytes::BytesMut;
 use http::HeaderValue;
 use http1::{Fields, Known, Limits, Request};

@@ -37,35 +37,18 @@
 //! starts the router, reloads it, hands its sockets over and ends it.
 
 mod config;
-mod context;
 mod lifecycle;
 mod router;
 mod thread;
 mod worker;
 mod workers;
 
-mod answer;
 mod clock;
 mod error_page;
-mod exchange;
-mod forward;
-mod forwarded;
 mod front_tls;
-mod healthcheck;
-mod hold;
 mod listen;
-mod lookup;
-mod mtls;
-mod protocol;
+mod path;
 mod proxy_protocol;
-mod rejection;
-mod route;
-mod route_service;
-mod sticky;
-mod switching;
-mod tracing_headers;
-mod tunnel;
-mod websocket;
 
 mod side;
 

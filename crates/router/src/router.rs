@@ -9,7 +9,7 @@ use crate::listen::Socket;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::metrics::Metrics;
-use crate::route_service::Services;
+use crate::path::route_service::Services;
 use crate::worker::{Shared, backend_configs};
 use anyhow::{Context as _, Result};
 use clients::routing_api::RoutingApi;

@@ -4,12 +4,12 @@
 use crate::backend::{Connections, tls};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Lasting, Serving};
-use crate::hold::Holds;
 use crate::listen::Windows;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::metrics::Metrics;
-use crate::route_service::Services;
+use crate::path::hold::Holds;
+use crate::path::route_service::Services;
 use crate::side::Http1;
 use crate::side::buffers::Buffers;
 use crate::side::drain::Drain;

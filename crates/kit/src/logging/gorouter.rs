@@ -94,15 +94,11 @@ fn source(target: &str) -> String {
         (Some("route_fetcher"), _) => "vcap.gorouter.route-fetcher".into(),
         (Some("bus"), Some("presence")) => "vcap.gorouter.nats".into(),
         (Some("bus"), _) => "vcap.gorouter.registry".into(),
-        // These modules log what happens to a request.
-        (
-            None
-            | Some(
-                "router" | "lifecycle" | "workers" | "route" | "rejection" | "forward" | "backend"
-                | "lookup" | "route_service",
-            ),
-            _,
-        ) => "vcap.gorouter".into(),
+        (Some("path"), Some("tracing_headers")) => "vcap.gorouter.tracing_headers".into(),
+        // These modules log what happens to the router or to a request.
+        (None | Some("router" | "lifecycle" | "workers" | "path" | "backend"), _) => {
+            "vcap.gorouter".into()
+        }
         (Some(part), _) => format!("vcap.gorouter.{part}"),
     }
 }
@@ -222,7 +218,12 @@ mod tests {
             ("router::bus::presence", "vcap.gorouter.nats"),
             ("router::bus::message", "vcap.gorouter.subscriber"),
             ("router::registry", "vcap.gorouter.registry"),
-            ("router::forward::report", "vcap.gorouter"),
+            ("router::path::forward::report", "vcap.gorouter"),
+            ("router::path::route", "vcap.gorouter"),
+            (
+                "router::path::tracing_headers",
+                "vcap.gorouter.tracing_headers",
+            ),
             ("router::route_fetcher", "vcap.gorouter.route-fetcher"),
             ("router::listen", "vcap.gorouter.listen"),
             ("cupola::router_command", "vcap.gorouter"),

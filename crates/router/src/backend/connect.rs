@@ -2,8 +2,8 @@
 
 use super::connections::{Connected, Need};
 use super::failure::Fault;
-use crate::protocol::patience;
-use crate::route_service::Services;
+use crate::path::protocol::patience;
+use crate::path::route_service::Services;
 use crate::side::checked::Checked;
 use crate::side::gathered::Gathered;
 use crate::side::stream::Stream;

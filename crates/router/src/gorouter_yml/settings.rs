@@ -5,7 +5,7 @@ use super::tls;
 use crate::config::{
     Certificate, ForwardedClientCert, READ_HEADER_TIMEOUT, ResponseRewrite, Settings, Sharding,
 };
-use crate::protocol::patience;
+use crate::path::protocol::patience;
 use http::{HeaderName, HeaderValue};
 use routing::registry::{Balancing, ComponentHosts};
 use std::str::FromStr as _;

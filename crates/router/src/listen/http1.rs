@@ -1,10 +1,10 @@
 //! A client's connection of HTTP/1: one request after the other.
 
-use crate::answer::After;
-use crate::exchange::{Exchange, MOST_DISCARDED};
-use crate::protocol::{self, patience};
-use crate::rejection::{self, Rejection};
-use crate::route::{self, Peer};
+use crate::path::answer::After;
+use crate::path::exchange::{Exchange, MOST_DISCARDED};
+use crate::path::protocol::{self, patience};
+use crate::path::rejection::{self, Rejection};
+use crate::path::route::{self, Peer};
 use crate::side::drain::Watch;
 use crate::side::stream::Stream;
 use crate::side::timer::Timer;

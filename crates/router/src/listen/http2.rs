@@ -1,12 +1,12 @@
 //! A client's connection of HTTP/2: a task for each stream, and bounds for what a client may make the router keep.
 
 use super::window::{self, Body, Window};
-use crate::answer::After;
 use crate::backend::failure::Fault;
-use crate::exchange::Exchange;
-use crate::protocol::{self, patience};
-use crate::rejection::Rejection;
-use crate::route::{self, Peer};
+use crate::path::answer::After;
+use crate::path::exchange::Exchange;
+use crate::path::protocol::{self, patience};
+use crate::path::rejection::Rejection;
+use crate::path::route::{self, Peer};
 use crate::side::checked::{Checked, FaultSeen, ResetsSent};
 use crate::side::drain::Watch;
 use crate::side::gathered::Gathered;

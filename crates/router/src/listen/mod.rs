@@ -1,4 +1,4 @@
-//! Accepts connections and speaks HTTP on them; each request goes to [`crate::route`].
+//! Accepts connections and speaks HTTP on them; each request goes to [`crate::path::route`].
 
 mod http1;
 mod http2;
@@ -7,9 +7,9 @@ mod window;
 pub(crate) use window::Windows;
 
 use crate::front_tls::Handshakes;
-use crate::protocol::patience;
+use crate::path::protocol::patience;
+use crate::path::route::Peer;
 use crate::proxy_protocol;
-use crate::route::Peer;
 use crate::side::stream::Stream;
 use crate::worker::Worker;
 use anyhow::{Context as _, Result};

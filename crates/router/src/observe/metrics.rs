@@ -18,7 +18,7 @@ pub(crate) use traffic::{Passed, Responses};
 use crate::backend::failure::Fault;
 use crate::config::Lasting;
 use crate::observe::envelopes::Envelopes;
-use crate::rejection::Rejection;
+use crate::path::rejection::Rejection;
 use crate::worker::Shared;
 use histogram::{Histogram, Histograms};
 use http1::Refusal;

@@ -1,10 +1,10 @@
 //! Every refusal by the router itself, and the one place that turns a refusal into a response.
 
-use crate::answer::Answer as Outcome;
 use crate::backend::failure::Fault;
-use crate::context::RequestContext;
 use crate::error_page;
-use crate::exchange::Exchange;
+use crate::path::answer::Answer as Outcome;
+use crate::path::context::RequestContext;
+use crate::path::exchange::Exchange;
 use http1::{Known, Refusal};
 
 #[derive(Debug)]

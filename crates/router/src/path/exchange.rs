@@ -2,8 +2,8 @@
 
 use crate::backend::Rest;
 use crate::backend::failure::Fault;
-use crate::forwarded;
-use crate::protocol::{self, patience};
+use crate::path::forwarded;
+use crate::path::protocol::{self, patience};
 use crate::side::drain::Watch;
 use crate::side::timer::Timer;
 use crate::side::{Answered, Broken, Side, poll_pump};

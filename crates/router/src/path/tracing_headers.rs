@@ -1,8 +1,8 @@
 //! Identifiers that follow a request: `X-Vcap-Request-Id`, Zipkin's B3 headers, the W3C trace context.
 
 use crate::config::Lasting;
-use crate::context::RequestContext;
-use crate::exchange::Exchange;
+use crate::path::context::RequestContext;
+use crate::path::exchange::Exchange;
 use http1::{Fields, Known};
 use std::fmt::Write as _;
 

@@ -1,9 +1,9 @@
 //! Finds the pool for a host, a path and instance headers (as gorouter `handlers/lookup.go`).
 
-use crate::context::RequestContext;
-use crate::hold;
+use crate::path::context::RequestContext;
+use crate::path::hold;
+use crate::path::rejection::Rejection;
 use crate::registry;
-use crate::rejection::Rejection;
 use crate::worker::Shared;
 use http1::{Fields, Known, Request};
 use routing::registry::{Instance, Pool, request_host};

@@ -1,7 +1,7 @@
 //! The values that the router holds about one request while it handles it.
 
 use crate::observe::access_log::Entry;
-use crate::route::Peer;
+use crate::path::route::Peer;
 use crate::worker::Worker;
 use http1::{Known, Request, Span};
 use std::sync::Arc;

@@ -1,16 +1,16 @@
 //! The order of steps that every request takes (as gorouter `proxy/proxy.go`). Each step is a module.
 
-use crate::answer::{self, After, Answer};
 use crate::config::ResponseRewrite;
-use crate::context::RequestContext;
-use crate::exchange::Exchange;
-use crate::forward::Outgoing;
-use crate::forwarded::Came;
 use crate::front_tls::ClientTls;
-use crate::rejection::Rejection;
-use crate::route_service::{self, Leg};
+use crate::path::answer::{self, After, Answer};
+use crate::path::context::RequestContext;
+use crate::path::exchange::Exchange;
+use crate::path::forward::Outgoing;
+use crate::path::forwarded::Came;
+use crate::path::rejection::Rejection;
+use crate::path::route_service::{self, Leg};
+use crate::path::{forward, forwarded, healthcheck, lookup, mtls, protocol, tracing_headers};
 use crate::worker::Worker;
-use crate::{forward, forwarded, healthcheck, lookup, mtls, protocol, tracing_headers};
 use futures::FutureExt as _;
 use http1::Fields;
 use routing::registry::Within;

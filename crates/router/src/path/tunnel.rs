@@ -4,9 +4,9 @@
 //! When the router stops, each side of a WebSocket receives a close frame at the next boundary between frames.
 
 use crate::observe::access_log::Entry;
+use crate::path::websocket::Frames;
 use crate::side::drain::Watch;
 use crate::side::{Side, poll_pump};
-use crate::websocket::Frames;
 use crate::worker::Worker;
 use http1::{Request, Span};
 use routing::registry::InFlight;

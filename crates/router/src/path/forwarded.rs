@@ -1,7 +1,7 @@
 //! Headers that a proxy owes its backend: who sent the request, how, and when; and those that end at a proxy.
 
 use crate::config::{ForwardedClientCert, Serving};
-use crate::context::RequestContext;
+use crate::path::context::RequestContext;
 use http1::fields::items;
 use http1::{Fields, Known};
 use std::collections::HashSet;

@@ -1,7 +1,7 @@
 //! A backend's `101 Switching Protocols`: whether it is permitted, and what the connection becomes.
 
-use crate::forwarded;
-use crate::protocol::Upgrade;
+use crate::path::forwarded;
+use crate::path::protocol::Upgrade;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

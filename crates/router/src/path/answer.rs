@@ -1,11 +1,11 @@
 //! The last step: the answer is sent to the client until it ends, however it ends, and the access log records it.
 
-use crate::context::RequestContext;
-use crate::exchange::{Delivery, Exchange, Relayed};
 use crate::observe::access_log::Entry;
-use crate::protocol::patience;
+use crate::path::context::RequestContext;
+use crate::path::exchange::{Delivery, Exchange, Relayed};
+use crate::path::protocol::patience;
+use crate::path::tunnel::Tunnel;
 use crate::side::Side;
-use crate::tunnel::Tunnel;
 use crate::worker::Worker;
 use http1::{Framing, Known, Request};
 use std::sync::Arc;
@@ -215,7 +215,7 @@ fn switch(
         worker.clone(),
         backend,
         delivery.in_flight,
-        crate::tunnel::Told {
+        crate::path::tunnel::Told {
             log,
             host,
             client,

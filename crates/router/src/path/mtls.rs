@@ -2,9 +2,9 @@
 //! may reach. This is decided before an endpoint is picked, so that no caller is denied by chance.
 
 use crate::config::MtlsDomain;
-use crate::context::RequestContext;
 use crate::front_tls::{ClientTls, covers};
-use crate::rejection::Rejection;
+use crate::path::context::RequestContext;
+use crate::path::rejection::Rejection;
 use http1::Request;
 use routing::registry::{Caller, Endpoint, Pool, Within, request_host};
 use std::sync::Arc;

@@ -11,16 +11,16 @@
 
 mod signature;
 
-use crate::answer::Answer;
 use crate::backend::failure::Fault;
 use crate::backend::tls;
 use crate::config::{AddressRange, RouteServices, Serving};
-use crate::context::RequestContext;
-use crate::exchange::Exchange;
-use crate::forward::report::Failed;
-use crate::forward::{self, Outgoing};
-use crate::lookup::Target;
-use crate::rejection::Rejection;
+use crate::path::answer::Answer;
+use crate::path::context::RequestContext;
+use crate::path::exchange::Exchange;
+use crate::path::forward::report::Failed;
+use crate::path::forward::{self, Outgoing};
+use crate::path::lookup::Target;
+use crate::path::rejection::Rejection;
 use crate::worker::Shared;
 use anyhow::Result;
 use http::Uri;

@@ -4,9 +4,9 @@
 use crate::backend::connect::Made;
 use crate::backend::failure::Fault;
 use crate::backend::peer;
-use crate::context::RequestContext;
-use crate::exchange::Exchange;
 use crate::observe::envelopes::Attempt;
+use crate::path::context::RequestContext;
+use crate::path::exchange::Exchange;
 use routing::registry::{Consequence, Endpoint, Pool};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

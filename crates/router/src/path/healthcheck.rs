@@ -1,7 +1,7 @@
 //! A load balancer's probe, recognised by its `User-Agent`: any host, any path (as gorouter `handlers/proxy_healthcheck.go`).
 
-use crate::answer::Answer;
-use crate::exchange::Exchange;
+use crate::path::answer::Answer;
+use crate::path::exchange::Exchange;
 use crate::worker::Shared;
 use http1::Known;
 use std::sync::atomic::Ordering;

@@ -3,20 +3,20 @@
 
 pub(crate) mod report;
 
-use crate::answer::Answer;
 use crate::backend::connect::{self, Made};
 use crate::backend::failure::Fault;
 use crate::backend::{Connected, Lane, Need, peer};
 use crate::config::Serving;
-use crate::context::RequestContext;
-use crate::exchange::{Delivery, Exchange, Upload};
-use crate::lookup::Target;
-use crate::protocol::{self, Upgrade, patience};
-use crate::rejection::Rejection;
+use crate::path::answer::Answer;
+use crate::path::context::RequestContext;
+use crate::path::exchange::{Delivery, Exchange, Upload};
+use crate::path::lookup::Target;
+use crate::path::protocol::{self, Upgrade, patience};
+use crate::path::rejection::Rejection;
+use crate::path::sticky::{self, Sticky};
+use crate::path::{forwarded, switching};
 use crate::side::{Http2, Side, request_to_http2};
-use crate::sticky::{self, Sticky};
 use crate::worker::Shared;
-use crate::{forwarded, switching};
 use http::uri::Scheme;
 use http1::{Fields, Framing, Known, Request};
 use report::Failed;
