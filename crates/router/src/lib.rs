@@ -33,15 +33,12 @@
 //!
 //! [`side`] is what client and backend have in common: a connection of HTTP/1 or a stream of HTTP/2, which is read and written
 //! without holding a buffer while it waits. Other modules work beside that path. [`bus`] fills the table from NATS, and
-//! [`route_fetcher`] fills it from a Routing API. [`observe`] holds access log, metrics and status endpoints. [`lifecycle`]
+//! [`route_fetcher`] fills it from a Routing API. [`observe`] holds access log, metrics and status endpoints. [`life`]
 //! starts the router, reloads it, hands its sockets over and ends it.
 
 mod config;
-mod lifecycle;
-mod router;
-mod thread;
+mod life;
 mod worker;
-mod workers;
 
 mod clock;
 mod error_page;
@@ -70,5 +67,5 @@ pub use config::{
     Status, Subject, Syslog, TlsTerms, XfccFormat,
 };
 pub use error_page::ErrorPage;
-pub use router::{Handle, Router};
+pub use life::router::{Handle, Router};
 pub use routing::registry::ComponentHosts;

@@ -1,5 +1,5 @@
-//! The state that serving needs: that of one thread, and that of all threads together. It is built by [`crate::router`] and
-//! [`crate::workers`], and it starts nothing itself.
+//! The state that serving needs: that of one thread, and that of all threads together. It is built by [`crate::life::router`] and
+//! [`crate::life::workers`], and it starts nothing itself.
 
 use crate::backend::{Connections, tls};
 use crate::clock::{Clock, Timestamp};

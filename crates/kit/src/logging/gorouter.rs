@@ -96,9 +96,7 @@ fn source(target: &str) -> String {
         (Some("bus"), _) => "vcap.gorouter.registry".into(),
         (Some("path"), Some("tracing_headers")) => "vcap.gorouter.tracing_headers".into(),
         // These modules log what happens to the router or to a request.
-        (None | Some("router" | "lifecycle" | "workers" | "path" | "backend"), _) => {
-            "vcap.gorouter".into()
-        }
+        (None | Some("life" | "path" | "backend"), _) => "vcap.gorouter".into(),
         (Some(part), _) => format!("vcap.gorouter.{part}"),
     }
 }
@@ -211,8 +209,8 @@ mod tests {
     #[test]
     fn sources_name_the_part_that_speaks() {
         for (target, wanted) in [
-            ("router::lifecycle", "vcap.gorouter"),
-            ("router::workers", "vcap.gorouter"),
+            ("router::life::lifecycle", "vcap.gorouter"),
+            ("router::life::workers", "vcap.gorouter"),
             ("router::bus", "vcap.gorouter.registry"),
             ("router::bus::apply", "vcap.gorouter.registry"),
             ("router::bus::presence", "vcap.gorouter.nats"),

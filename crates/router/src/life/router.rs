@@ -1,10 +1,10 @@
-//! The parts of a router, before anything runs. [`crate::lifecycle`] starts, reloads and ends them.
+//! The parts of a router, before anything runs. [`crate::life::lifecycle`] starts, reloads and ends them.
 
 use crate::config::{
     Certificate, Config, Lasting, Pages, PagesListener, Reserved, Serving, Status,
 };
 use crate::front_tls::Handshakes;
-use crate::lifecycle::ReloadRequest;
+use crate::life::lifecycle::ReloadRequest;
 use crate::listen::Socket;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;

@@ -1,7 +1,7 @@
 //! The threads that serve: how many start, what each runs, and how they end.
 
+use crate::life::thread;
 use crate::listen::{self, Front};
-use crate::thread;
 use crate::worker::{Shared, Worker};
 use anyhow::Result;
 use kit::CancellationToken;

@@ -12,15 +12,15 @@
 
 use crate::bus;
 use crate::config::{Reload, Serving};
+use crate::life::router::{Handle, PagesSocket, Router, front_tls};
+use crate::life::thread;
+use crate::life::workers::{Workers, spawn_workers};
 use crate::listen::Front;
 use crate::observe::pulse::pulse;
 use crate::observe::status::{self, Page};
 use crate::registry;
 use crate::route_fetcher;
-use crate::router::{Handle, PagesSocket, Router, front_tls};
-use crate::thread;
 use crate::worker::Shared;
-use crate::workers::{Workers, spawn_workers};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use std::net::TcpListener;
