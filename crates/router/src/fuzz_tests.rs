@@ -3,8 +3,9 @@
 
 use crate::bus::message;
 use crate::config::Settings;
+use crate::gorouter_yml;
+use crate::listen::proxy_protocol;
 use crate::path::{route_service, sticky};
-use crate::{gorouter_yml, proxy_protocol};
 use bytes::BytesMut;
 use http::HeaderValue;
 use http1::{Fields, Known, Limits, Request};

@@ -42,10 +42,8 @@ mod worker;
 
 mod clock;
 mod error_page;
-mod front_tls;
 mod listen;
 mod path;
-mod proxy_protocol;
 
 mod side;
 

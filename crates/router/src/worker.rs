@@ -4,7 +4,7 @@
 use crate::backend::{Connections, tls};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Lasting, Serving};
-use crate::listen::Windows;
+use crate::listen::window::Windows;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::metrics::Metrics;

@@ -94,7 +94,8 @@ fn source(target: &str) -> String {
         (Some("route_fetcher"), _) => "vcap.gorouter.route-fetcher".into(),
         (Some("bus"), Some("presence")) => "vcap.gorouter.nats".into(),
         (Some("bus"), _) => "vcap.gorouter.registry".into(),
-        (Some("path"), Some("tracing_headers")) => "vcap.gorouter.tracing_headers".into(),
+        (Some("path"), Some(part @ "tracing_headers"))
+        | (Some("listen"), Some(part @ "front_tls")) => format!("vcap.gorouter.{part}"),
         // These modules log what happens to the router or to a request.
         (None | Some("life" | "path" | "backend"), _) => "vcap.gorouter".into(),
         (Some(part), _) => format!("vcap.gorouter.{part}"),
@@ -224,6 +225,11 @@ mod tests {
             ),
             ("router::route_fetcher", "vcap.gorouter.route-fetcher"),
             ("router::listen", "vcap.gorouter.listen"),
+            ("router::listen::http1", "vcap.gorouter.listen"),
+            (
+                "router::listen::front_tls::client",
+                "vcap.gorouter.front_tls",
+            ),
             ("cupola::router_command", "vcap.gorouter"),
             ("async_nats", "vcap.gorouter.async_nats"),
         ] {

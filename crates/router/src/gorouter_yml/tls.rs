@@ -8,7 +8,7 @@ use crate::config::{
     Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
     Subject, TlsTerms, XfccFormat,
 };
-use crate::front_tls::subject_of;
+use crate::listen::front_tls::subject_of;
 use kit::tls::Identity;
 use rustls::version::{TLS12, TLS13};
 

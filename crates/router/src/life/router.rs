@@ -3,9 +3,9 @@
 use crate::config::{
     Certificate, Config, Lasting, Pages, PagesListener, Reserved, Serving, Status,
 };
-use crate::front_tls::Handshakes;
 use crate::life::lifecycle::ReloadRequest;
 use crate::listen::Socket;
+use crate::listen::front_tls::Handshakes;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::metrics::Metrics;

@@ -1,18 +1,17 @@
 //! Accepts connections and speaks HTTP on them; each request goes to [`crate::path::route`].
 
+pub(crate) mod front_tls;
 mod http1;
 mod http2;
-mod window;
+pub(crate) mod proxy_protocol;
+pub(crate) mod window;
 
-pub(crate) use window::Windows;
-
-use crate::front_tls::Handshakes;
 use crate::path::protocol::patience;
 use crate::path::route::Peer;
-use crate::proxy_protocol;
 use crate::side::stream::Stream;
 use crate::worker::Worker;
 use anyhow::{Context as _, Result};
+use front_tls::Handshakes;
 use kit::CancellationToken;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! may reach. This is decided before an endpoint is picked, so that no caller is denied by chance.
 
 use crate::config::MtlsDomain;
-use crate::front_tls::{ClientTls, covers};
+use crate::listen::front_tls::{ClientTls, covers};
 use crate::path::context::RequestContext;
 use crate::path::rejection::Rejection;
 use http1::Request;

@@ -1,7 +1,7 @@
 //! The order of steps that every request takes (as gorouter `proxy/proxy.go`). Each step is a module.
 
 use crate::config::ResponseRewrite;
-use crate::front_tls::ClientTls;
+use crate::listen::front_tls::ClientTls;
 use crate::path::answer::{self, After, Answer};
 use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;

@@ -13,7 +13,7 @@ mod writer;
 use crate::backend::connect::Made;
 use crate::backend::peer;
 use crate::config::{Lasting, LogField, RedactQuery};
-use crate::front_tls::ClientTls;
+use crate::listen::front_tls::ClientTls;
 use crate::observe::envelopes::{self, Envelopes, Origin, Whole};
 use crate::observe::metrics::Finished;
 use crate::path::route::Peer;
