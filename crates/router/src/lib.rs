@@ -11,9 +11,10 @@
 //!    ├─ http1           reads a head, strictly (crate `http1`)              400, 431, 505
 //!    ├─ http2           a task for each stream
 //!    │
-//!  route       the order of steps, top to bottom:
+//!  path::route the order of steps, top to bottom:
 //!    ├─ tracing_headers X-Vcap-Request-Id, B3, W3C
 //!    ├─ healthcheck     a load balancer's probe                             200, 503
+//!    ├─ mtls            whether host and caller fit the handshake           403, 421
 //!    ├─ lookup          host and path → pool; instance headers              400, 404, 503
 //!    │   └─ hold            a route whose instances are starting: waits for one
 //!    ├─ route_service   to the service first, or back from it               400, 502, 503, 504
@@ -30,6 +31,8 @@
 //!  answer      streams it to the client; at its end, however it ends, the access log line is written
 //!    └─ tunnel          after 101: bytes both ways
 //! ```
+//!
+//! The steps are modules of [`path`]. [`worker`] is what a serving thread has, and what all of them share.
 //!
 //! [`side`] is what client and backend have in common: a connection of HTTP/1 or a stream of HTTP/2, which is read and written
 //! without holding a buffer while it waits. Other modules work beside that path. [`bus`] fills the table from NATS, and
@@ -50,7 +53,6 @@ mod side;
 mod backend;
 mod bus;
 mod observe;
-mod registry;
 mod route_fetcher;
 
 #[cfg(test)]

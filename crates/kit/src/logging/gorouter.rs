@@ -93,7 +93,9 @@ fn source(target: &str) -> String {
         (Some("bus"), Some("message")) => "vcap.gorouter.subscriber".into(),
         (Some("route_fetcher"), _) => "vcap.gorouter.route-fetcher".into(),
         (Some("bus"), Some("presence")) => "vcap.gorouter.nats".into(),
-        (Some("bus"), _) => "vcap.gorouter.registry".into(),
+        (Some("bus"), _) | (Some("observe"), Some("registrations")) => {
+            "vcap.gorouter.registry".into()
+        }
         (Some("path"), Some(part @ "tracing_headers"))
         | (Some("listen"), Some(part @ "front_tls")) => format!("vcap.gorouter.{part}"),
         // These modules log what happens to the router or to a request.
@@ -216,7 +218,8 @@ mod tests {
             ("router::bus::apply", "vcap.gorouter.registry"),
             ("router::bus::presence", "vcap.gorouter.nats"),
             ("router::bus::message", "vcap.gorouter.subscriber"),
-            ("router::registry", "vcap.gorouter.registry"),
+            ("router::observe::registrations", "vcap.gorouter.registry"),
+            ("router::observe::access_log::file", "vcap.gorouter.observe"),
             ("router::path::forward::report", "vcap.gorouter"),
             ("router::path::route", "vcap.gorouter"),
             (

@@ -2,7 +2,7 @@
 
 use super::message::{self, Registration, Rejected};
 use crate::observe::metrics::Counter;
-use crate::registry;
+use crate::observe::registrations;
 use crate::worker::Shared;
 use highway::{HighwayHash as _, HighwayHasher, Key};
 use routing::registry::{Fingerprint, Registered, Repeats};
@@ -113,7 +113,7 @@ impl Applier {
         for uri in &registration.uris {
             let (outcome, place) = shared.registry.put(uri, &mut endpoint, told, now);
             places.extend(place);
-            registry::registered(shared, uri, &endpoint, &component, outcome, now);
+            registrations::registered(shared, uri, &endpoint, &component, outcome, now);
             if let Registered::Added { .. } = outcome
                 && let Some(latency) = age.filter(|_| now >= self.measured_from)
             {
@@ -147,7 +147,7 @@ impl Applier {
         let (shared, spec) = (&self.shared, &registration.spec);
         for uri in &registration.uris {
             let outcome = shared.registry.unregister_as(spec, uri, now);
-            registry::unregistered(shared, uri, spec, outcome);
+            registrations::unregistered(shared, uri, spec, outcome);
         }
     }
 

@@ -17,8 +17,8 @@ use crate::life::thread;
 use crate::life::workers::{Workers, spawn_workers};
 use crate::listen::Front;
 use crate::observe::pulse::pulse;
+use crate::observe::registrations;
 use crate::observe::status::{self, Page};
-use crate::registry;
 use crate::route_fetcher;
 use crate::worker::Shared;
 use anyhow::{Context as _, Result};
@@ -354,7 +354,7 @@ async fn prune(shared: Arc<Shared>, end: CancellationToken) -> Result<()> {
         }
         let now = Instant::now();
         for uri in shared.registry.forget_left(now) {
-            registry::forgotten(&shared, &uri);
+            registrations::forgotten(&shared, &uri);
         }
         if now >= due {
             prune_once(&shared);

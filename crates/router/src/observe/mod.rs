@@ -4,5 +4,6 @@ pub(crate) mod access_log;
 pub(crate) mod envelopes;
 pub(crate) mod metrics;
 pub(crate) mod pulse;
+pub(crate) mod registrations;
 pub(crate) mod status;
 mod varz;

@@ -1,9 +1,9 @@
 //! Finds the pool for a host, a path and instance headers (as gorouter `handlers/lookup.go`).
 
+use crate::observe::registrations;
 use crate::path::context::RequestContext;
 use crate::path::hold;
 use crate::path::rejection::Rejection;
-use crate::registry;
 use crate::worker::Shared;
 use http1::{Fields, Known, Request};
 use routing::registry::{Instance, Pool, request_host};
@@ -101,7 +101,7 @@ pub(crate) async fn find(
             && shared.registry.forget_over(pool.uri(), Instant::now())
         {
             // The route was only kept for its next endpoint. A route with a shorter path or a wildcard may match instead.
-            registry::forgotten(shared, pool.uri());
+            registrations::forgotten(shared, pool.uri());
             let next = shared.registry.lookup(host, path);
             pool = next.ok_or_else(|| Rejection::UnknownRoute {
                 host: host.to_owned(),

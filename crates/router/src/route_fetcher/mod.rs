@@ -10,7 +10,7 @@
 
 mod known;
 
-use crate::registry;
+use crate::observe::registrations;
 use crate::worker::Shared;
 use anyhow::Result;
 use clients::routing_api::{Event, Events, RoutingApi, RoutingApiError};
@@ -141,12 +141,12 @@ impl Fetcher {
                 Change::Register(uri, spec) => {
                     let mut endpoint = shared.registry.endpoint(spec);
                     let (outcome, _) = shared.registry.put(&uri, &mut endpoint, now, now);
-                    registry::registered(shared, &uri, &endpoint, "", outcome, now);
+                    registrations::registered(shared, &uri, &endpoint, "", outcome, now);
                 }
                 Change::Unregister(uri, spec) => {
                     let (table, tag) = (&shared.registry, &spec.modification_tag);
                     let outcome = table.unregister_version(&uri, &spec.address(), tag, now);
-                    registry::unregistered(shared, &uri, &spec, outcome);
+                    registrations::unregistered(shared, &uri, &spec, outcome);
                 }
                 Change::Refuse(route, error) => {
                     tracing::error!(uri = route.route, error, "routing-api-route-refused");

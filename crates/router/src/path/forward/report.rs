@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The log source of changes to endpoints: gorouter logs them as its registry's.
-const REGISTRY: &str = "router::registry";
+const REGISTRY: &str = "router::observe::registrations";
 
 /// Logs an error that begins with its endpoint, with gorouter's keys.
 macro_rules! tell {
