@@ -2,6 +2,7 @@
 
 use super::connections::{Connected, Need};
 use super::failure::Fault;
+use super::made::Made;
 use crate::path::protocol::patience;
 use crate::path::route_service::Services;
 use crate::side::checked::Checked;
@@ -13,25 +14,11 @@ use futures::FutureExt as _;
 use h2::client::SendRequest;
 use routing::registry::{Endpoint, Protocol};
 use rustls_pki_types::ServerName;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
-
-/// The way in which an attempt got its connection, and how far it came with it, as the logs record it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Made {
-    pub(crate) connected: bool,
-    /// Whether another request used the connection before; then nothing was dialled.
-    pub(crate) reused: bool,
-    /// Whether the request's head has gone out. It is recorded only for attempts that failed.
-    pub(crate) wrote_head: bool,
-    pub(crate) dial: Option<Duration>,
-    pub(crate) tls: Option<Duration>,
-    pub(crate) local: Option<SocketAddr>,
-}
 
 /// Connects to an endpoint.
 pub(crate) async fn connect(

@@ -3,6 +3,7 @@
 pub(crate) mod connect;
 mod connections;
 pub(crate) mod failure;
+pub(crate) mod made;
 pub(crate) mod peer;
 mod shared;
 pub(crate) mod tls;

@@ -3,8 +3,9 @@
 
 pub(crate) mod report;
 
-use crate::backend::connect::{self, Made};
+use crate::backend::connect;
 use crate::backend::failure::Fault;
+use crate::backend::made::Made;
 use crate::backend::{Connected, Lane, Need, peer};
 use crate::config::Serving;
 use crate::path::answer::Answer;

@@ -6,14 +6,6 @@ use crate::path::exchange::Exchange;
 use http1::{Fields, Known};
 use std::fmt::Write as _;
 
-/// The headers that the access log contains when tracing is on.
-pub(crate) static ZIPKIN: [Known; 4] = [
-    Known::XB3TraceId,
-    Known::XB3SpanId,
-    Known::XB3ParentSpanId,
-    Known::B3,
-];
-pub(crate) static W3C: [Known; 2] = [Known::Traceparent, Known::Tracestate];
 /// The longest `tracestate` in bytes; a longer one is ignored.
 const LONGEST_STATE: usize = 2048;
 

@@ -10,7 +10,7 @@ mod line;
 mod syslog;
 mod writer;
 
-use crate::backend::connect::Made;
+use crate::backend::made::Made;
 use crate::backend::peer;
 use crate::config::{Lasting, LogField, RedactQuery};
 use crate::listen::front_tls::ClientTls;
@@ -31,6 +31,15 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use writer::Writer;
+
+/// The headers that the access log contains when tracing is on.
+static ZIPKIN: [Known; 4] = [
+    Known::XB3TraceId,
+    Known::XB3SpanId,
+    Known::XB3ParentSpanId,
+    Known::B3,
+];
+static W3C: [Known; 2] = [Known::Traceparent, Known::Tracestate];
 
 /// A request header that is written at the end of each line.
 #[derive(Debug)]
@@ -54,8 +63,8 @@ impl LoggedHeader {
         let mut tracing = |on: bool, headers: &[Known]| {
             names.extend(headers.iter().filter(|_| on).map(|known| known.name()));
         };
-        tracing(settings.zipkin, &tracing_headers::ZIPKIN);
-        tracing(settings.w3c, &tracing_headers::W3C);
+        tracing(settings.zipkin, &ZIPKIN);
+        tracing(settings.w3c, &W3C);
         names.into_iter().map(Self::new).collect()
     }
 }

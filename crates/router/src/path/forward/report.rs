@@ -1,8 +1,8 @@
 //! Reports of attempts: every attempt goes to metron, and failed ones go to the component log. The log's keys are gorouter's,
 //! which tools look for; beside them are our own: route, instance and certificate names.
 
-use crate::backend::connect::Made;
 use crate::backend::failure::Fault;
+use crate::backend::made::Made;
 use crate::backend::peer;
 use crate::observe::envelopes::Attempt;
 use crate::path::context::RequestContext;
