@@ -28,8 +28,9 @@
 //!    │
 //!  rejection   the one place that turns a refusal into status, X-Cf-RouterError and body
 //!    │
-//!  answer      streams it to the client; at its end, however it ends, the access log line is written
-//!    └─ tunnel          after 101: bytes both ways
+//!  answer      streams it to the client
+//!    ├─ tunnel          after 101: bytes both ways
+//!    └─ finish          the end, whatever became of it: access log, envelopes and metrics read the record
 //! ```
 //!
 //! The steps are modules of [`path`]. [`worker`] is what a serving thread has, and what all of them share.

@@ -16,14 +16,17 @@ pub(crate) use spread::Weights;
 pub(crate) use traffic::{Passed, Responses};
 
 use crate::backend::failure::Fault;
+use crate::backend::peer;
 use crate::config::Lasting;
 use crate::observe::envelopes::Envelopes;
+use crate::observe::record::FinishedRequest;
 use crate::path::rejection::Rejection;
 use crate::worker::Shared;
 use histogram::{Histogram, Histograms};
 use http1::Refusal;
 use labelled::{Labelled, Outcomes};
 use processor::Processor;
+use routing::registry::Endpoint;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -73,20 +76,6 @@ pub(crate) struct Metrics {
     per_app: bool,
     /// The numbers that could not be found for Prometheus' page.
     not_gathered: Counter,
-}
-
-/// The end of a request that was tried at a backend. The texts are those of the endpoint that was tried last. They are empty when
-/// it has none, or when it was a route service.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Finished<'a> {
-    pub(crate) component: &'a str,
-    pub(crate) source_id: &'a str,
-    pub(crate) app_id: &'a str,
-    pub(crate) status: u16,
-    pub(crate) began: SystemTime,
-    pub(crate) took: Duration,
-    /// The part of that time that the request spent in the router.
-    pub(crate) ours: Duration,
 }
 
 impl Metrics {
@@ -175,28 +164,31 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn finished(&self, request: &Finished<'_>) {
-        let Finished {
-            component,
-            status,
-            took,
-            ..
-        } = *request;
+    /// Counts a finished request if anything was tried. As in gorouter, a request that went to a route service counts too; a route
+    /// service belongs to no component.
+    pub(crate) fn finished(&self, finished: &FinishedRequest<'_>) {
+        if !finished.was_tried() {
+            return;
+        }
+        let FinishedRequest { record, took, .. } = *finished;
+        let endpoint = finished.endpoint();
+        let text = |of: fn(&Endpoint) -> &str| endpoint.map_or("", of);
+        let (component, app_id) = (text(peer::component), text(peer::app_id));
         self.traffic
-            .finished(component, status, took, self.per_request);
+            .finished(component, record.status, took, self.per_request);
         if let Some(top_apps) = &self.top_apps
-            && !request.app_id.is_empty()
+            && !app_id.is_empty()
         {
-            locked(top_apps).mark(request.app_id, second(request.began));
+            locked(top_apps).mark(app_id, second(record.started_at));
         }
         if !self.per_request {
             return;
         }
-        let ours = request.ours.as_secs_f64() * 1e3;
+        let ours = finished.ours.as_secs_f64() * 1e3;
         self.gorouter_time.observe(ours);
-        if self.per_app && !request.source_id.is_empty() {
-            self.http_latency
-                .observe(request.source_id, took.as_secs_f64());
+        let source_id = text(peer::source_id);
+        if self.per_app && !source_id.is_empty() {
+            self.http_latency.observe(source_id, took.as_secs_f64());
         }
         if let Some(envelopes) = self.envelopes.as_ref().filter(|e| e.has_listener()) {
             let took = took.as_secs_f64() * 1e3;

@@ -4,6 +4,7 @@ pub(crate) mod access_log;
 pub(crate) mod envelopes;
 pub(crate) mod metrics;
 pub(crate) mod pulse;
+pub(crate) mod record;
 pub(crate) mod registrations;
 pub(crate) mod status;
 mod varz;

@@ -1,8 +1,9 @@
 //! The last step: the answer is sent to the client until it ends, however it ends, and the access log records it.
 
-use crate::observe::access_log::Entry;
+use crate::observe::record::Record;
 use crate::path::context::RequestContext;
 use crate::path::exchange::{Delivery, Exchange, Relayed};
+use crate::path::finish::finish;
 use crate::path::protocol::patience;
 use crate::path::tunnel::Tunnel;
 use crate::side::Side;
@@ -45,16 +46,17 @@ pub(crate) async fn deliver(
     answer: Answer,
 ) -> After {
     let worker = context.worker;
+    let client = context.peer.address.as_str();
     if !exchange.response.fields.contains(Known::Date) && exchange.response.status != 101 {
         let date = worker.date();
         exchange.response.fields.append(Known::Date, &date);
     }
     let mut keep_alive = exchange.request.keep_alive && !worker.drain.has_begun();
-    let mut log = context.log;
-    log.answered(exchange.response.status);
+    let mut record = context.record;
+    record.answered(exchange.response.status);
     if let Some(error) = exchange.response.fields.get_text(Known::XCfRouterError) {
         // If the router did not set the field, the app did.
-        log.router_error(error.to_owned());
+        record.router_error(error.to_owned());
     }
     // The next request can be read only after the rest of this request's body. The router does not wait for a long rest, and the
     // answer announces the close.
@@ -63,12 +65,12 @@ pub(crate) async fn deliver(
         Answer::Own { body, close } => {
             keep_alive &= !close;
             let sent = own(exchange, &body, &mut keep_alive).await;
-            log.sent = if exchange.request.is("HEAD") || exchange.response.status == 499 {
+            record.sent = if exchange.request.is("HEAD") || exchange.response.status == 499 {
                 0
             } else {
                 body.len() as u64
             };
-            log.finish(worker, context.peer, context.host, &exchange.request);
+            finish(record, worker, client, context.host, &exchange.request);
             if sent {
                 settle(exchange, keep_alive).await
             } else {
@@ -80,9 +82,9 @@ pub(crate) async fn deliver(
             let response = &mut exchange.response;
             exchange.client.send_response(response, to, &mut keep_alive);
             let relayed = exchange.relay(&mut delivery).await;
-            log.received = delivery.upload.received;
-            log.sent = delivery.sent;
-            log.finish(worker, context.peer, context.host, &exchange.request);
+            record.received = delivery.upload.received;
+            record.sent = delivery.sent;
+            finish(record, worker, client, context.host, &exchange.request);
             after(exchange, delivery, relayed, keep_alive).await
         }
         Answer::Switch {
@@ -90,10 +92,10 @@ pub(crate) async fn deliver(
             websocket,
         } => switch(
             worker,
-            context.peer.address.clone(),
+            client.to_owned(),
             exchange,
             delivery,
-            (log, context.host),
+            (record, context.host),
             websocket,
         ),
     }
@@ -188,7 +190,7 @@ fn switch(
     client: String,
     exchange: &mut Exchange,
     delivery: Delivery,
-    (log, host): (Entry, http1::Span),
+    (record, host): (Record, http1::Span),
     websocket: bool,
 ) -> After {
     let Exchange {
@@ -216,7 +218,7 @@ fn switch(
         backend,
         delivery.in_flight,
         crate::path::tunnel::Told {
-            log,
+            record,
             host,
             client,
             request,

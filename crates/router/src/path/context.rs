@@ -1,6 +1,6 @@
 //! The values that the router holds about one request while it handles it.
 
-use crate::observe::access_log::Entry;
+use crate::observe::record::Record;
 use crate::path::route::Peer;
 use crate::worker::Worker;
 use http1::{Known, Request, Span};
@@ -14,7 +14,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) host: Span,
     /// The id that the answer carries if the app does not set its own; empty until it is made.
     pub(crate) request_id: Span,
-    pub(crate) log: Entry,
+    pub(crate) record: Record,
 }
 
 impl<'a> RequestContext<'a> {
@@ -24,7 +24,7 @@ impl<'a> RequestContext<'a> {
             peer,
             host: request.fields.span(Known::Host).unwrap_or_default(),
             request_id: Span::default(),
-            log: Entry::begin(peer.client.is_some()),
+            record: Record::begin(peer.client.is_some()),
         }
     }
 }

@@ -190,7 +190,7 @@ pub(crate) async fn forward(
     let mut attempts = Attempts::new(settings.max_attempts);
     let mut last: Option<Fault> = None;
     let mut now = Instant::now();
-    context.log.backend_begins(now);
+    context.record.backend_begins(now);
     exchange.client.mark();
     loop {
         let want = wish.want(target, attempts.tried(), settings);
@@ -201,14 +201,14 @@ pub(crate) async fn forward(
                 return Err(none_left(context, host, reason, last));
             }
         };
-        context.log.attempt_begins(&endpoint, now);
+        context.record.attempt_begins(&endpoint, now);
         let metrics = &context.worker.shared.metrics;
         metrics.traffic.requested(peer::component(&endpoint));
         let tried_once = attempt(exchange, &endpoint, &mut outgoing, now).await;
         let answered = tried_once.is_ok();
         report::attempt(context, exchange, Some(&endpoint), answered, now);
         let failed = tried_once.is_err();
-        context.log.attempt_ended(outgoing.made, failed);
+        context.record.attempt_ended(outgoing.made, failed);
         let fault = match tried_once {
             Ok(delivery) => {
                 let route = pool.uri();
@@ -219,7 +219,7 @@ pub(crate) async fn forward(
             }
             Err(fault) => fault,
         };
-        context.log.received = outgoing.received;
+        context.record.received = outgoing.received;
         let failed = Failed {
             endpoint: &endpoint,
             fault: &fault,
@@ -245,7 +245,7 @@ pub(crate) fn log_endpoint(context: &mut RequestContext<'_>, target: &Target) {
         ..Want::default()
     };
     if let Ok(endpoint) = target.pool.pick(&want, Instant::now()) {
-        context.log.endpoint(endpoint);
+        context.record.endpoint(endpoint);
     }
 }
 

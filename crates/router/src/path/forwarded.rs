@@ -74,7 +74,7 @@ pub(crate) fn apply(
     }
     forwarded_for(fields, context.peer.ip.as_bytes());
     if !fields.contains(Known::XRequestStart) {
-        let started = context.log.started_at().duration_since(UNIX_EPOCH);
+        let started = context.record.started_at().duration_since(UNIX_EPOCH);
         let mut millis = [0; 20];
         let mut room = &mut millis[..];
         let _ = write!(room, "{}", started.map_or(0, |d| d.as_millis()));

@@ -22,6 +22,7 @@ pub(crate) mod sticky;
 mod switching;
 
 pub(crate) mod answer;
+mod finish;
 pub(crate) mod rejection;
 pub(crate) mod tunnel;
 mod websocket;

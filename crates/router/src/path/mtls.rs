@@ -44,7 +44,7 @@ pub(crate) fn admit<'a>(
     } else {
         "denied"
     };
-    context.log.route_policy(verdict);
+    context.record.route_policy(verdict);
     admitted.ok_or(Rejection::PolicyDenied)
 }
 

@@ -228,7 +228,7 @@ impl Rejection {
                 })
                 .collect();
             fields.append(Known::XCfRouterError, printable.as_bytes());
-            context.log.router_error(printable);
+            context.record.router_error(printable);
         }
         let body = match page {
             None if message.is_empty() => format!("{status} {reason}\n"),

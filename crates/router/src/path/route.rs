@@ -43,7 +43,7 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exch
     let mut context = RequestContext::new(worker, peer, &exchange.request);
     if worker.shared.lasting.compat_gorouter && protocol::has_semicolons(&exchange.request) {
         tracing::warn!("{}", protocol::SEMICOLONS);
-        context.log.router_error(protocol::SEMICOLONS.to_owned());
+        context.record.router_error(protocol::SEMICOLONS.to_owned());
     }
     let routed = AssertUnwindSafe(route(&mut context, exchange))
         .catch_unwind()
@@ -95,7 +95,7 @@ async fn route(
     }
     let request = &mut exchange.request;
     if !shared.settings.log_format.extra_fields.is_empty() {
-        context.log.client(context.peer.client.clone());
+        context.record.client(context.peer.client.clone());
     }
     mtls::check(context, request)?;
     let target = lookup::find(shared, context, request).await?;

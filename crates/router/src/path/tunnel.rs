@@ -3,7 +3,8 @@
 //!
 //! When the router stops, each side of a WebSocket receives a close frame at the next boundary between frames.
 
-use crate::observe::access_log::Entry;
+use crate::observe::record::Record;
+use crate::path::finish::finish;
 use crate::path::websocket::Frames;
 use crate::side::drain::Watch;
 use crate::side::{Side, poll_pump};
@@ -18,10 +19,10 @@ use tokio::time::timeout;
 /// The time that the close frames have to be sent.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// The values that the access log line needs at the end.
+/// The values that the record of the request needs at the end.
 #[derive(Debug)]
 pub(crate) struct Told {
-    pub(crate) log: Entry,
+    pub(crate) record: Record,
     pub(crate) host: Span,
     pub(crate) client: String,
     pub(crate) request: Request,
@@ -101,13 +102,13 @@ impl Tunnel {
             let _ = timeout(FAREWELL, self.say_goodbye(&mut client)).await;
         }
         let Told {
-            mut log,
+            mut record,
             host,
             client: peer,
             request,
         } = self.told;
-        (log.received, log.sent) = (self.up.bytes, self.down.bytes);
-        log.finish_for(&self.worker, &peer, host, &request);
+        (record.received, record.sent) = (self.up.bytes, self.down.bytes);
+        finish(record, &self.worker, &peer, host, &request);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, client: &mut Side) -> Poll<()> {

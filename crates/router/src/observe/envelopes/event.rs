@@ -2,38 +2,11 @@
 //! the answer. The sender's event (`Client`), one for each attempt, covers the time from its sending to the answer's head. The
 //! module is pure.
 
+use crate::observe::record::{FinishedRequest, Origin};
 use clients::metron::nanoseconds;
-use http1::{Fields, Framing, Known, Request, Response};
+use http1::{Fields, Framing, Known, Response};
 use routing::registry::Endpoint;
-use std::time::{Duration, SystemTime};
 use wire::dropsonde::{HttpStartStop, PeerType, Uuid, method};
-
-/// A request and its sender.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin<'a> {
-    /// The client's address with its port.
-    pub(crate) client: &'a str,
-    pub(crate) tls: bool,
-    pub(crate) began: SystemTime,
-    pub(crate) took: Duration,
-    pub(crate) request: &'a Request,
-}
-
-/// A request that is over.
-#[derive(Debug)]
-pub(crate) struct Whole<'a> {
-    pub(crate) origin: Origin<'a>,
-    /// The client's `Host`.
-    pub(crate) host: &'a [u8],
-    /// The endpoint that was tried last.
-    pub(crate) endpoint: Option<&'a Endpoint>,
-    pub(crate) status: u16,
-    pub(crate) sent: u64,
-    /// Whether the request's fields are those that went to the backend.
-    pub(crate) went_out: bool,
-    /// The ids of trace and span.
-    pub(crate) trace: Option<(String, String)>,
-}
 
 /// An attempt at a backend.
 #[derive(Debug)]
@@ -46,18 +19,23 @@ pub(crate) struct Attempt<'a> {
 }
 
 /// Returns the event as gorouter `handlers/httpstartstop.go` makes it: without the app, which is in the tags.
-pub(super) fn server(whole: &Whole<'_>) -> HttpStartStop {
-    let request = whole.origin.request;
+pub(super) fn server(finished: &FinishedRequest<'_>) -> HttpStartStop {
+    let FinishedRequest {
+        record,
+        request,
+        host,
+        ..
+    } = *finished;
     let mut forwarded = forwarded(&request.fields);
-    if whole.went_out {
+    if finished.went_out() {
         // The last address is the client itself, which this router has added.
         forwarded.pop();
     }
     HttpStartStop {
-        status_code: whole.status.into(),
-        content_length: i64::try_from(whole.sent).unwrap_or(i64::MAX),
+        status_code: record.status.into(),
+        content_length: i64::try_from(record.sent).unwrap_or(i64::MAX),
         forwarded,
-        ..common(&whole.origin, PeerType::Server, whole.host, request.asked())
+        ..common(&finished.origin(), PeerType::Server, host, request.asked())
     }
 }
 

@@ -6,10 +6,11 @@
 mod event;
 pub(crate) mod numbers;
 
-pub(crate) use event::{Attempt, Origin, Whole};
+pub(crate) use event::Attempt;
 
 use crate::backend::peer;
 use crate::config::{Lasting, Metron};
+use crate::observe::record::FinishedRequest;
 use anyhow::{Context as _, Result};
 use clients::metron::Emitter;
 use routing::registry::Endpoint;
@@ -87,16 +88,16 @@ impl Envelopes {
         self.emitter.send(&envelope);
     }
 
-    /// Sends the event of a request that is over.
-    pub(crate) fn request(&self, whole: &Whole<'_>) {
-        let event = Event::HttpStartStop(event::server(whole));
+    /// Sends the event of a finished request. `trace`: the ids of trace and span.
+    pub(crate) fn request(&self, finished: &FinishedRequest<'_>, trace: Option<(String, String)>) {
+        let event = Event::HttpStartStop(event::server(finished));
         let mut envelope = self.emitter.envelope(event);
-        if let Some(endpoint) = whole.endpoint {
+        if let Some(endpoint) = finished.endpoint() {
             envelope.tags = endpoint.tags().to_map();
         }
-        if let Some((trace, span)) = &whole.trace {
-            envelope.tags.insert("trace_id".into(), trace.clone());
-            envelope.tags.insert("span_id".into(), span.clone());
+        if let Some((trace, span)) = trace {
+            envelope.tags.insert("trace_id".into(), trace);
+            envelope.tags.insert("span_id".into(), span);
         }
         self.emitter.send(&envelope);
     }

@@ -46,7 +46,7 @@ pub(crate) fn attempt(
     if envelopes.wanted().client_events && envelopes.has_listener() {
         let client = &context.peer.address;
         envelopes.attempt(&Attempt {
-            origin: context.log.origin(since, client, &exchange.request),
+            origin: context.record.origin(since, client, &exchange.request),
             endpoint,
             response: answered.then_some(&exchange.response),
         });

@@ -367,13 +367,13 @@ pub(crate) async fn forward(
     let endpoint = services.endpoint(shared, &out.authority);
     outgoing.for_route_service();
     let mut now = Instant::now();
-    context.log.backend_begins(now);
+    context.record.backend_begins(now);
     exchange.client.mark();
     let mut attempt = 1;
     loop {
-        context.log.attempt_without_endpoint(now);
+        context.record.attempt_without_endpoint(now);
         let tried = forward::attempt(exchange, &endpoint, &mut outgoing, now).await;
-        context.log.attempt_ended(outgoing.made, tried.is_err());
+        context.record.attempt_ended(outgoing.made, tried.is_err());
         forward::report::attempt(context, exchange, None, tried.is_ok(), now);
         match tried {
             Ok(delivery) => {

@@ -1,0 +1,50 @@
+//! The app's own line of a request: source type `RTR` of its log stream, and an envelope to metron.
+
+use super::line::Line;
+use crate::backend::peer;
+use crate::observe::envelopes::{self, Envelopes};
+use clients::loggregator::{Emitter, Source, Stream};
+use routing::registry::Endpoint;
+use std::sync::Arc;
+
+/// The destinations of apps' lines.
+#[derive(Debug)]
+pub(super) struct AppLines {
+    pub(super) stream: Emitter,
+    /// The sender of envelopes; `None`: metron gets no lines.
+    pub(super) envelopes: Option<Arc<Envelopes>>,
+    /// This router's index, as the lines' instance.
+    pub(super) index: String,
+}
+
+impl AppLines {
+    /// Returns whether apps get their lines.
+    pub(super) fn are_streamed(&self) -> bool {
+        let listens = |envelopes: &Arc<Envelopes>| envelopes.has_listener();
+        self.stream.is_open() || self.envelopes.as_ref().is_some_and(listens)
+    }
+
+    /// Writes the app's line, which always has gorouter's form.
+    pub(super) fn write(&self, line: &[u8], endpoint: Option<&Endpoint>, whole: &Line<'_>) {
+        let Some(endpoint) = endpoint.filter(|endpoint| !peer::app_id(endpoint).is_empty()) else {
+            return;
+        };
+        if let Some(envelopes) = &self.envelopes {
+            envelopes.log(line, endpoint, || whole.shortened());
+        }
+        if self.stream.is_open() {
+            let source = Source {
+                source_id: peer::app_id(endpoint).to_owned(),
+                instance_id: self.index.clone(),
+                source_type: "RTR".into(),
+                tags: peer::tags(endpoint),
+            };
+            let line = if line.len() > envelopes::LONGEST_LINE {
+                whole.shortened()
+            } else {
+                line.to_vec()
+            };
+            self.stream.log(&source, Stream::Out, line);
+        }
+    }
+}
