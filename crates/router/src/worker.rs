@@ -9,7 +9,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::metrics::Metrics;
 use crate::path::hold::Holds;
-use crate::path::route_service::Services;
+use crate::path::route_service::services::Services;
 use crate::side::Http1;
 use crate::side::buffers::Buffers;
 use crate::side::drain::Drain;

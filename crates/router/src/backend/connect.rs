@@ -4,7 +4,7 @@ use super::connections::{Connected, Need};
 use super::failure::Fault;
 use super::made::Made;
 use crate::path::protocol::patience;
-use crate::path::route_service::Services;
+use crate::path::route_service::services::Services;
 use crate::side::checked::Checked;
 use crate::side::gathered::Gathered;
 use crate::side::stream::Stream;

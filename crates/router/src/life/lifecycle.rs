@@ -30,9 +30,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// A new configuration, and the channel for the result.
-pub(crate) type ReloadRequest = (Reload, oneshot::Sender<Result<()>>);
-
 impl Handle {
     /// Applies a new configuration; on failure the old one stays. Connections continue: requests in flight end as they began, and
     /// new connections get the new certificates and limits.

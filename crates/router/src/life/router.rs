@@ -1,15 +1,14 @@
 //! The parts of a router, before anything runs. [`crate::life::lifecycle`] starts, reloads and ends them.
 
 use crate::config::{
-    Certificate, Config, Lasting, Pages, PagesListener, Reserved, Serving, Status,
+    Certificate, Config, Lasting, Pages, PagesListener, Reload, Reserved, Serving, Status,
 };
-use crate::life::lifecycle::ReloadRequest;
 use crate::listen::Socket;
 use crate::listen::front_tls::Handshakes;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
-use crate::observe::metrics::Metrics;
-use crate::path::route_service::Services;
+use crate::observe::metrics::{Metrics, text};
+use crate::path::route_service::services::Services;
 use crate::worker::{Shared, backend_configs};
 use anyhow::{Context as _, Result};
 use clients::routing_api::RoutingApi;
@@ -20,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Returns the TLS configuration of the HTTPS listeners; `None`: there is no HTTPS listener.
 pub(crate) fn front_tls(
@@ -80,6 +79,9 @@ pub(crate) struct PagesSocket {
     pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
+/// A new configuration, and the channel for the result.
+pub(crate) type ReloadRequest = (Reload, oneshot::Sender<Result<()>>);
+
 /// A handle that inspects a running router and reloads it.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -113,7 +115,7 @@ impl Handle {
     }
 
     pub fn metrics_text(&self) -> String {
-        self.shared.metrics.render(&self.shared)
+        text::render(&self.shared)
     }
 }
 

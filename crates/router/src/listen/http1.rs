@@ -1,10 +1,11 @@
 //! A client's connection of HTTP/1: one request after the other.
 
 use crate::path::answer::After;
+use crate::path::context::Peer;
 use crate::path::exchange::{Exchange, MOST_DISCARDED};
 use crate::path::protocol::{self, patience};
 use crate::path::rejection::{self, Rejection};
-use crate::path::route::{self, Peer};
+use crate::path::route;
 use crate::side::drain::Watch;
 use crate::side::stream::Stream;
 use crate::side::timer::Timer;

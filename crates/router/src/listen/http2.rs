@@ -3,10 +3,11 @@
 use super::window::{self, Body, Window};
 use crate::backend::failure::Fault;
 use crate::path::answer::After;
+use crate::path::context::Peer;
 use crate::path::exchange::Exchange;
 use crate::path::protocol::{self, patience};
 use crate::path::rejection::Rejection;
-use crate::path::route::{self, Peer};
+use crate::path::route;
 use crate::side::checked::{Checked, FaultSeen, ResetsSent};
 use crate::side::drain::Watch;
 use crate::side::gathered::Gathered;

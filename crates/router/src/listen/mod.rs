@@ -6,8 +6,8 @@ mod http2;
 pub(crate) mod proxy_protocol;
 pub(crate) mod window;
 
+use crate::path::context::Peer;
 use crate::path::protocol::patience;
-use crate::path::route::Peer;
 use crate::side::stream::Stream;
 use crate::worker::Worker;
 use anyhow::{Context as _, Result};

@@ -5,7 +5,7 @@ mod labelled;
 mod processor;
 mod rates;
 mod spread;
-mod text;
+pub(crate) mod text;
 mod top_apps;
 mod traffic;
 
@@ -20,10 +20,7 @@ use crate::backend::peer;
 use crate::config::Lasting;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::record::FinishedRequest;
-use crate::path::rejection::Rejection;
-use crate::worker::Shared;
 use histogram::{Histogram, Histograms};
-use http1::Refusal;
 use labelled::{Labelled, Outcomes};
 use processor::Processor;
 use routing::registry::Endpoint;
@@ -134,27 +131,6 @@ impl Metrics {
         self.send("route_registration_latency", seconds * 1e3, "ms");
     }
 
-    /// Counts a rejection as gorouter does: a request without a matching route or instance is rejected; one that endpoints failed
-    /// to answer is a bad gateway. `status`: the status that the client gets.
-    pub(crate) fn rejected(&self, rejection: &Rejection, status: u16) {
-        match rejection {
-            Rejection::EmptyHost
-            | Rejection::UnknownRoute { .. }
-            | Rejection::UnknownInstance { .. }
-            | Rejection::InvalidAppInstance
-            | Rejection::InvalidProcessInstance
-            | Rejection::Misdirected
-            | Rejection::PolicyDenied => self.rejected_requests.add(1),
-            Rejection::Backend(_) | Rejection::NoneAvailable if status == 502 => {
-                self.bad_gateways.add(1);
-            }
-            Rejection::Refused(Refusal::ContentLengthEmpty) => {
-                self.empty_content_length_header.add(1);
-            }
-            _ => {}
-        }
-    }
-
     pub(crate) fn fault(&self, fault: &Fault) {
         match fault.status() {
             503 => self.backend_invalid_id.add(1),
@@ -225,11 +201,6 @@ impl Metrics {
         let now = second(SystemTime::now());
         let top_apps = self.top_apps.as_ref();
         top_apps.map_or_else(Vec::new, |apps| locked(apps).first(count, now))
-    }
-
-    /// Returns the page in Prometheus' text format.
-    pub(crate) fn render(&self, shared: &Shared) -> String {
-        text::render(self, shared)
     }
 }
 

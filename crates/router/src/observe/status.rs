@@ -2,6 +2,7 @@
 
 use super::varz::Varz;
 use crate::config::Pages;
+use crate::observe::metrics::text;
 use crate::worker::Shared;
 use anyhow::Result;
 use axum::extract::State;
@@ -106,7 +107,7 @@ async fn metrics(State(page): State<Page>) -> Response {
             header::CONTENT_TYPE,
             "text/plain; version=0.0.4; charset=utf-8",
         )],
-        page.shared.metrics.render(&page.shared),
+        text::render(&page.shared),
     )
         .into_response()
 }

@@ -1,10 +1,31 @@
 //! The values that the router holds about one request while it handles it.
 
+use crate::listen::front_tls::ClientTls;
 use crate::observe::record::Record;
-use crate::path::route::Peer;
 use crate::worker::Worker;
 use http1::{Known, Request, Span};
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// The client of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: String,
+    /// The client's address without the port, as `X-Forwarded-For` has it.
+    pub(crate) ip: String,
+    /// The client's TLS; `None`: the connection has no TLS.
+    pub(crate) client: Option<Arc<ClientTls>>,
+}
+
+impl Peer {
+    pub(crate) fn plain(addr: SocketAddr) -> Self {
+        Self {
+            address: addr.to_string(),
+            ip: addr.ip().to_string(),
+            client: None,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct RequestContext<'a> {

@@ -1,10 +1,9 @@
 //! Holding a request for a route whose instances are starting, instead of failing it.
 //!
-//! The table knows which routes are starting ([`Registry::announce_start`](routing::registry::Registry::announce_start));
-//! here requests wait until one of their endpoints registers.
+//! The table knows which routes are starting ([`Registry::announce_start`]); here requests wait until one of their
+//! endpoints registers.
 
-use crate::worker::Shared;
-use routing::registry::{Pool, RouteKey};
+use routing::registry::{Pool, Registry, RouteKey};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +48,36 @@ impl Holds {
             notify,
         }
     }
+
+    /// Waits for an instance when a request for `host` and `path` found `pool` empty and instances of its route are starting, for
+    /// `limit` at most. Returns the pool that the request then goes to. `None` means that no instance came or that none is
+    /// starting; the request then fails as it would have failed without waiting.
+    pub(crate) async fn hold(
+        &self,
+        registry: &Registry,
+        limit: Duration,
+        pool: &Pool,
+        (host, path): (&str, &str),
+    ) -> Option<Arc<Pool>> {
+        if limit.is_zero() || !pool.is_starting(Instant::now()) {
+            return None;
+        }
+        let seat = self.join(pool.uri());
+        let arrival = async {
+            loop {
+                let mut notified = std::pin::pin!(seat.notify.notified());
+                notified.as_mut().enable();
+                let left = match registry.lookup(host, path) {
+                    Some(pool) if !pool.is_empty() => return Some(pool),
+                    Some(pool) => pool.starting_for(Instant::now())?,
+                    None => return None,
+                };
+                // The announcement may expire without a notification.
+                let _ = tokio::time::timeout(left.min(LOOK_AGAIN), notified).await;
+            }
+        };
+        tokio::time::timeout(limit, arrival).await.ok().flatten()
+    }
 }
 
 /// A request that waits.
@@ -71,34 +100,4 @@ impl Drop for Seat<'_> {
         }
         self.holds.count.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-/// Waits for an instance when a request found `pool` empty and instances of its route are starting, for `hold_timeout` at most.
-/// Returns the pool that the request then goes to. `None` means that no instance came or that none is starting; the request then
-/// fails as it would have failed without waiting.
-pub(crate) async fn hold(
-    shared: &Shared,
-    pool: &Pool,
-    host: &str,
-    path: &str,
-) -> Option<Arc<Pool>> {
-    let limit = shared.lasting.hold_timeout;
-    if limit.is_zero() || !pool.is_starting(Instant::now()) {
-        return None;
-    }
-    let seat = shared.holds.join(pool.uri());
-    let arrival = async {
-        loop {
-            let mut notified = std::pin::pin!(seat.notify.notified());
-            notified.as_mut().enable();
-            let left = match shared.registry.lookup(host, path) {
-                Some(pool) if !pool.is_empty() => return Some(pool),
-                Some(pool) => pool.starting_for(Instant::now())?,
-                None => return None,
-            };
-            // The announcement may expire without a notification.
-            let _ = tokio::time::timeout(left.min(LOOK_AGAIN), notified).await;
-        }
-    };
-    tokio::time::timeout(limit, arrival).await.ok().flatten()
 }

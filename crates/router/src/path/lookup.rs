@@ -2,7 +2,6 @@
 
 use crate::observe::registrations;
 use crate::path::context::RequestContext;
-use crate::path::hold;
 use crate::path::rejection::Rejection;
 use crate::worker::Shared;
 use http1::{Fields, Known, Request};
@@ -62,7 +61,7 @@ impl Target {
     }
 }
 
-/// Looks the route up, once. Only a request that finds a route without endpoints may have to wait for one ([`hold`]).
+/// Looks the route up, once. Only a request that finds a route without endpoints may have to wait for one ([`crate::path::hold`]).
 pub(crate) async fn find(
     shared: &Shared,
     context: &RequestContext<'_>,
@@ -95,11 +94,11 @@ pub(crate) async fn find(
         });
     };
     if pool.is_empty() {
-        if let Some(filled) = Box::pin(hold::hold(shared, &pool, host, path)).await {
+        let limit = shared.lasting.hold_timeout;
+        let (holds, registry) = (&shared.holds, &shared.registry);
+        if let Some(filled) = Box::pin(holds.hold(registry, limit, &pool, (host, path))).await {
             pool = filled;
-        } else if !shared.lasting.hold_timeout.is_zero()
-            && shared.registry.forget_over(pool.uri(), Instant::now())
-        {
+        } else if !limit.is_zero() && registry.forget_over(pool.uri(), Instant::now()) {
             // The route was only kept for its next endpoint. A route with a shorter path or a wildcard may match instead.
             registrations::forgotten(shared, pool.uri());
             let next = shared.registry.lookup(host, path);

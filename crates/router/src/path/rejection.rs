@@ -2,6 +2,7 @@
 
 use crate::backend::failure::Fault;
 use crate::error_page;
+use crate::observe::metrics::Metrics;
 use crate::path::answer::Answer as Outcome;
 use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;
@@ -198,7 +199,7 @@ impl Rejection {
             message,
             cache,
         } = self.answer(shared.lasting.compat_gorouter);
-        shared.metrics.rejected(&self, status);
+        self.count(&shared.metrics, status);
         self.tell();
         let reason = reason(status);
         exchange.response.begin(status, reason);
@@ -252,6 +253,27 @@ impl Rejection {
         Outcome::Own {
             body: body.into_bytes(),
             close: self.ends_connection(),
+        }
+    }
+
+    /// Counts the refusal as gorouter does: a request without a matching route or instance is rejected; one that endpoints failed
+    /// to answer is a bad gateway. `status`: the status that the client gets.
+    fn count(&self, metrics: &Metrics, status: u16) {
+        match self {
+            Self::EmptyHost
+            | Self::UnknownRoute { .. }
+            | Self::UnknownInstance { .. }
+            | Self::InvalidAppInstance
+            | Self::InvalidProcessInstance
+            | Self::Misdirected
+            | Self::PolicyDenied => metrics.rejected_requests.add(1),
+            Self::Backend(_) | Self::NoneAvailable if status == 502 => {
+                metrics.bad_gateways.add(1);
+            }
+            Self::Refused(Refusal::ContentLengthEmpty) => {
+                metrics.empty_content_length_header.add(1);
+            }
+            _ => {}
         }
     }
 

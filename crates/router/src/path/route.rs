@@ -1,9 +1,8 @@
 //! The order of steps that every request takes (as gorouter `proxy/proxy.go`). Each step is a module.
 
 use crate::config::ResponseRewrite;
-use crate::listen::front_tls::ClientTls;
 use crate::path::answer::{self, After, Answer};
-use crate::path::context::RequestContext;
+use crate::path::context::{Peer, RequestContext};
 use crate::path::exchange::Exchange;
 use crate::path::forward::Outgoing;
 use crate::path::forwarded::Came;
@@ -14,29 +13,8 @@ use crate::worker::Worker;
 use futures::FutureExt as _;
 use http1::Fields;
 use routing::registry::Within;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-
-/// The client of a connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    pub(crate) address: String,
-    /// The client's address without the port, as `X-Forwarded-For` has it.
-    pub(crate) ip: String,
-    /// The client's TLS; `None`: the connection has no TLS.
-    pub(crate) client: Option<Arc<ClientTls>>,
-}
-
-impl Peer {
-    pub(crate) fn plain(addr: SocketAddr) -> Self {
-        Self {
-            address: addr.to_string(),
-            ip: addr.ip().to_string(),
-            client: None,
-        }
-    }
-}
 
 /// Serves one request with one response. A panic costs its own request only.
 pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exchange) -> After {

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-pub(super) fn render(metrics: &Metrics, shared: &Shared) -> String {
+/// Returns the page in Prometheus' text format.
+pub(crate) fn render(shared: &Shared) -> String {
+    let metrics = &*shared.metrics;
     let mut out = String::new();
     counters(&mut out, metrics);
     families(&mut out, metrics);

@@ -98,6 +98,37 @@ impl Key {
     }
 }
 
+/// A key and a note that it has sealed, for the fuzz test.
+#[cfg(test)]
+pub(crate) struct Soundness {
+    key: Key,
+    sealed: Sealed,
+}
+
+#[cfg(test)]
+impl Soundness {
+    pub(crate) fn new() -> Self {
+        let key = Key::derive("secret").unwrap();
+        let now = OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
+        let sealed = key.seal("https://a.test/", now).unwrap();
+        Self { key, sealed }
+    }
+
+    /// Checks signature and metadata, a line each: only what was sealed opens, whole and with its own nonce.
+    pub(crate) fn check(&self, bytes: &[u8]) {
+        let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
+        let [signature, metadata] = [(); 2].map(|()| lines.next().unwrap_or_default());
+        assert_eq!(self.key.open(signature, metadata), None);
+        let own = (
+            self.sealed.signature.as_bytes(),
+            self.sealed.metadata.as_bytes(),
+        );
+        assert_eq!(self.key.open(signature, own.1), None);
+        assert_eq!(self.key.open(own.0, metadata), None);
+        assert!(self.key.open(own.0, own.1).is_some());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
