@@ -3,9 +3,9 @@
 //! On SIGHUP, and when one of its files changes, it reads the configuration again: routes that are no longer in it are
 //! unregistered, and routes that stay are left alone. If the configuration is invalid, nothing changes.
 
-use crate::router_command::Watched;
 use anyhow::Result;
 use kit::CancellationToken;
+use kit::watched::Watched;
 use route_registrar::config::{self, Config};
 use route_registrar::{Outlets, Registrar, Wanted};
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! The parts that every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database
-//! file, the disk, logging, reconcilers and back-off. No Cloud Foundry policy is here.
+//! file, the disk, files that change, logging, reconcilers and back-off. No Cloud Foundry policy is here.
 
 pub mod backoff;
 pub mod db;
@@ -10,6 +10,7 @@ pub mod logging;
 pub mod net;
 pub mod reconcile;
 pub mod tls;
+pub mod watched;
 pub mod zip;
 
 pub use tokio_util::sync::CancellationToken;

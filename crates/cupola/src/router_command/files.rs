@@ -1,13 +1,9 @@
-//! Files beside the configuration: the pid file, certificates that may be renewed, and systemd's notification socket.
+//! Files beside the configuration: the pid file, and the socket by which systemd is notified.
 
 use anyhow::{Context as _, Result};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-/// The interval at which files are checked.
-const PERIOD: Duration = Duration::from_secs(3);
 
 /// Reads a file. `key` is the configuration key that the error names.
 pub(super) fn read_text(path: &Path, key: &str) -> Result<String> {
@@ -62,44 +58,6 @@ impl Drop for PidFile {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-/// The files whose change causes a reload.
-#[derive(Debug)]
-pub(crate) struct Watched(Vec<(PathBuf, Option<SystemTime>)>);
-
-impl Watched {
-    pub(crate) fn new(files: Vec<PathBuf>) -> Self {
-        let seen = files.into_iter().map(|file| {
-            let modified = modified(&file);
-            (file, modified)
-        });
-        Self(seen.collect())
-    }
-
-    /// Returns whether exactly these files are watched.
-    pub(crate) fn holds(&self, files: &[PathBuf]) -> bool {
-        self.0.iter().map(|(file, _)| file).eq(files)
-    }
-
-    /// Waits for the next file that has changed, and returns it. A file that is missing for a moment (for instance while it is
-    /// replaced) does not count.
-    pub(crate) async fn changed(&mut self) -> PathBuf {
-        loop {
-            tokio::time::sleep(PERIOD).await;
-            for (file, seen) in &mut self.0 {
-                let now = modified(file);
-                if now.is_some() && now != *seen {
-                    *seen = now;
-                    return file.clone();
-                }
-            }
-        }
-    }
-}
-
-fn modified(file: &Path) -> Option<SystemTime> {
-    std::fs::metadata(file).ok()?.modified().ok()
 }
 
 /// Notifies systemd, if it requested that, that this process serves and is the service's main process.

@@ -15,6 +15,7 @@ use build::Built;
 use files::PidFile;
 use kit::CancellationToken;
 use kit::logging::Timestamp;
+use kit::watched::Watched;
 use router::Handle;
 use router::gorouter_yml::{self, GorouterYml};
 use signals::{Order, Signals};
@@ -26,8 +27,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use upgrade::{Predecessor, Program};
-
-pub(crate) use files::Watched;
 
 /// The longest wait for a successor in addition to its start delay.
 const PATIENCE: Duration = Duration::from_secs(60);
