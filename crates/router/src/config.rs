@@ -3,6 +3,7 @@
 mod halves;
 mod tls;
 
+pub use halves::Difference;
 pub(crate) use halves::{Lasting, Serving};
 pub use tls::{
     Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
@@ -255,7 +256,8 @@ pub enum LogField {
 }
 
 impl LogField {
-    pub(crate) const ALL: &[(&str, Self)] = &[
+    /// All fields, by their names in the log and in configurations.
+    pub const ALL: &[(&str, Self)] = &[
         ("backend_time", Self::BackendTime),
         ("caller_cf_app", Self::CallerApp),
         ("caller_cf_org", Self::CallerOrganization),
@@ -329,7 +331,7 @@ pub struct ResponseRewrite {
 }
 
 /// The time in which a client must send a request's head. A client that needs longer only holds the connection.
-pub(crate) const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All settings that have a sensible default. `Settings::default()` is what a Cloud Foundry deployment has, except for
 /// `start_delay`, which is zero.

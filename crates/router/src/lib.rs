@@ -62,7 +62,7 @@ mod fuzz_tests;
 pub mod gorouter_yml;
 
 pub use config::{
-    AddressRange, Buckets, Certificate, CertificateRule, ClientCertValidation, Config,
+    AddressRange, Buckets, Certificate, CertificateRule, ClientCertValidation, Config, Difference,
     ForwardedClientCert, FrontTls, LogField, LogFormat, Metron, MtlsDomain, Pages, PagesListener,
     RedactQuery, Reload, Reserved, ResponseRewrite, Rotation, RouteServices, Settings, Sharding,
     Status, Subject, Syslog, TlsTerms, XfccFormat,

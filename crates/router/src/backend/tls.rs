@@ -4,7 +4,7 @@
 //! stated. Every connection is a full handshake: in a resumed session the backend would present no certificate, so anyone who
 //! holds the ticket's key could answer. Connections are pooled per endpoint, never by address.
 
-use crate::config::TlsTerms;
+use crate::config::{Certificate, TlsTerms};
 use anyhow::{Context as _, Result};
 use kit::tls::{AcceptAny, Authorities, Identity};
 use rustls::ClientConfig;
@@ -61,6 +61,13 @@ pub(crate) fn trusted(pems: &[String], system: bool) -> Result<Authorities> {
         trusted.add_system();
     }
     Ok(trusted)
+}
+
+impl Certificate {
+    /// Checks that chain and key are readable and belong together.
+    pub fn check(&self) -> Result<()> {
+        certified(&self.cert_pem, &self.key_pem).map(drop)
+    }
 }
 
 /// Returns a chain and a key that belong together.

@@ -7,6 +7,30 @@
 
 use super::*;
 
+/// The halves in which two settings differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Whether values differ that last as long as the process.
+    pub lasting: bool,
+    /// Whether values differ that a reload replaces.
+    pub serving: bool,
+}
+
+impl Settings {
+    /// Compares with other settings. It compares debug texts, because not every value can be compared otherwise.
+    pub fn difference(&self, other: &Self) -> Difference {
+        let halves = |settings: &Self| {
+            let (lasting, serving) = settings.clone().split();
+            (format!("{lasting:?}"), format!("{serving:?}"))
+        };
+        let (own, others) = (halves(self), halves(other));
+        Difference {
+            lasting: own.0 != others.0,
+            serving: own.1 != others.1,
+        }
+    }
+}
+
 /// The settings that stay as they were at the start of the process.
 #[derive(Clone, Debug)]
 pub(crate) struct Lasting {

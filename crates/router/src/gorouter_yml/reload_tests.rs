@@ -1,7 +1,7 @@
 //! Tests that every key is either reloaded or named as one that needs a restart; none is reloaded partly.
 
 use super::*;
-use crate::config::{Lasting, Serving};
+use crate::config::Difference;
 
 /// A file in which every key can be changed by adding one line.
 const BASE: &str = "port: 80";
@@ -343,35 +343,24 @@ const SECTIONS: &[&str] = &[
     "status",
 ];
 
-struct Halves {
-    lasting: String,
-    serving: String,
-    fixed: Fixed,
-}
-
-fn halves(lines: &str) -> Halves {
+/// Reads the file with these lines added.
+fn with(lines: &str) -> GorouterYml {
     let text = match lines.starts_with('{') {
         true => lines.replacen('{', &format!("{{{BASE}, "), 1),
         false => format!("{BASE}\n{lines}"),
     };
-    let read = read(&text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
-    let (lasting, serving): (Lasting, Serving) = read.settings.split();
-    Halves {
-        lasting: format!("{lasting:?}"),
-        serving: format!("{serving:?}"),
-        fixed: read.fixed,
-    }
+    read(&text).unwrap_or_else(|problems| panic!("{text}: {problems:?}"))
 }
 
 #[test]
 fn a_key_is_reloaded_or_named_and_never_half() {
-    let before = halves("");
+    let before = with("");
     for (key, lines, reloaded) in KEYS {
-        let after = halves(lines);
-        let (lasts, serves) = (
-            before.lasting != after.lasting,
-            before.serving != after.serving,
-        );
+        let after = with(lines);
+        let Difference {
+            lasting: lasts,
+            serving: serves,
+        } = before.settings.difference(&after.settings);
         assert!(lasts || serves, "{key}: {lines} changes nothing");
         assert!(
             lasts != serves,

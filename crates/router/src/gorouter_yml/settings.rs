@@ -2,14 +2,14 @@
 
 use super::keys::{Keys, whole};
 use super::tls;
-use crate::config::{
-    Certificate, ForwardedClientCert, READ_HEADER_TIMEOUT, ResponseRewrite, Settings, Sharding,
-};
-use crate::path::protocol::patience;
+use crate::config::{Certificate, ForwardedClientCert, ResponseRewrite, Settings, Sharding};
 use http::{HeaderName, HeaderValue};
 use routing::registry::{Balancing, ComponentHosts};
 use std::str::FromStr as _;
 use std::time::Duration;
+
+/// The interval that stands for "never": a year.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The settings that this module reads.
 pub(super) struct Handling {
@@ -37,10 +37,10 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> Handling {
         start_delay,
         register_interval: register_interval(keys, start_delay),
         // 0 switches pruning off, as in gorouter.
-        prune_interval: patience(
-            keys.duration("prune_stale_droplets_interval")
-                .unwrap_or(seconds(30)),
-        ),
+        prune_interval: match keys.duration("prune_stale_droplets_interval") {
+            Some(interval) if interval.is_zero() => NEVER,
+            interval => interval.unwrap_or(seconds(30)),
+        },
         stale_threshold,
         empty_pool_timeout: keys.duration("empty_pool_timeout").unwrap_or_default(),
         empty_pool_503: keys.flag("empty_pool_response_code_503", false),
@@ -67,7 +67,7 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> Handling {
         // request.
         read_header_timeout: keys
             .duration("read_header_timeout")
-            .unwrap_or(READ_HEADER_TIMEOUT),
+            .unwrap_or(defaults.read_header_timeout),
         compat_gorouter: compat,
         // gorouter never prunes a TLS endpoint for its silence.
         keep_silent_tls_endpoints: compat,

@@ -3,12 +3,10 @@
 
 use super::keys::Keys;
 use super::settings::FORWARDED_CLIENT_CERT;
-use crate::backend::tls::certified;
 use crate::config::{
     Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
     Subject, TlsTerms, XfccFormat,
 };
-use crate::listen::front_tls::subject_of;
 use kit::tls::Identity;
 use rustls::version::{TLS12, TLS13};
 
@@ -137,7 +135,7 @@ fn certificate_rules(keys: &mut Keys<'_>, client_ca: &str) -> Vec<CertificateRul
     let authorities: Vec<Subject> = kit::tls::certs(client_ca)
         .unwrap_or_default()
         .iter()
-        .filter_map(|certificate| subject_of(certificate))
+        .filter_map(|certificate| Subject::of(certificate))
         .collect();
     let mut rules = Vec::new();
     for mut rule in keys.sections("verify_client_certificate_metadata") {
@@ -300,13 +298,14 @@ fn pair_or(
     match (pem(chain), pem(key)) {
         (None, None) => None,
         (Some(cert_pem), Some(key_pem)) => {
-            if let Err(error) = certified(&cert_pem, &key_pem) {
+            let certificate = Certificate { cert_pem, key_pem };
+            if let Err(error) = certificate.check() {
                 keys.problem(
                     chain,
                     &format!("and {key} are not a PEM certificate and its key: {error:#}"),
                 );
             }
-            Some(Certificate { cert_pem, key_pem })
+            Some(certificate)
         }
         _ => {
             half(keys);

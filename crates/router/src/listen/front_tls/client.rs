@@ -28,7 +28,7 @@ impl Caller {
     /// Reads the instance from its certificate; `None`: this is not an instance's certificate.
     pub(crate) fn of(der: &[u8]) -> Option<Self> {
         let mut caller = Self::default();
-        for unit in subject_of(der)?.organisation_unit {
+        for unit in Subject::of(der)?.organisation_unit {
             match unit.split_once(':') {
                 Some(("app", guid)) => caller.app = guid.into(),
                 Some(("space", guid)) => caller.space = guid.into(),
@@ -40,10 +40,12 @@ impl Caller {
     }
 }
 
-/// Reads the subject; `None`: this is not a certificate.
-pub(crate) fn subject_of(der: &[u8]) -> Option<Subject> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Some(parts(certificate.subject()))
+impl Subject {
+    /// Reads the subject of a certificate; `None`: this is not a certificate.
+    pub fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some(parts(certificate.subject()))
+    }
 }
 
 fn issuer_of(der: &[u8]) -> Option<Subject> {
@@ -140,7 +142,7 @@ impl WithRules {
     ) -> Arc<dyn ClientCertVerifier> {
         let pems = front.client_cas.iter().filter(|pem| !pem.trim().is_empty());
         let certificates = pems.flat_map(|pem| kit::tls::certs(pem).unwrap_or_default());
-        let authorities = certificates.filter_map(|c| Some((subject_of(&c)?, issuer_of(&c)?)));
+        let authorities = certificates.filter_map(|c| Some((Subject::of(&c)?, issuer_of(&c)?)));
         Arc::new(Self {
             inner,
             rules: front.certificate_rules.clone(),
@@ -152,7 +154,7 @@ impl WithRules {
     fn issuers(&self, leaf: &[u8], others: &[CertificateDer<'_>]) -> Vec<Subject> {
         let mut issuers: Vec<Subject> = issuer_of(leaf).into_iter().collect();
         for other in others {
-            issuers.extend(subject_of(other));
+            issuers.extend(Subject::of(other));
             issuers.extend(issuer_of(other));
         }
         let mut at = 0;
@@ -169,7 +171,7 @@ impl WithRules {
 
     fn check(&self, leaf: &[u8], others: &[CertificateDer<'_>]) -> Result<(), Error> {
         let issuers = self.issuers(leaf, others);
-        let subject = subject_of(leaf).unwrap_or_default();
+        let subject = Subject::of(leaf).unwrap_or_default();
         let mut applying = self
             .rules
             .iter()

@@ -6,7 +6,7 @@
 mod client;
 mod sni;
 
-pub(crate) use client::{Caller, subject_of};
+pub(crate) use client::Caller;
 
 use crate::backend::tls::trusted;
 use crate::config::{
