@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    match router::gorouter_yml::read(text) {
+    match gorouter::yml::read(text) {
         Ok(read) => assert!(!read.settings.prune_interval.is_zero()),
         Err(problems) => {
             assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.is_empty()));

@@ -2,7 +2,7 @@
 
 use crate::config::{self, Overrides};
 use crate::roles::Role;
-use crate::{demo, exec, registrar_command, reset_password, router_command, routes, terminal, up};
+use crate::{demo, exec, registrar_command, reset_password, routes, terminal, up};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -296,11 +296,13 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             kit::logging::init("error");
             demo::run().await
         }
-        Command::Router { config } => router_command::run(&config).await,
+        Command::Router { config } => gorouter::run(&config).await,
         Command::RouteRegistrar { config } => registrar_command::run(&config).await,
         Command::CheckConfig { config, gorouter } => match (config, gorouter) {
             (Some(config), _) => config::check_file(&config),
-            (None, gorouter) => router_command::check(&gorouter.unwrap_or_default()),
+            (None, file) => {
+                gorouter::check(&file.unwrap_or_default()).and_then(|valid| terminal::print(&valid))
+            }
         },
         Command::Completion { shell } => complete(shell),
     };

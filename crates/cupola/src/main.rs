@@ -14,7 +14,6 @@ mod plan;
 mod registrar_command;
 mod reset_password;
 mod roles;
-mod router_command;
 mod routes;
 mod signals;
 mod sockets;

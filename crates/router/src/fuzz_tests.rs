@@ -2,7 +2,6 @@
 
 use crate::bus::message;
 use crate::config::Settings;
-use crate::gorouter_yml;
 use crate::listen::proxy_protocol;
 use crate::path::{route_service, sticky};
 use bytes::BytesMut;
@@ -248,47 +247,6 @@ fn notes_of_route_services() {
     const WORDS: &[&str] = &["=", "-", "_", "AAAA", "e30=", "eyJub25jZSI6", "\n"];
     let sound = route_service::Soundness::new();
     fuzz("route-service", WORDS, |bytes| sound.check(bytes));
-}
-
-#[test]
-fn configurations() {
-    const WORDS: &[&str] = &[
-        "nats:",
-        "\n",
-        "  ",
-        "- ",
-        ": ",
-        "{",
-        "}",
-        "[",
-        "]",
-        "true",
-        "0",
-        "-1",
-        "1e99",
-        "30s",
-        "99999999999999h",
-        "port: ",
-        "&a",
-        "*a",
-        "!!binary",
-        "|",
-        "tls_pem:",
-        "enable_ssl: true",
-        "\"",
-        "#",
-    ];
-    fuzz("gorouter-yml", WORDS, |bytes| {
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return;
-        };
-        match gorouter_yml::read(text) {
-            Ok(read) => assert!(!read.settings.prune_interval.is_zero()),
-            Err(problems) => {
-                assert!(!problems.is_empty() && problems.iter().all(|p| !p.is_empty()))
-            }
-        }
-    });
 }
 
 /// A head that was understood is understood in the same way after it is written.

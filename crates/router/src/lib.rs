@@ -59,8 +59,6 @@ mod route_fetcher;
 #[cfg(test)]
 mod fuzz_tests;
 
-pub mod gorouter_yml;
-
 pub use config::{
     AddressRange, Buckets, Certificate, CertificateRule, ClientCertValidation, Config, Difference,
     ForwardedClientCert, FrontTls, LogField, LogFormat, Metron, MtlsDomain, Pages, PagesListener,

@@ -37,8 +37,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("cfdot", 5),
     ("inside", 5),
     ("testkit", 5),
-    ("cupola", 6),
+    ("gorouter", 6),
     ("bench", 6),
+    ("cupola", 7),
 ];
 
 /// The crates that only make decisions: they use no runtime, sockets or files.

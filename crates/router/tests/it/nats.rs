@@ -3,35 +3,23 @@
 use crate::backends::Backend;
 use crate::certs::Ca;
 use crate::component_log::{keep_lines, line_about};
-use crate::world::{Nats, World, free_port, plain, wait_for};
+use crate::world::{Nats, World, as_gorouter, free_port, plain, wait_for};
 use clients::nats::{Delivery, Subscription};
 use futures::StreamExt as _;
 use kit::tls::Identity;
-use router::{Settings, gorouter_yml};
+use router::{Settings, Sharding};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// Returns the PEM text as one YAML scalar.
-fn scalar(pem: &str) -> String {
-    format!("\"{}\"", pem.replace('\n', "\\n"))
-}
-
-/// Reads the `nats` section and others of a gorouter.yml as the router does.
-fn read(text: &str) -> (clients::nats::Config, Settings) {
-    let read = gorouter_yml::read(text).unwrap();
-    (read.nats, read.settings)
-}
-
-fn tls_section(port: u16, identity: &Identity) -> String {
-    format!(
-        "nats: {{hosts: [{{hostname: 127.0.0.1, port: {port}}}], user: nats, pass: secret, tls_enabled: true, ca_certs: {}, cert_chain: {}, private_key: {}}}\n",
-        scalar(&identity.ca_pem),
-        scalar(&identity.cert_pem),
-        scalar(&identity.key_pem)
-    )
+/// Returns the configuration of a bus with TLS, to which the router presents this identity.
+fn with_tls(port: u16, identity: Identity) -> clients::nats::Config {
+    clients::nats::Config {
+        tls: Some(identity),
+        ..Nats::config(port)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,11 +28,9 @@ async fn mutual_tls_and_a_strange_user_with_a_strange_password() {
     let (user, password) = ("rou:ter @%/\"", "p@ss:w/o?r#d 'ü\\");
     let server = ca.issue(&["127.0.0.1"]);
     let nats = Nats::with_tls(port, (user, password), &server);
-    let section = tls_section(port, &ca.issue(&["router"]));
-    let (mut config, settings) = read(&section);
-    // YAML has its own rules for such texts; this tests what the bus makes of them.
+    let mut config = with_tls(port, ca.issue(&["router"]));
     (config.user, config.password) = (user.into(), password.into());
-    let world = World::on(nats, config, settings_for_tests(settings)).await;
+    let world = World::on(nats, config, as_gorouter()).await;
     let backend = Backend::start("x").await;
     world.register("app.test", "app", 0, backend.addr).await;
     assert_eq!(world.get("app.test", "/").await.text(), "x");
@@ -56,8 +42,8 @@ async fn certificates_that_call_themselves_authorities_are_taken() {
     let (ca, port) = (Ca::new(), free_port());
     let server = ca.issue_authority(&["127.0.0.1"]);
     let nats = Nats::with_tls(port, ("nats", "secret"), &server);
-    let (config, settings) = read(&tls_section(port, &ca.issue_authority(&["router"])));
-    let world = World::on(nats, config, settings_for_tests(settings)).await;
+    let config = with_tls(port, ca.issue_authority(&["router"]));
+    let world = World::on(nats, config, as_gorouter()).await;
     let backend = Backend::start("x").await;
     world.register("app.test", "app", 0, backend.addr).await;
     assert_eq!(world.get("app.test", "/").await.text(), "x");
@@ -80,13 +66,6 @@ async fn the_log_names_the_server_of_the_bus_and_its_address() {
     world.nats = Some(Nats::start(port));
     let again = line_about("nats-connection-reconnected", "host", &host).await;
     assert_eq!(again["addr"], format!("127.0.0.1:{port}"));
-}
-
-fn settings_for_tests(settings: Settings) -> Settings {
-    Settings {
-        start_delay: Duration::ZERO,
-        ..settings
-    }
 }
 
 /// Starts one of two servers that know each other.
@@ -135,15 +114,17 @@ async fn one_of_several_servers_dies() {
     let cluster = [free_port(), free_port()];
     let server = |n| clustered(ports, cluster, n);
     let mut servers = [0, 1].map(|n| Some(server(n)));
-    let text = format!(
-        "nats: {{hosts: [{{hostname: 127.0.0.1, port: {}}}, {{hostname: 127.0.0.1, port: {}}}], user: nats, pass: secret}}\n\
-         suspend_pruning_if_nats_unavailable: true\nprune_stale_droplets_interval: 20ms\nregister_interval: 7s\nstart_response_delay_interval: 10ms\n",
-        ports[0], ports[1]
-    );
-    let (config, settings) = read(&text);
+    let config = clients::nats::Config {
+        servers: ports.map(|port| format!("127.0.0.1:{port}")).to_vec(),
+        ..Nats::config(ports[0])
+    };
     let settings = Settings {
+        start_delay: Duration::from_millis(10),
+        register_interval: Duration::from_secs(7),
+        prune_interval: Duration::from_millis(20),
         stale_threshold: Duration::from_millis(1500),
-        ..settings
+        suspend_pruning_if_nats_unavailable: true,
+        ..as_gorouter()
     };
     let mut world = World::on(servers[0].take().unwrap(), config.clone(), settings).await;
     let backend = Backend::start("x").await;
@@ -209,20 +190,24 @@ async fn a_bus_that_is_away_keeps_no_route_unless_pruning_is_suspended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn routers_of_isolation_segments_take_their_own() {
-    for (mode, taken) in [
+    let mine = || vec!["mine".to_owned()];
+    for (sharding, taken) in [
         (
-            "all",
+            Sharding::All,
             ["mine.test", "others.test", "shared.test"].as_slice(),
         ),
-        ("segments", &["mine.test"]),
-        ("shared-and-segments", &["mine.test", "shared.test"]),
+        (Sharding::Segments(mine()), &["mine.test"]),
+        (
+            Sharding::SharedAndSegments(mine()),
+            &["mine.test", "shared.test"],
+        ),
     ] {
-        let port = free_port();
-        let text = format!(
-            "isolation_segments: [mine]\nrouting_table_sharding_mode: {mode}\nnats: {{hosts: [{{hostname: 127.0.0.1, port: {port}}}], user: nats, pass: secret}}\n"
-        );
-        let (config, settings) = read(&text);
-        let world = World::on(Nats::start(port), config, settings_for_tests(settings)).await;
+        let mode = sharding.mode();
+        let settings = Settings {
+            sharding,
+            ..as_gorouter()
+        };
+        let world = World::with(settings).await;
         let addr = "127.0.0.1:9".parse().unwrap();
         for (host, segment) in [
             ("others.test", "others"),
@@ -362,13 +347,14 @@ async fn what_a_user_may_not_hear_is_told() {
 
 /// The server accepts the router and then stays silent.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_server_is_left_after_pings_at_the_interval_of_the_file() {
+async fn a_silent_server_is_left_after_pings_at_the_configured_interval() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
-    let file = format!(
-        "nats: {{hosts: [{{hostname: 127.0.0.1, port: {port}}}]}}\nnats_client_ping_interval: 50ms\n"
-    );
-    let (config, _) = read(&file);
+    let config = clients::nats::Config {
+        servers: vec![format!("127.0.0.1:{port}")],
+        ping_interval: Duration::from_millis(50),
+        ..clients::nats::Config::default()
+    };
     let mut subscription = Subscription::new(&config, "test", &["any"], 1 << 20).unwrap();
     let server = async {
         let (mut stream, _) = silent.accept().await.unwrap();

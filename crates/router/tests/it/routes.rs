@@ -139,13 +139,12 @@ async fn plain_endpoints_that_fall_silent_leave() {
 /// With gorouter a TLS endpoint stays until it is unregistered or fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_tls_endpoints_leave_only_without_compatibility() {
-    for (compat, left) in [("none", 0), ("gorouter", 1)] {
-        let settings = router::gorouter_yml::read(&format!("compat: {compat}\n")).unwrap();
+    for (keep_silent_tls_endpoints, left) in [(false, 0), (true, 1)] {
         let world = World::with(Settings {
+            keep_silent_tls_endpoints,
             prune_interval: Duration::from_millis(20),
             stale_threshold: Duration::from_millis(300),
-            start_delay: Duration::ZERO,
-            ..settings.settings
+            ..Settings::default()
         })
         .await;
         let addr = "127.0.0.1:9".parse().unwrap();

@@ -3,20 +3,27 @@
 use crate::backends::Backend;
 use crate::component_log::{keep_lines, line_about};
 use crate::routing_api_server::{RoutingApiServer, route};
-use crate::world::{World, plain, wait_for};
+use crate::world::{World, as_gorouter, plain, wait_for};
 use clients::http::Authorities;
-use router::{Settings, gorouter_yml};
+use router::Settings;
 use serde_json::Value;
+use std::time::Duration;
 
-/// Starts a router with that configuration.
-async fn world(yml: &str) -> World {
-    let read = gorouter_yml::read(yml).unwrap();
-    World::asking(read.routing_api.unwrap().api, read.settings).await
+/// Starts a router that reads all routes of the API with this interval.
+async fn world(api: &RoutingApiServer, interval: Duration) -> World {
+    World::asking(api.accepted(), settings(interval)).await
+}
+
+fn settings(interval: Duration) -> Settings {
+    Settings {
+        prune_interval: interval,
+        ..as_gorouter()
+    }
 }
 
 /// The interval with which the router reads all routes once, and then only events.
-const SELDOM: &str = "prune_stale_droplets_interval: 10m\n";
-const OFTEN: &str = "prune_stale_droplets_interval: 40ms\n";
+const SELDOM: Duration = Duration::from_secs(600);
+const OFTEN: Duration = Duration::from_millis(40);
 
 /// Returns the table's row of a route's only endpoint, if it has one.
 async fn row(world: &World, uri: &str) -> Option<Value> {
@@ -47,7 +54,7 @@ async fn events_make_change_and_delete_routes() {
     let port = backend.addr.port();
     let version = |ttl, tag| route("App.test/Path", port, ttl, tag);
     api.set_routes(&[version(100, ("g", 5))]);
-    let world = world(&(api.full_yml() + SELDOM)).await;
+    let world = world(&api, SELDOM).await;
     wait_for_ttl(&world, "app.test/path", 100).await;
     assert_eq!(world.get("app.test", "/path/x").await.text(), "x");
     let seen = row(&world, "app.test/path").await.unwrap();
@@ -94,12 +101,9 @@ async fn certificates_that_call_themselves_authorities_are_taken() {
     let api = RoutingApiServer::new();
     api.start_as(&api.ca.issue_authority(&["127.0.0.1"])).await;
     api.set_routes(&[route("a.test", 80, 120, ("g", 0))]);
-    let read = gorouter_yml::read(&(api.full_yml() + OFTEN)).unwrap();
-    let mut config = read.routing_api.unwrap().api;
-    let own = api.ca.issue_authority(&["router"]);
-    config.tls.shown = Some((own.cert_pem, own.key_pem));
+    let mut config = api.config(Some(api.ca.issue_authority(&["router"])));
     config.oauth.as_mut().unwrap().tls.authorities = Authorities::Pem(api.ca.pem.clone());
-    let world = World::asking(config, read.settings).await;
+    let world = World::asking(config, settings(OFTEN)).await;
     wait_for("the route", async || world.handle.serves("a.test")).await;
 }
 
@@ -108,7 +112,7 @@ async fn a_route_that_vanishes_from_the_list_is_gone() {
     let api = RoutingApiServer::started().await;
     let [one, two] = ["one.test", "two.test"].map(|uri| route(uri, 80, 120, (uri, 0)));
     api.set_routes(&[one.clone(), two.clone()]);
-    let world = world(&(api.full_yml() + OFTEN)).await;
+    let world = world(&api, OFTEN).await;
     wait_for("both routes", async || world.handle.routes() == 2).await;
     api.set_routes(std::slice::from_ref(&two));
     wait_for("one route", async || world.handle.routes() == 1).await;
@@ -126,7 +130,7 @@ async fn a_route_that_vanishes_from_the_list_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_not_taken_any_more_is_fetched_anew() {
     let api = RoutingApiServer::started().await;
-    let world = world(&(api.full_yml() + OFTEN)).await;
+    let world = world(&api, OFTEN).await;
     wait_for("a list", async || api.happened().lists_read > 0).await;
     let before = api.happened().tokens_given;
     api.forget_tokens();
@@ -145,7 +149,7 @@ async fn an_api_that_is_away_at_the_start_is_waited_for() {
     let (api, backend) = (RoutingApiServer::new(), Backend::start("x").await);
     let port = backend.addr.port();
     api.set_routes(&[route("api.test", port, 120, ("g", 0))]);
-    let world = world(&(api.full_yml() + SELDOM)).await;
+    let world = world(&api, SELDOM).await;
     let uaa = api.uaa_url();
     let line = line_about("failed-to-fetch-token", "url", &uaa).await;
     assert_eq!(line["key"], "oauth.token_endpoint");
@@ -163,7 +167,7 @@ async fn who_shows_no_certificate_is_told_why_there_are_no_routes() {
     keep_lines();
     let api = RoutingApiServer::started().await;
     api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
-    let world = world(&(api.yml("") + OFTEN)).await;
+    let world = World::asking(api.config(None), settings(OFTEN)).await;
     let url = api.api_url();
     let line = line_about("failed-to-fetch-routes", "url", &url).await;
     assert_eq!(line["key"], "routing_api.uri");
@@ -175,11 +179,10 @@ async fn the_uaa_must_be_who_it_says() {
     keep_lines();
     let api = RoutingApiServer::started().await;
     api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
-    let read = gorouter_yml::read(&(api.full_yml() + SELDOM)).unwrap();
     let with = |authorities| {
-        let mut config = read.routing_api.clone().unwrap().api;
+        let mut config = api.accepted();
         config.oauth.as_mut().unwrap().tls.authorities = authorities;
-        World::asking(config, read.settings.clone())
+        World::asking(config, settings(SELDOM))
     };
     let stranger = with(Authorities::Pem(crate::certs::Ca::new().pem)).await;
     let uaa = api.uaa_url();
@@ -200,7 +203,7 @@ async fn the_uaa_must_be_who_it_says() {
 async fn both_sources_may_tell_of_one_endpoint() {
     let (api, backend) = (RoutingApiServer::started().await, Backend::start("x").await);
     let told = route("app.test", backend.addr.port(), 100, ("g", 0));
-    let world = world(&(api.full_yml() + SELDOM)).await;
+    let world = world(&api, SELDOM).await;
     wait_for_stream(&api).await;
     api.tell("Upsert", &told);
     wait_for_ttl(&world, "app.test", 100).await;
@@ -230,11 +233,10 @@ async fn both_sources_may_tell_of_one_endpoint() {
 async fn routes_are_there_before_the_first_request() {
     let api = RoutingApiServer::started().await;
     api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
-    let read = gorouter_yml::read(&(api.full_yml() + SELDOM)).unwrap();
     let settings = Settings {
-        start_delay: std::time::Duration::from_secs(1),
-        ..read.settings
+        start_delay: Duration::from_secs(1),
+        ..settings(SELDOM)
     };
-    let world = World::asking(read.routing_api.unwrap().api, settings).await;
+    let world = World::asking(api.accepted(), settings).await;
     assert!(world.handle.healthy() && world.handle.serves("api.test"));
 }

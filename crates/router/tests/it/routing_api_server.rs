@@ -12,6 +12,9 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use clients::http::{Authorities, Tls};
+use clients::routing_api::Config;
+use clients::uaa::ClientCredentials;
 use futures::StreamExt as _;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use kit::CancellationToken;
@@ -19,6 +22,7 @@ use kit::tls::{ClientAuth, Identity, server_config};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 pub(crate) struct RoutingApiServer {
     pub(crate) ca: Ca,
@@ -134,24 +138,34 @@ impl RoutingApiServer {
         format!("https://127.0.0.1:{}", self.uaa_port)
     }
 
-    /// Returns sections of a gorouter.yml, with this much more about `routing_api`.
-    pub(crate) fn yml(&self, certificate: &str) -> String {
+    /// Returns the configuration of a client that presents this identity, if any.
+    pub(crate) fn config(&self, shown: Option<Identity>) -> Config {
         let (id, secret) = CLIENT;
-        format!(
-            "routing_api: {{uri: \"https://127.0.0.1\", port: {}, ca_certs: {}{certificate}}}\n\
-             oauth: {{token_endpoint: 127.0.0.1, port: {}, skip_ssl_validation: true, client_name: {id}, client_secret: {secret:?}}}\n\
-             token_fetcher_retry_interval: 10ms\nstart_response_delay_interval: 0s\n",
-            self.api_port,
-            scalar(&self.ca.pem),
-            self.uaa_port
-        )
+        Config {
+            url: self.api_url(),
+            tls: Tls {
+                authorities: Authorities::Pem(self.ca.pem.clone()),
+                shown: shown.map(|own| (own.cert_pem, own.key_pem)),
+            },
+            oauth: Some(ClientCredentials {
+                url: self.uaa_url(),
+                key: "oauth.token_endpoint",
+                id: id.into(),
+                secret: secret.into(),
+                tls: Tls {
+                    authorities: Authorities::Any,
+                    shown: None,
+                },
+                max_retries: 3,
+                retry_interval: Duration::from_millis(10),
+                expiration_buffer: Duration::from_secs(30),
+            }),
+        }
     }
 
-    /// Returns the same sections with a certificate that is accepted.
-    pub(crate) fn full_yml(&self) -> String {
-        let own = self.identity();
-        let (chain, key) = (scalar(&own.cert_pem), scalar(&own.key_pem));
-        self.yml(&format!(", cert_chain: {chain}, private_key: {key}"))
+    /// Returns the configuration of a client that the API accepts.
+    pub(crate) fn accepted(&self) -> Config {
+        self.config(Some(self.identity()))
     }
 }
 
@@ -160,11 +174,6 @@ impl Drop for RoutingApiServer {
         self.stop.cancel();
         self.happened().streams.clear();
     }
-}
-
-/// Returns the PEM text as one YAML scalar.
-fn scalar(pem: &str) -> String {
-    format!("\"{}\"", pem.replace('\n', "\\n"))
 }
 
 /// Returns a route as a Routing API shows it.

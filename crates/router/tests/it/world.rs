@@ -124,6 +124,22 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
 }
 
+/// Returns the settings that a gorouter has by default, as far as they matter to tests of its sources of routes.
+pub(crate) fn as_gorouter() -> Settings {
+    Settings {
+        compat_gorouter: true,
+        keep_silent_tls_endpoints: true,
+        keep_unregistered_routes: true,
+        empty_pool_timeout: Duration::ZERO,
+        empty_pool_503: false,
+        suspend_pruning_if_nats_unavailable: false,
+        max_attempts: 1,
+        max_conns_per_endpoint: 0,
+        max_idle_per_endpoint: 0,
+        ..Settings::default()
+    }
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         Self::with(Settings::default()).await

@@ -3,11 +3,11 @@
 
 use super::keys::Keys;
 use super::settings::FORWARDED_CLIENT_CERT;
-use crate::config::{
+use kit::tls::Identity;
+use router::{
     Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
     Subject, TlsTerms, XfccFormat,
 };
-use kit::tls::Identity;
 use rustls::version::{TLS12, TLS13};
 
 /// The TLS towards clients and towards backends.

@@ -2,7 +2,7 @@
 
 use super::keys::Keys;
 use super::tls;
-use crate::config::{AddressRange, RouteServices, TlsTerms};
+use router::{AddressRange, RouteServices, TlsTerms};
 use std::time::Duration;
 
 /// Reads the keys; `None` without a secret. `terms`: the TLS versions and suites towards services.

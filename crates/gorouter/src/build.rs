@@ -1,13 +1,13 @@
 //! Builds a router with its sockets from a checked `gorouter.yml`, and the values that a running router can change to.
 
-use super::files::read_text;
-use super::sockets::{Reserved, Sockets};
+use crate::files::read_text;
+use crate::sockets::{Reserved, Sockets};
+use crate::yml::{GorouterYml, Prometheus};
 use anyhow::{Context as _, Result};
 use clients::http::Authorities;
 use clients::loggregator::Emitter;
 use clients::routing_api::{self, RoutingApi, RoutingApiError};
 use kit::tls::{ClientAuth, Identity, server_config};
-use router::gorouter_yml::{GorouterYml, Prometheus};
 use router::{
     Certificate, ErrorPage, Pages, PagesListener, Reload, Router, Settings, Status, TlsTerms,
 };

@@ -1,7 +1,7 @@
 //! Tests that every key is either reloaded or named as one that needs a restart; none is reloaded partly.
 
 use super::*;
-use crate::config::Difference;
+use router::Difference;
 
 /// A file in which every key can be changed by adding one line.
 const BASE: &str = "port: 80";

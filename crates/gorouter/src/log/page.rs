@@ -7,15 +7,19 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::put;
+use kit::CancellationToken;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// Serves the page until `shutdown`.
-pub async fn serve(listener: TcpListener, level: Level, shutdown: CancellationToken) -> Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    level: Level,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let app = Router::new()
         .route("/log-level", put(set))
         .with_state(level);
-    crate::http::serve(listener, None, app, shutdown).await
+    kit::http::serve(listener, None, app, shutdown).await
 }
 
 async fn set(State(level): State<Level>, body: String) -> (StatusCode, String) {

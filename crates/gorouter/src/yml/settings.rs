@@ -2,8 +2,8 @@
 
 use super::keys::{Keys, whole};
 use super::tls;
-use crate::config::{Certificate, ForwardedClientCert, ResponseRewrite, Settings, Sharding};
 use http::{HeaderName, HeaderValue};
+use router::{Certificate, ForwardedClientCert, ResponseRewrite, Settings, Sharding};
 use routing::registry::{Balancing, ComponentHosts};
 use std::str::FromStr as _;
 use std::time::Duration;

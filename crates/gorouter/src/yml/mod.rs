@@ -15,12 +15,12 @@ mod tls;
 pub use fixed::Fixed;
 pub use routing_api::RoutingApiKeys;
 
-use crate::config::{Certificate, Settings, TlsTerms};
+use crate::log::Timestamp;
 use clients::nats::PING_INTERVAL;
 use keys::{Keys, Notes};
-use kit::logging::Timestamp;
 use kit::tls::Identity;
 use observe::Logging;
+use router::{Certificate, Settings, TlsTerms};
 use serde_yaml_ng::Value;
 use settings::Handling;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -275,6 +275,8 @@ fn ping_interval(keys: &mut Keys<'_>) -> Duration {
     interval
 }
 
+#[cfg(test)]
+mod fuzz_tests;
 #[cfg(test)]
 mod reload_tests;
 #[cfg(test)]

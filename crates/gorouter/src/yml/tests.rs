@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{
+use router::{
     ClientCertValidation, ForwardedClientCert, LogField, Metron, Sharding, Subject, Syslog,
     XfccFormat,
 };
@@ -29,6 +29,7 @@ fn an_empty_file_has_gorouters_defaults() {
     assert_eq!(read.settings.drain_timeout, Duration::from_secs(60));
     assert_eq!(read.settings.read_header_timeout, Duration::from_secs(30));
     assert!(read.settings.compat_gorouter);
+    assert!(read.settings.keep_silent_tls_endpoints);
     // No client learns an instance's address unless the operator has named a key.
     assert_eq!(read.settings.trace_key, "");
     assert!(read.warnings.is_empty(), "{:?}", read.warnings);

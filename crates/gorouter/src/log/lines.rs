@@ -86,7 +86,7 @@ fn source(target: &str) -> String {
     let mut path = target.split("::");
     match path.next() {
         Some("router") => {}
-        Some("cupola") => return "vcap.gorouter".into(),
+        Some("gorouter" | "cupola") => return "vcap.gorouter".into(),
         _ => return format!("vcap.gorouter.{}", target.replace("::", ".")),
     }
     match (path.next(), path.next()) {
@@ -233,7 +233,8 @@ mod tests {
                 "router::listen::front_tls::client",
                 "vcap.gorouter.front_tls",
             ),
-            ("cupola::router_command", "vcap.gorouter"),
+            ("gorouter::process", "vcap.gorouter"),
+            ("cupola::command_line", "vcap.gorouter"),
             ("async_nats", "vcap.gorouter.async_nats"),
         ] {
             assert_eq!(source(target), wanted);

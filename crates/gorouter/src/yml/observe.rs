@@ -2,11 +2,9 @@
 
 use super::keys::Keys;
 use super::{Prometheus, StatusKeys, tls};
-use crate::config::{
-    Buckets, LogField, LogFormat, Metron, RedactQuery, Rotation, Syslog, TlsTerms,
-};
+use crate::log::Timestamp;
 use http::HeaderName;
-use kit::logging::Timestamp;
+use router::{Buckets, LogField, LogFormat, Metron, RedactQuery, Rotation, Syslog, TlsTerms};
 use serde_yaml_ng::Value;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

@@ -4,34 +4,29 @@
 //! SIGINT stop at once, as in gorouter (without `compat: gorouter` SIGTERM drains). Signals that arrive while the router drains
 //! are ignored.
 
-mod build;
-mod files;
-mod signals;
-mod sockets;
-mod upgrade;
-
+use crate::build::{self, Built};
+use crate::files::{self, PidFile};
+use crate::log::{self, Level, Timestamp, page};
+use crate::signals::{Order, Signals};
+use crate::sockets::Sockets;
+use crate::upgrade::{Predecessor, Program};
+use crate::yml::{self, GorouterYml};
 use anyhow::{Context as _, Result};
-use build::Built;
-use files::PidFile;
 use kit::CancellationToken;
-use kit::logging::Timestamp;
 use kit::watched::Watched;
 use router::Handle;
-use router::gorouter_yml::{self, GorouterYml};
-use signals::{Order, Signals};
-use sockets::Sockets;
 use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use upgrade::{Predecessor, Program};
 
 /// The longest wait for a successor in addition to its start delay.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn run(path: &Path) -> Result<()> {
+/// Runs a router from the configuration file, until a signal ends it.
+pub async fn run(path: &Path) -> Result<()> {
     let predecessor = Predecessor::find()?;
     let sockets = match predecessor {
         None => Sockets::from_systemd()?,
@@ -116,8 +111,9 @@ async fn gathered(handle: Handle, delay: Duration, wanted: usize) -> Result<()> 
     })
 }
 
-/// Runs `cupola check-config --gorouter`.
-pub(crate) fn check(path: &Path) -> Result<()> {
+/// Checks the configuration file and the files that it names, for `cupola check-config --gorouter`. Returns the text for the
+/// operator.
+pub fn check(path: &Path) -> Result<String> {
     let read = read(path)?;
     let warnings: String = read
         .warnings
@@ -131,7 +127,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         .collect();
     // The files that the configuration names are checked too.
     build::reload(read)?;
-    crate::terminal::print(&format!(
+    Ok(format!(
         "{warnings}{} is valid: {}\n",
         path.display(),
         listens.join(", ")
@@ -145,7 +141,7 @@ fn read(path: &Path) -> Result<GorouterYml> {
             path.display()
         )
     })?;
-    gorouter_yml::read(&text).map_err(|problems| {
+    yml::read(&text).map_err(|problems| {
         anyhow::anyhow!(
             "{} is not valid:\n  {}",
             path.display(),
@@ -160,12 +156,12 @@ struct Process {
     program: Program,
     signals: Signals,
     sockets: Sockets,
-    level: kit::logging::Level,
+    level: Level,
     handle: Handle,
     shutdown: CancellationToken,
     pid_file: PidFile,
     watched: Watched,
-    fixed: gorouter_yml::Fixed,
+    fixed: yml::Fixed,
     debug: Option<TcpListener>,
     start_delay: Duration,
     /// Whether signals work as in gorouter, where SIGTERM stops at once.
@@ -185,10 +181,10 @@ impl Process {
     async fn start(path: &Path, mut sockets: Sockets) -> Result<(Self, router::Router)> {
         let read = read(path).map_err(|error| {
             // The settings of the log are not known yet.
-            kit::logging::init_gorouter("info", Timestamp::default());
+            log::init("info", Timestamp::default());
             fatal("Error loading config:")(error)
         })?;
-        let level = kit::logging::init_gorouter(read.log_level, read.log_timestamp);
+        let level = log::init(read.log_level, read.log_timestamp);
         tracing::info!("starting");
         for warning in &read.warnings {
             tracing::warn!(key = warning, "gorouter.yml");
@@ -252,7 +248,7 @@ impl Process {
     async fn serve(mut self, mut running: JoinHandle<Result<()>>) -> Result<()> {
         if let Some(listener) = self.debug.take() {
             let (level, shutdown) = (self.level.clone(), self.shutdown.clone());
-            tokio::spawn(kit::logging::page::serve(listener, level, shutdown));
+            tokio::spawn(page::serve(listener, level, shutdown));
         }
         let mut upgrade: Option<Upgrade> = None;
         loop {
