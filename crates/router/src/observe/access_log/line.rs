@@ -1,6 +1,7 @@
 //! The access log line, byte for byte as gorouter's (`accesslog/schema`): tools parse it.
 
-use super::{LoggedHeader, credentials};
+use super::credentials;
+use super::headers::LoggedHeader;
 use crate::clock::Timestamp;
 use http1::{Fields, Known, Version};
 use std::borrow::Cow;

@@ -5,6 +5,7 @@
 mod credentials;
 mod extra;
 mod file;
+mod headers;
 mod json;
 mod line;
 mod rtr;
@@ -19,7 +20,7 @@ use crate::observe::record::FinishedRequest;
 use anyhow::Result;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use clients::loggregator::Emitter;
-use http1::Known;
+use headers::LoggedHeader;
 use line::Line;
 use routing::registry::Endpoint;
 use rtr::AppLines;
@@ -28,43 +29,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use writer::Writer;
-
-/// The headers that the access log contains when tracing is on.
-static ZIPKIN: [Known; 4] = [
-    Known::XB3TraceId,
-    Known::XB3SpanId,
-    Known::XB3ParentSpanId,
-    Known::B3,
-];
-static W3C: [Known; 2] = [Known::Traceparent, Known::Tracestate];
-
-/// A request header that is written at the end of each line.
-#[derive(Debug)]
-pub(crate) struct LoggedHeader {
-    name: String,
-    /// The name in the log: `x_request_id`.
-    label: String,
-}
-
-impl LoggedHeader {
-    fn new(name: &str) -> Self {
-        let name = name.to_ascii_lowercase();
-        let label = name.replace('-', "_");
-        Self { name, label }
-    }
-
-    /// Returns the headers that the operator names, then those of the tracing that is on.
-    fn of(settings: &Lasting) -> Vec<Self> {
-        let asked = settings.logged_headers.iter();
-        let mut names: Vec<&str> = asked.map(http::HeaderName::as_str).collect();
-        let mut tracing = |on: bool, headers: &[Known]| {
-            names.extend(headers.iter().filter(|_| on).map(|known| known.name()));
-        };
-        tracing(settings.zipkin, &ZIPKIN);
-        tracing(settings.w3c, &W3C);
-        names.into_iter().map(Self::new).collect()
-    }
-}
 
 /// The destinations of lines.
 #[derive(Debug)]
