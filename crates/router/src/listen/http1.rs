@@ -138,7 +138,7 @@ fn poll_next(
 /// Answers a request that could not be read. It has no route, and it is the last on its connection.
 async fn refuse(exchange: &mut Exchange, refusal: Refusal) -> After {
     let (status, metrics) = (refusal.status(), &exchange.worker.shared.metrics);
-    metrics.rejected(&Rejection::Refused(refusal), status);
+    Rejection::Refused(refusal).count(metrics, status);
     tracing::debug!(%refusal, "request-refused");
     let reason = rejection::reason(status);
     let body = format!("{status} {reason}: {refusal}\n");

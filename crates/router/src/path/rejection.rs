@@ -258,7 +258,7 @@ impl Rejection {
 
     /// Counts the refusal as gorouter does: a request without a matching route or instance is rejected; one that endpoints failed
     /// to answer is a bad gateway. `status`: the status that the client gets.
-    fn count(&self, metrics: &Metrics, status: u16) {
+    pub(crate) fn count(&self, metrics: &Metrics, status: u16) {
         match self {
             Self::EmptyHost
             | Self::UnknownRoute { .. }
