@@ -126,7 +126,7 @@ async fn one_of_several_servers_dies() {
         suspend_pruning_if_nats_unavailable: true,
         ..as_gorouter()
     };
-    let mut world = World::on(servers[0].take().unwrap(), config.clone(), settings).await;
+    let mut world = World::on(servers[0].take().unwrap(), config, settings).await;
     let backend = Backend::start("x").await;
     world.register("app.test", "app", 0, backend.addr).await;
 
