@@ -46,7 +46,7 @@ async fn reaches(fixture: &Fixture, guid: &str, addresses: &[&str]) {
         let is: Vec<Ipv4Addr> = rules.iter().map(|rule| rule.destinations[0].0).collect();
         (is == wanted).then_some(())
     });
-    let done = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    let done = tokio::time::timeout(Duration::from_secs(60), wait).await;
     assert!(
         done.is_ok(),
         "{addresses:?}: {:?}",

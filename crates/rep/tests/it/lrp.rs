@@ -341,7 +341,7 @@ async fn stop_takes_the_route_first_and_removes_the_row_last() {
         .unwrap();
     fixture
         .garden
-        .wait_for(|g| (g.signals(&guid, "action-0") == [Signal::Term]).then_some(()))
+        .wait_for(|g| (g.signals(&guid, "action-0").first() == Some(&Signal::Term)).then_some(()))
         .await;
     let last = fixture.bbs.calls().iter().rev().find_map(started).unwrap();
     assert_eq!(last.routable, Some(false));
@@ -355,7 +355,7 @@ async fn stop_takes_the_route_first_and_removes_the_row_last() {
             .iter()
             .any(|c| matches!(c, Call::Crash(_)))
     );
-    rep.handle.drain_all(Duration::from_secs(5)).await;
+    rep.handle.drain_all(Duration::from_secs(60)).await;
     assert!(!fixture.work_dir().join("containers").join(&guid).exists());
     rep.stop().await;
 }
@@ -463,7 +463,7 @@ async fn setup_comes_before_the_action_and_sidecars_run_beside_it() {
     let processes = fixture.garden.processes(&guid);
     assert_eq!(processes["setup"].unwrap().status, 0);
     assert!(processes["sidecar-0"].is_none() && processes["action-0"].is_none());
-    assert_eq!(rep.handle.drain_all(Duration::from_secs(10)).await, 0);
+    assert_eq!(rep.handle.drain_all(Duration::from_secs(60)).await, 0);
     assert!(fixture.garden.handles().is_empty());
     fixture.bbs.wait_for(removed).await;
     rep.stop().await;

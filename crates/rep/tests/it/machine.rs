@@ -95,7 +95,7 @@ fn fetch(
         "-sS",
         "--http1.1",
         "--max-time",
-        "5",
+        "20",
         "--resolve",
         &format!("{guid}:{port}:{cell_ip}"),
         "--cacert",
@@ -212,7 +212,7 @@ async fn scenario(fixture: &Fixture, garden: Arc<LinuxGarden>, inside: PathBuf, 
         })
         .await;
     assert_eq!(reason, "PROXY: Exited with status 137");
-    assert_eq!(rep.handle.drain_all(Duration::from_secs(20)).await, 0);
+    assert_eq!(rep.handle.drain_all(Duration::from_secs(60)).await, 0);
     assert!(garden.containers().await.unwrap().is_empty());
     rep.stop().await;
 }

@@ -78,7 +78,7 @@ impl StandInBbs {
                 calls.changed().await.unwrap();
             }
         };
-        match tokio::time::timeout(std::time::Duration::from_secs(20), wait).await {
+        match tokio::time::timeout(std::time::Duration::from_secs(60), wait).await {
             Ok(found) => found,
             Err(_) => panic!("no such call among {:#?}", self.calls()),
         }
@@ -139,6 +139,9 @@ fn answer_now(bbs: &StandInBbs, path: &str, body: &Bytes) -> Vec<u8> {
         path::ACTUAL_LRPS_START => {
             let request: StartActualLrpRequest = read(body);
             if rows.refuse_start {
+                // The row belongs to the other instance.
+                rows.actual
+                    .retain(|row| row.instance_key != request.instance_key);
                 return LifecycleResponse {
                     error: refusal(
                         ErrorType::ActualLrpCannotBeStarted,

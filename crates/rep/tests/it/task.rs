@@ -405,7 +405,7 @@ async fn reaches(fixture: &Fixture, address: Option<&str>) {
         let is: Vec<_> = rules.iter().map(|rule| rule.destinations[0].0).collect();
         (is == wanted).then_some(())
     });
-    let done = tokio::time::timeout(std::time::Duration::from_secs(20), wait).await;
+    let done = tokio::time::timeout(std::time::Duration::from_secs(60), wait).await;
     assert!(done.is_ok(), "{address:?}");
 }
 
