@@ -20,8 +20,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use wire::bbs as m;
 use wire::rep::{
-    CellState, Lrp, LrpStartRequest, PlacementConstraint, Resource, Resources, RootFsProvider,
-    Task, Work,
+    CellState, LrpStartRequest, PlacementConstraint, Resource, Resources, RootFsProvider, Task,
+    Work,
 };
 
 /// The requests that the peers of the auctioneer received, and the answers that they give.
@@ -228,9 +228,9 @@ impl Foundation {
                 self.changed.notified().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), wait)
+        tokio::time::timeout(Duration::from_secs(60), wait)
             .await
-            .expect("the auctioneer did nothing for ten seconds")
+            .expect("the auctioneer did nothing for a minute")
     }
 
     async fn stop(self) {
@@ -281,6 +281,17 @@ fn constraint() -> PlacementConstraint {
     }
 }
 
+/// Returns where the cells have received instances of a process, as (cell, index).
+fn placements(peers: &Peers, process: &str) -> Vec<(String, i32)> {
+    let mut placed = Vec::new();
+    for work in &peers.work {
+        let ours = work.lrps.iter().filter(|lrp| lrp.process_guid == process);
+        placed.extend(ours.map(|lrp| (work.cell_id.clone(), lrp.index)));
+    }
+    placed.sort_unstable();
+    placed
+}
+
 #[tokio::test]
 async fn instances_and_tasks_reach_cells() {
     let evacuating = (
@@ -298,14 +309,24 @@ async fn instances_and_tasks_reach_cells() {
         unhealthy,
     ])
     .await;
-    foundation
-        .client
-        .request_lrp_auctions(&[lrp("p", &[0, 1], 100)])
-        .await
-        .unwrap();
-    foundation
-        .until(|peers| (peers.work.len() == 2).then_some(()))
-        .await;
+    // A cell that answers a second later than another one is left out, so a busy machine may need several auctions.
+    let wanted = [("a".to_owned(), 0), ("b".to_owned(), 1)];
+    let mut placed = Vec::new();
+    for round in 0..5 {
+        let process = format!("p{round}");
+        foundation
+            .client
+            .request_lrp_auctions(&[lrp(&process, &[0, 1], 100)])
+            .await
+            .unwrap();
+        placed = foundation
+            .until(|peers| Some(placements(peers, &process)).filter(|placed| placed.len() == 2))
+            .await;
+        if placed == wanted {
+            break;
+        }
+    }
+    assert_eq!(placed, wanted);
     foundation
         .client
         .request_task_auctions(&[Task {
@@ -315,25 +336,16 @@ async fn instances_and_tasks_reach_cells() {
         }])
         .await
         .unwrap();
-    foundation
-        .until(|peers| (peers.work.len() == 3).then_some(()))
+    let task = foundation
+        .until(|peers| {
+            peers
+                .work
+                .iter()
+                .find_map(|work| work.tasks.first().cloned())
+        })
         .await;
-    {
-        let peers = foundation.peers.lock().unwrap();
-        let mut placed: Vec<(&str, i32)> = peers
-            .work
-            .iter()
-            .flat_map(|work| {
-                work.lrps
-                    .iter()
-                    .map(|lrp: &Lrp| (work.cell_id.as_str(), lrp.index))
-            })
-            .collect();
-        placed.sort_unstable();
-        assert_eq!(placed, [("a", 0), ("b", 1)]);
-        assert_eq!(peers.work[2].tasks[0].task_guid, "t");
-        assert!(peers.failed.is_empty());
-    }
+    assert_eq!(task.task_guid, "t");
+    assert!(foundation.peers.lock().unwrap().failed.is_empty());
     foundation.stop().await;
 }
 
