@@ -86,7 +86,7 @@ async fn a_client_for_ci_lives_from_creation_to_deletion() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), refused)
+    tokio::time::timeout(Duration::from_secs(30), refused)
         .await
         .unwrap();
 
