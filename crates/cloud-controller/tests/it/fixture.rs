@@ -1,6 +1,7 @@
 //! One Cloud Controller with its peers: a BBS, and a UAA that only serves its public key.
 
 pub(crate) use crate::archive::{tgz, zip};
+use crate::cell;
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
@@ -202,7 +203,7 @@ impl Foundation {
         .await
         .unwrap();
         let bbs_url = format!("https://{}", bbs.addr());
-        running.push(tokio::spawn(bbs.run(stop.clone())));
+        running.extend(cell::run_beside(bbs, &identity(), &stop).await);
 
         let peers = Peers {
             uaa_url,
@@ -217,7 +218,7 @@ impl Foundation {
             bbs: clients::bbs::Client::new(&peers.bbs_url, &identity()).unwrap(),
             admin: token("admin", ADMIN, 600),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
-            cell: clients::http::client(&identity(), Some(Duration::from_secs(10))).unwrap(),
+            cell: clients::http::client(&identity(), Some(Duration::from_secs(60))).unwrap(),
             url,
             internal_url,
             space: String::new(),
@@ -267,7 +268,7 @@ impl Foundation {
         let path = self.data.path().join("cc").join("cloud-controller.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new()
             .filename(path)
-            .busy_timeout(Duration::from_secs(10));
+            .busy_timeout(Duration::from_secs(60));
         let mut conn = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options)
             .await
             .unwrap();
@@ -508,7 +509,7 @@ impl Foundation {
         let path = self.data.path().join("cc/cloud-controller.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new()
             .filename(path)
-            .busy_timeout(Duration::from_secs(10));
+            .busy_timeout(Duration::from_secs(60));
         sqlx::SqlitePool::connect_with(options).await.unwrap()
     }
 
@@ -644,7 +645,7 @@ impl Foundation {
         };
         let instance = m::ActualLrpInstanceKey {
             instance_guid: format!("instance-{index}-{}", &lrp[..8]),
-            cell_id: "cell-1".to_owned(),
+            cell_id: cell::CELL.to_owned(),
         };
         let net = m::ActualLrpNetInfo {
             address: "10.0.0.1".to_owned(),
@@ -743,7 +744,7 @@ pub(crate) async fn answer(response: reqwest::Response) -> (u16, Value) {
 
 /// Repeats `check` until it returns something.
 pub(crate) async fn wait_for<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..400 {
+    for _ in 0..1000 {
         if let Some(found) = check().await {
             return found;
         }

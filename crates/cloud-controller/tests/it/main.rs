@@ -5,6 +5,7 @@ mod apps;
 mod archive;
 mod audit;
 mod bad_rows;
+mod cell;
 mod damage;
 mod fixture;
 mod fuzz;
