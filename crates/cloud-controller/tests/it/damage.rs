@@ -112,7 +112,7 @@ async fn broken(f: &Foundation, good: &str, what: &str) -> Vec<String> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    if tokio::time::timeout(Duration::from_secs(4), back)
+    if tokio::time::timeout(Duration::from_secs(30), back)
         .await
         .is_err()
     {
