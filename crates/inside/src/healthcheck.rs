@@ -383,11 +383,14 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
+    /// The time limit of checks that must not run into it.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     fn check(port: u16, uri: &str) -> Check {
         Check {
             port,
             uri: uri.to_owned(),
-            timeout: Duration::from_millis(300),
+            timeout: PATIENCE,
         }
     }
 
@@ -449,7 +452,7 @@ mod tests {
     fn tcp() {
         let port = serve("");
         assert_eq!(
-            check(port, "").perform(Ipv4Addr::LOCALHOST, Duration::from_secs(1)),
+            check(port, "").perform(Ipv4Addr::LOCALHOST, PATIENCE),
             Ok(())
         );
         let free = TcpListener::bind("127.0.0.1:0")
@@ -457,7 +460,7 @@ mod tests {
             .local_addr()
             .unwrap();
         let failure = check(free.port(), "")
-            .perform(Ipv4Addr::LOCALHOST, Duration::from_secs(1))
+            .perform(Ipv4Addr::LOCALHOST, PATIENCE)
             .unwrap_err();
         assert_eq!(
             failure,
@@ -472,9 +475,9 @@ mod tests {
 
     #[test]
     fn http() {
-        let perform = |port: u16| {
-            check(port, "/health").perform(Ipv4Addr::LOCALHOST, Duration::from_millis(300))
-        };
+        let perform_within =
+            |port: u16, limit: Duration| check(port, "/health").perform(Ipv4Addr::LOCALHOST, limit);
+        let perform = |port: u16| perform_within(port, PATIENCE);
         assert_eq!(
             perform(serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
             Ok(())
@@ -487,7 +490,7 @@ mod tests {
             "{}",
             failure.message
         );
-        let silent = perform(serve("")).unwrap_err();
+        let silent = perform_within(serve(""), Duration::from_millis(300)).unwrap_err();
         assert_eq!(silent.status, 65);
         assert!(
             silent.message.ends_with("timed out after 0.30 seconds"),

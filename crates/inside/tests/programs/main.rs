@@ -340,9 +340,9 @@ fn health_checks() {
             .output()
             .unwrap()
     };
-    assert!(check(port, &["-timeout=1000ms"]).status.success());
+    assert!(check(port, &["-timeout=60000ms"]).status.success());
     assert!(
-        check(port, &["-startup-interval=10ms", "-startup-timeout=1s"])
+        check(port, &["-startup-interval=10ms", "-startup-timeout=60s"])
             .status
             .success()
     );
@@ -352,7 +352,7 @@ fn health_checks() {
             .success()
     );
     drop(listener);
-    let failed = check(port, &[]);
+    let failed = check(port, &["-timeout=60s"]);
     let text = String::from_utf8(failed.stderr).unwrap();
     assert_eq!(failed.status.code(), Some(4));
     assert!(
@@ -360,7 +360,7 @@ fn health_checks() {
             && text.ends_with("connect: connection refused\n"),
         "{text}"
     );
-    let failed = check(port, &["-liveness-interval=10ms"]);
+    let failed = check(port, &["-liveness-interval=10ms", "-timeout=60s"]);
     assert!(
         String::from_utf8(failed.stderr)
             .unwrap()
@@ -373,7 +373,10 @@ fn health_checks() {
             && text.contains("attempts) waiting for startup check to succeed: failed to make"),
         "{text}"
     );
-    assert_eq!(check(port, &["-uri=/"]).status.code(), Some(5));
+    assert_eq!(
+        check(port, &["-uri=/", "-timeout=60s"]).status.code(),
+        Some(5)
+    );
 }
 
 #[test]
