@@ -189,7 +189,7 @@ pub(crate) async fn wait_for(
     mut holds: impl FnMut() -> bool,
     describe: impl Fn() -> String,
 ) {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(
             Instant::now() < deadline,
@@ -257,7 +257,7 @@ pub(crate) async fn finish(mut process: Process) -> (Exit, String) {
         }
         process.exit.await.unwrap()
     };
-    let exit = tokio::time::timeout(Duration::from_secs(30), collect)
+    let exit = tokio::time::timeout(Duration::from_secs(60), collect)
         .await
         .expect("the process did not end");
     (exit, String::from_utf8_lossy(&said).trim().to_owned())
@@ -267,7 +267,7 @@ pub(crate) async fn finish(mut process: Process) -> (Exit, String) {
 pub(crate) async fn read_until(process: &mut Process, wanted: &str) -> String {
     let mut said = String::new();
     while !said.contains(wanted) {
-        let next = tokio::time::timeout(Duration::from_secs(20), process.output.recv()).await;
+        let next = tokio::time::timeout(Duration::from_secs(60), process.output.recv()).await;
         let Ok(Some(Output::Stdout(chunk) | Output::Stderr(chunk))) = next else {
             panic!("no {wanted:?} in {said:?}")
         };

@@ -25,9 +25,9 @@ pub(crate) async fn serve(garden: &LinuxGarden, container: &Container, port: u16
 }
 
 pub(crate) fn fetch(address: impl Into<SocketAddr>) -> String {
-    let mut stream = TcpStream::connect_timeout(&address.into(), Duration::from_secs(5)).unwrap();
+    let mut stream = TcpStream::connect_timeout(&address.into(), Duration::from_secs(20)).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
+        .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).unwrap();
@@ -48,7 +48,7 @@ fn iptables(args: &[&str]) -> String {
 /// Returns a process that connects from inside and prints the result.
 pub(crate) fn connect(id: &str, address: Ipv4Addr, port: u16) -> garden::api::ProcessSpec {
     let script = format!(
-        "import socket\ntry:\n  s = socket.create_connection(('{address}', {port}), 3)\n  print('got', s.recv(100))\nexcept Exception as e: print(type(e).__name__)"
+        "import socket\ntry:\n  s = socket.create_connection(('{address}', {port}), 20)\n  print('got', s.recv(100))\nexcept Exception as e: print(type(e).__name__)"
     );
     garden::api::ProcessSpec {
         path: "python3".to_owned(),

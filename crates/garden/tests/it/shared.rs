@@ -230,7 +230,7 @@ async fn changed_egress_holds_for_connections_that_exist() {
         let (_, said) = output(&garden, &container, connect("allowed", OUTSIDE, 7001)).await;
         assert_eq!(said, "got b'198.51.100.1'");
 
-        let follow = format!("import socket\ns = socket.create_connection(('{OUTSIDE}', 7004), 3)\ns.settimeout(10)\nprint('up', flush=True)\ntry:\n  while True:\n    if not s.recv(10): print('closed'); break\n    s.send(b'y')\nexcept Exception as e: print(type(e).__name__)");
+        let follow = format!("import socket\ns = socket.create_connection(('{OUTSIDE}', 7004), 20)\ns.settimeout(30)\nprint('up', flush=True)\ntry:\n  while True:\n    if not s.recv(10): print('closed'); break\n    s.send(b'y')\nexcept Exception as e: print(type(e).__name__)");
         let mut following = garden.run(&container.handle, python("follow", &follow)).await.unwrap();
         read_until(&mut following, "up").await;
         let _serving = serve(&garden, &container, 8080).await;
