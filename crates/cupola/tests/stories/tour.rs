@@ -21,10 +21,13 @@ pub(crate) const STORIES: &[Story] = &[
 ];
 
 const APP: &str = r#"import http.server, os
+held = []
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/exit":
             os._exit(3)
+        if self.path == "/grow":
+            held.append(b"x" * (32 << 20))
         self.send_response(200)
         self.end_headers()
         self.wfile.write(os.environ["WHO"].encode())
@@ -60,11 +63,11 @@ fn shared(f: &mut Foundation) -> Result<()> {
     f.cf_ok(&[["map-route", "tour-two", &domain].as_slice(), &both].concat())?;
     let host = f.host("tour");
     for app in ["tour-one", "tour-two"] {
-        wait_for(&format!("{app} answers at the shared route"), 5, || {
+        wait_for(&format!("{app} answers at the shared route"), 20, || {
             Ok((f.get(&host, "/")?.body == app).then_some(()))
         })?;
     }
-    wait_for("only tour-two answers below /two", 5, || {
+    wait_for("only tour-two answers below /two", 20, || {
         Ok((f.get(&host, "/two/x")?.body == "tour-two").then_some(()))
     })?;
     for _ in 0..4 {
@@ -79,7 +82,7 @@ fn wildcard(f: &mut Foundation) -> Result<()> {
     let domain = f.domain.clone();
     f.cf_ok(&["map-route", "tour-one", &domain, "--hostname", "*"])?;
     let any = f.host("nobody-has-this");
-    wait_for("the wildcard route answers", 5, || {
+    wait_for("the wildcard route answers", 20, || {
         Ok((f.get(&any, "/")?.body == "tour-one").then_some(()))
     })?;
     ensure!(
@@ -87,7 +90,7 @@ fn wildcard(f: &mut Foundation) -> Result<()> {
         "an exact host wins"
     );
     f.cf_ok(&["delete-route", &domain, "--hostname", "*", "-f"])?;
-    wait_for("the wildcard route is gone", 5, || {
+    wait_for("the wildcard route is gone", 20, || {
         Ok((f.get(&any, "/")?.status == 404).then_some(()))
     })
 }
@@ -95,7 +98,7 @@ fn wildcard(f: &mut Foundation) -> Result<()> {
 fn crash(f: &mut Foundation) -> Result<()> {
     let host = f.host("tour-one");
     let _ = f.get(&host, "/exit");
-    let line = wait_for("cf events shows the crash", 10, || {
+    let line = wait_for("cf events shows the crash", 20, || {
         let events = f.cf_ok(&["events", "tour-one"])?;
         let crash = events
             .lines()
@@ -106,7 +109,7 @@ fn crash(f: &mut Foundation) -> Result<()> {
         line.contains("reason: CRASHED") && line.contains("Exited with status 3"),
         "{line}"
     );
-    wait_for("the app is back", 10, || {
+    wait_for("the app is back", 20, || {
         Ok((f.get(&host, "/")?.status == 200).then_some(()))
     })
 }
@@ -119,13 +122,27 @@ fn memory(f: &Foundation, app: &str) -> Result<u64> {
         .with_context(|| format!("{stats}"))
 }
 
+/// Returns the memory in MiB that a cf command shows for the first instance of an app with 64 MiB.
+fn shown_memory(text: &str) -> Result<f64> {
+    let figure = regex::Regex::new("([0-9.]+)([BKM]) of 64M")?;
+    let found = figure
+        .captures(text)
+        .with_context(|| format!("no memory in\n{text}"))?;
+    let number: f64 = found[1].parse()?;
+    Ok(if &found[2] == "M" { number } else { 0.0 })
+}
+
+/// Lets the app grow, so that its figures differ from those of any new instance.
 fn usage(f: &mut Foundation) -> Result<()> {
-    wait_for("memory of the instance is known", 20, || {
-        Ok(Some(memory(f, "tour-two")?).filter(|bytes| *bytes > 0))
+    const GROWN: u64 = 32;
+    let grown = f.get(&f.host("tour-two"), "/grow")?;
+    ensure!(grown.status == 200, "{}", grown.head);
+    wait_for("memory of the instance is known", 60, || {
+        Ok(Some(memory(f, "tour-two")?).filter(|bytes| *bytes > GROWN << 20))
     })?;
     let shown = f.cf_ok(&["restart", "tour-two"])?;
     ensure!(
-        shown.contains("0B of 64M"),
+        shown_memory(&shown)? < GROWN as f64,
         "a new instance shows the figures of the one before:\n{shown}"
     );
     Ok(())
@@ -165,12 +182,11 @@ fn rolling(f: &mut Foundation) -> Result<()> {
         "{} of {requests} requests failed: {bad:?}",
         bad.len()
     );
-    let after = f.table()?.to_string();
-    for old in before {
-        let guid = old["instance_guid"].as_str().unwrap_or("?");
-        ensure!(!after.contains(guid), "instance {guid} is still routed");
-    }
-    Ok(())
+    wait_for("no old instance is routed", 20, || {
+        let after = f.table()?.to_string();
+        let gone = |old: &Value| !after.contains(old["instance_guid"].as_str().unwrap_or("?"));
+        Ok(before.iter().all(gone).then_some(()))
+    })
 }
 
 /// Tests that the router always knows the route, although for a while no instance serves it.
@@ -250,7 +266,7 @@ fn sudden_end(f: &mut Foundation) -> Result<()> {
     f.cf_ok(&["auth", "admin", PASSWORD])?;
     f.cf_ok(&["target", "-o", "demo", "-s", "dev"])?;
     let host = f.host("tour-late");
-    wait_for("the route of before the end answers", 10, || {
+    wait_for("the route of before the end answers", 20, || {
         Ok((f.get(&host, "/")?.status == 200).then_some(()))
     })?;
     let env = f.cf_ok(&["env", "tour-one"])?;
