@@ -262,11 +262,11 @@ fn nats_messages(f: &mut Foundation) -> Result<()> {
     nats.request("router.greet")?;
     let mut interval = None;
     let mut registered: Vec<(Instant, Value)> = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(70);
-    while registered.len() < 2 {
+    let deadline = Instant::now() + Duration::from_secs(100);
+    while registered.len() < 3 {
         let (subject, payload) = nats
             .message(deadline)?
-            .context("not two router.register messages of appA within 70 s")?;
+            .context("not three router.register messages of appA within 100 s")?;
         match subject.as_str() {
             "_INBOX.story" => interval = payload["minimumRegisterIntervalInSeconds"].as_u64(),
             "router.register" if payload["uris"] == json!([f.notes["APP_A_ROUTE"]]) => {
@@ -276,10 +276,9 @@ fn nats_messages(f: &mut Foundation) -> Result<()> {
         }
     }
     let interval = interval.context("no answer to router.greet")?;
-    let apart = registered[1]
-        .0
-        .duration_since(registered[0].0)
-        .as_secs_f64();
+    // A busy machine may delay one of the messages, so the shorter of the two intervals counts.
+    let between = |n: usize| registered[n].0.duration_since(registered[n - 1].0);
+    let apart = between(1).min(between(2)).as_secs_f64();
     ensure!(
         apart < interval as f64 + 5.0,
         "registered every {apart} s, the router announced {interval} s"
@@ -397,7 +396,7 @@ fn access_log(f: &mut Foundation) -> Result<()> {
         f.notes["INSTANCE_GUID"]
     ))?;
     let file = f.data.join("log/access.log");
-    let logged = wait_for("the access log line", 10, || {
+    let logged = wait_for("the access log line", 20, || {
         let text = std::fs::read_to_string(&file)?;
         Ok(text
             .lines()
@@ -409,7 +408,7 @@ fn access_log(f: &mut Foundation) -> Result<()> {
         line.is_match(&logged),
         "the access log line is not gorouter's:\n{logged}"
     );
-    wait_for("the same line as an RTR log line", 10, || {
+    wait_for("the same line as an RTR log line", 20, || {
         let recent = f.cf_ok(&["logs", "appA", "--recent"])?;
         Ok(recent
             .lines()
@@ -420,14 +419,14 @@ fn access_log(f: &mut Foundation) -> Result<()> {
 
 fn curl_router(f: &mut Foundation) -> Result<()> {
     let direct = sh(&format!(
-        "curl -sS --max-time 10 -H 'Host: {}' http://{}:{}/",
+        "curl -sS --max-time 20 -H 'Host: {}' http://{}:{}/",
         f.notes["APP_A_ROUTE"],
         f.cell_ip(),
         f.plan["http_port"]
     ))
     .or_else(|_| {
         sh(&format!(
-            "curl -sS --max-time 10 -H 'Host: {}' http://127.0.0.1:{}/",
+            "curl -sS --max-time 20 -H 'Host: {}' http://127.0.0.1:{}/",
             f.notes["APP_A_ROUTE"], f.plan["http_port"]
         ))
     })?;
@@ -436,7 +435,7 @@ fn curl_router(f: &mut Foundation) -> Result<()> {
         "{direct}"
     );
     let tls = sh(&format!(
-        "curl -sSk --max-time 10 --resolve {0}:{1}:127.0.0.1 https://{0}:{1}/",
+        "curl -sSk --max-time 20 --resolve {0}:{1}:127.0.0.1 https://{0}:{1}/",
         f.notes["APP_A_ROUTE"], f.plan["https_port"]
     ))?;
     ensure!(tls == direct, "{tls}");
@@ -446,7 +445,7 @@ fn curl_router(f: &mut Foundation) -> Result<()> {
 fn stopped_app(f: &mut Foundation) -> Result<()> {
     let host = f.host("appb");
     f.cf_ok(&["stop", "appB"])?;
-    wait_for("404 after stop", 5, || {
+    wait_for("404 after stop", 20, || {
         Ok((f.get(&host, "/")?.status == 404).then_some(()))
     })?;
     let answer = f.get(&host, "/")?;
