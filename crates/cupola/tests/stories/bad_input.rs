@@ -307,7 +307,7 @@ fn apps(f: &mut Foundation) -> Result<()> {
         "an app that exits at once was pushed: {}",
         both(&output)
     );
-    wait_for("the exit status in cf events", 15, || {
+    wait_for("the exit status in cf events", 20, || {
         Ok(f.cf_ok(&["events", "exits"])?
             .contains("Exited with status 3")
             .then_some(()))

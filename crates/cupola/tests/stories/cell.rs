@@ -32,7 +32,7 @@ fn names(f: &mut Foundation) -> Result<()> {
             "curl",
             "-sSk",
             "--max-time",
-            "10",
+            "20",
             &format!("https://api.{}:{https}/v3/info", f.domain),
         ],
     )?;
@@ -41,7 +41,7 @@ fn names(f: &mut Foundation) -> Result<()> {
     let b = format!("{}:{http}", f.host("appb"));
     let answer = f.exec(
         "appA/0",
-        &["curl", "-sS", "--max-time", "10", &format!("http://{b}/id")],
+        &["curl", "-sS", "--max-time", "20", &format!("http://{b}/id")],
     )?;
     ensure!(answer.contains("appB"), "{answer}");
     // The app itself requests it. If an earlier story pruned its endpoint, the endpoint returns with the next registration.
@@ -176,7 +176,7 @@ fn limits(f: &mut Foundation) -> Result<()> {
         &[
             "python3",
             "-c",
-            "import threading, time\nthreading.stack_size(32768)\ntry:\n    for n in range(5000): threading.Thread(target=time.sleep, args=(1,), daemon=True).start()\n    print('allowed')\nexcept RuntimeError: print('refused', n)",
+            "import threading, time\nthreading.stack_size(32768)\ntry:\n    for n in range(5000): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n    print('allowed')\nexcept RuntimeError: print('refused', n)",
         ],
     )?;
     ensure!(threads.contains("refused"), "5000 threads are {threads}");
@@ -201,16 +201,16 @@ fn limits(f: &mut Foundation) -> Result<()> {
 fn hosts_file(f: &mut Foundation) -> Result<()> {
     let host = f.host("in-hosts");
     f.cf_ok(&["map-route", "appA", &f.domain, "--hostname", "in-hosts"])?;
-    wait_for("the route in /etc/hosts", 5, || {
+    wait_for("the route in /etc/hosts", 20, || {
         let text = sh("cat /etc/hosts")?;
         Ok((text.contains(&format!(" {host}\n")) && text.contains(&f.host("api"))).then_some(()))
     })?;
     sh(&format!(
-        "curl -sS --max-time 5 http://{host}:{}/",
+        "curl -sS --max-time 20 http://{host}:{}/",
         f.plan["http_port"]
     ))?;
     f.cf_ok(&["delete-route", &f.domain, "--hostname", "in-hosts", "-f"])?;
-    wait_for("the route leaves /etc/hosts", 5, || {
+    wait_for("the route leaves /etc/hosts", 20, || {
         Ok((!sh("cat /etc/hosts")?.contains(&host)).then_some(()))
     })
 }
@@ -289,7 +289,7 @@ fn health_checks(f: &mut Foundation) -> Result<()> {
 fn websocket(f: &Foundation) -> Result<()> {
     let port = f.plan["http_port"].as_u64().context("no port")?;
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     write!(
         stream,
         "GET /chat HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",

@@ -40,11 +40,11 @@ fn flushed(f: &mut Foundation) -> Result<()> {
     ] {
         sh(&damage)?;
         // Traffic continues meanwhile. Its result before the repair does not matter.
-        wait_for(&format!("the rules as before `{damage}`"), 10, || {
+        wait_for(&format!("the rules as before `{damage}`"), 20, || {
             let _ = f.get(&host, "/id");
             Ok((sorted(&rules(&name)?) == sorted(&before)).then_some(()))
         })?;
-        wait_for("the app's answer", 10, || {
+        wait_for("the app's answer", 20, || {
             let answer = f.get(&host, "/id")?;
             let right = answer.body.contains(guid.as_str().unwrap_or_default());
             Ok((answer.status == 200 && right).then_some(()))
@@ -91,7 +91,7 @@ fn security_groups(f: &mut Foundation) -> Result<()> {
         } else {
             "the way out is closed"
         };
-        wait_for(what, 10, || {
+        wait_for(what, 20, || {
             let script = "curl -s -o /dev/null --max-time 3 http://192.168.213.2:7001/; echo $?";
             let code = f.exec("grouped/0", &["bash", "-c", script])?;
             Ok(((code.trim() == "0") == wanted).then_some(()))
@@ -146,7 +146,7 @@ impl Outside {
             .context("run unshare")?;
         let started = Self(server);
         let pid = started.0.id();
-        wait_for("the namespace", 10, || {
+        wait_for("the namespace", 20, || {
             let own = std::fs::read_link("/proc/self/ns/net")?;
             let theirs = std::fs::read_link(format!("/proc/{pid}/ns/net"))?;
             Ok((own != theirs).then_some(()))
@@ -154,7 +154,7 @@ impl Outside {
         sh(&format!(
             "ip link add cpout0 type veth peer name cpout1 netns {pid} && ip addr add 192.168.213.1/24 dev cpout0 && ip link set cpout0 up"
         ))?;
-        wait_for("the web server outside", 10, || {
+        wait_for("the web server outside", 20, || {
             Ok(sh("curl -s -o /dev/null --max-time 2 http://192.168.213.2:7001/").ok())
         })?;
         Ok(started)

@@ -238,7 +238,7 @@ fn bus_restart(f: &mut Foundation) -> Result<()> {
         f.data.display()
     ))?;
     let password = f.plan["nats_password"].as_str().unwrap_or_default();
-    wait_for("the bus is back on a full disk", 20, || {
+    wait_for("the bus is back on a full disk", 60, || {
         Ok(
             crate::peers::Nats::connect(f.port("nats"), "nats", password)
                 .ok()

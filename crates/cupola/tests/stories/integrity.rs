@@ -125,7 +125,7 @@ fn never_the_wrong_app(f: &mut Foundation) -> Result<()> {
                 Err(error) => Some(Err(error)),
             })
         })??;
-        let log = wait_for("prune-failed-endpoint in the router's log", 5, || {
+        let log = wait_for("prune-failed-endpoint in the router's log", 20, || {
             Ok(Some(f.log()).filter(|l| l.contains("prune-failed-endpoint")))
         })?;
         let line = log

@@ -104,7 +104,7 @@ fn internal_routes(f: &mut Foundation) -> Result<()> {
         Ok((addresses.len() == 2).then_some(addresses))
     })?;
     addresses.sort();
-    wait_for("both addresses under the internal name", 10, || {
+    wait_for("both addresses under the internal name", 20, || {
         Ok((resolve("back.apps.internal")? == addresses).then_some(()))
     })?;
     ensure!(resolve("1.back.apps.internal")?.len() == 1);
@@ -119,7 +119,7 @@ fn internal_routes(f: &mut Foundation) -> Result<()> {
             &[
                 "bash",
                 "-c",
-                "curl -sS --max-time 5 http://back.apps.internal:8080/; echo $?",
+                "curl -sS --max-time 20 http://back.apps.internal:8080/; echo $?",
             ],
         )
     };
@@ -132,21 +132,21 @@ fn internal_routes(f: &mut Foundation) -> Result<()> {
     .to_string();
     let post = |path: &str| f.cf_ok(&["curl", path, "-X", "POST", "-d", &policy]);
     post("/networking/v1/external/policies")?;
-    wait_for("the policy", 10, || {
+    wait_for("the policy", 20, || {
         Ok(fetch()?.contains("the back").then_some(()))
     })?;
     // An instance that stops is removed from the name at once.
     f.cf_ok(&["scale", "back", "-i", "1"])?;
-    wait_for("one address is left", 10, || {
+    wait_for("one address is left", 20, || {
         Ok((resolve("back.apps.internal")?.len() == 1).then_some(()))
     })?;
     ensure!(fetch()?.contains("the back"));
     post("/networking/v1/external/policies/delete")?;
-    wait_for("the end of the policy", 10, || {
+    wait_for("the end of the policy", 20, || {
         Ok(fetch()?.trim().ends_with('7').then_some(()))
     })?;
     f.cf_ok(&["delete", "-f", "-r", "back"])?;
-    wait_for("the name is gone", 10, || {
+    wait_for("the name is gone", 20, || {
         Ok(resolve("back.apps.internal")?.is_empty().then_some(()))
     })?;
     f.cf_ok(&["delete", "-f", "-r", "site"])?;

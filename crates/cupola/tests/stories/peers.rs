@@ -20,12 +20,12 @@ impl Nats {
             stream: BufReader::new(stream),
         };
         let hello = nats
-            .line(Instant::now() + Duration::from_secs(5))?
+            .line(Instant::now() + Duration::from_secs(20))?
             .context("no INFO")?;
         ensure!(hello.starts_with("INFO "), "{hello}");
         nats.send(&format!("CONNECT {{\"verbose\":false,\"pedantic\":false,\"user\":\"{user}\",\"pass\":\"{password}\"}}\r\nPING\r\n"))?;
         let answer = nats
-            .line(Instant::now() + Duration::from_secs(5))?
+            .line(Instant::now() + Duration::from_secs(20))?
             .unwrap_or_default();
         ensure!(answer == "PONG", "{answer}");
         Ok(nats)

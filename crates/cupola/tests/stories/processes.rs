@@ -103,7 +103,7 @@ fn cell_restart_keeps_containers(f: &mut Foundation) -> Result<()> {
                 "curl",
                 "-sS",
                 "--max-time",
-                "5",
+                "20",
                 &format!("http://{}:{}/id", f.host("appb"), f.plan["http_port"]),
             ],
         )?;
@@ -120,17 +120,17 @@ fn router_and_nats_restart(f: &mut Foundation) -> Result<()> {
     ] {
         f.end(roles, signal)?;
         f.serve(roles)?;
-        wait_for("the route works again", 10, || {
+        wait_for("the route works again", 20, || {
             Ok((f.get(&f.host("appa"), "/")?.status == 200).then_some(()))
         })
         .with_context(|| format!("{roles} after {signal}:\n{}", f.log()))?;
     }
     let host = f.host("after-nats");
-    wait_for("the API answers", 10, || {
+    wait_for("the API answers", 20, || {
         Ok(f.cf(&["apps"])?.status.success().then_some(()))
     })?;
     f.cf_ok(&["map-route", "appA", &f.domain, "--hostname", "after-nats"])?;
-    wait_for("a new route", 10, || {
+    wait_for("a new route", 20, || {
         Ok((f.get(&host, "/")?.status == 200).then_some(()))
     })
 }

@@ -22,7 +22,7 @@ pub(crate) const STORIES: &[Story] = &[
 ];
 
 fn works_again(f: &Foundation, host: &str) -> Result<()> {
-    wait_for("the route works again", 10, || {
+    wait_for("the route works again", 20, || {
         Ok((f.get(host, "/")?.status == 200).then_some(()))
     })
 }
@@ -50,14 +50,14 @@ fn app_killed(f: &mut Foundation) -> Result<()> {
     f.cf_ok(&["restart", "appA"])?;
     let before = only_instance(f)?;
     kill_in(f, "appA/0", "/proxy")?;
-    wait_for("a new instance", 15, || {
+    wait_for("a new instance", 20, || {
         Ok(f.instances(&f.guid("appA")?)?
             .first()
             .filter(|l| l["instance_guid"] != before)
             .map(drop))
     })?;
     works_again(f, &f.host("appa"))?;
-    wait_for("the crash event", 10, || {
+    wait_for("the crash event", 20, || {
         Ok(f.cf_ok(&["events", "appA"])?
             .contains("app.process.crash")
             .then_some(()))
@@ -77,7 +77,7 @@ fn envoy_killed(f: &mut Foundation) -> Result<()> {
         "no Envoy process of the instance was found"
     );
     sh(&format!("kill -9 {}", pid.trim()))?;
-    wait_for("a new instance", 15, || {
+    wait_for("a new instance", 20, || {
         Ok(f.instances(&f.guid("appA")?)?
             .first()
             .filter(|l| l["instance_guid"] != before)
@@ -138,7 +138,7 @@ fn closed_terminal(f: &mut Foundation) -> Result<()> {
     sh(&format!(
         "for s in USR1 USR2 ALRM VTALRM PROF IO STKFLT XCPU XFSZ TRAP SYS PIPE WINCH URG 34 64; do kill -$s {pid} || exit 1; done"
     ))?;
-    wait_for("the signals are logged", 10, || {
+    wait_for("the signals are logged", 20, || {
         Ok(f.log().contains("SIGSYS").then_some(()))
     })?;
     works_again(f, &f.host("appa"))?;
@@ -182,7 +182,7 @@ fn other_apps(f: &mut Foundation) -> Result<()> {
     );
     for app in ["python", "static"] {
         f.cf_ok(&["delete", app, "-f", "-r"])?;
-        wait_for("404 after delete", 5, || {
+        wait_for("404 after delete", 20, || {
             Ok((f.get(&f.host(app), "/")?.status == 404).then_some(()))
         })?;
     }

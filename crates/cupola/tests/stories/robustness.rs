@@ -170,7 +170,7 @@ fn shim_killed(f: &mut Foundation) -> Result<()> {
         let now = f.instances(&f.guid("appA")?)?;
         Ok((now.len() == 1 && now[0]["instance_guid"] != guid).then_some(()))
     })?;
-    wait_for("appA's route", 10, || {
+    wait_for("appA's route", 20, || {
         Ok((f.get(&f.host("appa"), "/")?.status == 200).then_some(()))
     })
 }
@@ -190,7 +190,7 @@ fn role_fails_alone(f: &mut Foundation) -> Result<()> {
     let pid = std::fs::read_to_string(f.data.join("nats/nats.pid"))?;
     sh(&format!("kill -9 {}", pid.trim()))?;
     let outcome = (|| {
-        wait_for("the role to fail more than once", 20, || {
+        wait_for("the role to fail more than once", 60, || {
             answers(f)?;
             let log = f.log();
             let failures = log[before..]

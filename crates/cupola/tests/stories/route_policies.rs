@@ -23,7 +23,7 @@ fn push(f: &Foundation, app: &str) -> Result<()> {
 
 /// Runs curl inside a container. Returns the page and the status (000 if there was no response).
 fn call(f: &Foundation, app: &str, options: &str, url: &str) -> Result<String> {
-    let command = format!("curl -sS --max-time 10 -w ' %{{http_code}}' {options} {url} 2>&1; true");
+    let command = format!("curl -sS --max-time 20 -w ' %{{http_code}}' {options} {url} 2>&1; true");
     f.exec(&format!("{app}/0"), &["bash", "-c", &command])
 }
 
@@ -53,7 +53,7 @@ fn one_app_is_let_in(f: &mut Foundation) -> Result<()> {
     let policy = [DOMAIN, "--hostname", "callee", "--source-app", "caller"];
     let run = |command: &str, last: &[&str]| f.cf_ok(&[&[command], &policy[..], last].concat());
     run("add-route-policy", &[])?;
-    wait_for("the policy", 10, || {
+    wait_for("the policy", 20, || {
         Ok((ask("caller")? == "<p>I am the callee 200").then_some(()))
     })?;
     let answer = ask("third")?;
@@ -66,7 +66,7 @@ fn one_app_is_let_in(f: &mut Foundation) -> Result<()> {
     // The instances of a running app are admitted and refused without a restart.
     let before = f.instances(&f.guid("callee")?)?[0]["instance_guid"].clone();
     run("remove-route-policy", &["-f"])?;
-    wait_for("the end of the policy", 10, || {
+    wait_for("the end of the policy", 20, || {
         Ok(ask("caller")?.ends_with(" 403").then_some(()))
     })?;
     let after = f.instances(&f.guid("callee")?)?[0]["instance_guid"].clone();

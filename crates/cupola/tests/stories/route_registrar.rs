@@ -69,7 +69,7 @@ fn route_registrar(f: &mut Foundation) -> Result<()> {
         .spawn()
         .context("start cupola route-registrar")?;
     let mut registrar = Registrar(child);
-    let row = wait_for("the route in the router's table", 10, || {
+    let row = wait_for("the route in the router's table", 20, || {
         Ok(f.table()?[host.as_str()].get(0).cloned())
     })?;
     ensure!(row["address"] == format!("127.0.0.1:{port}"), "{row}");
@@ -86,19 +86,19 @@ fn route_registrar(f: &mut Foundation) -> Result<()> {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(registrar.0.id())?);
     nix::sys::signal::kill(pid, Signal::SIGHUP)?;
     for host in [&job_host, &host_too] {
-        wait_for("the new route to answer", 10, || {
+        wait_for("the new route to answer", 20, || {
             Ok((f.get(host, "/")?.status == 200).then_some(()))
         })?;
     }
     ensure!(f.get(&host, "/")?.status == 200, "the old route stays");
     std::fs::write(&path, config(&[&host]))?;
     nix::sys::signal::kill(pid, Signal::SIGHUP)?;
-    wait_for("the uri that went to go from the table", 10, || {
+    wait_for("the uri that went to go from the table", 20, || {
         Ok(f.table()?.get(&host_too).is_none().then_some(()))
     })?;
 
     ensure!(end(&mut registrar.0, Signal::SIGTERM)?.success());
-    wait_for("the routes to go from the table", 10, || {
+    wait_for("the routes to go from the table", 20, || {
         let table = f.table()?;
         let gone = table.get(&host).is_none() && table.get(&job_host).is_none();
         Ok(gone.then_some(()))
