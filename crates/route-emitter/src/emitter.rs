@@ -10,7 +10,7 @@ use kit::CancellationToken;
 use kit::backoff::Backoff;
 use rand::Rng as _;
 use routing::emission::{
-    Changes, Desired, Event, Farewells, Marker, Registration, Snapshot, Table,
+    Changes, Desired, Event, Marker, Registration, Snapshot, Table, UnregistrationRepeats,
 };
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -55,7 +55,7 @@ struct Emitter {
     bus: async_nats::Client,
     greetings: String,
     table: Table,
-    farewells: Farewells,
+    repeats: UnregistrationRepeats,
     /// The processes that are still to be emitted in the current full emission.
     backlog: VecDeque<String>,
     interval: Duration,
@@ -100,9 +100,9 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
     let mut greet = tokio::time::interval(GREET_INTERVAL);
     let mut announce = tokio::time::interval(config.announcement_interval);
     announce.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let table = Table::sparing(config.component_hosts.clone());
+    let table = Table::without_components(config.component_hosts.clone());
     let mut emitter = Emitter {
-        farewells: Farewells::new(config.unregistration_send_count),
+        repeats: UnregistrationRepeats::new(config.unregistration_send_count),
         config,
         bbs,
         bus,
@@ -127,7 +127,7 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
             () = shutdown.cancelled() => break,
             Some(heard) = events.recv() => emitter.hear(heard).await,
             Some(answer) = answered.recv() => emitter.take(answer).await,
-            _ = repeat.tick() => emitter.repeat_farewells().await,
+            _ = repeat.tick() => emitter.repeat_unregistrations().await,
             _ = announce.tick() => emitter.announce_all_starting().await,
             _ = greet.tick(), if !emitter.greeted => emitter.greet().await,
             () = tokio::time::sleep_until(emitter.sync_at) => emitter.sync(),
@@ -247,7 +247,7 @@ impl Emitter {
             }
             Answer::BusConnected => {
                 tracing::info!("nats-connected");
-                let pending: Vec<_> = self.farewells.pending().cloned().collect();
+                let pending: Vec<_> = self.repeats.pending().cloned().collect();
                 self.send(&[], &pending, false).await;
                 self.emit_everything();
                 // Routers may take this long to reconnect to the bus, and do not receive what was sent before.
@@ -380,8 +380,8 @@ impl Emitter {
         self.send(&piece, &[], false).await;
     }
 
-    async fn repeat_farewells(&mut self) {
-        let due = self.farewells.due();
+    async fn repeat_unregistrations(&mut self) {
+        let due = self.repeats.due();
         self.send(&[], &due, false).await;
     }
 
@@ -394,7 +394,7 @@ impl Emitter {
             );
         }
         if !changes.is_empty() {
-            self.farewells.note(&changes);
+            self.repeats.note(&changes);
             self.send(&changes.register, &changes.unregister, changes.new_endpoint)
                 .await;
         }

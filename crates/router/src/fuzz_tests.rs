@@ -111,10 +111,10 @@ fn registrations() {
         assert_eq!(seen.tags.to_map(), spec.tags);
         assert_eq!(endpoint.address(), spec.address());
         for uri in &registration.uris {
-            registry.put(uri, &mut endpoint, now, now);
+            registry.register_with_place(uri, &mut endpoint, now, now);
         }
         for uri in &registration.uris {
-            let again = registry.put(uri, &mut endpoint, now, now).0;
+            let again = registry.register_with_place(uri, &mut endpoint, now, now).0;
             assert_eq!(again, Registered::Refreshed, "{uri:?}");
         }
         for (uri, pool) in registry.snapshot() {
@@ -210,7 +210,7 @@ fn cookies() {
         ..EndpointSpec::default()
     });
     let now = Instant::now();
-    registry.put("a.test/path", &mut endpoint, now, now);
+    registry.register_with_place("a.test/path", &mut endpoint, now, now);
     let pool = registry.lookup("a.test", "/path").unwrap();
     fuzz("cookie", WORDS, |bytes| {
         let Ok(line) = HeaderValue::from_bytes(bytes) else {

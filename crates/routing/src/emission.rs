@@ -12,13 +12,13 @@
 //! the order of events cannot leave a trace. Diego's route-emitter learns some changes only with its next full emission (changed
 //! options) and some never (an event older than a removal); this table is exact at once.
 
-mod repeat;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unregistration_repeats;
 
-pub use repeat::Farewells;
 pub use table::{Marker, Snapshot, Table};
+pub use unregistration_repeats::UnregistrationRepeats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

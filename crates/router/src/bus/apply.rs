@@ -99,7 +99,7 @@ impl Applier {
         };
         let shared = &self.shared;
         let age = registration.updated_at_ns.and_then(since);
-        let told = age.and_then(|age| now.checked_sub(age)).unwrap_or(now);
+        let changed_at = age.and_then(|age| now.checked_sub(age)).unwrap_or(now);
         let component = registration
             .spec
             .tags
@@ -111,7 +111,10 @@ impl Applier {
             .endpoint(std::mem::take(&mut registration.spec));
         let mut places = Vec::with_capacity(registration.uris.len());
         for uri in &registration.uris {
-            let (outcome, place) = shared.registry.put(uri, &mut endpoint, told, now);
+            let (outcome, place) =
+                shared
+                    .registry
+                    .register_with_place(uri, &mut endpoint, changed_at, now);
             places.extend(place);
             registrations::registered(shared, uri, &endpoint, &component, outcome, now);
             if let Registered::Added { .. } = outcome

@@ -140,7 +140,10 @@ impl Fetcher {
             match change {
                 Change::Register(uri, spec) => {
                     let mut endpoint = shared.registry.endpoint(spec);
-                    let (outcome, _) = shared.registry.put(&uri, &mut endpoint, now, now);
+                    let (outcome, _) =
+                        shared
+                            .registry
+                            .register_with_place(&uri, &mut endpoint, now, now);
                     registrations::registered(shared, &uri, &endpoint, "", outcome, now);
                 }
                 Change::Unregister(uri, spec) => {

@@ -14,7 +14,7 @@ pub struct Table {
     /// The processes that have registrations at an address. There are two only while an outdated row of the BBS remains.
     holders: HashMap<(String, u16), Vec<String>>,
     /// The removed rows, kept for two syncs, so that a late event does not restore them.
-    graves: HashMap<Grave, (ModificationTag, u64)>,
+    removals: HashMap<Removed, (ModificationTag, u64)>,
     /// The processes with instances that wait for a cell, as far as this table knows, and the event at which each began to wait.
     waiting: HashMap<String, u64>,
     /// The processes whose last registration here was removed although they want instances, and the event that removed it. The
@@ -67,7 +67,7 @@ struct Touched<T> {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum Grave {
+enum Removed {
     Desired(String),
     Actual(ActualKey),
 }
@@ -88,7 +88,7 @@ pub struct Snapshot {
 
 impl Table {
     /// Makes a table that makes no registrations for the components' hosts.
-    pub fn sparing(components: ComponentHosts) -> Self {
+    pub fn without_components(components: ComponentHosts) -> Self {
         Self {
             components,
             ..Self::default()
@@ -105,12 +105,15 @@ impl Table {
         self.clock += 1;
         match event {
             Event::DesiredSet(desired) => {
-                if self.is_buried(&Grave::Desired(desired.process_guid.clone()), &desired.tag) {
+                if self.was_removed(
+                    &Removed::Desired(desired.process_guid.clone()),
+                    &desired.tag,
+                ) {
                     return Changes::default();
                 }
                 let guid = desired.process_guid.clone();
                 self.set_desired(desired);
-                self.settle_and_announce(&guid)
+                self.derive_and_announce(&guid)
             }
             // The cell on which an instance is placed announces it from then on.
             Event::InstancesWanted { process_guid } => {
@@ -135,11 +138,11 @@ impl Table {
                 {
                     process.desired = None;
                 }
-                self.bury(Grave::Desired(process_guid.clone()), tag);
-                self.settle(&process_guid)
+                self.record_removal(Removed::Desired(process_guid.clone()), tag);
+                self.derive_registrations(&process_guid)
             }
             Event::ActualSet(actual) => {
-                if self.is_buried(&Grave::Actual(actual.key()), &actual.tag) {
+                if self.was_removed(&Removed::Actual(actual.key()), &actual.tag) {
                     return Changes::default();
                 }
                 let (guid, routable) = (actual.process_guid.clone(), actual.routable);
@@ -149,7 +152,7 @@ impl Table {
                         .any(|a| a.value.instance_guid == actual.instance_guid && a.value.routable)
                 });
                 self.set_actual(actual);
-                let changes = self.settle_and_announce(&guid);
+                let changes = self.derive_and_announce(&guid);
                 Changes {
                     new_endpoint: routable && !was_routable,
                     wanted: self.is_left(&guid, &changes),
@@ -168,8 +171,8 @@ impl Table {
                     }
                 }
                 let guid = key.process_guid.clone();
-                self.bury(Grave::Actual(key), tag);
-                let changes = self.settle(&guid);
+                self.record_removal(Removed::Actual(key), tag);
+                let changes = self.derive_registrations(&guid);
                 Changes {
                     wanted: self.is_left(&guid, &changes),
                     ..changes
@@ -183,10 +186,10 @@ impl Table {
         let Self {
             clock,
             marks,
-            graves,
+            removals,
             ..
         } = self;
-        graves.retain(|_, (_, at)| *at >= marks[0]);
+        removals.retain(|_, (_, at)| *at >= marks[0]);
         *marks = [marks[1], *clock];
         Marker(*clock)
     }
@@ -224,7 +227,10 @@ impl Table {
                 .and_then(|p| p.desired.as_ref())
                 .is_some_and(|known| known.at > marker.0 && known.value.tag != desired.tag);
             if !newer_known
-                && !self.is_buried(&Grave::Desired(desired.process_guid.clone()), &desired.tag)
+                && !self.was_removed(
+                    &Removed::Desired(desired.process_guid.clone()),
+                    &desired.tag,
+                )
             {
                 guids.insert(desired.process_guid.clone());
                 self.set_desired(desired);
@@ -237,7 +243,7 @@ impl Table {
                 .get(&actual.process_guid)
                 .and_then(|p| p.actuals.get(&row))
                 .is_some_and(|known| known.at > marker.0 && known.value.tag != actual.tag);
-            if !newer_known && !self.is_buried(&Grave::Actual(actual.key()), &actual.tag) {
+            if !newer_known && !self.was_removed(&Removed::Actual(actual.key()), &actual.tag) {
                 guids.insert(actual.process_guid.clone());
                 self.set_actual(actual);
             }
@@ -255,7 +261,7 @@ impl Table {
             {
                 process.desired = None;
             }
-            changes.append(self.settle(guid));
+            changes.append(self.derive_registrations(guid));
         }
         changes
     }
@@ -397,8 +403,8 @@ impl Table {
         }
     }
 
-    fn settle_and_announce(&mut self, guid: &str) -> Changes {
-        let changes = self.settle(guid);
+    fn derive_and_announce(&mut self, guid: &str) -> Changes {
+        let changes = self.derive_registrations(guid);
         let process = self.processes.get(guid).filter(|p| p.is_starting());
         Changes {
             starting: process.map_or_else(Vec::new, Process::uris),
@@ -407,7 +413,7 @@ impl Table {
     }
 
     /// Derives the registrations of a process anew, and forgets a process of which no row is left.
-    fn settle(&mut self, guid: &str) -> Changes {
+    fn derive_registrations(&mut self, guid: &str) -> Changes {
         let Some(process) = self.processes.get_mut(guid) else {
             return Changes::default();
         };
@@ -445,13 +451,13 @@ impl Table {
                 .or_default()
                 .push(guid.to_owned());
         }
-        self.spare_successors(guid, &mut changes);
+        self.keep_successors(guid, &mut changes);
         changes
     }
 
     /// Removes from the changes each unregistration of an address that a new instance already uses. The BBS may remove the row of
     /// the old instance later than it adds the new one, and the registrations of the new instance must stay.
-    fn spare_successors(&self, guid: &str, changes: &mut Changes) {
+    fn keep_successors(&self, guid: &str, changes: &mut Changes) {
         let mut restored = Vec::new();
         changes.unregister.retain(|gone| {
             let key = gone.key();
@@ -470,11 +476,11 @@ impl Table {
         changes.register.append(&mut restored);
     }
 
-    fn bury(&mut self, grave: Grave, tag: ModificationTag) {
+    fn record_removal(&mut self, row: Removed, tag: ModificationTag) {
         let at = self.clock;
         let known = self
-            .graves
-            .entry(grave)
+            .removals
+            .entry(row)
             .or_insert_with(|| (tag.clone(), at));
         if !tag.is_older_than(&known.0) {
             *known = (tag, at);
@@ -482,8 +488,8 @@ impl Table {
     }
 
     /// Returns whether a row of this version was removed, by a removal that is at least as new.
-    fn is_buried(&self, grave: &Grave, tag: &ModificationTag) -> bool {
-        self.graves.get(grave).is_some_and(|(removed, _)| {
+    fn was_removed(&self, row: &Removed, tag: &ModificationTag) -> bool {
+        self.removals.get(row).is_some_and(|(removed, _)| {
             !tag.epoch.is_empty() && removed.epoch == tag.epoch && tag.index <= removed.index
         })
     }

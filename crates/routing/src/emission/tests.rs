@@ -359,7 +359,7 @@ fn the_next_tenant_of_an_address_keeps_its_routes() {
 }
 
 #[test]
-fn farewells_are_repeated_until_the_route_is_back() {
+fn unregistrations_are_repeated_until_the_route_is_back() {
     let registration = |uri: &str| {
         derive(
             &desired("p", 1, vec![route(uri, 8080)], 1),
@@ -369,18 +369,18 @@ fn farewells_are_repeated_until_the_route_is_back() {
         .next()
         .unwrap()
     };
-    let mut farewells = Farewells::new(2);
-    farewells.note(&Changes {
+    let mut repeats = UnregistrationRepeats::new(2);
+    repeats.note(&Changes {
         unregister: vec![registration("a.x"), registration("b.x")],
         ..Changes::default()
     });
-    assert_eq!(farewells.due().len(), 2);
-    farewells.note(&Changes {
+    assert_eq!(repeats.due().len(), 2);
+    repeats.note(&Changes {
         register: vec![registration("a.x")],
         ..Changes::default()
     });
-    assert_eq!(uris(&farewells.due()), ["b.x"]);
-    assert!(farewells.due().is_empty());
+    assert_eq!(uris(&repeats.due()), ["b.x"]);
+    assert!(repeats.due().is_empty());
 }
 
 prop_compose! {
@@ -456,10 +456,10 @@ proptest! {
     /// A router that received every change holds what the table holds; a repeated message changes nothing.
     #[test]
     fn changes_add_up_to_the_table(events in prop::collection::vec(any_event(), 0..40)) {
-        let (mut table, mut heard) = (Table::default(), Registrations::new());
+        let (mut table, mut received) = (Table::default(), Registrations::new());
         for event in events {
-            table.apply(event.clone()).apply_to(&mut heard);
-            prop_assert_eq!(&heard, &all(&table));
+            table.apply(event.clone()).apply_to(&mut received);
+            prop_assert_eq!(&received, &all(&table));
             prop_assert!(table.apply(event).is_empty());
         }
     }
@@ -489,9 +489,9 @@ proptest! {
     /// A sync repairs the table after any missed events, and routers that receive its changes agree with it.
     #[test]
     fn a_sync_repairs_everything(events in prop::collection::vec(any_event(), 0..30), snapshot in any_snapshot()) {
-        let (mut table, mut heard) = (Table::default(), Registrations::new());
+        let (mut table, mut received) = (Table::default(), Registrations::new());
         for event in events {
-            table.apply(event).apply_to(&mut heard);
+            table.apply(event).apply_to(&mut received);
         }
         // The rows of the snapshot are newer than the removals in the events.
         let newer = |tag: &ModificationTag| ModificationTag { epoch: tag.epoch.clone(), index: tag.index + 10 };
@@ -501,9 +501,9 @@ proptest! {
             ..snapshot
         };
         let marker = table.begin_sync();
-        table.sync(marker, snapshot.clone()).apply_to(&mut heard);
+        table.sync(marker, snapshot.clone()).apply_to(&mut received);
         prop_assert_eq!(all(&table), derived(&snapshot));
-        prop_assert_eq!(heard, all(&table));
+        prop_assert_eq!(received, all(&table));
     }
 }
 
@@ -530,35 +530,38 @@ fn a_process_is_starting_while_none_of_its_instances_runs() {
             .is_empty()
     );
     assert!(starting(&table).is_empty(), "surplus");
-    let said = table.apply(Event::ActualSet(claimed(1)));
-    assert_eq!(said.starting, ["a.x"]);
+    let changes = table.apply(Event::ActualSet(claimed(1)));
+    assert_eq!(changes.starting, ["a.x"]);
     assert_eq!(starting(&table), ["a.x"]);
     let routes = vec![route("a.x", 8080), route("b.x", 8080)];
-    let said = table.apply(Event::DesiredSet(desired("p", 2, routes, 2)));
+    let changes = table.apply(Event::DesiredSet(desired("p", 2, routes, 2)));
     assert_eq!(
-        said.starting,
+        changes.starting,
         ["a.x", "b.x"],
         "a route that comes meanwhile"
     );
-    let said = table.apply(Event::ActualSet(actual("p", 0, 1)));
+    let changes = table.apply(Event::ActualSet(actual("p", 0, 1)));
     assert!(
-        said.starting.is_empty() && starting(&table).is_empty(),
+        changes.starting.is_empty() && starting(&table).is_empty(),
         "another instance serves"
     );
 }
 
 #[test]
-fn instances_wait_for_a_cell_until_one_has_taken_them() {
+fn instances_wait_for_a_cell_until_one_claims_them() {
     let mut table = Table::default();
     let wanted = || Event::InstancesWanted {
         process_guid: "p".into(),
     };
-    assert!(table.apply(wanted()).starting.is_empty(), "of what?");
+    assert!(
+        table.apply(wanted()).starting.is_empty(),
+        "the process is unknown"
+    );
     let routes = vec![route("a.x", 8080)];
     table.apply(Event::DesiredSet(desired("p", 2, routes, 1)));
-    let said = table.apply(wanted());
-    assert_eq!(said.starting, ["a.x"]);
-    assert!(said.is_empty());
+    let changes = table.apply(wanted());
+    assert_eq!(changes.starting, ["a.x"]);
+    assert!(changes.is_empty());
     assert_eq!(table.starting().count(), 0, "not by itself");
     let asked = table.waiting();
     assert_eq!(asked.1, ["p"]);
@@ -572,7 +575,7 @@ fn instances_wait_for_a_cell_until_one_has_taken_them() {
     assert_eq!(table.still_waiting(&asked, &still), [["a.x"]]);
     assert_eq!(table.waiting().1, ["p"]);
     assert!(table.still_waiting(&asked, &HashSet::new()).is_empty());
-    assert!(table.waiting().1.is_empty(), "elsewhere, or given up");
+    assert!(table.waiting().1.is_empty(), "elsewhere, or cancelled");
 
     table.apply(wanted());
     table.apply(Event::ActualSet(actual("p", 0, 1)));
@@ -608,7 +611,7 @@ fn a_process_whose_last_instance_leaves_may_wait_for_its_next_one() {
     assert_eq!(asked.1, ["p"]);
     let still: HashSet<String> = ["p".to_owned()].into();
     assert_eq!(table.still_waiting(&asked, &still), [["a.x"]]);
-    assert_eq!(table.waiting().1, ["p"], "until the BBS says otherwise");
+    assert_eq!(table.waiting().1, ["p"], "until the BBS reports otherwise");
     // The instance is back, and leaves for good: the process is no longer desired.
     table.apply(Event::ActualSet(actual("p", 0, 3)));
     assert!(table.waiting().1.is_empty());
@@ -623,7 +626,7 @@ fn a_process_whose_last_instance_leaves_may_wait_for_its_next_one() {
 #[test]
 fn no_route_to_a_components_host_is_emitted() {
     let components = crate::registry::ComponentHosts::new(["uaa.x", "*.uaa.x"]);
-    let mut table = Table::sparing(components);
+    let mut table = Table::without_components(components);
     let uris = ["UAA.x", "uaa.x/oauth", "a.uaa.x", "*.uaa.x", "b.x"];
     let routes = uris.map(|uri| route(uri, 8080)).to_vec();
     table.apply(Event::DesiredSet(desired("p", 2, routes, 1)));

@@ -215,7 +215,7 @@ impl Endpoint {
     }
 
     /// Returns whether both have the same registration.
-    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+    pub(super) fn has_same_registration(&self, other: &Self) -> bool {
         self.texts == other.texts
             && (self.port, self.tls, self.protocol) == (other.port, other.tls, other.protocol)
             && self.stale_ticks == other.stale_ticks
@@ -230,7 +230,7 @@ impl Endpoint {
     }
 
     /// Takes over the requests of `old`. For the second uri of a message this is already done.
-    pub(super) fn succeed(self: &Arc<Self>, old: &Arc<Self>) -> Arc<Self> {
+    pub(super) fn inherit_requests(self: &Arc<Self>, old: &Arc<Self>) -> Arc<Self> {
         let elder = old.busy();
         let known = |elder| matches!(&self.elder, Some(own) if Arc::ptr_eq(own, elder));
         if elder.as_ref().is_none_or(known) {

@@ -147,7 +147,7 @@ impl List {
     }
 
     /// Marks all instances that share this endpoint's index as superseded, except the newest.
-    pub(super) fn settle_slot(&mut self, like: &Endpoint) {
+    pub(super) fn mark_superseded(&mut self, like: &Endpoint) {
         let members = self.as_mut_slice();
         if members.len() == 1 {
             members[0].superseded = false;

@@ -166,7 +166,7 @@ pub struct Registry {
     routes: AtomicUsize,
     /// The keys of the hash that numbers peers. They are secret, so that nobody can construct a peer with the number of another.
     peers: [RandomState; 2],
-    /// A lock that is held while a host's owner is looked up and an endpoint is put there.
+    /// A lock that is held while a host's owner is looked up and an endpoint is registered there.
     ownership: Mutex<()>,
     /// The routes whose last endpoint was unregistered, each with the time at which it ends if no other endpoint comes; oldest
     /// first.
@@ -225,22 +225,23 @@ impl Registry {
     /// Puts an endpoint under a uri. The last writer wins, because NATS messages carry no order of their own. Registrations of a
     /// Routing API are ordered by their [`ModificationTag`].
     pub fn register(&self, uri: &str, endpoint: &Arc<Endpoint>, now: Instant) -> Registered {
-        self.put(uri, &mut endpoint.clone(), now, now).0
+        self.register_with_place(uri, &mut endpoint.clone(), now, now)
+            .0
     }
 
     /// Puts an endpoint under a uri, as [`register`](Self::register), and returns its place in the table, if it has one.
-    /// `endpoint` becomes the one that the table holds. `told` is the time at which the endpoint took its present state, as far
+    /// `endpoint` becomes the one that the table holds. `changed_at` is the time at which the endpoint took its present state, as far
     /// as the message shows: of several endpoints the one that changed last determines the route's options.
-    pub fn put(
+    pub fn register_with_place(
         &self,
         uri: &str,
         endpoint: &mut Arc<Endpoint>,
-        told: Instant,
+        changed_at: Instant,
         now: Instant,
     ) -> (Registered, Option<Place>) {
         let key = RouteKey::new(uri);
         if self.common.settings.components.is_none() {
-            return self.put_under(&key, endpoint, told, now);
+            return self.register_under(&key, endpoint, changed_at, now);
         }
         let _one = self
             .ownership
@@ -249,31 +250,31 @@ impl Registry {
         if !endpoint.is_component() && self.is_of_component(&key) {
             return (Registered::Refused, None);
         }
-        self.put_under(&key, endpoint, told, now)
+        self.register_under(&key, endpoint, changed_at, now)
     }
 
-    fn put_under(
+    fn register_under(
         &self,
         key: &RouteKey,
         endpoint: &mut Arc<Endpoint>,
-        told: Instant,
+        changed_at: Instant,
         now: Instant,
     ) -> (Registered, Option<Place>) {
         self.touch(now);
         // While the shard is locked, even for reading, no other task can drop the pool.
         let at = self.hash(key.is_wildcard(), key.host_name());
         if let Some(pool) = self.read(at).pool(at, key) {
-            return pool.put(endpoint, told, now);
+            return pool.register(endpoint, changed_at, now);
         }
         let fresh = Arc::new(Pool::new(key, self.common.clone()));
         let mut shard = self.write(at);
         if let Some(pool) = shard.pool(at, key) {
-            return pool.put(endpoint, told, now);
+            return pool.register(endpoint, changed_at, now);
         }
-        let put = fresh.put(endpoint, told, now);
+        let registered = fresh.register(endpoint, changed_at, now);
         shard.insert(at, fresh, |pool| self.hash_of(pool));
         self.routes.fetch_add(1, Ordering::Relaxed);
-        put
+        registered
     }
 
     /// Returns whether the host of a uri is a component's: because it is on the list, or because a component is registered there.
@@ -304,7 +305,7 @@ impl Registry {
     }
 
     /// Removes the endpoints of apps at the host of a uri under which a component has registered itself, at whatever path, and
-    /// below its wildcard. Call it after the component's [`put`](Self::put). It does nothing without [`Settings::components`].
+    /// below its wildcard. Call it after the component's [`register_with_place`](Self::register_with_place). It does nothing without [`Settings::components`].
     pub fn evict_apps(&self, uri: &str, now: Instant) -> Vec<Pruned> {
         let mut evicted = Vec::new();
         if self.common.settings.components.is_none() {
@@ -339,7 +340,7 @@ impl Registry {
 
     /// Removes the endpoint at `host:port` from a uri's pool, and the pool with its last endpoint.
     pub fn unregister(&self, uri: &str, address: &str, now: Instant) -> Unregistered {
-        self.take_out(uri, address, None, now)
+        self.remove(uri, address, None, now)
     }
 
     /// Removes the endpoint that `spec` describes. Only a component's message can remove a component's endpoint.
@@ -354,7 +355,7 @@ impl Registry {
                 return Unregistered::Refused;
             }
         }
-        self.take_out(uri, &address, None, now)
+        self.remove(uri, &address, None, now)
     }
 
     /// Removes the endpoint at `address` only if it came from a Routing API as well and is not newer than `tag`.
@@ -365,10 +366,10 @@ impl Registry {
         tag: &ModificationTag,
         now: Instant,
     ) -> Unregistered {
-        self.take_out(uri, address, Some(tag.as_version()), now)
+        self.remove(uri, address, Some(tag.as_version()), now)
     }
 
-    fn take_out(
+    fn remove(
         &self,
         uri: &str,
         address: &str,
@@ -614,6 +615,6 @@ mod ownership_tests;
 #[cfg(test)]
 mod pick_tests;
 #[cfg(test)]
-mod tests;
+mod registration_tests;
 #[cfg(test)]
-mod told_tests;
+mod tests;

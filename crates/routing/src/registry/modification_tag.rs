@@ -85,22 +85,22 @@ mod tests {
             pool.endpoints()[0].app_id().to_owned()
         };
         let added = Registered::Added { new_route: true };
-        assert_eq!(table.put("a.test", tagged("g", 2, "two"), 0), added);
+        assert_eq!(table.register("a.test", tagged("g", 2, "two"), 0), added);
         assert_eq!(
-            table.put("a.test", tagged("g", 1, "one"), 50),
+            table.register("a.test", tagged("g", 1, "one"), 50),
             Registered::Unmodified
         );
         assert_eq!(app(), "two");
         assert_eq!(
-            table.put("a.test", tagged("g", 2, "two"), 60),
+            table.register("a.test", tagged("g", 2, "two"), 60),
             Registered::Refreshed
         );
         assert_eq!(
-            table.put("a.test", tagged("g", 3, "three"), 61),
+            table.register("a.test", tagged("g", 3, "three"), 61),
             Registered::Updated
         );
         assert_eq!(
-            table.put("a.test", tagged("h", 0, "again"), 62),
+            table.register("a.test", tagged("h", 0, "again"), 62),
             Registered::Updated
         );
         assert_eq!(app(), "again");
@@ -110,13 +110,13 @@ mod tests {
     #[test]
     fn an_older_version_does_not_keep_a_route_alive() {
         let table = Table::new();
-        table.put("a.test", tagged("g", 2, "two"), 0);
-        table.put("a.test", tagged("g", 1, "one"), 100);
+        table.register("a.test", tagged("g", 2, "two"), 0);
+        table.register("a.test", tagged("g", 1, "one"), 100);
         assert_eq!(table.registry.prune(table.at(121)).len(), 1);
     }
 
     #[test]
-    fn one_source_does_not_take_away_what_the_other_says() {
+    fn one_source_does_not_remove_routes_of_the_other() {
         let table = Table::new();
         let address = spec(80, false, "", "").address();
         let withdraw = |tag: &ModificationTag| {
@@ -124,13 +124,13 @@ mod tests {
             registry.unregister_version("a.test", &address, tag, table.at(1))
         };
         let gone = Unregistered::Removed { route_gone: true };
-        table.put("a.test", tagged("g", 2, "api"), 0);
+        table.register("a.test", tagged("g", 2, "api"), 0);
         assert_eq!(withdraw(&tag("g", 1)), Unregistered::NotFound);
         assert_eq!(withdraw(&tag("g", 2)), gone);
-        table.put("a.test", tagged("g", 2, "api"), 0);
+        table.register("a.test", tagged("g", 2, "api"), 0);
         // An emitter registers the same address: the later message wins, and the endpoint now belongs to the emitter.
         assert_eq!(
-            table.put("a.test", spec(80, false, "nats", "0"), 0),
+            table.register("a.test", spec(80, false, "nats", "0"), 0),
             Registered::Updated
         );
         assert_eq!(withdraw(&tag("g", 9)), Unregistered::NotFound);

@@ -25,7 +25,7 @@ impl Table {
         }
     }
 
-    fn put(&self, uri: &str, spec: &EndpointSpec) -> Registered {
+    fn register(&self, uri: &str, spec: &EndpointSpec) -> Registered {
         let endpoint = self.registry.endpoint(spec.clone());
         let registered = self.registry.register(uri, &endpoint, self.start);
         if endpoint.is_component() {
@@ -76,7 +76,7 @@ fn an_app_gets_no_part_of_a_listed_host() {
     // The three moments are before the component is registered, while it is, and after it has left.
     for moment in ["before", "with", "after"] {
         if moment == "with" {
-            assert_eq!(table.put("uaa.test", &component("uaa", 1)), ADDED);
+            assert_eq!(table.register("uaa.test", &component("uaa", 1)), ADDED);
         }
         for uri in [
             "uaa.test",
@@ -90,14 +90,14 @@ fn an_app_gets_no_part_of_a_listed_host() {
             "a.b.uaa.test/x",
         ] {
             assert_eq!(
-                table.put(uri, &app(2)),
+                table.register(uri, &app(2)),
                 Registered::Refused,
                 "{uri} {moment}"
             );
             assert!(!table.registry.announce_start(uri, table.start, table.start));
         }
         assert_eq!(
-            table.put("*.test", &app(3)),
+            table.register("*.test", &app(3)),
             if moment == "before" {
                 ADDED
             } else {
@@ -125,11 +125,15 @@ fn an_app_gets_no_part_of_a_listed_host() {
 fn a_component_takes_its_host_back_from_apps() {
     let table = Table::new();
     for uri in ["shop.test", "shop.test/cart", "shop.test/cart/x"] {
-        assert_eq!(table.put(uri, &app(2)), ADDED, "the host is nobody's yet");
+        assert_eq!(
+            table.register(uri, &app(2)),
+            ADDED,
+            "the host is nobody's yet"
+        );
     }
-    table.put("other.test", &app(2));
+    table.register("other.test", &app(2));
     assert_eq!(
-        table.put("shop.test", &component("shop", 1)),
+        table.register("shop.test", &component("shop", 1)),
         Registered::Added { new_route: false }
     );
     for path in ["/", "/cart", "/cart/x/y"] {
@@ -138,25 +142,28 @@ fn a_component_takes_its_host_back_from_apps() {
     assert_eq!(table.serves("other.test", "/"), "route-emitter");
     for uri in ["shop.test", "shop.test/cart"] {
         assert_eq!(
-            table.put(uri, &app(2)),
+            table.register(uri, &app(2)),
             Registered::Refused,
             "and again: {uri}"
         );
     }
     // A second component may stand beside the first.
-    assert_eq!(table.put("shop.test/admin", &component("admin", 5)), ADDED);
+    assert_eq!(
+        table.register("shop.test/admin", &component("admin", 5)),
+        ADDED
+    );
     assert_eq!(table.serves("shop.test", "/admin"), "admin");
 }
 
 #[test]
 fn a_components_wildcard_covers_every_host_below_it() {
     let table = Table::new();
-    table.put("a.shop.test", &app(2));
-    table.put("a.b.shop.test/x", &app(2));
-    table.put("*.b.shop.test", &app(2));
-    table.put("shop.test", &app(2));
-    table.put("eshop.test", &app(2));
-    table.put("*.shop.test", &component("shop", 1));
+    table.register("a.shop.test", &app(2));
+    table.register("a.b.shop.test/x", &app(2));
+    table.register("*.b.shop.test", &app(2));
+    table.register("shop.test", &app(2));
+    table.register("eshop.test", &app(2));
+    table.register("*.shop.test", &component("shop", 1));
     for host in [
         "a.shop.test",
         "a.b.shop.test",
@@ -164,7 +171,7 @@ fn a_components_wildcard_covers_every_host_below_it() {
         "d.shop.test",
     ] {
         assert_eq!(table.serves(host, "/x"), "shop", "{host}");
-        assert_eq!(table.put(host, &app(2)), Registered::Refused, "{host}");
+        assert_eq!(table.register(host, &app(2)), Registered::Refused, "{host}");
     }
     assert_eq!(table.serves("shop.test", "/"), "route-emitter");
     assert_eq!(table.serves("eshop.test", "/"), "route-emitter");
@@ -175,12 +182,12 @@ fn an_app_cannot_touch_a_components_endpoint() {
     let table = Table::new();
     for host in ["uaa.test", "shop.test"] {
         let own = component("own", 1);
-        table.put(host, &own);
+        table.register(host, &own);
         // An app registers the component's own address, with settings of its own.
         let mut evil = app(1);
         evil.route_service_url = "https://evil.test".into();
         evil.options.balancing = Some(Balancing::LeastConnection);
-        assert_eq!(table.put(host, &evil), Registered::Refused, "{host}");
+        assert_eq!(table.register(host, &evil), Registered::Refused, "{host}");
         let pool = table.registry.lookup(host, "/").unwrap();
         assert_eq!(pool.route_service_url(), None);
         assert_eq!(pool.balancing(), Balancing::RoundRobin);
@@ -205,8 +212,8 @@ fn an_app_cannot_touch_a_components_endpoint() {
 #[test]
 fn without_the_list_everybody_mixes_as_in_gorouter() {
     let table = Table::with(Settings::default());
-    table.put("uaa.test", &component("uaa", 1));
-    table.put("uaa.test", &app(2));
+    table.register("uaa.test", &component("uaa", 1));
+    table.register("uaa.test", &app(2));
     assert_eq!(table.serves("uaa.test", "/"), "uaa route-emitter");
     let gone = table.unregister(
         "uaa.test",

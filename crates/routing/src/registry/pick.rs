@@ -79,7 +79,7 @@ impl Want<'_> {
 
     /// Returns why no endpoint of a pool can serve the request. [`NoPick::Full`] means that every endpoint that the request may
     /// use is at its limit, even if it asks for a particular instance.
-    fn nobody(&self, list: &[Member]) -> NoPick {
+    fn no_pick(&self, list: &[Member]) -> NoPick {
         let endpoints = list.iter().map(|member| &member.endpoint);
         let mut candidates = endpoints.filter(|endpoint| self.concerns(endpoint));
         if candidates.clone().next().is_none() {
@@ -125,7 +125,7 @@ impl Pool {
                 .find(|member| member.endpoint.instance_id() == id && want.admits(member));
             match stuck {
                 Some(member) => return Ok(member.endpoint.clone()),
-                None if want.mandatory => return Err(want.nobody(list)),
+                None if want.mandatory => return Err(want.no_pick(list)),
                 None => {}
             }
         }
@@ -155,7 +155,7 @@ impl Pool {
                 return Ok(member.endpoint.clone());
             }
         }
-        Err(want.nobody(list))
+        Err(want.no_pick(list))
     }
 
     /// Chooses by round robin or by least connections. Endpoints outside the wanted zone are chosen only when none inside fits.

@@ -60,7 +60,7 @@ fn pool(table: &Table, endpoints: &[Made]) -> Arc<Pool> {
         let org = format!("o{}", made.org);
         spec.tags = [("organization_id".to_owned(), org)].into();
         // The quiet endpoints were registered long before the others.
-        table.put("a.test", spec, if made.quiet { 0 } else { 1_000 });
+        table.register("a.test", spec, if made.quiet { 0 } else { 1_000 });
     }
     let pool = table.registry.lookup("a.test", "/").unwrap();
     for (endpoint, made) in pool.endpoints().iter().zip(endpoints) {
@@ -109,10 +109,10 @@ fn silent_tls_endpoints_share_while_the_bus_is_there() {
 }
 
 #[test]
-fn a_request_for_one_instance_moves_nobodys_turn() {
+fn a_request_for_one_instance_leaves_the_turn_unchanged() {
     let table = Table::new();
     for at in 0..3_u16 {
-        table.put("a.test", spec(at + 1, false, "app", &at.to_string()), 0);
+        table.register("a.test", spec(at + 1, false, "app", &at.to_string()), 0);
     }
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let one = Want {

@@ -131,9 +131,9 @@ impl Members {
             route_service: (!url.is_empty()).then(|| url.into()),
             maglev: OnceLock::new(),
         };
-        let says_something =
+        let has_settings =
             terms.balancing.is_some() || terms.policy.is_some() || terms.route_service.is_some();
-        self.terms = says_something.then(|| Box::new(terms));
+        self.terms = has_settings.then(|| Box::new(terms));
     }
 
     /// Returns the balancing that the route asks for; `None` means the router's own.
@@ -309,31 +309,33 @@ impl Pool {
             list[at].mark_failed(self.common.tick(now));
             return Consequence::Marked;
         }
-        self.take_out(&mut members, at, now);
+        self.remove_at(&mut members, at, now);
         members.left = false;
         Consequence::Pruned
     }
 
-    /// Adds, replaces or refreshes the endpoint. `told` is the time at which the endpoint took its present state, as far as the
+    /// Adds, replaces or refreshes the endpoint. `changed_at` is the time at which the endpoint took its present state, as far as the
     /// message shows.
-    pub(super) fn put(
+    pub(super) fn register(
         self: &Arc<Self>,
         endpoint: &mut Arc<Endpoint>,
-        told: Instant,
+        changed_at: Instant,
         now: Instant,
     ) -> (Registered, Option<Place>) {
         let tick = self.common.tick(now);
         {
             let members = self.read();
             if let Ok(at) = members.find(endpoint.address())
-                && members.list.as_slice()[at].endpoint.says_the_same(endpoint)
+                && members.list.as_slice()[at]
+                    .endpoint
+                    .has_same_registration(endpoint)
             {
                 members.list.as_slice()[at].refresh(tick);
                 return (Registered::Refreshed, self.place(&members, at));
             }
         }
         let mut members = self.write();
-        let told = self.common.micros(told.min(now));
+        let changed_at = self.common.micros(changed_at.min(now));
         let (registered, at) = match members.find(endpoint.address()) {
             Ok(at) => {
                 let known = members.list.as_slice()[at].endpoint.version();
@@ -346,16 +348,16 @@ impl Pool {
                 {
                     old.since
                 } else {
-                    told
+                    changed_at
                 };
-                *endpoint = endpoint.succeed(&old.endpoint);
+                *endpoint = endpoint.inherit_requests(&old.endpoint);
                 let new = Member::new(endpoint.clone(), since, tick);
                 members.list.insert(at, new);
-                members.list.settle_slot(&old.endpoint);
+                members.list.mark_superseded(&old.endpoint);
                 (Registered::Updated, at)
             }
             Err(at) => {
-                let new = Member::new(endpoint.clone(), told, tick);
+                let new = Member::new(endpoint.clone(), changed_at, tick);
                 members.list.insert(at, new);
                 self.common.endpoints.fetch_add(1, Ordering::Relaxed);
                 let came_back = members.left && !self.common.settings.keep_unregistered;
@@ -364,7 +366,7 @@ impl Pool {
                 (Registered::Added { new_route }, at)
             }
         };
-        members.list.settle_slot(endpoint);
+        members.list.mark_superseded(endpoint);
         members.changed();
         let place = self.place(&members, at);
         (registered, place)
@@ -387,7 +389,7 @@ impl Pool {
         if version.is_some_and(|gone| !known.ends_with(gone)) {
             return None;
         }
-        let removed = self.take_out(&mut members, at, now);
+        let removed = self.remove_at(&mut members, at, now);
         let expected = self.common.settings.expect_successor;
         if members.list.as_slice().is_empty() && !expected.is_zero() {
             let until = self.common.tick(now + expected);
@@ -402,7 +404,7 @@ impl Pool {
         let mut members = self.write();
         let is_app = |member: &Member| !member.endpoint.is_component();
         while let Some(at) = members.list.as_slice().iter().position(is_app) {
-            removed.push(self.take_out(&mut members, at, now));
+            removed.push(self.remove_at(&mut members, at, now));
         }
         if !removed.is_empty() {
             members.starting_until = 0;
@@ -426,14 +428,14 @@ impl Pool {
         }
         let mut members = self.write();
         while let Some(at) = members.list.as_slice().iter().position(stale) {
-            removed.push(self.take_out(&mut members, at, now));
+            removed.push(self.remove_at(&mut members, at, now));
         }
         removed
     }
 
-    fn take_out(&self, members: &mut Members, at: usize, now: Instant) -> Arc<Endpoint> {
+    fn remove_at(&self, members: &mut Members, at: usize, now: Instant) -> Arc<Endpoint> {
         let removed = members.list.remove(at).endpoint;
-        members.list.settle_slot(&removed);
+        members.list.mark_superseded(&removed);
         members.changed();
         members.emptied = self.common.tick(now);
         members.left = true;

@@ -39,7 +39,7 @@ impl Table {
         self.start + S(seconds)
     }
 
-    pub(super) fn put(&self, uri: &str, spec: EndpointSpec, at: u64) -> Registered {
+    pub(super) fn register(&self, uri: &str, spec: EndpointSpec, at: u64) -> Registered {
         let endpoint = self.registry.endpoint(spec);
         self.registry.register(uri, &endpoint, self.at(at))
     }
@@ -64,7 +64,7 @@ fn exact_host_beats_wildcard_and_long_path_beats_short() {
         ("*.test/x/y/z", 5),
         ("*.b.test", 6),
     ] {
-        table.put(uri, spec(port, false, "app", "0"), 0);
+        table.register(uri, spec(port, false, "app", "0"), 0);
     }
     for (host, path, port) in [
         ("a.test", "/", Some(1)),
@@ -88,8 +88,8 @@ fn exact_host_beats_wildcard_and_long_path_beats_short() {
 #[test]
 fn an_empty_deep_pool_falls_back_to_a_shallow_one() {
     let table = Table::new();
-    table.put("a.test", spec(1, true, "app", "0"), 0);
-    table.put("a.test/x", spec(2, true, "app", "1"), 0);
+    table.register("a.test", spec(1, true, "app", "0"), 0);
+    table.register("a.test/x", spec(2, true, "app", "1"), 0);
     let deep = table.registry.lookup("a.test", "/x").unwrap();
     let endpoint = deep.pick(&Want::default(), table.start).unwrap();
     assert_eq!(
@@ -103,19 +103,19 @@ fn an_empty_deep_pool_falls_back_to_a_shallow_one() {
 fn a_route_leaves_with_its_last_endpoint() {
     let table = Table::new();
     assert_eq!(
-        table.put("a.test", spec(1, false, "app", "0"), 0),
+        table.register("a.test", spec(1, false, "app", "0"), 0),
         Registered::Added { new_route: true }
     );
     assert_eq!(
-        table.put("a.test", spec(2, false, "app", "1"), 0),
+        table.register("a.test", spec(2, false, "app", "1"), 0),
         Registered::Added { new_route: false }
     );
     assert_eq!(
-        table.put("A.test/", spec(2, false, "app", "1"), 0),
+        table.register("A.test/", spec(2, false, "app", "1"), 0),
         Registered::Refreshed
     );
     assert_eq!(
-        table.put("a.test", spec(2, false, "other", "1"), 0),
+        table.register("a.test", spec(2, false, "other", "1"), 0),
         Registered::Updated
     );
     assert_eq!(
@@ -143,7 +143,7 @@ fn a_route_leaves_with_its_last_endpoint() {
 #[test]
 fn a_wrong_name_prunes_even_the_last_and_the_empty_pool_stays_for_a_while() {
     let table = Table::new();
-    table.put("a.test", spec(1, true, "app", "0"), 0);
+    table.register("a.test", spec(1, true, "app", "0"), 0);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let endpoint = pool.pick(&Want::default(), table.start).unwrap();
     assert_eq!(
@@ -161,7 +161,7 @@ fn a_wrong_name_prunes_even_the_last_and_the_empty_pool_stays_for_a_while() {
     table.registry.prune(table.at(122));
     assert_eq!(table.registry.routes(), 0);
 
-    table.put("a.test", spec(1, true, "app", "0"), 130);
+    table.register("a.test", spec(1, true, "app", "0"), 130);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let endpoint = pool.pick(&Want::default(), table.start).unwrap();
     pool.fail(&endpoint, Failure::WrongName, table.at(131));
@@ -178,8 +178,8 @@ fn a_wrong_name_prunes_even_the_last_and_the_empty_pool_stays_for_a_while() {
 fn an_unreachable_endpoint_is_pruned_when_there_are_others() {
     let table = Table::new();
     for port in [1, 2] {
-        table.put("tls.test", spec(port, true, "app", &port.to_string()), 0);
-        table.put("plain.test", spec(port, false, "app", &port.to_string()), 0);
+        table.register("tls.test", spec(port, true, "app", &port.to_string()), 0);
+        table.register("plain.test", spec(port, false, "app", &port.to_string()), 0);
     }
     for (host, consequence) in [
         ("tls.test", Consequence::Pruned),
@@ -203,9 +203,9 @@ fn an_unreachable_endpoint_is_pruned_when_there_are_others() {
 #[test]
 fn silence_prunes_plain_endpoints_only_and_not_while_the_bus_is_away() {
     let table = Table::new();
-    table.put("plain.test", spec(1, false, "app", "0"), 0);
-    table.put("tls.test", spec(2, true, "app", "0"), 0);
-    table.put(
+    table.register("plain.test", spec(1, false, "app", "0"), 0);
+    table.register("tls.test", spec(2, true, "app", "0"), 0);
+    table.register(
         "short.test",
         EndpointSpec {
             stale_threshold: S(10),
@@ -234,7 +234,7 @@ fn silence_prunes_plain_endpoints_only_and_not_while_the_bus_is_away() {
 fn round_robin_is_even_also_around_a_failed_one() {
     let table = Table::new();
     for port in 1..=4 {
-        table.put("a.test", spec(port, false, "app", &port.to_string()), 0);
+        table.register("a.test", spec(port, false, "app", &port.to_string()), 0);
     }
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let spread = |n| {
@@ -261,7 +261,7 @@ fn round_robin_is_even_also_around_a_failed_one() {
 fn sticky_instances_limits_and_tried() {
     let table = Table::new();
     for index in ["0", "1"] {
-        table.put(
+        table.register(
             "a.test",
             spec(1 + index.parse::<u16>().unwrap(), false, "app", index),
             0,
@@ -348,7 +348,7 @@ fn zones_hashes_and_mandatory_stickiness() {
         let index = port.to_string();
         let mut spec = spec(port, false, "app", &index);
         spec.availability_zone = zone.into();
-        table.put("a.test", spec, 0);
+        table.register("a.test", spec, 0);
     }
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let ports = |want: Want<'_>, times: usize| {
@@ -395,7 +395,7 @@ fn zones_hashes_and_mandatory_stickiness() {
     };
     let mut first = spec(1, false, "app", "1");
     first.options.balancing = Some(hash);
-    table.put("a.test", first, 1);
+    table.register("a.test", first, 1);
     assert_eq!(pool.hash_header().as_deref(), Some("x-tenant"));
     let wanted = |tried| Want {
         hash: Some(b"tenant-1"),
@@ -421,10 +421,10 @@ fn zones_hashes_and_mandatory_stickiness() {
 #[test]
 fn requests_in_flight_outlive_an_update() {
     let table = Table::new();
-    table.put("a.test", spec(1, false, "app", "1"), 0);
+    table.register("a.test", spec(1, false, "app", "1"), 0);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let busy = InFlight::new(pool.endpoints()[0].clone());
-    table.put("a.test", spec(1, false, "other", "1"), 0);
+    table.register("a.test", spec(1, false, "other", "1"), 0);
     assert_eq!(pool.endpoints()[0].in_flight(), 1);
     drop(busy);
     assert_eq!(pool.endpoints()[0].in_flight(), 0);
@@ -433,8 +433,8 @@ fn requests_in_flight_outlive_an_update() {
 #[test]
 fn connections_are_shared_only_by_the_same_peer() {
     let table = Table::new();
-    let put = |san: &str, zone: &str| {
-        table.put(
+    let register = |san: &str, zone: &str| {
+        table.register(
             "a.test",
             EndpointSpec {
                 server_cert_domain_san: san.into(),
@@ -445,16 +445,16 @@ fn connections_are_shared_only_by_the_same_peer() {
         );
         table.registry.lookup("a.test", "/").unwrap().endpoints()[0].transport()
     };
-    let first = put("one", "z1");
-    assert_eq!(put("one", "z2"), first);
-    assert_ne!(put("two", "z2"), first);
-    assert_eq!(put("one", "z2"), first);
+    let first = register("one", "z1");
+    assert_eq!(register("one", "z2"), first);
+    assert_ne!(register("two", "z2"), first);
+    assert_eq!(register("one", "z2"), first);
     // This is another route of the same instance, registered by a message of its own.
     let one = EndpointSpec {
         server_cert_domain_san: "one".into(),
         ..spec(1, true, "app", "0")
     };
-    table.put("b.test", one, 0);
+    table.register("b.test", one, 0);
     let other = table.registry.lookup("b.test", "/").unwrap();
     assert_eq!(other.endpoints()[0].transport(), first);
 }
@@ -462,17 +462,17 @@ fn connections_are_shared_only_by_the_same_peer() {
 #[test]
 fn another_instance_is_another_peer_only_if_it_is_an_apps() {
     let table = Table::new();
-    let put = |app: &str, index: &str, tls: bool| {
-        table.put("a.test", spec(1, tls, app, index), 0);
+    let register = |app: &str, index: &str, tls: bool| {
+        table.register("a.test", spec(1, tls, app, index), 0);
         table.registry.lookup("a.test", "/").unwrap().endpoints()[0].transport()
     };
     for tls in [false, true] {
-        assert_ne!(put("app", "0", tls), put("app", "1", tls));
-        assert_ne!(put("app", "0", tls), put("other", "0", tls));
-        assert_eq!(put("", "0", tls), put("", "1", tls));
-        assert_ne!(put("", "0", tls), put("app", "0", tls));
+        assert_ne!(register("app", "0", tls), register("app", "1", tls));
+        assert_ne!(register("app", "0", tls), register("other", "0", tls));
+        assert_eq!(register("", "0", tls), register("", "1", tls));
+        assert_ne!(register("", "0", tls), register("app", "0", tls));
     }
-    assert_ne!(put("", "0", false), put("", "0", true));
+    assert_ne!(register("", "0", false), register("", "0", true));
 }
 
 #[derive(Clone, Debug)]
@@ -544,7 +544,7 @@ proptest! {
             now += pause;
             match step {
                 Step::Register(uri, port, tls) => {
-                    table.put(URIS[uri], spec(port, tls, URIS[uri], &port.to_string()), now);
+                    table.register(URIS[uri], spec(port, tls, URIS[uri], &port.to_string()), now);
                     model.routes.entry(uri).or_default().0.insert(port, (tls, now));
                 }
                 Step::Unregister(uri, port) => {

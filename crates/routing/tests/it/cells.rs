@@ -1,8 +1,8 @@
 //! The cells of the simulation with their instances, and an emitter each.
 
 use routing::emission::{
-    Actual, ActualKey, Changes, Desired, Event, Farewells, Marker, ModificationTag, Port,
-    Registration, Snapshot, Table,
+    Actual, ActualKey, Changes, Desired, Event, Marker, ModificationTag, Port, Registration,
+    Snapshot, Table, UnregistrationRepeats,
 };
 use std::collections::{HashSet, VecDeque};
 
@@ -24,7 +24,7 @@ pub(crate) struct Cell {
 #[derive(Debug)]
 pub(crate) struct Emitter {
     table: Table,
-    pub(crate) farewells: Farewells,
+    pub(crate) repeats: UnregistrationRepeats,
     pub(crate) events: VecDeque<Event>,
     /// A snapshot that is being fetched.
     fetched: Option<(Marker, Snapshot)>,
@@ -34,14 +34,14 @@ impl Emitter {
     pub(crate) fn new() -> Self {
         Self {
             table: Table::default(),
-            farewells: Farewells::new(20),
+            repeats: UnregistrationRepeats::new(20),
             events: VecDeque::new(),
             fetched: None,
         }
     }
 
     /// Applies the next event and returns the changes to publish.
-    pub(crate) fn hear(&mut self, desired: &[Desired]) -> Changes {
+    pub(crate) fn apply_next_event(&mut self, desired: &[Desired]) -> Changes {
         let Some(event) = self.events.pop_front() else {
             return Changes::default();
         };
@@ -54,7 +54,7 @@ impl Emitter {
         };
         self.events.extend(unknown.cloned().map(Event::DesiredSet));
         let changes = self.table.apply(event);
-        self.farewells.note(&changes);
+        self.repeats.note(&changes);
         changes
     }
 
@@ -70,7 +70,7 @@ impl Emitter {
             return Changes::default();
         };
         let changes = self.table.sync(marker, snapshot);
-        self.farewells.note(&changes);
+        self.repeats.note(&changes);
         changes
     }
 

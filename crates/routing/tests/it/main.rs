@@ -29,7 +29,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn requests_reach_owners_only_and_the_table_settles() {
+fn requests_reach_owners_only_and_the_table_converges() {
     let steps = from_environment("PROPAGATION_STEPS", 1_000_000);
     let first = from_environment("PROPAGATION_SEED", 1);
     let (mut requests, mut reached, mut refreshed) = (0, 0, 0);
@@ -39,8 +39,8 @@ fn requests_reach_owners_only_and_the_table_settles() {
             for _ in 0..ROUND {
                 world.step();
             }
-            world.settle();
-            world.check_settled();
+            world.deliver_everything();
+            world.check_table();
             world.counts()
         });
         let counts = run.unwrap_or_else(|_| panic!("repeat with PROPAGATION_SEED={seed}"));

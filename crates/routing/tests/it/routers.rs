@@ -143,7 +143,7 @@ impl Router {
         let unparsed = self.repeats.refresh(fingerprint, registry, now).is_some();
         self.refreshed += u64::from(unparsed);
         let mut endpoint = registry.endpoint(message.spec());
-        let (outcome, place) = registry.put(uri, &mut endpoint, now, now);
+        let (outcome, place) = registry.register_with_place(uri, &mut endpoint, now, now);
         if unparsed {
             assert_eq!(
                 outcome,

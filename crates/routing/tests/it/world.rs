@@ -91,7 +91,7 @@ impl World {
             0..350 => self.routers[router].deliver_badly(&mut self.rng, now),
             350..650 => self.request(router),
             650..800 => {
-                let changes = self.cells[cell].emitter.hear(&self.desired);
+                let changes = self.cells[cell].emitter.apply_next_event(&self.desired);
                 self.publish(&changes);
             }
             800..850 => self.start_instance(cell),
@@ -106,7 +106,7 @@ impl World {
                 self.publish(&changes);
             }
             970..980 => self.emit_everything(cell),
-            980..984 => self.repeat_farewells(cell),
+            980..984 => self.repeat_unregistrations(cell),
             984..990 => drop(self.routers[router].registry.prune(now)),
             990..992 => self.bus_outage(router),
             992..995 => self.routers[router].lose_messages(),
@@ -184,8 +184,8 @@ impl World {
         self.send(&all);
     }
 
-    fn repeat_farewells(&mut self, cell: usize) {
-        let due = self.cells[cell].emitter.farewells.due();
+    fn repeat_unregistrations(&mut self, cell: usize) {
+        let due = self.cells[cell].emitter.repeats.due();
         let due: Vec<Message> = due.iter().map(Message::unregister).collect();
         self.send(&due);
     }
@@ -269,7 +269,7 @@ impl World {
     }
 
     /// Lets time pass while nothing fails any more.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn deliver_everything(&mut self) {
         for router in 0..self.routers.len() {
             if !self.routers[router].connected {
                 self.bus_outage(router);
@@ -277,7 +277,7 @@ impl World {
         }
         for cell in 0..CELLS {
             while !self.cells[cell].emitter.events.is_empty() {
-                let changes = self.cells[cell].emitter.hear(&self.desired);
+                let changes = self.cells[cell].emitter.apply_next_event(&self.desired);
                 self.publish(&changes);
             }
             // The first sync was under way already; the second one sees everything.
@@ -291,7 +291,7 @@ impl World {
         for _ in 0..=(STALE_TLS / 20) {
             self.now_ms += 20_000;
             for cell in 0..CELLS {
-                self.repeat_farewells(cell);
+                self.repeat_unregistrations(cell);
                 self.emit_everything(cell);
             }
             let now = self.now();
@@ -312,7 +312,7 @@ impl World {
         }
     }
 
-    pub(crate) fn check_settled(&self) {
+    pub(crate) fn check_table(&self) {
         let mut runs = BTreeSet::new();
         for cell in &self.cells {
             for instance in &cell.instances {

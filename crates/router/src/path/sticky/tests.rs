@@ -202,7 +202,7 @@ fn the_path_is_written_as_it_was_registered() {
             ..EndpointSpec::default()
         });
         let now = Instant::now();
-        registry.put(uri, &mut endpoint, now, now);
+        registry.register_with_place(uri, &mut endpoint, now, now);
         let (host, _) = uri.split_once('/').unwrap_or((uri, ""));
         let pool = registry.lookup(host, path).unwrap();
         let mut answer = Fields::default();

@@ -6,12 +6,17 @@ use super::*;
 const FINGERPRINT: Fingerprint = [7, 9];
 
 /// Registers an endpoint and remembers the message, as the router does.
-fn say(table: &Table, repeats: &mut Repeats, uris: &[&str], at: u64) {
+fn register_and_note(table: &Table, repeats: &mut Repeats, uris: &[&str], at: u64) {
     let mut endpoint = table.registry.endpoint(spec(1, false, "app", "0"));
     let now = table.at(at);
     let places = uris
         .iter()
-        .filter_map(|uri| table.registry.put(uri, &mut endpoint, now, now).1)
+        .filter_map(|uri| {
+            table
+                .registry
+                .register_with_place(uri, &mut endpoint, now, now)
+                .1
+        })
         .collect();
     repeats.note(FINGERPRINT, places, 3, &table.registry);
 }
@@ -20,15 +25,15 @@ fn say(table: &Table, repeats: &mut Repeats, uris: &[&str], at: u64) {
 fn a_repeated_message_moves_all_its_time_stamps() {
     let (table, mut repeats) = (Table::new(), Repeats::default());
     let again = |repeats: &Repeats, at| repeats.refresh(FINGERPRINT, &table.registry, table.at(at));
-    assert_eq!(again(&repeats, 0), None, "never heard");
-    say(&table, &mut repeats, &["a.test", "b.test"], 0);
+    assert_eq!(again(&repeats, 0), None, "never registered");
+    register_and_note(&table, &mut repeats, &["a.test", "b.test"], 0);
     assert_eq!(repeats.len(), 2);
     assert_eq!(again(&repeats, 100), Some((2, 3)));
     assert!(table.registry.prune(table.at(200)).is_empty());
     assert_eq!(table.registry.since_update(table.at(101)), S(1));
     assert_eq!(table.registry.prune(table.at(221)).len(), 2);
     assert_eq!(again(&repeats, 222), None, "pruned");
-    say(&table, &mut repeats, &["a.test", "b.test"], 230);
+    register_and_note(&table, &mut repeats, &["a.test", "b.test"], 230);
     assert_eq!(again(&repeats, 231), Some((2, 3)));
 }
 
@@ -46,16 +51,16 @@ fn whatever_changes_in_between_makes_a_message_be_parsed_again() {
             pool.fail(&endpoint, Failure::WrongName, table.start);
         }),
         ("a sibling came", |table, _| {
-            table.put("a.test", spec(2, false, "app", "1"), 0);
+            table.register("a.test", spec(2, false, "app", "1"), 0);
         }),
-        ("told something else", |table, _| {
-            table.put("a.test", spec(1, false, "other", "0"), 0);
+        ("registered with other contents", |table, _| {
+            table.register("a.test", spec(1, false, "other", "0"), 0);
         }),
         ("gone and back", |table, _| {
             table
                 .registry
                 .unregister("a.test", "10.0.0.1:1", table.start);
-            table.put("a.test", spec(1, false, "app", "0"), 0);
+            table.register("a.test", spec(1, false, "app", "0"), 0);
         }),
         ("pruned", |table, _| {
             assert_eq!(table.registry.prune(table.at(121)).len(), 2);
@@ -63,18 +68,18 @@ fn whatever_changes_in_between_makes_a_message_be_parsed_again() {
     ];
     for (what, change) in changes {
         let (table, mut repeats) = (Table::new(), Repeats::default());
-        say(&table, &mut repeats, &["b.test", "a.test"], 0);
+        register_and_note(&table, &mut repeats, &["b.test", "a.test"], 0);
         let pool = table.registry.lookup("a.test", "/").unwrap();
         change(&table, &pool);
         let again = repeats.refresh(FINGERPRINT, &table.registry, table.at(1));
         assert_eq!(again, None, "{what}");
-        say(&table, &mut repeats, &["b.test", "a.test"], 130);
+        register_and_note(&table, &mut repeats, &["b.test", "a.test"], 130);
         let again = repeats.refresh(FINGERPRINT, &table.registry, table.at(131));
         assert_eq!(again, Some((2, 3)), "{what}");
     }
     // A mark is no change of the pool, so a repeated registration does not remove it either.
     let (table, mut repeats) = (Table::new(), Repeats::default());
-    say(&table, &mut repeats, &["a.test"], 0);
+    register_and_note(&table, &mut repeats, &["a.test"], 0);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let endpoint = pool.endpoints()[0].clone();
     pool.fail(&endpoint, Failure::Broken, table.start);
@@ -92,9 +97,10 @@ fn what_does_not_count_any_more_is_forgotten() {
         let mut endpoint = table
             .registry
             .endpoint(spec(1, true, "app", &round.to_string()));
-        let (_, place) = table
-            .registry
-            .put("a.test", &mut endpoint, table.start, table.start);
+        let (_, place) =
+            table
+                .registry
+                .register_with_place("a.test", &mut endpoint, table.start, table.start);
         let fingerprint = [round.wrapping_mul(0x9e37_79b9_7f4a_7c15), round];
         repeats.note(fingerprint, place.into_iter().collect(), 0, &table.registry);
     }
@@ -102,27 +108,27 @@ fn what_does_not_count_any_more_is_forgotten() {
 }
 
 #[test]
-fn options_are_those_of_the_endpoint_that_was_told_last() {
+fn options_are_those_of_the_endpoint_that_changed_last() {
     let table = Table::new();
-    let told = |port: u16, balancing: Option<Balancing>, url: &str, at: u64| {
+    let register = |port: u16, balancing: Option<Balancing>, url: &str, at: u64| {
         let mut spec = spec(port, true, "app", &port.to_string());
         spec.options.balancing = balancing;
         spec.route_service_url = url.into();
-        table.put("a.test", spec, at);
+        table.register("a.test", spec, at);
     };
-    told(1, None, "https://old", 0);
-    told(2, None, "https://old", 0);
+    register(1, None, "https://old", 0);
+    register(2, None, "https://old", 0);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let url = || pool.route_service_url().unwrap_or_default().to_string();
-    told(2, Some(Balancing::LeastConnection), "https://new", 10);
-    told(1, None, "https://old", 20);
+    register(2, Some(Balancing::LeastConnection), "https://new", 10);
+    register(1, None, "https://old", 20);
     assert_eq!(
         url(),
         "https://new",
         "the other is behind, and repeats itself"
     );
     assert_eq!(pool.balancing(), Balancing::LeastConnection);
-    told(2, None, "", 30);
+    register(2, None, "", 30);
     assert_eq!(
         (url().as_str(), pool.balancing()),
         ("", Balancing::RoundRobin)
@@ -151,10 +157,10 @@ fn a_balancing_that_is_no_longer_named_is_the_routers_own() {
         for other in [Balancing::RoundRobin, Balancing::LeastConnection, hash] {
             let mut named = spec(1, true, "app", "0");
             named.options.balancing = Some(other.clone());
-            table.put("a.test", named, 0);
+            table.register("a.test", named, 0);
             let pool = table.registry.lookup("a.test", "/").unwrap();
             assert_eq!(pool.balancing(), other);
-            table.put("a.test", spec(1, true, "app", "0"), 1);
+            table.register("a.test", spec(1, true, "app", "0"), 1);
             assert_eq!(pool.balancing(), default);
         }
     }
@@ -172,7 +178,7 @@ fn a_caller_reaches_only_its_own_part_of_the_platform() {
         let mut spec = spec(port, true, "app", &port.to_string());
         let tags = [("organization_id", org), ("space_id", space)];
         spec.tags = tags.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        table.put("a.test", spec, 0);
+        table.register("a.test", spec, 0);
     }
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let ports = |within| {
@@ -240,7 +246,7 @@ fn stale_endpoints_do_not_exhaust_a_healthy_app() {
     for failure in [Failure::Refused, Failure::WrongName] {
         let table = Table::new();
         for port in 1..=9 {
-            table.put("a.test", spec(port, true, "app", &port.to_string()), 0);
+            table.register("a.test", spec(port, true, "app", &port.to_string()), 0);
         }
         let dead = [1, 2, 3, 4, 5, 6, 7, 8];
         assert_eq!(
@@ -252,7 +258,7 @@ fn stale_endpoints_do_not_exhaust_a_healthy_app() {
     // An endpoint that ends the exchange is not stale, so the failure costs an attempt.
     let table = Table::new();
     for port in 1..=9 {
-        table.put("a.test", spec(port, true, "app", &port.to_string()), 0);
+        table.register("a.test", spec(port, true, "app", &port.to_string()), 0);
     }
     let all = [1, 2, 3, 4, 5, 6, 7, 8, 9];
     assert_eq!(request(&table, 3, &all, Failure::Broken, 1), (None, 3));
@@ -275,9 +281,9 @@ fn the_newest_instance_of_an_index_is_preferred() {
         instance_id: "old".into(),
         ..spec(1, true, "app", "0")
     };
-    table.put("a.test", old.clone(), 0);
-    table.put("a.test", spec(2, true, "app", "0"), 10);
-    table.put("a.test", spec(3, true, "app", "1"), 0);
+    table.register("a.test", old.clone(), 0);
+    table.register("a.test", spec(2, true, "app", "0"), 10);
+    table.register("a.test", spec(3, true, "app", "1"), 0);
     let served = |at: u64| {
         let pool = table.registry.lookup("a.test", "/").unwrap();
         let pick = |_| {
@@ -292,20 +298,20 @@ fn the_newest_instance_of_an_index_is_preferred() {
         ports
     };
     assert_eq!(served(11), [2, 3]);
-    table.put("a.test", old, 20);
+    table.register("a.test", old, 20);
     assert_eq!(served(21), [2, 3], "it only repeats itself");
     table
         .registry
         .unregister("a.test", "10.0.0.1:2", table.at(22));
     assert_eq!(served(23), [1, 3], "without the newer one it serves again");
     // Its whole threshold passed without a registration while another endpoint was registered.
-    table.put("a.test", spec(3, true, "app", "1"), 130);
+    table.register("a.test", spec(3, true, "app", "1"), 130);
     assert_eq!(served(150), [3]);
     table.registry.suspend_pruning();
     assert_eq!(
         served(150),
         [1, 3],
-        "silence says nothing while the bus is away"
+        "silence means nothing while the bus is away"
     );
 }
 
@@ -321,12 +327,16 @@ fn a_starting_route_is_there_but_empty_for_a_while() {
     table.registry.prune(table.at(9));
     assert_eq!(table.registry.routes(), 1);
     table.registry.prune(table.at(11));
-    assert_eq!(table.registry.routes(), 0, "as if nothing had been said");
+    assert_eq!(
+        table.registry.routes(),
+        0,
+        "as if no start had been announced"
+    );
 
     table
         .registry
         .announce_start("a.test", table.at(30), table.at(20));
-    table.put("a.test", spec(1, true, "app", "0"), 21);
+    table.register("a.test", spec(1, true, "app", "0"), 21);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     assert!(!pool.is_starting(table.at(22)), "somebody is here");
     table
@@ -360,13 +370,13 @@ fn an_unregistered_route_waits_for_its_next_endpoint() {
         let (registry, at) = (&table.registry, table.at(second));
         registry.unregister("a.test", "10.0.0.1:1", at)
     };
-    table.put("a.test", spec(1, true, "app", "0"), 0);
+    table.register("a.test", spec(1, true, "app", "0"), 0);
     assert_eq!(unregister(10), Unregistered::Removed { route_gone: false });
     let pool = table.registry.lookup("a.test", "/").unwrap();
     assert_eq!(pool.starting_for(table.at(11)), Some(S(1)));
     assert!(table.registry.forget_left(table.at(11)).is_empty());
     // The next endpoint comes in time.
-    let registered = table.put("a.test", spec(1, true, "app", "0"), 11);
+    let registered = table.register("a.test", spec(1, true, "app", "0"), 11);
     assert_eq!(registered, Registered::Added { new_route: true });
     assert!(table.registry.forget_left(table.at(13)).is_empty());
     // No next endpoint comes.
@@ -375,7 +385,7 @@ fn an_unregistered_route_waits_for_its_next_endpoint() {
     assert!(table.registry.lookup("a.test", "/").is_none());
     assert_eq!(table.registry.routes(), 0);
     // An endpoint that failed is not expected back: its route answers 503 as before, until it is known to have gone.
-    table.put("a.test", spec(1, true, "app", "0"), 30);
+    table.register("a.test", spec(1, true, "app", "0"), 30);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     pool.fail(&pool.endpoints()[0], Failure::WrongName, table.at(31));
     assert_eq!(pool.starting_for(table.at(31)), None);
@@ -393,7 +403,7 @@ fn an_unregistered_route_can_be_kept_as_empty() {
         ..Settings::default()
     };
     let table = Table::with(settings);
-    table.put("a.test", spec(1, false, "app", "0"), 0);
+    table.register("a.test", spec(1, false, "app", "0"), 0);
     table
         .registry
         .unregister("a.test", "10.0.0.1:1", table.at(10));
@@ -407,7 +417,7 @@ fn an_unregistered_route_can_be_kept_as_empty() {
 fn many_paths_of_one_host() {
     let table = Table::new();
     for n in 0..50_u16 {
-        table.put(&format!("a.test/p{n}/q"), spec(n, true, "app", "0"), 0);
+        table.register(&format!("a.test/p{n}/q"), spec(n, true, "app", "0"), 0);
     }
     assert_eq!(table.port("a.test", "/p7/q/r"), Some(7));
     assert_eq!(table.port("a.test", "/p7"), None);

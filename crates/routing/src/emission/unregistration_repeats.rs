@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 /// The unregistrations that are sent again until each was sent often enough or its route is registered again.
 #[derive(Debug)]
-pub struct Farewells {
+pub struct UnregistrationRepeats {
     times: u32,
     pending: HashMap<RegistrationKey, (Registration, u32)>,
 }
 
-impl Farewells {
+impl UnregistrationRepeats {
     /// Makes an empty list whose entries are each repeated `times` times.
     pub fn new(times: u32) -> Self {
         Self {
