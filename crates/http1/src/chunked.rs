@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_end_somewhere_for_somebody() {
+    fn bodies_whose_end_is_ambiguous_are_refused() {
         use Refusal as R;
         for (bytes, why) in [
             ("\r\n", R::ChunkSize),

@@ -14,7 +14,7 @@ pub struct Request {
     /// The target with which the request is forwarded: origin-form or `*`.
     target: Span,
     /// The target as the client sent it.
-    asked: Span,
+    received_target: Span,
     pub version: Version,
     pub framing: Framing,
     /// Whether the client may send another request on this connection.
@@ -46,8 +46,8 @@ impl Request {
     }
 
     /// Returns the target that the client sent, whatever the target is now.
-    pub fn asked(&self) -> &[u8] {
-        self.fields.slice(self.asked)
+    pub fn received_target(&self) -> &[u8] {
+        self.fields.slice(self.received_target)
     }
 
     /// Begins a request that did not come as bytes.
@@ -61,7 +61,7 @@ impl Request {
             fields,
             ..Self::default()
         };
-        self.asked = self.target;
+        self.received_target = self.target;
     }
 
     /// Writes the head for the next server, always as HTTP/1.1, with its empty line.
@@ -119,12 +119,12 @@ impl Request {
                 return Err(Refusal::DuplicateHost);
             }
         }
-        self.understand()?;
+        self.interpret()?;
         Ok(Some(size))
     }
 
     /// Checks what the lines mean together, and sets the fields that follow from it.
-    fn understand(&mut self) -> Result<(), Refusal> {
+    fn interpret(&mut self) -> Result<(), Refusal> {
         if self.is("CONNECT") {
             return Err(Refusal::Connect);
         }
@@ -135,7 +135,7 @@ impl Request {
             _ => {}
         }
         self.origin_form()?;
-        self.asked = self.target;
+        self.received_target = self.target;
         self.framing = framing::of_request(&mut self.fields, self.version)?;
         let (mut close, mut keep_alive, mut upgrade) = (false, false, false);
         for item in items(self.fields.get_all(Known::Connection)) {
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_as_it_came() {
+    fn a_request_keeps_the_bytes_that_were_received() {
         let request = parse(
             "GET /a%2Fb/../?q=%zz HTTP/1.1\r\nhOST: a.test:80\r\nX-One:  1 \r\nx-one:\t2\r\n\r\n",
         )
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_a_doubt_is_refused() {
+    fn ambiguous_requests_are_refused() {
         use Refusal as R;
         for (head, why) in [
             (
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_none_is_understood() {
+    fn unambiguous_requests_are_accepted() {
         for (head, framing, keep_alive, upgrade) in [
             ("GET / HTTP/1.0\r\n\r\n", Framing::None, false, false),
             (
@@ -548,7 +548,7 @@ mod tests {
         }
 
         #[test]
-        fn no_input_is_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_input_causes_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Request::default().parse(&bytes, &LIMITS);
         }
     }

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn how_long_a_body_is() {
+    fn the_length_of_a_body_follows_from_its_fields() {
         for (head, to_head, framing, keep_alive) in [
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_backend_must_not_say() {
+    fn responses_that_a_backend_must_not_send_are_refused() {
         use Refusal as R;
         for (head, why) in [
             (
@@ -325,7 +325,7 @@ mod tests {
         }
 
         #[test]
-        fn no_input_is_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_input_causes_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Response::default().parse(&bytes, &LIMITS, false);
         }
     }

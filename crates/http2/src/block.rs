@@ -66,7 +66,7 @@ pub(crate) fn check(
         if field.entry.legal && !carried {
             out.extend_from_slice(&bytes[start..walk.at]);
         } else {
-            field.disarm(&bytes[start..walk.at], out)?;
+            field.write_harmless(&bytes[start..walk.at], out)?;
         }
         malformed |= misplaced || !field.entry.legal;
         target = field.entry.target.or(target);
@@ -104,7 +104,7 @@ struct Field {
 
 impl Field {
     /// Writes a legal representation that has the same effect on the table as this one.
-    fn disarm(&self, written: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn write_harmless(&self, written: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
         let Entry { name, value, .. } = self.entry;
         let Some((first, value_at)) = self.literal else {
             // An entry that was put into the table before does not change it.

@@ -75,7 +75,7 @@ fn carried(block: &[u8], table: &mut Table) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_path_that_the_library_does_not_take_is_carried() {
+fn a_path_that_the_library_refuses_is_carried() {
     for path in ["/a#b", "/<>", "/`", "/a\"b?\"", "/ ", "/a?{|}^\\", "#", "<"] {
         let mut table = Table::new(Sender::Client);
         let (block, target) = carried(&field(":path", path), &mut table);
@@ -132,7 +132,7 @@ fn trailers_have_no_pseudo_headers() {
 }
 
 #[test]
-fn of_an_answer() {
+fn a_response_has_its_own_pseudo_headers() {
     let answer =
         |block: &[u8], table: &mut Table| check(block, Message::Answer, table).expect("decodable");
     let alone = |block: &[u8]| answer(block, &mut Table::new(Sender::Backend));

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_three_may_go_at_any_rate() {
+    fn two_of_three_may_be_reset_at_any_rate() {
         let shared = |_, budget: &mut Budget| {
             budget.opened(30);
             budget.reset(20, Duration::ZERO)
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_slowly_may_all_go() {
+    fn slow_resets_are_all_allowed() {
         let slow = |n, budget: &mut Budget| {
             budget.opened(1);
             budget.reset(1, Duration::from_millis(4) * n)

@@ -29,7 +29,7 @@ pub struct Check {
     /// The bytes that came and cannot pass before more have come.
     held: Vec<u8>,
     /// The bytes that go on in place of bytes that were consumed.
-    instead: Vec<u8>,
+    replacement: Vec<u8>,
     fault: Option<Fault>,
     tally: Tally,
 }
@@ -72,32 +72,33 @@ impl Check {
             table: Table::new(sender),
             most: most_head.saturating_add(frame::MOST),
             held: Vec::new(),
-            instead: Vec::new(),
+            replacement: Vec::new(),
             fault: None,
             tally: Tally::default(),
         }
     }
 
-    /// Consumes bytes that came. Returns how many of them, from the first on, go on as they are; [`Check::instead`] goes behind
+    /// Consumes bytes that came. Returns how many of them, from the first on, go on as they are; [`Check::replacement`] goes behind
     /// them.
-    pub fn take(&mut self, bytes: &[u8]) -> usize {
+    pub fn consume(&mut self, bytes: &[u8]) -> usize {
         if self.fault.is_some() {
             return 0;
         }
         if self.held.is_empty() {
-            return self.take_fresh(bytes);
+            return self.consume_fresh(bytes);
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(bytes);
-        let passed = self.take_fresh(&held);
+        let passed = self.consume_fresh(&held);
         // These bytes go in front of those that were written since. There are such bytes only if some passed before.
-        self.instead.splice(0..0, held[..passed].iter().copied());
+        self.replacement
+            .splice(0..0, held[..passed].iter().copied());
         0
     }
 
     /// Returns the bytes that go on before any other byte. The caller empties them.
-    pub fn instead(&mut self) -> &mut Vec<u8> {
-        &mut self.instead
+    pub fn replacement(&mut self) -> &mut Vec<u8> {
+        &mut self.replacement
     }
 
     /// Returns the reason why no byte goes on any more, if there is one.
@@ -110,13 +111,13 @@ impl Check {
         std::mem::take(&mut self.tally)
     }
 
-    fn take_fresh(&mut self, bytes: &[u8]) -> usize {
+    fn consume_fresh(&mut self, bytes: &[u8]) -> usize {
         let (mut at, mut passed) = (0, None);
         while at < bytes.len() {
             match self.step(&bytes[at..]) {
                 Ok(Step::Pass(size)) => {
                     if passed.is_some() {
-                        self.instead.extend_from_slice(&bytes[at..at + size]);
+                        self.replacement.extend_from_slice(&bytes[at..at + size]);
                     }
                     at += size;
                 }
@@ -208,7 +209,7 @@ impl Check {
         let Some(harmless) = block::check(block, message, &mut self.table)? else {
             return Ok(Step::Pass(end));
         };
-        write_block(head, &harmless, &mut self.instead);
+        write_block(head, &harmless, &mut self.replacement);
         Ok(Step::Replace(end))
     }
 

@@ -32,9 +32,9 @@ fn run_of(sender: Sender, bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<Fau
     while !rest.is_empty() {
         let size = sizes.next().map_or(rest.len(), |&size| size.max(1));
         let (piece, more) = rest.split_at(size.min(rest.len()));
-        let passed = check.take(piece);
+        let passed = check.consume(piece);
         out.extend_from_slice(&piece[..passed]);
-        out.append(check.instead());
+        out.append(check.replacement());
         rest = more;
     }
     (out, check.fault())
@@ -73,8 +73,8 @@ fn what_is_right_passes_without_a_copy() {
         frame(DATA, 0, 7, b"idle: the library's"),
     ]);
     let mut check = Check::new(Sender::Client, 1 << 16);
-    assert_eq!(check.take(&bytes), bytes.len());
-    assert!(check.instead().is_empty() && check.fault().is_none());
+    assert_eq!(check.consume(&bytes), bytes.len());
+    assert!(check.replacement().is_empty() && check.fault().is_none());
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn requests_and_resets_are_counted() {
     let reset = |stream| frame(RST_STREAM, 0, stream, &[0; 4]);
     let ask = |stream| frame(HEADERS, END, stream, &GET);
     let mut check = Check::new(Sender::Client, 1 << 16);
-    check.take(&opened(&[ask(1), reset(1), ask(3), reset(1)]));
+    check.consume(&opened(&[ask(1), reset(1), ask(3), reset(1)]));
     let tally = check.take_tally();
     assert_eq!((tally.opened, tally.resets), (2, 1), "each stream once");
     assert_eq!(check.take_tally(), Tally::default());

@@ -3,19 +3,19 @@
 /// The reason why a connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    #[error("a frame that may not be here")]
+    #[error("a frame that is not allowed here")]
     Protocol,
-    #[error("a setting larger than a window may be")]
+    #[error("an initial window size above 2^31 - 1")]
     FlowControl,
-    #[error("a frame for a stream that its sender has ended")]
+    #[error("a DATA or HEADERS frame on a stream after its END_STREAM")]
     StreamClosed,
     #[error("a frame of a wrong size")]
     FrameSize,
     #[error("a header block that cannot be decoded")]
     Compression,
-    #[error("a header block without an end")]
+    #[error("a header block that is too long or does not end")]
     Excess,
-    #[error("more streams broken off than a budget allows")]
+    #[error("too many streams were reset")]
     Resets,
 }
 

@@ -174,7 +174,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_examples_of_the_rfc() {
+    fn examples_of_the_rfc_are_decoded() {
         for (text, coded) in EXAMPLES {
             let (length, _) = classify(coded).expect(text);
             assert_eq!(
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decoded() {
+    fn undecodable_strings_are_refused() {
         for coded in [
             &[0x1f, 0xff][..],
             &[0x18],

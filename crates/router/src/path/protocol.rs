@@ -89,5 +89,5 @@ pub(crate) fn upgrade(request: &Request) -> Option<Upgrade> {
 pub(crate) const SEMICOLONS: &str = "deprecated-semicolon-params";
 
 pub(crate) fn has_semicolons(request: &Request) -> bool {
-    request.asked().contains(&b';')
+    request.received_target().contains(&b';')
 }

@@ -121,16 +121,16 @@ impl Checked {
 
     /// Passes the check's own bytes on. Returns false if there are none.
     fn hand_on(&mut self, room: &mut ReadBuf<'_>) -> bool {
-        let instead = self.check.instead();
-        let rest = &instead[self.handed..];
+        let replacement = self.check.replacement();
+        let rest = &replacement[self.handed..];
         if rest.is_empty() {
             return false;
         }
         let size = rest.len().min(room.remaining());
         room.put_slice(&rest[..size]);
         self.handed += size;
-        if self.handed == instead.len() {
-            (*instead, self.handed) = (Vec::new(), 0);
+        if self.handed == replacement.len() {
+            (*replacement, self.handed) = (Vec::new(), 0);
         }
         true
     }
@@ -168,7 +168,7 @@ impl AsyncRead for Checked {
             if came.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let passed = this.check.take(came);
+            let passed = this.check.consume(came);
             this.count();
             room.set_filled(before + passed);
             if passed > 0 {

@@ -103,7 +103,7 @@ impl AccessLog {
         } = *finished;
         let endpoint = finished.endpoint();
         let extra_fields = extra::text(record, &format.extra_fields);
-        let uri = String::from_utf8_lossy(request.asked());
+        let uri = String::from_utf8_lossy(request.received_target());
         let uri = redacted(&uri, request.method(), format.redact_query);
         let line = Line {
             host: finished.host,

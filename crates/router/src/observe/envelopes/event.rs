@@ -35,7 +35,7 @@ pub(super) fn server(finished: &FinishedRequest<'_>) -> HttpStartStop {
         status_code: record.status.into(),
         content_length: i64::try_from(record.sent).unwrap_or(i64::MAX),
         forwarded,
-        ..common(&finished.origin(), PeerType::Server, host, request.asked())
+        ..common(&finished.origin(), PeerType::Server, host, request.received_target())
     }
 }
 
