@@ -2,14 +2,14 @@
 #![no_main]
 
 use bytes::BytesMut;
-use clients::nats::protocol::{Said, take};
+use clients::nats::protocol::{ServerMessage, parse};
 use libfuzzer_sys::fuzz_target;
 
-/// Takes everything that is complete; returns whether the rest is an error.
-fn understood(input: &mut BytesMut, said: &mut Vec<Said>) -> bool {
+/// Parses every complete message, and returns whether the rest is an error.
+fn parsed(input: &mut BytesMut, messages: &mut Vec<ServerMessage>) -> bool {
     loop {
-        match take(input) {
-            Ok(Some(next)) => said.push(next),
+        match parse(input) {
+            Ok(Some(next)) => messages.push(next),
             Ok(None) => return false,
             Err(_) => return true,
         }
@@ -18,21 +18,21 @@ fn understood(input: &mut BytesMut, said: &mut Vec<Said>) -> bool {
 
 fuzz_target!(|bytes: &[u8]| {
     let (mut input, mut whole) = (BytesMut::from(bytes), Vec::new());
-    let wrong = understood(&mut input, &mut whole);
-    let size = |said: &Said| match said {
-        Said::Message(message) => message.subject().len() + message.payload().len(),
+    let wrong = parsed(&mut input, &mut whole);
+    let size = |message: &ServerMessage| match message {
+        ServerMessage::Message(message) => message.subject().len() + message.payload().len(),
         _ => 0,
     };
     assert!(whole.iter().map(size).sum::<usize>() <= bytes.len());
     for piece in [1, 7] {
-        let (mut input, mut said, mut failed) = (BytesMut::new(), Vec::new(), false);
+        let (mut input, mut messages, mut failed) = (BytesMut::new(), Vec::new(), false);
         for part in bytes.chunks(piece) {
             input.extend_from_slice(part);
-            failed = understood(&mut input, &mut said);
+            failed = parsed(&mut input, &mut messages);
             if failed {
                 break;
             }
         }
-        assert_eq!((&said, failed), (&whole, wrong), "in pieces of {piece}");
+        assert_eq!((&messages, failed), (&whole, wrong), "in pieces of {piece}");
     }
 });

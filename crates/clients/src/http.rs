@@ -14,7 +14,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub struct Tls {
     pub authorities: Authorities,
     /// The PEM texts of a certificate chain and its key. With `None` the client presents no certificate.
-    pub shown: Option<(String, String)>,
+    pub identity: Option<(String, String)>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -64,7 +64,7 @@ pub fn client_with(tls: &Tls, timeout: Option<Duration>) -> Result<reqwest::Clie
         }
         Authorities::Pem(pem) => kit::tls::trusting(kit::tls::Authorities::from_pem(pem)?),
     };
-    let config = match &tls.shown {
+    let config = match &tls.identity {
         None => trusting.with_no_client_auth(),
         Some((chain, key)) => trusting
             .with_client_auth_cert(kit::tls::certs(chain)?, kit::tls::key(key)?)

@@ -163,7 +163,7 @@ pub fn cell_presence(resource: &Resource) -> Option<CellPresence> {
         Ok(cell) if !cell.cell_id.is_empty() => Some(cell),
         Ok(_) => None,
         Err(error) => {
-            tracing::debug!(key = resource.key, %error, "presence-is-no-cell");
+            tracing::debug!(key = resource.key, %error, "presence-is-not-a-cell");
             None
         }
     }
@@ -173,14 +173,14 @@ pub fn cell_presence(resource: &Resource) -> Option<CellPresence> {
 fn channel(url: &str, mut tls: rustls::ClientConfig) -> Result<Channel> {
     let uri: Uri = url
         .parse()
-        .with_context(|| format!("locket address {url:?}: want https://host:port"))?;
+        .with_context(|| format!("locket address {url:?}: expected https://host:port"))?;
     anyhow::ensure!(
         uri.scheme_str() == Some("https"),
-        "locket address {url:?}: want https://host:port"
+        "locket address {url:?}: expected https://host:port"
     );
     let authority = uri
         .authority()
-        .with_context(|| format!("locket address {url:?}: want https://host:port"))?
+        .with_context(|| format!("locket address {url:?}: expected https://host:port"))?
         .clone();
     let address = format!(
         "{}:{}",
@@ -188,7 +188,7 @@ fn channel(url: &str, mut tls: rustls::ClientConfig) -> Result<Channel> {
         authority.port_u16().unwrap_or(8891)
     );
     let name = ServerName::try_from(authority.host().trim_matches(['[', ']']).to_owned())
-        .with_context(|| format!("locket address {url:?}"))?;
+        .with_context(|| format!("locket address {url:?}: its host is not a valid name"))?;
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let tls = TlsConnector::from(Arc::new(tls));
     let connector = tower::service_fn(move |_: Uri| {
@@ -286,11 +286,11 @@ impl Lock {
 
     /// Returns once this process holds the lock, however long that takes. Drop the future to give up.
     pub async fn acquire(&self) {
-        let mut told = false;
+        let mut logged = false;
         while let Err(error) = self.client.lock(self.resource.clone(), TTL).await {
-            if !told {
+            if !logged {
                 tracing::info!(key = self.resource.key, %error, "waiting-for-lock");
-                told = true;
+                logged = true;
             }
             tokio::time::sleep(RETRY).await;
         }

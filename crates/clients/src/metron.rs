@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_nowhere_is_dropped_and_counted() {
+    fn what_exceeds_a_limit_is_dropped_and_counted() {
         let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = agent.local_addr().unwrap().to_string();
         let emitter = Emitter::start(&address, "gorouter").unwrap();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn while_nobody_listens_nothing_is_queued_until_somebody_does() {
+    fn nothing_is_queued_while_no_agent_listens() {
         let free = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
         drop(free);

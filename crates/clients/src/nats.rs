@@ -90,7 +90,7 @@ where
         .iter()
         .map(|s| {
             s.parse::<async_nats::ServerAddr>()
-                .with_context(|| format!("NATS server address {s:?}: want host:port"))
+                .with_context(|| format!("NATS server address {s:?}: expected host:port"))
         })
         .collect::<Result<Vec<_>>>()?;
     options.connect(addrs).await.context("connect to NATS")

@@ -48,7 +48,7 @@ impl Client {
     /// Sends work to a cell and returns the part that the cell refused. An `Err` may hide a partial success.
     pub async fn perform(&self, rep_url: &str, work: &Work) -> Result<Work> {
         let request = self.http.post(url(rep_url, path::WORK)).json(work);
-        let response = send(request, || format!("give work to {rep_url}")).await?;
+        let response = send(request, || format!("send work to {rep_url}")).await?;
         response
             .json()
             .await

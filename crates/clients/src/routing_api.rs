@@ -73,9 +73,11 @@ impl RoutingApi {
         let tokens = config.oauth.clone().map(TokenFetcher::new).transpose();
         Ok(Self {
             url: config.url.trim_end_matches('/').to_owned(),
-            calls: http::client_with(&config.tls, Some(TIMEOUT)).context("Routing API")?,
-            streams: http::client_with(&config.tls, None).context("Routing API")?,
-            tokens: tokens.context("UAA")?,
+            calls: http::client_with(&config.tls, Some(TIMEOUT))
+                .context("make the HTTP client of the Routing API")?,
+            streams: http::client_with(&config.tls, None)
+                .context("make the HTTP client of the Routing API")?,
+            tokens: tokens.context("make the client that fetches tokens from the UAA")?,
         })
     }
 
@@ -96,7 +98,7 @@ impl RoutingApi {
                 .header("accept", "text/event-stream")
         };
         let answer = tokio::time::timeout(TIMEOUT, self.send(path::EVENTS, request)).await;
-        let silent = |_| unreachable(path::EVENTS)(anyhow::anyhow!("nothing for {TIMEOUT:?}"));
+        let silent = |_| unreachable(path::EVENTS)(anyhow::anyhow!("no answer within {TIMEOUT:?}"));
         let answer = answer.map_err(silent)??;
         Ok(Events(sse::Stream::new(answer, "the event stream")))
     }
@@ -215,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_told_apart() {
+    fn events_are_distinguished() {
         let of = |name: &str, data: &str| {
             let (name, data) = (name.to_owned(), data.to_owned());
             decode(&sse::Event { name, data })

@@ -13,16 +13,16 @@
 //! until it expires.
 
 mod client_token;
-mod standing;
+mod revocations;
 
 pub use client_token::{ClientCredentials, TokenFetcher};
-pub use standing::ResourceServer;
+pub use revocations::ResourceServer;
 
 use anyhow::{Context as _, Result};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use revocations::Revocations;
 use serde::{Deserialize, Deserializer};
-use standing::Standing;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -50,9 +50,9 @@ pub struct Claims {
     #[serde(default)]
     pub iss: String,
     /// The APIs for which the token is valid.
-    #[serde(default, deserialize_with = "list_or_words")]
+    #[serde(default, deserialize_with = "list_or_space_separated")]
     pub aud: Vec<String>,
-    #[serde(default, deserialize_with = "list_or_words")]
+    #[serde(default, deserialize_with = "list_or_space_separated")]
     pub scope: Vec<String>,
     /// The time of expiry in Unix seconds.
     pub exp: u64,
@@ -78,7 +78,7 @@ pub enum TokenError {
     Invalid(String),
     #[error("the token has expired")]
     Expired,
-    #[error("the UAA's token keys are not known: the UAA does not answer")]
+    #[error("the UAA's token keys are not known, because the UAA does not answer: try again later")]
     Unreachable,
 }
 
@@ -102,7 +102,7 @@ pub struct TokenVerifier {
 struct Shared {
     url: String,
     audiences: &'static [&'static str],
-    standing: Option<Standing>,
+    revocations: Option<Revocations>,
     http: reqwest::Client,
     keys: Mutex<Keys>,
     /// A lock that is held while fetching, so that a burst of requests fetches once.
@@ -138,21 +138,21 @@ impl TokenVerifier {
         let url = config.url.trim_end_matches('/').to_owned();
         anyhow::ensure!(
             url.starts_with("http://") || url.starts_with("https://"),
-            "UAA URL {:?}: want http://host:port or https://host:port",
+            "UAA URL {:?}: expected http://host:port or https://host:port",
             config.url
         );
         anyhow::ensure!(
             !config.audiences.is_empty(),
             "a token verifier without audiences would refuse every token"
         );
-        let standing = config
+        let revocations = config
             .resource_server
-            .map(|client| Standing::new(&url, client));
+            .map(|client| Revocations::new(&url, client));
         Ok(Self {
             shared: Arc::new(Shared {
                 url,
                 audiences: config.audiences,
-                standing,
+                revocations,
                 http,
                 keys: Mutex::default(),
                 fetching: tokio::sync::Mutex::new(()),
@@ -164,8 +164,8 @@ impl TokenVerifier {
     pub async fn verify(&self, authorization_header: &str) -> Result<Claims, TokenError> {
         let token = bearer(authorization_header)?;
         let claims = self.verify_locally(token).await?;
-        if let Some(standing) = &self.shared.standing
-            && standing.is_ended(&self.shared.http, token).await
+        if let Some(revocations) = &self.shared.revocations
+            && revocations.is_ended(&self.shared.http, token).await
         {
             return Err(TokenError::Invalid("the token was revoked".into()));
         }
@@ -338,7 +338,7 @@ fn bearer(header: &str) -> Result<&str, TokenError> {
     }
     let (scheme, token) = header
         .split_once(' ')
-        .ok_or_else(|| TokenError::Invalid("want \"bearer TOKEN\"".into()))?;
+        .ok_or_else(|| TokenError::Invalid("expected \"bearer TOKEN\"".into()))?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(TokenError::Invalid(format!(
             "scheme {scheme:?} is not accepted, want bearer"
@@ -386,21 +386,25 @@ fn signed_claims(token: &str, key: &DecodingKey) -> Result<Claims, Rejected> {
         }
     })?;
     if claims.claims.jti.ends_with("-r") {
-        return Err(Rejected::Other("a refresh token is no access token".into()));
+        return Err(Rejected::Other(
+            "a refresh token is not an access token".into(),
+        ));
     }
     Ok(claims.claims)
 }
 
-fn list_or_words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+fn list_or_space_separated<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either {
         List(Vec<String>),
-        Words(String),
+        SpaceSeparated(String),
     }
     Ok(match Either::deserialize(deserializer)? {
         Either::List(list) => list,
-        Either::Words(words) => words.split_whitespace().map(str::to_owned).collect(),
+        Either::SpaceSeparated(words) => words.split_whitespace().map(str::to_owned).collect(),
     })
 }
 
@@ -409,11 +413,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_told_apart() {
+    fn headers_are_distinguished() {
         assert_eq!(bearer(""), Err(TokenError::Missing));
         assert_eq!(
             bearer("bearer "),
-            Err(TokenError::Invalid("want \"bearer TOKEN\"".into()))
+            Err(TokenError::Invalid("expected \"bearer TOKEN\"".into()))
         );
         assert_eq!(bearer("Bearer abc"), Ok("abc"));
         assert!(matches!(bearer("basic abc"), Err(TokenError::Invalid(_))));

@@ -13,7 +13,7 @@ use testkit::fuzz::fuzz;
 
 #[test]
 fn nats() {
-    use clients::nats::protocol::{Said, take};
+    use clients::nats::protocol::{ServerMessage, parse};
     const WORDS: &[&str] = &[
         "MSG ",
         "INFO {",
@@ -31,9 +31,9 @@ fn nats() {
         "router.register",
     ];
     // This collects what was understood, and returns whether the rest is an error.
-    fn understood(came: &mut BytesMut, said: &mut Vec<Said>) -> bool {
+    fn understood(came: &mut BytesMut, said: &mut Vec<ServerMessage>) -> bool {
         loop {
-            match take(came) {
+            match parse(came) {
                 Ok(Some(next)) => said.push(next),
                 Ok(None) => return false,
                 Err(_) => return true,
@@ -46,7 +46,9 @@ fn nats() {
         let held: usize = whole
             .iter()
             .map(|said| match said {
-                Said::Message(message) => message.subject().len() + message.payload().len(),
+                ServerMessage::Message(message) => {
+                    message.subject().len() + message.payload().len()
+                }
                 _ => 0,
             })
             .sum();

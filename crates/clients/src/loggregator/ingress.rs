@@ -26,7 +26,7 @@ const BATCH: usize = 500;
 const BATCH_BYTES: usize = 512 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time limit for the last batch, once the last emitter is gone.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_BATCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
@@ -43,7 +43,7 @@ impl Target {
     pub(super) fn new(url: &str, identity: &Identity) -> Result<Self> {
         let uri: http::Uri = url
             .parse()
-            .with_context(|| format!("log-cache URL {url:?}: want https://host:port"))?;
+            .with_context(|| format!("log-cache URL {url:?}: expected https://host:port"))?;
         let host = uri
             .host()
             .with_context(|| format!("log-cache URL {url:?} has no host"))?
@@ -51,7 +51,7 @@ impl Target {
             .to_owned();
         anyhow::ensure!(
             uri.scheme_str() == Some("https"),
-            "log-cache URL {url:?}: want https://host:port"
+            "log-cache URL {url:?}: expected https://host:port"
         );
         let mut tls = kit::tls::client_config(identity)?;
         tls.alpn_protocols = vec![b"h2".to_vec()];
@@ -60,7 +60,7 @@ impl Target {
             url: url.trim_end_matches('/').to_owned(),
             authority: uri.authority().map(ToString::to_string).unwrap_or_default(),
             name: ServerName::try_from(host.clone())
-                .with_context(|| format!("log-cache host {host:?}"))?,
+                .with_context(|| format!("log-cache host {host:?} is not a valid name"))?,
             address: (host, port),
             tls: TlsConnector::from(Arc::new(tls)),
         })
@@ -221,7 +221,7 @@ impl Call {
             }
         }
         drop(self.frames);
-        let _ = tokio::time::timeout(LAST_WORDS, self.ended).await;
+        let _ = tokio::time::timeout(LAST_BATCH_TIMEOUT, self.ended).await;
         Ok(())
     }
 }

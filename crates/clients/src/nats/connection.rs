@@ -1,6 +1,6 @@
 //! One connection to a server of the bus, with all that a subscriber needs.
 
-use super::protocol::{self, Connect, Info, Said};
+use super::protocol::{self, Connect, Info, ServerMessage};
 use super::servers::Server;
 use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::{Buf as _, BytesMut};
@@ -45,9 +45,9 @@ pub(super) struct Connection {
     pub(super) since: Instant,
     stream: Box<dyn Stream>,
     /// The bytes that were read and not yet parsed.
-    came: BytesMut,
+    received: BytesMut,
     /// The bytes that are not yet written.
-    going: BytesMut,
+    outgoing: BytesMut,
     /// Whether written bytes may still be in a buffer before the socket.
     unflushed: bool,
     pings: Interval,
@@ -62,16 +62,18 @@ impl Connection {
         let addr = stream.peer_addr().ok();
         let mut connection = Self::over(Box::new(stream), server, client.ping_interval);
         connection.addr = addr;
-        let mut info = match connection.hear().await? {
-            Said::Info(info) => info,
-            other => bail!("not a NATS server's greeting: {other:?}"),
+        let mut info = match connection.next_before_login().await? {
+            ServerMessage::Info(info) => info,
+            other => {
+                bail!("the peer is not a NATS server: its first message is not INFO but {other:?}")
+            }
         };
         match &client.tls {
             Some(_) if !info.tls_required && !info.tls_available => {
-                bail!("the server does not speak TLS");
+                bail!("the server does not support TLS");
             }
             Some(tls) => connection = connection.secured(tls.clone()).await?,
-            None if info.tls_required => bail!("the server wants TLS"),
+            None if info.tls_required => bail!("the server requires TLS"),
             None => {}
         }
         let connect = Connect {
@@ -86,13 +88,13 @@ impl Connection {
             user: &client.user,
             pass: &client.password,
         };
-        connection.say(&connect.line());
-        connection.say(b"PING\r\n");
+        connection.queue(&connect.line());
+        connection.queue(b"PING\r\n");
         loop {
-            match connection.hear().await? {
-                Said::Pong => break,
-                Said::Error(error) => bail!("{error}"),
-                Said::Info(newer) => info = newer,
+            match connection.next_before_login().await? {
+                ServerMessage::Pong => break,
+                ServerMessage::Error(error) => bail!("{error}"),
+                ServerMessage::Info(newer) => info = newer,
                 _ => {}
             }
         }
@@ -107,8 +109,8 @@ impl Connection {
             addr: None,
             since: Instant::now(),
             stream,
-            came: BytesMut::new(),
-            going: BytesMut::new(),
+            received: BytesMut::new(),
+            outgoing: BytesMut::new(),
             unflushed: false,
             pings,
             unanswered: 0,
@@ -116,43 +118,47 @@ impl Connection {
     }
 
     async fn secured(self, tls: Arc<ClientConfig>) -> Result<Self> {
-        let name = ServerName::try_from(self.server.name.clone())
-            .with_context(|| format!("{:?} is not a server's name", self.server.name))?;
+        let name = ServerName::try_from(self.server.name.clone()).with_context(|| {
+            format!(
+                "the server's name {:?} is neither a host name nor an IP address",
+                self.server.name
+            )
+        })?;
         let handshake = TlsConnector::from(tls).connect(name, self.stream);
-        let stream = timely("TLS", handshake).await?;
+        let stream = timely("TLS handshake", handshake).await?;
         let addr = self.addr;
         let secured = Self::over(Box::new(stream), self.server, self.pings.period());
         Ok(Self { addr, ..secured })
     }
 
     /// Returns the next message of the server's protocol, before the server has accepted us.
-    async fn hear(&mut self) -> Result<Said> {
-        let hear = async {
+    async fn next_before_login(&mut self) -> Result<ServerMessage> {
+        let next = async {
             loop {
-                if let Some(said) = self.take()? {
-                    return Ok(said);
+                if let Some(message) = self.next()? {
+                    return Ok(message);
                 }
                 self.read().await?;
             }
         };
-        let heard = tokio::time::timeout(PATIENCE, hear).await;
-        heard.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", PATIENCE.as_secs())))
+        let answer = tokio::time::timeout(PATIENCE, next).await;
+        answer.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", PATIENCE.as_secs())))
     }
 
     /// Queues bytes, which the next [`read`](Self::read) writes.
-    pub(super) fn say(&mut self, bytes: &[u8]) {
-        self.going.extend_from_slice(bytes);
+    pub(super) fn queue(&mut self, bytes: &[u8]) {
+        self.outgoing.extend_from_slice(bytes);
     }
 
     /// Returns the next message of the protocol among the bytes that were read. It answers pings.
-    pub(super) fn take(&mut self) -> Result<Option<Said>> {
-        let said = protocol::take(&mut self.came).map_err(|why| anyhow!(why))?;
-        match said {
-            Some(Said::Ping) => self.say(b"PONG\r\n"),
-            Some(Said::Pong) => self.unanswered = 0,
+    pub(super) fn next(&mut self) -> Result<Option<ServerMessage>> {
+        let message = protocol::parse(&mut self.received).map_err(|why| anyhow!(why))?;
+        match message {
+            Some(ServerMessage::Ping) => self.queue(b"PONG\r\n"),
+            Some(ServerMessage::Pong) => self.unanswered = 0,
             _ => {}
         }
-        Ok(said)
+        Ok(message)
     }
 
     /// Writes the queued bytes, then waits until bytes arrive. Returns whether there may be more. An error means that the
@@ -164,28 +170,28 @@ impl Connection {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
         while self.pings.poll_tick(cx).is_ready() {
             if self.unanswered == UNANSWERED {
-                return Poll::Ready(Err(anyhow!("the server answers no pings")));
+                return Poll::Ready(Err(anyhow!("the server does not answer pings")));
             }
             self.unanswered += 1;
-            self.say(b"PING\r\n");
+            self.queue(b"PING\r\n");
         }
         let mut stream = Pin::new(&mut *self.stream);
-        while !self.going.is_empty() {
-            let Poll::Ready(written) = stream.as_mut().poll_write(cx, &self.going)? else {
+        while !self.outgoing.is_empty() {
+            let Poll::Ready(written) = stream.as_mut().poll_write(cx, &self.outgoing)? else {
                 break;
             };
             if written == 0 {
-                return Poll::Ready(Err(anyhow!("the server takes nothing any more")));
+                return Poll::Ready(Err(anyhow!("the server accepts no more bytes")));
             }
-            self.going.advance(written);
+            self.outgoing.advance(written);
             self.unflushed = true;
         }
         if self.unflushed {
             self.unflushed = stream.as_mut().poll_flush(cx)?.is_pending();
         }
-        self.came.reserve(ROOM);
-        let room = self.came.capacity() - self.came.len();
-        match tokio_util::io::poll_read_buf(stream, cx, &mut self.came)? {
+        self.received.reserve(ROOM);
+        let room = self.received.capacity() - self.received.len();
+        match tokio_util::io::poll_read_buf(stream, cx, &mut self.received)? {
             Poll::Pending => Poll::Pending,
             Poll::Ready(0) => Poll::Ready(Err(anyhow!("the server closed the connection"))),
             Poll::Ready(read) => Poll::Ready(Ok(read == room)),

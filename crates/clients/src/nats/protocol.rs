@@ -12,7 +12,7 @@ const LONGEST_PAYLOAD: usize = 64 << 20;
 
 /// A message of the server's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum ServerMessage {
     Info(Info),
     Message(Message),
     Ping,
@@ -83,48 +83,52 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// Takes the first complete message of the protocol from the bytes that came. `Ok(None)` means that more bytes must come; the
-/// buffer then has room for those that are known to be missing. An error contains the text that is not NATS.
-pub fn take(came: &mut BytesMut) -> Result<Option<Said>, String> {
-    let searched = came.len().min(LONGEST_LINE);
-    let Some(end) = memchr::memchr(b'\n', &came[..searched]) else {
+/// Parses and removes the first complete message of the protocol among the received bytes. `Ok(None)` means that more bytes must
+/// come; the buffer then has room for those that are known to be missing. An error contains the text that is not NATS.
+pub fn parse(received: &mut BytesMut) -> Result<Option<ServerMessage>, String> {
+    let searched = received.len().min(LONGEST_LINE);
+    let Some(end) = memchr::memchr(b'\n', &received[..searched]) else {
         return if searched == LONGEST_LINE {
-            Err(no_nats(came))
+            Err(not_nats(received))
         } else {
             Ok(None)
         };
     };
-    let line = came[..end].strip_suffix(b"\r").unwrap_or(&came[..end]);
-    let word = line.split(|b| is_blank(*b)).next().unwrap_or_default();
-    let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-    let rest = line[word.len()..].trim_ascii();
-    let said = if is("MSG") {
-        return message(came, end + 1);
+    let line = received[..end]
+        .strip_suffix(b"\r")
+        .unwrap_or(&received[..end]);
+    let name = line.split(|b| is_blank(*b)).next().unwrap_or_default();
+    let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
+    let rest = line[name.len()..].trim_ascii();
+    let message = if is("MSG") {
+        return message(received, end + 1);
     } else if is("PING") {
-        Said::Ping
+        ServerMessage::Ping
     } else if is("PONG") {
-        Said::Pong
+        ServerMessage::Pong
     } else if is("+OK") {
-        Said::Ok
+        ServerMessage::Ok
     } else if is("-ERR") {
         let text = String::from_utf8_lossy(rest);
-        Said::Error(text.trim_matches('\'').to_owned())
+        ServerMessage::Error(text.trim_matches('\'').to_owned())
     } else if is("INFO") {
-        Said::Info(serde_json::from_slice(rest).map_err(|e| format!("its INFO is no JSON: {e}"))?)
+        ServerMessage::Info(
+            serde_json::from_slice(rest).map_err(|e| format!("its INFO is not JSON: {e}"))?,
+        )
     } else {
-        return Err(no_nats(line));
+        return Err(not_nats(line));
     };
-    came.advance(end + 1);
-    Ok(Some(said))
+    received.advance(end + 1);
+    Ok(Some(message))
 }
 
 /// Parses `MSG <subject> <sid> [reply] <bytes>` and, from `from` on, the payload and a line end.
-fn message(came: &mut BytesMut, from: usize) -> Result<Option<Said>, String> {
-    let bad = |came: &[u8]| Err(no_nats(&came[..from]));
+fn message(received: &mut BytesMut, from: usize) -> Result<Option<ServerMessage>, String> {
+    let bad = |received: &[u8]| Err(not_nats(&received[..from]));
     let mut fields = [0..0, 0..0, 0..0, 0..0, 0..0];
     let mut count = 0;
     let mut at = 0;
-    let line = &came[..from];
+    let line = &received[..from];
     while at < line.len() {
         let begin = at;
         while at < line.len() && !is_blank(line[at]) {
@@ -132,7 +136,7 @@ fn message(came: &mut BytesMut, from: usize) -> Result<Option<Said>, String> {
         }
         if begin < at {
             let Some(field) = fields.get_mut(count) else {
-                return bad(came);
+                return bad(received);
             };
             *field = begin..at;
             count += 1;
@@ -142,7 +146,7 @@ fn message(came: &mut BytesMut, from: usize) -> Result<Option<Said>, String> {
     let (reply, length) = match count {
         4 => (0..0, fields[3].clone()),
         5 => (fields[3].clone(), fields[4].clone()),
-        _ => return bad(came),
+        _ => return bad(received),
     };
     let length = std::str::from_utf8(&line[length])
         .ok()
@@ -150,21 +154,21 @@ fn message(came: &mut BytesMut, from: usize) -> Result<Option<Said>, String> {
         .and_then(|text| text.parse::<usize>().ok())
         .filter(|length| *length <= LONGEST_PAYLOAD);
     let Some(length) = length else {
-        return bad(came);
+        return bad(received);
     };
     let end = from + length;
-    if came.len() < end + 2 {
-        came.reserve(end + 2 - came.len());
+    if received.len() < end + 2 {
+        received.reserve(end + 2 - received.len());
         return Ok(None);
     }
-    if came[end..end + 2] != *b"\r\n" {
-        return bad(came);
+    if received[end..end + 2] != *b"\r\n" {
+        return bad(received);
     }
-    let whole = came.split_to(end).freeze();
-    came.advance(2);
+    let whole = received.split_to(end).freeze();
+    received.advance(2);
     // The line is at most `LONGEST_LINE` bytes long.
     let short = |range: &Range<usize>| range.start as u32..range.end as u32;
-    Ok(Some(Said::Message(Message {
+    Ok(Some(ServerMessage::Message(Message {
         subject: short(&fields[1]),
         reply: short(&reply),
         payload: from as u32,
@@ -177,9 +181,9 @@ fn is_blank(byte: u8) -> bool {
 }
 
 /// Returns the error for text that is not NATS. It shows the beginning of the text.
-fn no_nats(said: &[u8]) -> String {
-    let start = String::from_utf8_lossy(&said[..said.len().min(80)]);
-    format!("not what a NATS server says: {start:?}")
+fn not_nats(message: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&message[..message.len().min(80)]);
+    format!("the peer is not a NATS server: it sent {start:?}")
 }
 
 /// The fields of `CONNECT`, with which this process introduces itself.
@@ -216,28 +220,30 @@ pub(super) fn subscribe(subject: &str, number: usize) -> String {
 }
 
 pub(super) fn publish(subject: &str, payload: &[u8]) -> Vec<u8> {
-    let mut said = format!("PUB {subject} {}\r\n", payload.len()).into_bytes();
-    said.extend_from_slice(payload);
-    said.extend_from_slice(b"\r\n");
-    said
+    let mut message = format!("PUB {subject} {}\r\n", payload.len()).into_bytes();
+    message.extend_from_slice(payload);
+    message.extend_from_slice(b"\r\n");
+    message
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn all(bytes: &[u8]) -> Result<Vec<Said>, String> {
-        let mut came = BytesMut::from(bytes);
-        let mut said = Vec::new();
-        while let Some(next) = take(&mut came)? {
-            said.push(next);
+    fn all(bytes: &[u8]) -> Result<Vec<ServerMessage>, String> {
+        let mut received = BytesMut::from(bytes);
+        let mut messages = Vec::new();
+        while let Some(next) = parse(&mut received)? {
+            messages.push(next);
         }
-        Ok(said)
+        Ok(messages)
     }
 
-    fn parts(said: &Said) -> (&str, Option<&str>, &[u8]) {
-        match said {
-            Said::Message(message) => (message.subject(), message.reply(), message.payload()),
+    fn parts(message: &ServerMessage) -> (&str, Option<&str>, &[u8]) {
+        match message {
+            ServerMessage::Message(message) => {
+                (message.subject(), message.reply(), message.payload())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -253,7 +259,7 @@ mod tests {
             tls_required: true,
             tls_available: false,
         };
-        assert_eq!(whole[0], Said::Info(info));
+        assert_eq!(whole[0], ServerMessage::Info(info));
         assert_eq!(
             parts(&whole[3]),
             ("router.register", None, b"ab\r\nc".as_slice())
@@ -262,22 +268,25 @@ mod tests {
             parts(&whole[5]),
             ("router.greet", Some("_INBOX.x"), b"".as_slice())
         );
-        assert_eq!(whole[6], Said::Error("Authorization Violation".into()));
+        assert_eq!(
+            whole[6],
+            ServerMessage::Error("Authorization Violation".into())
+        );
         for size in 1..DIALOGUE.len() {
-            let mut came = BytesMut::new();
-            let mut said = Vec::new();
+            let mut received = BytesMut::new();
+            let mut messages = Vec::new();
             for piece in DIALOGUE.chunks(size) {
-                came.extend_from_slice(piece);
-                while let Some(next) = take(&mut came).unwrap() {
-                    said.push(next);
+                received.extend_from_slice(piece);
+                while let Some(next) = parse(&mut received).unwrap() {
+                    messages.push(next);
                 }
             }
-            assert_eq!(said, whole, "pieces of {size}");
+            assert_eq!(messages, whole, "pieces of {size}");
         }
     }
 
     #[test]
-    fn what_is_not_nats_is_told() {
+    fn bytes_that_are_not_nats_are_reported() {
         for bad in [
             "HTTP/1.1 400 Bad Request\r\n",
             "MSG a 1\r\n",
@@ -295,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn null_is_no_server() {
-        let said = all(b"INFO {\"connect_urls\":null}\r\n").unwrap();
-        assert_eq!(said, [Said::Info(Info::default())]);
+    fn null_lists_no_server() {
+        let message = all(b"INFO {\"connect_urls\":null}\r\n").unwrap();
+        assert_eq!(message, [ServerMessage::Info(Info::default())]);
     }
 
     #[test]
-    fn nobody_is_named_who_has_no_name() {
+    fn an_empty_user_is_left_out() {
         let connect = Connect {
             verbose: false,
             pedantic: false,

@@ -28,8 +28,8 @@ impl Server {
         let parts = address.rsplit_once(':').filter(|(host, port)| {
             !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
-        let (host, _) =
-            parts.with_context(|| format!("NATS server address {address:?}: want host:port"))?;
+        let (host, _) = parts
+            .with_context(|| format!("NATS server address {address:?}: expected host:port"))?;
         let name = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         Ok(Self {
             address: address.to_owned(),
@@ -43,7 +43,7 @@ impl Server {
 #[derive(Debug)]
 pub(super) struct Servers {
     known: Vec<Server>,
-    told: Vec<Server>,
+    listed: Vec<Server>,
     next: usize,
     /// The number of attempts since a connection last lasted long enough.
     attempts: usize,
@@ -51,13 +51,16 @@ pub(super) struct Servers {
 
 impl Servers {
     pub(super) fn new(config: &Config) -> Result<Self> {
-        anyhow::ensure!(!config.servers.is_empty(), "there is no NATS server");
+        anyhow::ensure!(
+            !config.servers.is_empty(),
+            "no NATS server is configured: list at least one as host:port"
+        );
         let servers = config.servers.iter().map(|address| Server::parse(address));
         let mut known = servers.collect::<Result<Vec<_>>>()?;
         known.shuffle(&mut rand::rng());
         Ok(Self {
             known,
-            told: Vec::new(),
+            listed: Vec::new(),
             next: 0,
             attempts: 0,
         })
@@ -66,8 +69,8 @@ impl Servers {
     /// Returns the next server and the pause before the attempt. Each server is tried in turn without a pause; when all have been
     /// tried, the pauses grow.
     pub(super) fn next(&mut self) -> (Server, Duration) {
-        let count = self.known.len() + self.told.len();
-        let mut all = self.known.iter().chain(&self.told);
+        let count = self.known.len() + self.listed.len();
+        let mut all = self.known.iter().chain(&self.listed);
         let server = all.nth(self.next % count).expect("one of them").clone();
         let rounds = self.attempts / count;
         let wait = match rounds.checked_sub(1) {
@@ -88,7 +91,7 @@ impl Servers {
 
     /// Records the servers that `by` listed. When they are listed as IP addresses, they get the name of `by`, because
     /// certificates contain names.
-    pub(super) fn told(&mut self, by: &Server, addresses: &[String]) {
+    pub(super) fn record_listed(&mut self, by: &Server, addresses: &[String]) {
         let named = |mut server: Server| {
             let is_address = |name: &str| name.parse::<std::net::IpAddr>().is_ok();
             if is_address(&server.name) && !is_address(&by.name) {
@@ -98,7 +101,7 @@ impl Servers {
         };
         let servers = addresses.iter().filter_map(|a| Server::parse(a).ok());
         let new = servers.filter(|s| self.known.iter().all(|k| k.address != s.address));
-        self.told = new.map(named).collect();
+        self.listed = new.map(named).collect();
     }
 }
 
@@ -131,16 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn those_that_a_server_tells_of_are_tried_as_well() {
+    fn listed_servers_are_tried_as_well() {
         let mut servers = servers(&["nats.internal:4222"]).unwrap();
         let (by, _) = servers.next();
-        let told = [
+        let listed = [
             "10.0.0.1:4222",
             "nats.internal:4222",
             "other.internal:1",
             "junk",
         ];
-        servers.told(&by, &told.map(ToOwned::to_owned));
+        servers.record_listed(&by, &listed.map(ToOwned::to_owned));
         let mut seen: Vec<_> = (0..3).map(|_| servers.next().0).collect();
         seen.sort_by(|a, b| a.address.cmp(&b.address));
         let pairs: Vec<_> = seen.iter().map(|s| (&*s.address, &*s.name)).collect();
@@ -152,7 +155,7 @@ mod tests {
                 ("other.internal:1", "other.internal"),
             ]
         );
-        servers.told(&by, &[]);
+        servers.record_listed(&by, &[]);
         assert_eq!(servers.next().0, servers.next().0);
     }
 
@@ -161,7 +164,7 @@ mod tests {
         for bad in ["", "a", ":1", "a:", "a:0", "a:70000", "a:x"] {
             let error = servers(&[bad]).unwrap_err().to_string();
             assert!(
-                error.contains(&format!("{bad:?}: want host:port")),
+                error.contains(&format!("{bad:?}: expected host:port")),
                 "{error}"
             );
         }

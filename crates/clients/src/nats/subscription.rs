@@ -10,7 +10,7 @@
 
 use super::Config;
 use super::connection::{Client, Connection};
-use super::protocol::{self, Info, Message, Said};
+use super::protocol::{self, Info, Message, ServerMessage};
 use super::refusal::Refusals;
 use super::servers::{Server, Servers};
 use anyhow::Result;
@@ -108,9 +108,9 @@ impl Subscription {
         }
         for _ in 0..READS {
             let more = if self.pending.is_empty() {
-                self.go_on().await
+                self.step().await
             } else {
-                self.go_on().now_or_never().unwrap_or(false)
+                self.step().now_or_never().unwrap_or(false)
             };
             if !more {
                 break;
@@ -127,7 +127,7 @@ impl Subscription {
     /// Removes the oldest `count` events.
     pub fn forget(&mut self, count: usize) {
         for _ in 0..count {
-            self.take_off();
+            self.pop();
         }
     }
 
@@ -135,13 +135,13 @@ impl Subscription {
     pub async fn next(&mut self) -> Delivery {
         loop {
             self.wait().await;
-            if let Some(delivery) = self.take_off() {
+            if let Some(delivery) = self.pop() {
                 return delivery;
             }
         }
     }
 
-    fn take_off(&mut self) -> Option<Delivery> {
+    fn pop(&mut self) -> Option<Delivery> {
         let delivery = self.pending.pop_front()?;
         self.bytes -= size(&delivery);
         if self.pending.is_empty() {
@@ -176,29 +176,29 @@ impl Subscription {
     /// Publishes a message with the next [`wait`](Self::wait). A message that is published while the bus is away is lost.
     pub fn publish(&mut self, subject: &str, payload: &[u8]) {
         if let Line::Open(connection) = &mut self.line {
-            connection.say(&protocol::publish(subject, payload));
+            connection.queue(&protocol::publish(subject, payload));
         }
     }
 
     /// Does one step: a read, or an attempt to connect. Returns whether there may be more to receive at once.
-    async fn go_on(&mut self) -> bool {
+    async fn step(&mut self) -> bool {
         match &mut self.line {
             Line::Opening(server, open) => {
                 let (server, opened) = (server.address.clone(), open.await);
                 match opened {
                     Ok((connection, info)) => {
-                        self.refusals.look(&server, None);
+                        self.refusals.record(&server, None);
                         self.opened(connection, &info);
                     }
                     Err(error) => {
-                        self.refusals.look(&server, Some(&format!("{error:#}")));
+                        self.refusals.record(&server, Some(&format!("{error:#}")));
                         self.line = opening(&mut self.servers, &self.client);
                     }
                 }
                 true
             }
             Line::Open(connection) => match connection.read().await {
-                Ok(more) => match self.take_in() {
+                Ok(more) => match self.receive() {
                     Ok(()) => more,
                     Err(error) => self.lost(&error),
                 },
@@ -209,9 +209,10 @@ impl Subscription {
 
     fn opened(&mut self, mut connection: Connection, info: &Info) {
         for (number, subject) in self.subjects.iter().enumerate() {
-            connection.say(protocol::subscribe(subject, number + 1).as_bytes());
+            connection.queue(protocol::subscribe(subject, number + 1).as_bytes());
         }
-        self.servers.told(&connection.server, &info.connect_urls);
+        self.servers
+            .record_listed(&connection.server, &info.connect_urls);
         self.line = Line::Open(Box::new(connection));
         self.pending.push_back(Delivery::Connected);
     }
@@ -227,19 +228,23 @@ impl Subscription {
         false
     }
 
-    fn take_in(&mut self) -> Result<()> {
+    fn receive(&mut self) -> Result<()> {
         let Line::Open(connection) = &mut self.line else {
             return Ok(());
         };
-        while let Some(said) = connection.take()? {
-            match said {
-                Said::Message(message) => {
+        while let Some(message) = connection.next()? {
+            match message {
+                ServerMessage::Message(message) => {
                     append(&mut self.pending, &mut self.bytes, self.limit, message);
                 }
-                Said::Info(info) => self.servers.told(&connection.server, &info.connect_urls),
+                ServerMessage::Info(info) => self
+                    .servers
+                    .record_listed(&connection.server, &info.connect_urls),
                 // If the error costs us the connection, the server ends it itself.
-                Said::Error(error) => self.refusals.look(&connection.server.address, Some(&error)),
-                Said::Ping | Said::Pong | Said::Ok => {}
+                ServerMessage::Error(error) => self
+                    .refusals
+                    .record(&connection.server.address, Some(&error)),
+                ServerMessage::Ping | ServerMessage::Pong | ServerMessage::Ok => {}
             }
         }
         Ok(())

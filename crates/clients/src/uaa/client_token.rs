@@ -104,7 +104,7 @@ impl TokenFetcher {
                     return Ok(text);
                 }
                 Err(error) => {
-                    self.tell(&mut state, &error);
+                    self.log_failure(&mut state, &error);
                     if left == 0 {
                         return Err(error);
                     }
@@ -115,7 +115,7 @@ impl TokenFetcher {
         }
     }
 
-    fn tell(&self, state: &mut State, error: &anyhow::Error) {
+    fn log_failure(&self, state: &mut State, error: &anyhow::Error) {
         let error = format!("{error:#}");
         if state.trouble.as_ref() != Some(&error) {
             let ClientCredentials { url, key, id, .. } = &self.credentials;
@@ -146,7 +146,7 @@ impl TokenFetcher {
                 ("response_type", "token"),
                 ("token_format", "jwt"),
             ]);
-        let response = request.send().await.context("ask the UAA for a token")?;
+        let response = request.send().await.context("request a token of the UAA")?;
         let status = response.status();
         anyhow::ensure!(
             status != StatusCode::UNAUTHORIZED,
@@ -155,7 +155,7 @@ impl TokenFetcher {
         );
         anyhow::ensure!(
             status.is_success(),
-            "the UAA gives client {:?} no token: status {status}",
+            "the UAA refused client {:?} a token: status {status}",
             credentials.id
         );
         let answer: Answer = response.json().await.context("read the UAA's token")?;
@@ -212,7 +212,7 @@ mod tests {
             id: "gorouter".into(),
             secret: "hush".into(),
             tls: Tls {
-                shown: Some(("chain".into(), "hush".into())),
+                identity: Some(("chain".into(), "hush".into())),
                 ..Tls::default()
             },
             max_retries: 0,
@@ -224,7 +224,7 @@ mod tests {
             TokenFetcher::new(ClientCredentials {
                 tls: Tls {
                     authorities: http::Authorities::Any,
-                    shown: None
+                    identity: None
                 },
                 ..credentials.clone()
             })

@@ -49,7 +49,7 @@ pub(super) fn routing_api(keys: &mut Keys<'_>) -> Option<RoutingApiKeys> {
             url: format!("{}:{port}", uri.trim_end_matches('/')),
             tls: Tls {
                 authorities: Authorities::Pem(authorities),
-                shown: shown.map(|pair| (pair.cert_pem, pair.key_pem)),
+                identity: shown.map(|pair| (pair.cert_pem, pair.key_pem)),
             },
             oauth,
         },
@@ -116,7 +116,7 @@ fn oauth(
             } else {
                 Authorities::System
             },
-            shown: None,
+            identity: None,
         },
         max_retries,
         retry_interval: interval.unwrap_or(Duration::from_secs(5)),

@@ -182,7 +182,7 @@ token_fetcher_expiration_buffer_time: 31
     let keys = given.routing_api.unwrap();
     assert_eq!(keys.oauth_ca_file, Some("/uaa/ca.crt".into()));
     assert_eq!(keys.api.url, "https://routing-api.internal:3001");
-    assert!(keys.api.tls.shown.is_some());
+    assert!(keys.api.tls.identity.is_some());
     let oauth = keys.api.oauth.unwrap();
     assert_eq!(oauth.url, "https://uaa.internal:8443");
     assert_eq!(

@@ -115,7 +115,7 @@ impl RoutingApi {
                     "server_ca_cert_path",
                     &section.server_ca_cert_path,
                 )?),
-                shown: Some((
+                identity: Some((
                     file("client_cert_path", &section.client_cert_path)?,
                     file("client_private_key_path", &section.client_private_key_path)?,
                 )),
@@ -123,7 +123,7 @@ impl RoutingApi {
         } else {
             Tls {
                 authorities: Authorities::Pem(String::new()),
-                shown: None,
+                identity: None,
             }
         };
         let uaa_authorities = if section.skip_ssl_validation {
@@ -143,7 +143,7 @@ impl RoutingApi {
                 secret: section.client_secret.clone(),
                 tls: Tls {
                     authorities: uaa_authorities,
-                    shown: None,
+                    identity: None,
                 },
                 // These values are the original's.
                 max_retries: 3,

@@ -366,7 +366,7 @@ async fn a_silent_server_is_left_after_pings_at_the_configured_interval() {
     let client = async {
         assert!(matches!(subscription.next().await, Delivery::Connected));
         match subscription.next().await {
-            Delivery::Disconnected(why) => assert_eq!(why, "the server answers no pings"),
+            Delivery::Disconnected(why) => assert_eq!(why, "the server does not answer pings"),
             other => panic!("{other:?}"),
         }
     };

@@ -139,13 +139,13 @@ impl RoutingApiServer {
     }
 
     /// Returns the configuration of a client that presents this identity, if any.
-    pub(crate) fn config(&self, shown: Option<Identity>) -> Config {
+    pub(crate) fn config(&self, identity: Option<Identity>) -> Config {
         let (id, secret) = CLIENT;
         Config {
             url: self.api_url(),
             tls: Tls {
                 authorities: Authorities::Pem(self.ca.pem.clone()),
-                shown: shown.map(|own| (own.cert_pem, own.key_pem)),
+                identity: shown.map(|own| (own.cert_pem, own.key_pem)),
             },
             oauth: Some(ClientCredentials {
                 url: self.uaa_url(),
@@ -154,7 +154,7 @@ impl RoutingApiServer {
                 secret: secret.into(),
                 tls: Tls {
                     authorities: Authorities::Any,
-                    shown: None,
+                    identity: None,
                 },
                 max_retries: 3,
                 retry_interval: Duration::from_millis(10),

@@ -34,7 +34,7 @@ impl std::fmt::Debug for ResourceServer {
     }
 }
 
-pub(super) struct Standing {
+pub(super) struct Revocations {
     url: String,
     client: ResourceServer,
     /// The keys of the hash by which tokens are remembered. The tokens themselves are not kept. The keys are secret, so that two
@@ -56,7 +56,7 @@ struct Answer {
     at: Instant,
 }
 
-impl Standing {
+impl Revocations {
     pub(super) fn new(url: &str, client: ResourceServer) -> Self {
         Self {
             url: format!("{url}/check_token"),
