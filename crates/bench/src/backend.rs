@@ -30,7 +30,7 @@ impl Ports {
             .filter_map(|p| p.parse().ok())
             .collect();
         let [plain, mutual, tls, websocket] = ports[..] else {
-            anyhow::bail!("the backend told {line:?}");
+            anyhow::bail!("cannot read the backend's ports: {line:?}");
         };
         Ok(Self {
             plain,

@@ -67,7 +67,7 @@ impl Bus {
         let info = bus.line()?;
         ensure!(
             info.starts_with("INFO"),
-            "nats-server greeted with {info:?}"
+            "nats-server began with {info:?}, expected INFO"
         );
         bus.stream.write_all(b"CONNECT {\"verbose\":false}\r\n")?;
         bus.flush()?;
@@ -78,7 +78,7 @@ impl Bus {
         let mut line = String::new();
         self.reader.read_line(&mut line)?;
         ensure!(!line.is_empty(), "nats-server closed the connection");
-        ensure!(!line.starts_with("-ERR"), "nats-server said {line:?}");
+        ensure!(!line.starts_with("-ERR"), "nats-server reported {line:?}");
         Ok(line)
     }
 
@@ -200,7 +200,10 @@ impl Bus {
         loop {
             let line = self.line()?;
             if let Some(rest) = line.strip_prefix("MSG ") {
-                let length = rest.split_whitespace().last().context("no length")?;
+                let length = rest
+                    .split_whitespace()
+                    .last()
+                    .context("a MSG line has no length")?;
                 let mut body = vec![0; length.parse::<usize>()? + 2];
                 self.reader.read_exact(&mut body)?;
                 return Ok(());

@@ -108,7 +108,10 @@ fn whole(answer: &[u8]) -> Result<Option<u16>> {
         return Ok(None);
     };
     let head = std::str::from_utf8(&answer[..end])?;
-    let status = head.get(9..12).context("no status line")?.parse()?;
+    let status = head
+        .get(9..12)
+        .context("the answer has no status line")?
+        .parse()?;
     let body = answer.len() - end - 4;
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;

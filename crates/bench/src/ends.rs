@@ -53,7 +53,9 @@ impl Ends {
         };
         std::thread::Builder::new()
             .name("ends".into())
-            .spawn(move || run().inspect_err(|error| eprintln!("both ends: {error:#}")))?;
+            .spawn(move || {
+                run().inspect_err(|error| eprintln!("generator and backend: {error:#}"))
+            })?;
         Ok(Self { ports, orders })
     }
 
@@ -76,7 +78,7 @@ impl Ends {
         let (loads, load) = channel();
         let generator = Generator::new(clients, host, rate, duration);
         let order = Order { generator, loads };
-        let ended = || anyhow!("the thread of both ends has ended");
+        let ended = || anyhow!("the thread of generator and backend has ended");
         self.orders.send(order).map_err(|_| ended())?;
         load.recv().map_err(|_| ended())?
     }
@@ -182,7 +184,7 @@ impl Server {
             return self.accept(listener);
         }
         let connection = self.connections.get_mut(&number);
-        let connection = connection.context("an event of an unknown connection")?;
+        let connection = connection.context("epoll reported an event of an unknown connection")?;
         if !connection.answer(&self.answer) {
             self.connections.remove(&number);
         }
@@ -195,7 +197,7 @@ impl Server {
             let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error).context("accept"),
+                Err(error) => return Err(error).context("accept a connection"),
             };
             let connection = Connection::new(stream, tls.clone())?;
             self.accepted += 1;

@@ -22,18 +22,18 @@ pub(crate) fn run(core: usize, url: &str, host: &str, seconds: u64) -> Result<Lo
         .context("run h2load: scripts/setup-bench installs it")?;
     let elapsed = began.elapsed();
     let text = String::from_utf8_lossy(&output.stdout);
-    let told = || {
+    let description = || {
         let errors = String::from_utf8_lossy(&output.stderr);
         format!("h2load {url}: {text}{errors}")
     };
     ensure!(
         output.status.success() && text.contains("Application protocol: h2\n"),
-        told()
+        description()
     );
-    let answered = Answered::read(&text).with_context(told)?;
+    let answered = Answered::read(&text).with_context(description)?;
     ensure!(
         answered.bad == 0 && answered.good > 0 && answered.right == answered.good,
-        told()
+        description()
     );
     Ok(Load {
         requests: answered.good as f64,

@@ -35,36 +35,37 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The benchmarks
+    /// Run the benchmarks
     Run {
-        /// Comma separated names of sections [default: all but router-flame]
+        /// Comma-separated names of sections [default: all but router-flame]
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
-        /// How often each thing is measured; 1 is quick, and also shortens what is measured
+        /// The number of measurements of each kind; 1 is quick, and also shortens each
         #[arg(long, default_value_t = 4)]
         rounds: usize,
         #[command(flatten)]
         programs: Programs,
-        /// Where the tables go, beside standard output
+        /// The file for the tables, in addition to standard output
         #[arg(long)]
         report: PathBuf,
     },
-    /// Full speed and churn for a long time; exit code 1 when an answer was wrong or memory grew
+    /// Run the soak test: full speed and route changes for a long time; the exit code is 1 if an answer was wrong or memory grew
     Soak {
         #[command(flatten)]
         size: soak::Size,
         #[command(flatten)]
         programs: Programs,
+        /// The file for the report
         #[arg(long)]
         report: PathBuf,
     },
-    /// (internal) the server behind the peers
+    /// (internal) Run the server behind the peers
     #[command(hide = true)]
     Backend {
         #[arg(long)]
         certificates: PathBuf,
     },
-    /// (internal) opens WebSockets and holds them
+    /// (internal) Open WebSockets and hold them
     #[command(hide = true)]
     IdleSockets {
         #[arg(long)]
@@ -78,8 +79,10 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Programs {
+    /// The cupola binary that is measured
     #[arg(long)]
     cupola: PathBuf,
+    /// The Envoy binary that is measured beside it
     #[arg(long)]
     envoy: PathBuf,
 }

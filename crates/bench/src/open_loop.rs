@@ -78,7 +78,7 @@ impl Generator {
         let (end, rate) = (self.count_from + self.duration, self.rate);
         let at = |n: u64| start + Duration::from_secs_f64(n as f64 / rate);
         let mut waiting = VecDeque::new();
-        let (mut sent, mut heard) = (0, Instant::now());
+        let (mut sent, mut last_answer) = (0, Instant::now());
         loop {
             while at(sent) < end && at(sent) <= Instant::now() {
                 match self.idle.pop_front() {
@@ -98,11 +98,11 @@ impl Generator {
             };
             let ready = server.wait(due.saturating_duration_since(now))?;
             if !ready.is_empty() {
-                heard = now;
+                last_answer = now;
             }
             self.take(&ready)?;
             ensure!(
-                now - heard < PATIENCE + Duration::from_millis(200),
+                now - last_answer < PATIENCE + Duration::from_millis(200),
                 "{} answered nothing for {} s",
                 self.host,
                 PATIENCE.as_secs()
@@ -134,7 +134,10 @@ impl Generator {
             let Some(status) = self.clients[n].receive()? else {
                 continue;
             };
-            ensure!(status == 200, "an answer was {status}");
+            ensure!(
+                status == 200,
+                "expected status 200, the answer has {status}"
+            );
             if self.scheduled[n] >= self.count_from {
                 let latency = milliseconds_since(self.scheduled[n]);
                 self.load.latencies.push(latency);

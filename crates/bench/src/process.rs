@@ -41,7 +41,7 @@ impl Process {
 
     /// Runs a command as [`Process::start`], for children that print a result in their first line and end when their stdin is
     /// closed.
-    pub(crate) fn start_told(
+    pub(crate) fn start_with_first_line(
         name: &str,
         core: Option<usize>,
         command: &[&str],
@@ -49,7 +49,11 @@ impl Process {
     ) -> Result<(Self, String)> {
         let mut process = Self::spawn(name, core, command, folder, true)?;
         let mut line = String::new();
-        let stdout = process.child.stdout.take().context("no stdout")?;
+        let stdout = process
+            .child
+            .stdout
+            .take()
+            .context("the child has no standard output")?;
         BufReader::new(stdout).read_line(&mut line)?;
         ensure!(!line.is_empty(), "{name} ended: {}", process.log_text());
         Ok((process, line))
@@ -131,8 +135,8 @@ impl Process {
             let folder = thread?.path();
             if fs::read_to_string(folder.join("comm"))?.trim_end() == name {
                 // The file contains the nanoseconds that it ran, the nanoseconds that it waited, and how often.
-                let told = fs::read_to_string(folder.join("schedstat"))?;
-                let ran = told.split_whitespace().next().unwrap_or_default();
+                let line = fs::read_to_string(folder.join("schedstat"))?;
+                let ran = line.split_whitespace().next().unwrap_or_default();
                 return Ok(Duration::from_nanos(ran.parse()?));
             }
         }
@@ -255,7 +259,7 @@ pub(crate) fn wait_for(
     while !check()? {
         ensure!(
             Instant::now() < deadline,
-            "{what} did not come true within {} s",
+            "{what}: not reached within {} s",
             patience.as_secs()
         );
         std::thread::sleep(Duration::from_millis(20));

@@ -127,7 +127,7 @@ pub(crate) fn backend(folder: &Path, core: Option<usize>) -> Result<(Process, Po
         "--certificates",
         &folder.to_string_lossy(),
     ];
-    let (process, line) = Process::start_told("backend", core, &command, folder)?;
+    let (process, line) = Process::start_with_first_line("backend", core, &command, folder)?;
     Ok((process, Ports::read(&line)?))
 }
 

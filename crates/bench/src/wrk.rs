@@ -33,7 +33,7 @@ pub(crate) fn run(core: usize, url: &str, host: &str, seconds: u64) -> Result<Lo
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(Load {
-        requests: requests(&text).with_context(|| format!("wrk told {text}"))?,
+        requests: requests(&text).with_context(|| format!("cannot read wrk's output: {text}"))?,
         elapsed,
         cpu: children_cpu()?.saturating_sub(before),
     })

@@ -52,7 +52,7 @@ pub fn client_of(tls: rustls::ClientConfig, timeout: Option<Duration>) -> Result
 /// Makes a pooled client with these TLS settings. It does not follow redirects, because a token must not go to another server.
 pub fn client_with(tls: &Tls, timeout: Option<Duration>) -> Result<reqwest::Client> {
     let trusting = match &tls.authorities {
-        Authorities::Any => kit::tls::trusting_anybody(),
+        Authorities::Any => kit::tls::trusting_any_certificate(),
         Authorities::System => {
             let mut trusted = kit::tls::Authorities::none();
             trusted.add_system();

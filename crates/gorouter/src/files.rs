@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn read_text(path: &Path, key: &str) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| {
         format!(
-            "{key} {}: does it exist and may you read it?",
+            "read the file of {key} {}: does it exist and may you read it?",
             path.display()
         )
     })

@@ -92,7 +92,7 @@ impl Database {
             writer,
             file: Arc::new(File {
                 identity: File::identity(path)
-                    .with_context(|| format!("look at {}", path.display()))?,
+                    .with_context(|| format!("examine {}", path.display()))?,
                 folder: path.parent().unwrap_or(Path::new("/")).to_owned(),
                 path: path.to_owned(),
             }),
@@ -191,12 +191,12 @@ async fn pool(path: &Path, connections: u32) -> Result<SqlitePool> {
             .open(path)
             .with_context(|| format!("create database {}", path.display()))?;
     }
-    kept(connections)
+    permanent_pool(connections)
         .connect_with(options(path))
         .await
         .with_context(|| {
             format!(
-                "open database {}: if the file is damaged, put a copy of before in its place",
+                "open database {}: if the file is damaged, replace it with a backup",
                 path.display()
             )
         })
@@ -230,7 +230,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 /// Makes further connections to an open database, for a class of readers of its own. They cannot write. A caller that waits
 /// longer than `patience` for one of them gets [`sqlx::Error::PoolTimedOut`].
 pub fn readers(path: &Path, connections: u32, patience: Duration) -> SqlitePool {
-    kept(connections)
+    permanent_pool(connections)
         .acquire_timeout(patience)
         .connect_lazy_with(
             options(path)
@@ -241,7 +241,7 @@ pub fn readers(path: &Path, connections: u32, patience: Duration) -> SqlitePool 
 
 /// Returns the options of a pool whose connections stay open, because reopening the files beside the database would need room on
 /// the disk.
-fn kept(connections: u32) -> SqlitePoolOptions {
+fn permanent_pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(1)

@@ -90,7 +90,7 @@ async fn a_transaction_that_ended_by_itself_spoils_no_connection() {
 }
 
 #[tokio::test]
-async fn a_change_that_is_given_up_leaves_nothing() {
+async fn an_abandoned_change_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let database = open(&folder).await;
     for n in 0..20 {
@@ -127,7 +127,7 @@ async fn a_future_dropped_half_way_spoils_no_connection() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_removed_takes_no_change() {
+async fn a_removed_file_accepts_no_change() {
     let folder = tempfile::tempdir().unwrap();
     let database = open(&folder).await;
     works(&database, 1).await;

@@ -127,7 +127,7 @@ impl Trouble {
                 format!("the database in {place} is busy: try again in a few seconds")
             }
             Self::Damaged => format!(
-                "the database in {place} is damaged: put a copy of before in its place, then restart this component"
+                "the database in {place} is damaged: replace it with a backup, then restart this component"
             ),
         }
     }

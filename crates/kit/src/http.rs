@@ -247,12 +247,12 @@ impl Requests {
             Ok(Err(never)) => match never {},
             Err(panic) => {
                 tracing::error!(%method, path, panic = panic_text(&*panic), "handler-panicked");
-                let text = "An internal error occurred; the log says more.\n";
+                let text = "An internal error occurred; see the log.\n";
                 (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
             }
         };
         if one_at_a_time {
-            rest.settle(&mut response, &self.limits).await;
+            rest.finish_request(&mut response, &self.limits).await;
         }
         in_flight.until_sent(response)
     }

@@ -26,7 +26,7 @@ pub fn free_port() -> Result<u16> {
         }
     }
     bail!(
-        "every port from {} to {} is taken: stop some programs",
+        "every port from {} to {} is in use: stop some programs",
         PORTS.start,
         PORTS.end - 1
     )

@@ -37,7 +37,7 @@ impl Identity {
         let read = |path: &PathBuf, key: &str| {
             std::fs::read_to_string(path).with_context(|| {
                 format!(
-                    "{section}.{key} {}: does it exist and may you read it?",
+                    "read the file of {section}.{key} {}: does it exist and may you read it?",
                     path.display()
                 )
             })
@@ -79,7 +79,7 @@ pub fn server_config(
     };
     let mut config = builder
         .with_single_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
-        .context("use server certificate")?;
+        .context("use the server certificate")?;
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }
@@ -88,7 +88,7 @@ pub fn server_config(
 pub fn client_config(identity: &Identity) -> Result<ClientConfig> {
     trusting(Authorities::from_pem(&identity.ca_pem)?)
         .with_client_auth_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
-        .context("use client certificate")
+        .context("use the client certificate")
 }
 
 /// Begins a client configuration that trusts these authorities only.
@@ -100,7 +100,7 @@ pub fn trusting(authorities: Authorities) -> ConfigBuilder<ClientConfig, WantsCl
 }
 
 /// Begins a client configuration that accepts any certificate.
-pub fn trusting_anybody() -> ConfigBuilder<ClientConfig, WantsClientCert> {
+pub fn trusting_any_certificate() -> ConfigBuilder<ClientConfig, WantsClientCert> {
     install_crypto();
     ClientConfig::builder()
         .dangerous()
@@ -109,9 +109,9 @@ pub fn trusting_anybody() -> ConfigBuilder<ClientConfig, WantsClientCert> {
 
 /// Makes a client configuration that presents the identity and accepts any certificate of a server. The CA is not read.
 pub fn unverified_client_config(identity: &Identity) -> Result<ClientConfig> {
-    trusting_anybody()
+    trusting_any_certificate()
         .with_client_auth_cert(certs(&identity.cert_pem)?, key(&identity.key_pem)?)
-        .context("use client certificate")
+        .context("use the client certificate")
 }
 
 /// A verifier that accepts any certificate for any name, where an operator has requested it. Signatures are still checked.
@@ -174,7 +174,7 @@ pub fn certs(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     let certs = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .context("read certificate PEM")?;
-    anyhow::ensure!(!certs.is_empty(), "no certificate in PEM text");
+    anyhow::ensure!(!certs.is_empty(), "the PEM text contains no certificate");
     Ok(certs)
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Listener {
 impl Listener {
     /// Starts the thread on this core; `None` means that the kernel chooses.
     pub(crate) fn start(core: Option<usize>) -> Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("listen by UDP")?;
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("open a UDP socket")?;
         socket.set_read_timeout(Some(Duration::from_millis(200)))?;
         let port = socket.local_addr()?.port();
         let over = Arc::new(AtomicBool::new(false));

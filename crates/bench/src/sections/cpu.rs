@@ -64,7 +64,7 @@ pub(super) fn start(peers: &[Peer], scheme: Scheme, rig: &Rig) -> Result<Vec<Run
 pub(super) fn rounds(peers: &[Running], scheme: Scheme, rig: &Rig) -> Result<Vec<Measured>> {
     let mut measured: Vec<Measured> = peers.iter().map(|_| Measured::default()).collect();
     for peer in peers {
-        load(scheme, peer, rig, 1).with_context(|| format!("warm {} up", peer.peer.name()))?;
+        load(scheme, peer, rig, 1).with_context(|| format!("warm up {}", peer.peer.name()))?;
     }
     for round in 0..rig.effort.rounds {
         for step in 0..peers.len() {

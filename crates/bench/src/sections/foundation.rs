@@ -42,7 +42,12 @@ pub(super) fn run(effort: Effort) -> Result<String> {
     let pushes = (0..APPS).map(|n| push(&f, n)).collect::<Result<Vec<_>>>()?;
     progress(&format!("   {APPS} apps pushed"));
     let [answered, live, unanswered, gone] = changes(&f, rounds)?;
-    let memory = memory::of(f.child.as_ref().context("it does not run")?.id())?;
+    let memory = memory::of(
+        f.child
+            .as_ref()
+            .context("the foundation does not run")?
+            .id(),
+    )?;
     f.stop_cleanly()?;
     let rows: Vec<Row> = vec![
         (

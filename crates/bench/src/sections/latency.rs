@@ -120,7 +120,7 @@ fn late(measured: &Measured) -> String {
 
 fn table(peers: &[Running], measured: &[Measured]) -> Result<String> {
     let at = |peer: Peer| peers.iter().position(|p| p.peer == peer);
-    let direct = &measured[at(Peer::Direct).context("no direct row")?];
+    let direct = &measured[at(Peer::Direct).context("the row \"direct\" was not measured")?];
     let ours = &measured[at(Peer::Cupola).context("our router was not measured")?];
     let mut table = Table::new(&[
         "Peer",

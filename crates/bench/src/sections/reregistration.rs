@@ -103,7 +103,7 @@ pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
         ]);
     }
     table.row(&[
-        "the same stream to a subject that nobody hears: what the publisher and nats-server do to the generator's core"
+        "the same stream to a subject without subscribers: what the publisher and nats-server do to the generator's core"
             .into(),
         format!("{quiet:.3} → {past:.3} ms"),
         format!("{:+.0} %", moved(past)),
@@ -164,7 +164,7 @@ fn cost(rig: &Rig, router: &Router, known: &[Vec<u8>], rate: Rate, how: &str) ->
     }
     let (routers, leasts) = (sorted(&routers), sorted(&leasts));
     progress(&format!(
-        "   {how}: {routers:.2?} µs each, idle {:.2} %; heard and forgotten: {leasts:.2?} µs",
+        "   {how}: {routers:.2?} µs each, idle {:.2} %; received and dropped: {leasts:.2?} µs",
         idle * 100.0,
     ));
     Ok(Cost {

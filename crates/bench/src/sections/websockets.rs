@@ -99,7 +99,8 @@ fn measure(name: &'static str, proxy: &Process, port: u16, rig: &Rig) -> Result<
         "--count",
         &count,
     ];
-    let (_clients, line) = Process::start_told("idle-sockets", None, &command, &rig.folder)?;
+    let (_clients, line) =
+        Process::start_with_first_line("idle-sockets", None, &command, &rig.folder)?;
     std::thread::sleep(SETTLE);
     let after = proxy.memory()?;
     progress(&format!(

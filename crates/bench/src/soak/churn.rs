@@ -112,8 +112,14 @@ impl Churn {
     /// Moves a host to another instance. The new one is registered before or after the old one is unregistered.
     fn shift(&mut self, host: usize) -> Result<()> {
         let old = self.current(host)?;
-        let now = self.world.owner(host)?.context("it has an owner")?;
-        let at = self.instances()?.named(&now).context("the owner runs")?;
+        let now = self
+            .world
+            .owner(host)?
+            .with_context(|| format!("host {host} has no owner"))?;
+        let at = self
+            .instances()?
+            .named(&now)
+            .context("the owner of the route does not run")?;
         let count = self.count()?;
         let (name, new) = self.message(host, (at + rand::random_range(1..count)) % count)?;
         self.world.change(host, Some(name))?;
@@ -187,8 +193,14 @@ impl Churn {
     }
 
     fn current(&self, host: usize) -> Result<RegistryMessage> {
-        let owner = self.world.owner(host)?.context("it has an owner")?;
-        let at = self.instances()?.named(&owner).context("the owner runs")?;
+        let owner = self
+            .world
+            .owner(host)?
+            .with_context(|| format!("host {host} has no owner"))?;
+        let at = self
+            .instances()?
+            .named(&owner)
+            .context("the owner of the route does not run")?;
         Ok(self.message(host, at)?.1)
     }
 

@@ -26,12 +26,13 @@ use std::time::{Duration, Instant};
 /// The size of a soak.
 #[derive(clap::Args)]
 pub(crate) struct Size {
+    /// The length of the soak, in minutes
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
-    /// Route changes a second
+    /// The number of route changes per second
     #[arg(long, default_value_t = 1000)]
     changes: u32,
-    /// Host names; three of four have an owner at the start
+    /// The number of host names; three of four have an owner at the start
     #[arg(long, default_value_t = 20_000)]
     hosts: usize,
 }

@@ -106,7 +106,7 @@ pub(crate) fn http_client(skip_verification: bool, bypass_proxy: bool) -> Result
         }
     };
     let trusting = if skip_verification {
-        kit::tls::trusting_anybody()
+        kit::tls::trusting_any_certificate()
     } else {
         // A machine without any CAs can still use http://.
         let mut trusted = kit::tls::Authorities::none();

@@ -51,7 +51,7 @@ impl Rest {
 
     /// Brings the connection into a known state after the response: reads a short rest, or makes the response close the
     /// connection.
-    pub(super) async fn settle(self, response: &mut Response<Body>, limits: &Limits) {
+    pub(super) async fn finish_request(self, response: &mut Response<Body>, limits: &Limits) {
         let still_read = Arc::strong_count(&self.body) > 1;
         if still_read || self.body.lock().is_end_stream() {
             return;

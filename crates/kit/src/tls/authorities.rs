@@ -50,7 +50,7 @@ impl Authorities {
         for certificate in certs(pem)? {
             self.roots
                 .add(certificate.clone())
-                .context("use CA certificate")?;
+                .context("use the CA certificate")?;
             self.exact.insert(certificate);
         }
         Ok(())
@@ -305,12 +305,12 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_trusted_may_show_itself() {
+    fn a_trusted_authority_may_be_the_certificate_itself() {
         let (leaf, pem) = signed_itself(&params());
         server(&pem, &leaf, "here.test").unwrap();
         client(&pem, &leaf).unwrap();
-        let told = refused(server(&pem, &leaf, "there.test"));
-        assert!(told.starts_with("NotValidForName"), "{told}");
+        let error = refused(server(&pem, &leaf, "there.test"));
+        assert!(error.starts_with("NotValidForName"), "{error}");
     }
 
     #[test]
@@ -331,13 +331,13 @@ mod tests {
 
     #[test]
     fn its_time_and_its_purpose_count() {
-        for (from, to, told) in [(2001, 2002, "Expired"), (2901, 2902, "NotValidYet")] {
+        for (from, to, error) in [(2001, 2002, "Expired"), (2901, 2902, "NotValidYet")] {
             let mut params = params();
             params.not_before = date_time_ymd(from, 1, 1);
             params.not_after = date_time_ymd(to, 1, 1);
             let (leaf, pem) = signed_itself(&params);
-            assert_eq!(refused(server(&pem, &leaf, "here.test")), told);
-            assert_eq!(refused(client(&pem, &leaf)), told);
+            assert_eq!(refused(server(&pem, &leaf, "here.test")), error);
+            assert_eq!(refused(client(&pem, &leaf)), error);
         }
         let mut params = params();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -370,8 +370,8 @@ mod tests {
             let leaf = params.signed_by(&key, &issuer).unwrap();
             server(&pem, leaf.der(), "here.test").unwrap();
             client(&pem, leaf.der()).unwrap();
-            let told = refused(server(&pem, leaf.der(), "there.test"));
-            assert!(told.starts_with("NotValidForName"), "{told}");
+            let error = refused(server(&pem, leaf.der(), "there.test"));
+            assert!(error.starts_with("NotValidForName"), "{error}");
             let (_, other) = authority();
             assert!(server(&other, leaf.der(), "here.test").is_err());
             assert!(client(&other, leaf.der()).is_err());
@@ -382,13 +382,13 @@ mod tests {
     fn such_a_leaf_must_be_as_good_as_any() {
         let (issuer, pem) = authority();
         let key = KeyPair::generate().unwrap();
-        for (from, to, told) in [(2001, 2002, "Expired"), (2901, 2902, "NotValidYet")] {
+        for (from, to, error) in [(2001, 2002, "Expired"), (2901, 2902, "NotValidYet")] {
             let mut params = params();
             params.not_before = date_time_ymd(from, 1, 1);
             params.not_after = date_time_ymd(to, 1, 1);
             let leaf = params.signed_by(&key, &issuer).unwrap();
-            assert!(refused(server(&pem, leaf.der(), "here.test")).starts_with(told));
-            assert!(refused(client(&pem, leaf.der())).starts_with(told));
+            assert!(refused(server(&pem, leaf.der(), "here.test")).starts_with(error));
+            assert!(refused(client(&pem, leaf.der())).starts_with(error));
         }
         let mut only_client = params();
         only_client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -472,7 +472,7 @@ mod tests {
         assert!(server(&pem, leaf.der(), "there.test").is_err());
         let nobody = Authorities::none().of_servers();
         let name = ServerName::try_from("here.test").unwrap();
-        let told = nobody.verify_server_cert(leaf.der(), &[], &name, &[], UnixTime::now());
-        assert_eq!(refused(told), "UnknownIssuer");
+        let error = nobody.verify_server_cert(leaf.der(), &[], &name, &[], UnixTime::now());
+        assert_eq!(refused(error), "UnknownIssuer");
     }
 }

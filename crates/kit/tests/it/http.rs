@@ -186,7 +186,7 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_not_asked_when_refused(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rest_that_does_not_come_delays_nobody_for_long() {
+async fn a_missing_rest_delays_the_response_only_briefly() {
     let limits = Limits {
         linger_time: Duration::from_millis(300),
         ..Limits::default()
@@ -220,7 +220,7 @@ fn impatient() -> Limits {
 /// Tests slow clients (slow loris): no bytes, half a head, a head byte by byte, half a body; on a new connection and on a used
 /// one.
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_are_let_go() {
+async fn slow_clients_are_disconnected() {
     let server = Server::start(impatient()).await;
     let first: [&[u8]; 5] = [
         b"",
@@ -278,7 +278,7 @@ async fn slow_clients_are_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handshakes_that_do_not_end_are_let_go() {
+async fn handshakes_that_do_not_end_are_disconnected() {
     let key = rcgen::generate_simple_self_signed(vec!["x".into()]).unwrap();
     let identity = Identity {
         cert_pem: key.cert.pem(),
@@ -344,7 +344,7 @@ async fn connections_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_answers_500_and_the_connection_goes_on() {
+async fn a_panic_answers_500_and_the_connection_continues() {
     let server = Server::start(Limits::default()).await;
     let mut stream = server.connect();
     off_runtime(move || {

@@ -158,7 +158,7 @@ impl RoutingApi {
 fn file(key: &str, path: &PathBuf) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| {
         format!(
-            "routing_api.{key} {}: does it exist and may you read it?",
+            "read the file of routing_api.{key} {}: does it exist and may you read it?",
             path.display()
         )
     })

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn null_says_nothing_but_of_a_list_and_of_tags() {
+    fn null_changes_only_lists_and_tags() {
         let message = of(
             r#"{"host":"a","host":null,"app":"g","app":null,"port":null,"uris":["x"],"uris":null,
             "tags":{"t":"1"},"tags":null,"options":{"loadbalancing":"hash"},"options":null}"#,

@@ -155,7 +155,7 @@ mod tests {
 ";
 
     #[test]
-    fn samples_are_folded_and_told_by_layer() {
+    fn samples_are_folded_and_counted_by_layer() {
         let profile = Profile::read(SCRIPT);
         assert_eq!(profile.samples(), 2);
         let layers: Vec<_> = profile.layers().into_iter().map(|(name, _)| name).collect();

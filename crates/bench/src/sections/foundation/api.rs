@@ -128,11 +128,11 @@ pub(super) fn json(answer: &[u8]) -> Result<Value> {
     let at = answer
         .iter()
         .position(|&b| b == b'{')
-        .context("no JSON in the answer")?;
+        .context("the answer contains no JSON")?;
     let end = answer
         .iter()
         .rposition(|&b| b == b'}')
-        .context("no JSON in the answer")?;
+        .context("the answer contains no JSON")?;
     serde_json::from_slice(&answer[at..=end])
         .with_context(|| String::from_utf8_lossy(answer).into_owned())
 }
