@@ -465,7 +465,7 @@ impl EdgeFiles {
         let read = |name: &str, path: &Path| {
             std::fs::read_to_string(path).with_context(|| {
                 format!(
-                    "read the file of router.{name} {}: does it exist and may you read it?",
+                    "router.{name} {}: the file cannot be read: does it exist, and may this process read it?",
                     path.display()
                 )
             })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn read_text(path: &Path, key: &str) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| {
         format!(
-            "read the file of {key} {}: does it exist and may you read it?",
+            "{key} {}: the file cannot be read: does it exist, and may this process read it?",
             path.display()
         )
     })

@@ -37,7 +37,7 @@ impl Identity {
         let read = |path: &PathBuf, key: &str| {
             std::fs::read_to_string(path).with_context(|| {
                 format!(
-                    "read the file of {section}.{key} {}: does it exist and may you read it?",
+                    "{section}.{key} {}: the file cannot be read: does it exist, and may this process read it?",
                     path.display()
                 )
             })

@@ -177,7 +177,7 @@ pub(crate) fn desired(lrp: &m::DesiredLrp) -> Result<Desired> {
 /// Returns one route per hostname. An element that cannot be parsed is skipped alone.
 fn cf_routes(json: &[u8], process_guid: &str) -> Result<Vec<Arc<Route>>> {
     let elements: Option<Vec<serde_json::Value>> =
-        serde_json::from_slice(json).context("cf-router routes are no JSON array")?;
+        serde_json::from_slice(json).context("the cf-router routes are not a JSON array")?;
     let mut routes = Vec::new();
     for element in elements.unwrap_or_default() {
         let route: CfRoute = match serde_json::from_value(element) {
@@ -356,13 +356,13 @@ mod tests {
             events(created, "c").as_slice(),
             [Event::DesiredSet(_), Event::InstancesWanted { process_guid }] if process_guid == "p"
         ));
-        for (before, after, heard) in [(1, 3, 2), (3, 3, 1), (3, 1, 1)] {
+        for (before, after, count) in [(1, 3, 2), (3, 3, 1), (3, 1, 1)] {
             let changed = m::Event::DesiredLrpChanged(m::DesiredLrpChangedEvent {
                 before: of(before),
                 after: of(after),
                 trace_id: String::new(),
             });
-            assert_eq!(events(changed, "c").len(), heard, "{before} to {after}");
+            assert_eq!(events(changed, "c").len(), count, "{before} to {after}");
         }
     }
 

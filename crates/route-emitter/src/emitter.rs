@@ -1,6 +1,6 @@
 //! Runs the one loop that owns the table: select, apply, publish.
 
-use crate::watch::{Heard, watch};
+use crate::watch::{StreamEvent, watch};
 use crate::{Config, fetch, message};
 use anyhow::{Context as _, Result};
 use async_nats::connection::State;
@@ -33,14 +33,14 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The results of tasks that the loop started, and events of the bus.
 enum Answer {
     Snapshot(Marker, Result<Snapshot>),
-    /// The routes of the processes in `asked`.
+    /// The routes of the processes in `processes`.
     Routes {
-        asked: Vec<String>,
+        processes: Vec<String>,
         found: Vec<Desired>,
     },
-    /// The processes that still wait for a cell, among those in `asked`.
+    /// The processes that still wait for a cell, among those in `processes`.
     Waiting {
-        asked: (Marker, Vec<String>),
+        processes: (Marker, Vec<String>),
         still: Result<HashSet<String>, BbsError>,
     },
     BusConnected,
@@ -65,9 +65,9 @@ struct Emitter {
     syncing: bool,
     again: bool,
     greeted: bool,
-    asking: HashSet<String>,
+    fetching_routes: HashSet<String>,
     /// Whether the BBS is being asked which processes still wait.
-    asking_who_waits: bool,
+    fetching_waiting: bool,
     answers: mpsc::UnboundedSender<Answer>,
     shutdown: CancellationToken,
 }
@@ -87,11 +87,11 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
     let bus = clients::nats::connect(&config.nats, "route-emitter", on_event).await?;
     let greetings = bus.new_inbox();
     listen_for_routers(&bus, &greetings, &answers).await?;
-    let (heard, mut events) = mpsc::channel(EVENTS);
+    let (stream_events, mut events) = mpsc::channel(EVENTS);
     let watching = tokio::spawn(watch(
         bbs.clone(),
         config.cell_id.clone(),
-        heard,
+        stream_events,
         shutdown.clone(),
     ));
     let (now, interval) = (Instant::now(), config.emission_interval);
@@ -116,8 +116,8 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
         syncing: false,
         again: false,
         greeted: false,
-        asking: HashSet::new(),
-        asking_who_waits: false,
+        fetching_routes: HashSet::new(),
+        fetching_waiting: false,
         answers,
         shutdown: shutdown.clone(),
     };
@@ -125,8 +125,8 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            Some(heard) = events.recv() => emitter.hear(heard).await,
-            Some(answer) = answered.recv() => emitter.take(answer).await,
+            Some(event) = events.recv() => emitter.handle_event(event).await,
+            Some(answer) = answered.recv() => emitter.handle_answer(answer).await,
             _ = repeat.tick() => emitter.repeat_unregistrations().await,
             _ = announce.tick() => emitter.announce_all_starting().await,
             _ = greet.tick(), if !emitter.greeted => emitter.greet().await,
@@ -181,10 +181,10 @@ async fn listen_for_routers(
 }
 
 impl Emitter {
-    async fn hear(&mut self, heard: Heard) {
-        match heard {
-            Heard::Opened => self.sync(),
-            Heard::Event(event) => {
+    async fn handle_event(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Opened => self.sync(),
+            StreamEvent::Event(event) => {
                 let unknown = match &event {
                     // The routes are also fetched for an instance that does not run yet, so that they are here when it does.
                     Event::ActualSet(actual) if !self.table.knows(&actual.process_guid) => {
@@ -195,13 +195,13 @@ impl Emitter {
                 let changes = self.table.apply(event);
                 self.publish(changes).await;
                 if let Some(guid) = unknown {
-                    self.ask_for_routes(guid);
+                    self.fetch_routes(guid);
                 }
             }
         }
     }
 
-    async fn take(&mut self, answer: Answer) {
+    async fn handle_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Snapshot(marker, snapshot) => {
                 self.syncing = false;
@@ -225,20 +225,20 @@ impl Emitter {
                     self.sync();
                 }
             }
-            Answer::Routes { asked, found } => {
-                for guid in &asked {
-                    self.asking.remove(guid);
+            Answer::Routes { processes, found } => {
+                for guid in &processes {
+                    self.fetching_routes.remove(guid);
                 }
                 for desired in found {
                     let changes = self.table.apply(Event::DesiredSet(desired));
                     self.publish(changes).await;
                 }
             }
-            Answer::Waiting { asked, still } => {
-                self.asking_who_waits = false;
+            Answer::Waiting { processes, still } => {
+                self.fetching_waiting = false;
                 match still {
                     Ok(still) => {
-                        for uris in self.table.still_waiting(&asked, &still) {
+                        for uris in self.table.still_waiting(&processes, &still) {
                             self.announce_starting(uris).await;
                         }
                     }
@@ -291,8 +291,8 @@ impl Emitter {
         });
     }
 
-    fn ask_for_routes(&mut self, guid: String) {
-        if !self.asking.insert(guid.clone()) {
+    fn fetch_routes(&mut self, guid: String) {
+        if !self.fetching_routes.insert(guid.clone()) {
             return;
         }
         let (bbs, answers, shutdown) = (
@@ -316,7 +316,7 @@ impl Emitter {
                 }
             };
             let _ = answers.send(Answer::Routes {
-                asked: vec![guid],
+                processes: vec![guid],
                 found,
             });
         }));
@@ -335,15 +335,15 @@ impl Emitter {
         for uris in self.table.starting() {
             self.announce_starting(uris).await;
         }
-        let asked = self.table.waiting();
-        if asked.1.is_empty() || self.asking_who_waits {
+        let processes = self.table.waiting();
+        if processes.1.is_empty() || self.fetching_waiting {
             return;
         }
-        self.asking_who_waits = true;
+        self.fetching_waiting = true;
         let (bbs, answers) = (self.bbs.clone(), self.answers.clone());
         tokio::spawn(async move {
-            let still = fetch::waiting(&bbs, asked.1.clone()).await;
-            let _ = answers.send(Answer::Waiting { asked, still });
+            let still = fetch::waiting(&bbs, processes.1.clone()).await;
+            let _ = answers.send(Answer::Waiting { processes, still });
         });
     }
 
@@ -390,7 +390,7 @@ impl Emitter {
             tracing::warn!(
                 process_guid,
                 uri,
-                "component-route-left-out: the host is a component's, and no app gets it"
+                "component-route-left-out: the host is a component's, and apps cannot use it"
             );
         }
         if !changes.is_empty() {
@@ -439,7 +439,7 @@ impl Emitter {
                 "emitted"
             ),
             Ok(Err(error)) => tracing::warn!(%error, "publish-failed"),
-            Err(_) => tracing::warn!("publish-stalled: NATS does not take messages"),
+            Err(_) => tracing::warn!("publish-stalled: NATS does not accept messages"),
         }
     }
 }

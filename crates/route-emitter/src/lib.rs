@@ -102,12 +102,12 @@ impl RouteEmitter {
         ] {
             anyhow::ensure!(
                 !interval.is_zero(),
-                "route-emitter {name}: 0 s is too short"
+                "route-emitter {name}: 0 s is too short; set a longer time"
             );
         }
         anyhow::ensure!(
             (0.0..=1.0).contains(&config.jitter_factor),
-            "route-emitter jitter_factor {}: want 0 to 1",
+            "route-emitter jitter_factor {}: expected a number from 0 to 1",
             config.jitter_factor
         );
         let bbs = clients::bbs::Client::new(config.bbs_url.clone(), &config.identity)

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_for_containers_goes_to_nobody_else() {
+    fn a_name_for_containers_is_published_for_containers_only() {
         let registration = Registration {
             route: Arc::new(Route {
                 audience: Audience::Containers,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum StreamEvent {
     /// The stream is open from now on. Events from before were not received.
     Opened,
     Event(Event),
@@ -19,7 +19,7 @@ pub(crate) enum Heard {
 pub(crate) async fn watch(
     bbs: Client,
     cell_id: String,
-    out: mpsc::Sender<Heard>,
+    out: mpsc::Sender<StreamEvent>,
     shutdown: CancellationToken,
 ) {
     let listen = async {
@@ -44,16 +44,16 @@ pub(crate) async fn watch(
 async fn stream(
     bbs: &Client,
     cell_id: &str,
-    out: &mpsc::Sender<Heard>,
+    out: &mpsc::Sender<StreamEvent>,
     backoff: &mut Backoff,
 ) -> anyhow::Result<()> {
     let mut events = bbs.instance_events(cell_id).await?;
-    out.send(Heard::Opened).await?;
+    out.send(StreamEvent::Opened).await?;
     loop {
         let event = events.next().await?;
         backoff.reset();
         for event in convert::events(event, cell_id) {
-            out.send(Heard::Event(event)).await?;
+            out.send(StreamEvent::Event(event)).await?;
         }
     }
 }

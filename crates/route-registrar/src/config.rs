@@ -136,7 +136,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
                     && section.is_sni()
                     && route.sni_hostname.is_empty()
                 {
-                    warnings.push(format!("{key}.sni_routable_san is missing: every client of external_port {} gets to this route; give the name that its own clients ask for", route.external_port));
+                    warnings.push(format!("{key}.sni_routable_san is missing: every client of external_port {} reaches this route; set the name that its own clients request", route.external_port));
                 }
                 registrations.push(registration);
             }
@@ -145,11 +145,11 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
     }
     if file.host.is_empty() {
         problems
-            .push("host is missing: give the address by which routers reach this machine".into());
+            .push("host is missing: set the address by which routers reach this machine".into());
     }
     // A registrar without routes may receive some later.
     if file.message_bus_servers.is_empty() && (has_http || !has_tcp) {
-        problems.push("message_bus_servers is empty: give at least one NATS server".into());
+        problems.push("message_bus_servers is empty: list at least one NATS server".into());
     }
     let routing_api = file.routing_api.unwrap_or_default();
     let routing_api = routing_api.checked(has_tcp, &mut problems);
@@ -157,7 +157,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
     let mtls = file.nats_mtls_config;
     let mtls_files = [mtls.cert_path, mtls.key_path, mtls.ca_path];
     if mtls.enabled && mtls_files.iter().any(|f| f.as_os_str().is_empty()) {
-        problems.push("nats_mtls_config.enabled is true, but cert_path, key_path or ca_path is missing: give all three".into());
+        problems.push("nats_mtls_config.enabled is true, but cert_path, key_path or ca_path is missing: set all three".into());
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -180,11 +180,11 @@ fn bus(servers: Vec<Server>, problems: &mut Vec<String>) -> Option<clients::nats
     for (n, server) in servers.iter().enumerate() {
         if server.host.is_empty() {
             problems.push(format!(
-                "message_bus_servers[{n}].host is missing: give host:port"
+                "message_bus_servers[{n}].host is missing: set host:port"
             ));
         }
         if (&server.user, &server.password) != (&user, &password) {
-            problems.push(format!("message_bus_servers[{n}] has another user or password than the first: servers of one cluster share them"));
+            problems.push(format!("message_bus_servers[{n}] has another user or password than the first: servers of one cluster share them; use the same ones"));
         }
     }
     Some(clients::nats::Config {

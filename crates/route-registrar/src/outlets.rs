@@ -60,11 +60,11 @@ impl Outlets {
 
     fn bus(&self) -> Result<&Client> {
         let bus = self.nats.as_ref();
-        bus.context("an HTTP route needs message_bus_servers, which were not there at the start: give them and start again")
+        bus.context("an HTTP route needs message_bus_servers, which were not configured at the start: configure them and restart")
     }
 
     fn api(&self) -> Result<&TcpRoutes> {
         let api = self.tcp_routes.as_deref();
-        api.context("a TCP route needs routing_api, which was not there at the start: give it and start again")
+        api.context("a TCP route needs routing_api, which was not configured at the start: configure it and restart")
     }
 }

@@ -1,7 +1,7 @@
 //! Runs the registrar's loop, with one task for each route.
 
 use crate::outlets::Outlets;
-use crate::route::{AnyRoute, Registration, Route, gone};
+use crate::route::{AnyRoute, Registration, Route, unwanted_part};
 use anyhow::Result;
 use async_nats::{Client, Subscriber};
 use futures::StreamExt as _;
@@ -163,15 +163,15 @@ impl Registrar {
             name,
             ..
         } = &old.registration;
-        if let Some(gone) = gone(route, &wanted.registrations) {
-            let told = self.outlets.unregister(&gone, *interval, &self.instance_id);
-            match timeout(PATIENCE, told).await {
+        if let Some(part) = unwanted_part(route, &wanted.registrations) {
+            let unregistered = self.outlets.unregister(&part, *interval, &self.instance_id);
+            match timeout(PATIENCE, unregistered).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     let error = format!("{error:#}");
                     tracing::warn!(route = name, error, "route-not-unregistered");
                 }
-                Err(_) => tracing::warn!(route = name, "route-not-unregistered: nobody answers"),
+                Err(_) => tracing::warn!(route = name, "route-not-unregistered: no answer"),
             }
         }
     }
@@ -250,8 +250,8 @@ impl Keeper {
             name,
             ..
         } = &self.registration;
-        let told = self.outlets.register(route, *interval, &self.instance_id);
-        match told.await {
+        let registered = self.outlets.register(route, *interval, &self.instance_id);
+        match registered.await {
             Ok(()) => {
                 self.trouble.clear();
                 true
@@ -275,8 +275,8 @@ impl Keeper {
             ..
         } = &self.registration;
         tracing::info!(route = name, "unhealthy-route-unregistered");
-        let told = self.outlets.unregister(route, *interval, &self.instance_id);
-        if let Err(error) = told.await {
+        let unregistered = self.outlets.unregister(route, *interval, &self.instance_id);
+        if let Err(error) = unregistered.await {
             let error = format!("{error:#}");
             tracing::warn!(route = name, error, "route-not-unregistered");
         }

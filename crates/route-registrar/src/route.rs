@@ -66,11 +66,11 @@ impl Route {
             tls_port: (self.tls_port != 0).then_some(self.tls_port),
             uris: self.uris.clone(),
             private_instance_id: Some(instance_id.to_owned()),
-            server_cert_domain_san: given(&self.server_cert_domain_san),
+            server_cert_domain_san: non_empty(&self.server_cert_domain_san),
             tags: (!self.tags.is_empty()).then(|| self.tags.clone()),
-            protocol: given(&self.protocol),
-            route_service_url: given(&self.route_service_url),
-            availability_zone: given(&self.availability_zone),
+            protocol: non_empty(&self.protocol),
+            route_service_url: non_empty(&self.route_service_url),
+            availability_zone: non_empty(&self.availability_zone),
             options: self.options.clone(),
             ..RegistryMessage::default()
         }
@@ -96,14 +96,14 @@ impl TcpRoute {
             backend_ip: self.host.clone(),
             backend_port: self.port,
             backend_tls_port: -1,
-            backend_sni_hostname: given(&self.sni_hostname),
+            backend_sni_hostname: non_empty(&self.sni_hostname),
             ttl: ttl.as_secs(),
             ..wire::routing_api::TcpRoute::default()
         }
     }
 }
 
-fn given(text: &str) -> Option<String> {
+fn non_empty(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn ttl(interval: Duration, max: Duration) -> Duration {
 
 /// Returns the part of a route that is no longer wanted, or `None` if all of it is. A changed route keeps the uris that it shares
 /// with its new form, because they must never be unregistered.
-pub(crate) fn gone(route: &AnyRoute, wanted: &[Registration]) -> Option<AnyRoute> {
+pub(crate) fn unwanted_part(route: &AnyRoute, wanted: &[Registration]) -> Option<AnyRoute> {
     match route {
         AnyRoute::Tcp(_) => {
             let kept = wanted.iter().any(|other| other.route == *route);
@@ -155,12 +155,12 @@ pub(crate) fn check(registration: &Registration) -> Result<()> {
 fn check_http(route: &Route) -> Result<()> {
     anyhow::ensure!(
         !route.uris.is_empty(),
-        "route to {}: no uri given",
+        "route to {}: it has no uri; set at least one",
         route.host
     );
     anyhow::ensure!(
         route.port != 0 || route.tls_port != 0,
-        "route {:?}: neither port nor tls_port given",
+        "route {:?}: it has neither port nor tls_port; set one of them",
         route.uris
     );
     anyhow::ensure!(
@@ -204,11 +204,11 @@ mod tests {
             })
         };
         let old = route(&["a", "b"], 1);
-        let of = |new| gone(&old, &[wanted(new)]);
+        let of = |new| unwanted_part(&old, &[wanted(new)]);
         assert_eq!(of(route(&["b", "c"], 1)), Some(route(&["a"], 1)));
         assert_eq!(of(route(&["a", "b"], 2)), Some(old.clone()));
         assert_eq!(of(route(&["b", "a"], 1)), None);
-        assert_eq!(gone(&old, &[]), Some(old.clone()));
+        assert_eq!(unwanted_part(&old, &[]), Some(old.clone()));
     }
 
     #[test]
@@ -222,8 +222,11 @@ mod tests {
                 sni_hostname: String::new(),
             })
         };
-        assert_eq!(gone(&route(1), &[wanted(route(1))]), None);
-        assert_eq!(gone(&route(1), &[wanted(route(2))]), Some(route(1)));
+        assert_eq!(unwanted_part(&route(1), &[wanted(route(1))]), None);
+        assert_eq!(
+            unwanted_part(&route(1), &[wanted(route(2))]),
+            Some(route(1))
+        );
     }
 
     #[test]

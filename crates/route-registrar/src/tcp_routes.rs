@@ -29,13 +29,13 @@ impl TcpRoutes {
     pub(crate) async fn register(&self, route: &TcpRoute, interval: Duration) -> Result<()> {
         let message = self.message(route, interval).await?;
         let done = self.api.create_tcp_routes(&[message]).await;
-        self.settled(route, done)
+        self.forget_group_on_error(route, done)
     }
 
     pub(crate) async fn unregister(&self, route: &TcpRoute, interval: Duration) -> Result<()> {
         let message = self.message(route, interval).await?;
         let done = self.api.delete_tcp_routes(&[message]).await;
-        self.settled(route, done)
+        self.forget_group_on_error(route, done)
     }
 
     async fn message(
@@ -50,7 +50,7 @@ impl TcpRoutes {
             None => {
                 let found = self.api.router_group(name).await;
                 let found = found.with_context(|| self.place())?;
-                let group = found.with_context(|| format!("router_group {name:?} is unknown to the Routing API: correct the name, or make the group"))?;
+                let group = found.with_context(|| format!("router_group {name:?} is unknown to the Routing API: correct the name, or create the group"))?;
                 self.groups().insert(name.clone(), group.guid.clone());
                 group.guid
             }
@@ -58,9 +58,13 @@ impl TcpRoutes {
         Ok(route.message(&guid, route::ttl(interval, self.max_ttl)))
     }
 
-    /// Returns the result. After an error it forgets the group's guid, because the group may have been created again with another
+    /// Passes the result on. After an error it forgets the group's guid, because the group may have been created again with another
     /// one.
-    fn settled(&self, route: &TcpRoute, done: Result<(), RoutingApiError>) -> Result<()> {
+    fn forget_group_on_error(
+        &self,
+        route: &TcpRoute,
+        done: Result<(), RoutingApiError>,
+    ) -> Result<()> {
         if done.is_err() {
             self.groups().remove(&route.router_group);
         }

@@ -243,7 +243,7 @@ fn map(before: &[&str], after: &[&str], index: u32) -> m::Event {
 }
 
 #[tokio::test]
-async fn what_runs_is_registered_and_events_change_it() {
+async fn running_instances_are_registered_and_events_change_them() {
     let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
     let message = stage.expect("register", "a.x").await;
     let json = serde_json::to_value(&message).unwrap();
@@ -268,7 +268,7 @@ async fn what_runs_is_registered_and_events_change_it() {
 }
 
 #[tokio::test]
-async fn an_instance_of_an_unknown_process_brings_its_routes_and_its_age() {
+async fn an_instance_of_an_unknown_process_makes_the_emitter_fetch_its_routes() {
     let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![], |_| {}).await;
     stage.subscribed().await;
     let claimed = m::ActualLrp {

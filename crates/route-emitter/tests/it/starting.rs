@@ -51,9 +51,9 @@ fn event(lrp: m::ActualLrp) -> m::ActualLrpInstanceEvent {
 }
 
 async fn until_announced(stage: &mut Stage, uri: &str) {
-    let said = async { while announced(stage).await != [uri] {} };
-    let said = tokio::time::timeout(SOON, said).await;
-    said.expect("it was not announced");
+    let announced_in_time = async { while announced(stage).await != [uri] {} };
+    let announced_in_time = tokio::time::timeout(SOON, announced_in_time).await;
+    announced_in_time.expect("it was not announced");
 }
 
 /// Checks that only this route is announced. Three announcements of it in a row show that the emitter keeps announcing, and that
@@ -172,7 +172,7 @@ async fn instances_that_wait_for_a_cell_are_announced_until_it_is_known_that_non
 }
 
 #[tokio::test]
-async fn what_runs_is_not_announced() {
+async fn running_instances_are_not_announced() {
     let desired_lrps = vec![process("q", "q.x"), desired(&["a.x"], 1)];
     let mut stage = Stage::start(desired_lrps, vec![claimed("q"), actual(1)], often).await;
     stage.expect("register", "a.x").await;

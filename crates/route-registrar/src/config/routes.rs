@@ -93,14 +93,14 @@ impl RouteSection {
     fn http(&self, host: &str, zone: &str, index: Option<u32>, wrong: &mut Vec<String>) -> Route {
         let (port, tls_port) = (self.port.unwrap_or(0), self.tls_port.unwrap_or(0));
         if port == 0 && tls_port == 0 {
-            wrong.push("port is missing, and tls_port as well: give one of them".into());
+            wrong.push("port is missing, and tls_port as well: set one of them".into());
         }
         if tls_port != 0 && self.server_cert_domain_san.is_empty() {
             wrong.push("server_cert_domain_san is missing: tls_port needs it".into());
         }
         if self.uris.is_empty() || self.uris.iter().any(String::is_empty) {
             wrong.push(
-                "uris has no entry or an empty one: give at least one, e.g. api.example.com".into(),
+                "uris has no entry or an empty one: set at least one, e.g. api.example.com".into(),
             );
         }
         let url = &self.route_service_url;
@@ -123,7 +123,7 @@ impl RouteSection {
             _ => self.uris.clone(),
         };
         if self.prepend_instance_index && index.is_none() {
-            wrong.push("prepend_instance_index is true, but the file has no index: give this machine's number as index beside host".into());
+            wrong.push("prepend_instance_index is true, but the file has no index: set this machine's number as index beside host".into());
         }
         Route {
             uris,
@@ -146,7 +146,7 @@ impl RouteSection {
         } else {
             ("port", self.port, &self.server_cert_domain_san)
         };
-        let mut given = |key: &str, port: Option<u16>, what: &str| {
+        let mut required = |key: &str, port: Option<u16>, what: &str| {
             let port = port.unwrap_or(0);
             if port == 0 {
                 wrong.push(format!(
@@ -156,8 +156,8 @@ impl RouteSection {
             }
             port
         };
-        let port = given(key, port, "the port of this machine");
-        let external_port = given("external_port", self.external_port, "the TCP routers' port");
+        let port = required(key, port, "the port of this machine");
+        let external_port = required("external_port", self.external_port, "the TCP routers' port");
         if self.router_group.is_empty() {
             wrong.push(format!(
                 "router_group is missing: routes of type {} need it, e.g. default-tcp",

@@ -158,7 +158,7 @@ impl RoutingApi {
 fn file(key: &str, path: &PathBuf) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| {
         format!(
-            "read the file of routing_api.{key} {}: does it exist and may you read it?",
+            "routing_api.{key} {}: the file cannot be read: does it exist, and may this process read it?",
             path.display()
         )
     })

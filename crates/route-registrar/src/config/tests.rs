@@ -16,7 +16,7 @@ fn of(text: &str) -> Result<Config, Vec<String>> {
     load(&path)
 }
 
-fn all_told(problems: &[String], wanted: &[&str]) {
+fn check_problems(problems: &[String], wanted: &[&str]) {
     for wanted in wanted {
         assert!(
             problems.iter().any(|p| p.starts_with(wanted)),
@@ -79,12 +79,12 @@ fn tcp_routes_need_no_bus() {
 }
 
 #[test]
-fn every_problem_is_told_at_once() {
+fn every_problem_is_reported_at_once() {
     let problems = of(r#"{"nats_mtls_config": {"enabled": true}, "routing_api": {"api_url": "https://x", "oauth_url": "uaa", "max_ttl": "2"},
         "routes": [{"registration_interval": "20", "tls_port": 1, "prepend_instance_index": true, "health_check": {"script_path": "x", "timeout": "1h"}},
                    {"type": "tcp", "registration_interval": "20s"}, {"type": "sni", "port": 1, "registration_interval": "20s"}, {"type": "udp"}]}"#)
         .unwrap_err();
-    all_told(
+    check_problems(
         &problems,
         &[
             "routes[0].registration_interval \"20\"",
@@ -111,7 +111,7 @@ fn every_problem_is_told_at_once() {
     );
     let problems = of(r#"{"host": "h", "routes": [{"type": "tcp", "port": 1, "router_group": "g", "external_port": 2, "registration_interval": "20s"}]}"#)
         .unwrap_err();
-    all_told(&problems, &["routing_api.api_url is missing"]);
+    check_problems(&problems, &["routing_api.api_url is missing"]);
     assert_eq!(problems.len(), 4, "{problems:#?}");
 }
 
