@@ -36,13 +36,15 @@ pub struct Rule {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    #[error("egress protocol {0:?}: want tcp, udp, icmp, icmpv6 or all")]
+    #[error("egress protocol {0:?}: expected tcp, udp, icmp, icmpv6 or all")]
     Protocol(String),
     #[error(
-        "egress destination {0:?}: want an address, a CIDR such as 10.0.0.0/8, or a range a-b with a not above b"
+        "egress destination {0:?}: expected an address, a CIDR such as 10.0.0.0/8, or a range a-b with a not above b"
     )]
     Destination(String),
-    #[error("egress port {0}: want 1 to 65535, a range from low to high")]
+    #[error(
+        "egress port {0}: expected a number from 1 to 65535; the first port of a range must not be above the last"
+    )]
     Port(String),
     #[error("egress rule for {0}: names no ports; give ports or a port range")]
     NoPorts(&'static str),

@@ -11,7 +11,7 @@ pub const DEFAULT_APP_PORT: u16 = 8080;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
-    #[error("port {0} is not a TCP port; want 1 to 65535")]
+    #[error("port {0} is not a TCP port; expected 1 to 65535")]
     Invalid(u32),
     #[error(
         "port {C2C_TLS_PORT} is reserved for container-to-container TLS; choose another app port"

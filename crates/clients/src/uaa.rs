@@ -178,7 +178,7 @@ impl TokenVerifier {
             .map_err(|error| TokenError::Invalid(format!("not a JWT: {error}")))?;
         if header.alg != Algorithm::RS256 {
             return Err(TokenError::Invalid(format!(
-                "algorithm {:?} is not accepted, want RS256",
+                "algorithm {:?} is not accepted, expected RS256",
                 header.alg
             )));
         }
@@ -341,7 +341,7 @@ fn bearer(header: &str) -> Result<&str, TokenError> {
         .ok_or_else(|| TokenError::Invalid("expected \"bearer TOKEN\"".into()))?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(TokenError::Invalid(format!(
-            "scheme {scheme:?} is not accepted, want bearer"
+            "scheme {scheme:?} is not accepted, expected bearer"
         )));
     }
     let token = token.trim();

@@ -103,7 +103,7 @@ impl Dns {
         for domain in config.domains.iter().chain(&config.internal_domains) {
             anyhow::ensure!(
                 names::host(domain).is_some_and(|host| !host.starts_with("*.")),
-                "DNS domain {domain:?}: want a name such as cupola.test"
+                "DNS domain {domain:?}: expected a name such as cupola.test"
             );
         }
         Ok(Self { config })

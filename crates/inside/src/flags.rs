@@ -64,7 +64,7 @@ impl Flags {
             None => Ok(default),
             Some(text) => go_values::duration::parse(text).ok_or_else(|| {
                 format!(
-                    "invalid value {text:?} for flag -{name}: want a duration such as 1s or 500ms"
+                    "invalid value {text:?} for flag -{name}: expected a duration such as 1s or 500ms"
                 )
             }),
         }

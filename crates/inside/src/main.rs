@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         "staticfile" => staticfile::main(args),
         other => {
             eprintln!(
-                "inside: unknown program {other:?}; want init, shim, builder, launcher, healthcheck or staticfile"
+                "inside: unknown program {other:?}; expected init, shim, builder, launcher, healthcheck or staticfile"
             );
             ExitCode::from(2)
         }

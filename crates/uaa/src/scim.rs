@@ -65,7 +65,7 @@ impl Filter {
                 "pr" => Operator::Present,
                 other => {
                     return Err(format!(
-                        "operator {other:?} is not supported, want eq, co, sw or pr"
+                        "operator {other:?} is not supported, expected eq, co, sw or pr"
                     ));
                 }
             };

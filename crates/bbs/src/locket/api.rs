@@ -116,7 +116,7 @@ fn typed(resource: Resource) -> Result<Resource, Status> {
 }
 
 fn invalid_type() -> Status {
-    Status::invalid_argument("invalid-type: want type_code LOCK or PRESENCE")
+    Status::invalid_argument("invalid-type: expected type_code LOCK or PRESENCE")
 }
 
 fn status(error: LockError) -> Status {

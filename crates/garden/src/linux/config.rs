@@ -160,7 +160,7 @@ pub(crate) fn check_tag(tag: &str) -> Result<()> {
             .bytes()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     if !fine {
-        bail!("instance tag {tag:?}: want 1 to 8 of a-z and 0-9");
+        bail!("instance tag {tag:?}: expected 1 to 8 of a-z and 0-9");
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ impl LinuxGarden {
         let record = self.record(handle)?;
         if spec.id.is_empty() || spec.id.starts_with(OWN) {
             return Err(anyhow!(
-                "process id {:?}: want a name that does not begin with {OWN}",
+                "process id {:?}: expected a name that does not begin with {OWN}",
                 spec.id
             )
             .into());

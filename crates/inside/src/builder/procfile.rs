@@ -46,7 +46,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
         }
         let wrong = || {
             format!(
-                "Failed to read command from Procfile: line {} is {line:?}; want for example web: ./server",
+                "Failed to read command from Procfile: line {} is {line:?}; expected for example web: ./server",
                 number + 1
             )
         };

@@ -32,7 +32,7 @@ pub(crate) fn limits(args: &[String]) -> ExitCode {
     }
     for setting in settings {
         let Some((name, value)) = setting.split_once('=') else {
-            eprintln!("user-limits: {setting:?}: want NAME=VALUE");
+            eprintln!("user-limits: {setting:?}: expected NAME=VALUE");
             return ExitCode::from(2);
         };
         let file = format!("/proc/sys/user/{name}");

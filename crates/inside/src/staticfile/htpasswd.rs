@@ -56,7 +56,7 @@ impl Htpasswd {
             let wrong = |problem: String| format!("Staticfile.auth line {number}: {problem}");
             let (user, rest) = line
                 .split_once(':')
-                .ok_or_else(|| wrong("there is no colon; want user:hash".to_owned()))?;
+                .ok_or_else(|| wrong("there is no colon; expected user:hash".to_owned()))?;
             if user.is_empty() {
                 return Err(wrong("the user's name is empty".to_owned()));
             }
@@ -207,7 +207,7 @@ fn sha_crypt_of(text: &str, digest_length: usize) -> Result<String, String> {
             Ok(1000..=MAX_ROUNDS) => {}
             _ => {
                 return Err(format!(
-                    "the hash has {rounds:?} rounds; want 1000 to {MAX_ROUNDS}"
+                    "the hash has {rounds:?} rounds; expected 1000 to {MAX_ROUNDS}"
                 ));
             }
         }

@@ -64,7 +64,7 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, String> {
     let port = flags.text("port", &port);
     let port: u16 = port
         .parse()
-        .map_err(|_| format!("PORT {port:?}: want a number from 1 to 65535"))?;
+        .map_err(|_| format!("PORT {port:?}: expected a number from 1 to 65535"))?;
     let home = flags.text("home", ".");
     let server = Arc::new(Server {
         site: site(Path::new(home))?,

@@ -61,7 +61,7 @@ impl Settings {
             Value::Mapping(mapping) => mapping,
             other => {
                 return Err(format!(
-                    "Staticfile holds {}; want lines such as root: dist",
+                    "Staticfile contains {}; expected lines such as root: dist",
                     shown(&other)
                 ));
             }
@@ -148,7 +148,7 @@ fn switch(key: &str, value: &Value) -> Result<bool, String> {
         "visible" if key == "directory" => Ok(true),
         "" | "false" | "disabled" => Ok(false),
         _ => Err(format!(
-            "Staticfile: {key} is {}; want true or false",
+            "Staticfile: {key} is {}; expected true or false",
             shown(value)
         )),
     }
@@ -160,14 +160,14 @@ fn root(value: &Value) -> Result<Option<String>, String> {
         Value::String(text) => text.as_str(),
         other => {
             return Err(format!(
-                "Staticfile: root is {}; want a folder's name",
+                "Staticfile: root is {}; expected a folder's name",
                 shown(other)
             ));
         }
     };
     if text.starts_with('/') {
         return Err(format!(
-            "Staticfile: root {text:?} is absolute; want a folder below the app"
+            "Staticfile: root {text:?} is absolute; expected a folder below the app"
         ));
     }
     let parts: Vec<&str> = text
@@ -183,8 +183,9 @@ fn root(value: &Value) -> Result<Option<String>, String> {
 /// Parses the status codes: `404: /404.html`, `4xx: /error.html`, `500 502: /down.html`. A single status takes precedence over a
 /// class.
 fn status_codes(value: &Value) -> Result<BTreeMap<u16, String>, String> {
-    let wrong =
-        |what: String| format!("Staticfile: status_codes {what}; want for example 404: /404.html");
+    let wrong = |what: String| {
+        format!("Staticfile: status_codes {what}; expected for example 404: /404.html")
+    };
     let Value::Mapping(mapping) = value else {
         return match value {
             Value::Null => Ok(BTreeMap::new()),
@@ -264,13 +265,13 @@ mod tests {
             ("basic_auth: true", "\"basic_auth\", which is not known"),
             (
                 "pushstate: yes please",
-                "pushstate is \"yes please\"; want true or false",
+                "pushstate is \"yes please\"; expected true or false",
             ),
-            ("pushstate: [true]", "want true or false"),
+            ("pushstate: [true]", "expected true or false"),
             ("root: ../etc", "leaves the app's folder"),
             ("root: /etc", "is absolute"),
-            ("root: 5", "want a folder's name"),
-            ("root", "want lines such as root: dist"),
+            ("root: 5", "expected a folder's name"),
+            ("root", "expected lines such as root: dist"),
             ("root: a\nroot: b", "is not YAML"),
             ("a: [", "is not YAML"),
             (

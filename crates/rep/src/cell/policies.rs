@@ -82,12 +82,12 @@ fn policy(policy: &InternalPolicy) -> Result<Policy> {
     let protocol = match destination.protocol.as_str() {
         "tcp" => PolicyProtocol::Tcp,
         "udp" => PolicyProtocol::Udp,
-        other => bail!("policy protocol {other:?}: want tcp or udp"),
+        other => bail!("policy protocol {other:?}: expected tcp or udp"),
     };
     let source_tag = u32::from_str_radix(&source.tag, 16)
         .ok()
         .filter(|tag| *tag != 0)
-        .with_context(|| format!("policy tag {:?}: want a hexadecimal number", source.tag))?;
+        .with_context(|| format!("policy tag {:?}: expected a hexadecimal number", source.tag))?;
     Ok(Policy {
         source: source.id.clone(),
         source_tag,

@@ -23,7 +23,7 @@ pub(crate) fn with_subject(
     let members = elements(outer.content)?;
     ensure!(
         members.len() == 3,
-        "certificate has {} members, want 3",
+        "certificate has {} members, expected 3",
         members.len()
     );
     let tbs = split(members[0])?.0;

@@ -306,7 +306,7 @@ fn binding_files(definition: &Definition, dir: &Path) -> Result<std::path::PathB
                 .all(|c| matches!(c, std::path::Component::Normal(_)));
         ensure!(
             plain,
-            "service binding file {:?}: want a relative path without '..'",
+            "service binding file {:?}: expected a relative path without '..'",
             file.path
         );
         let path = root.join(&file.path);

@@ -40,7 +40,7 @@ fn kind(file: &mut File) -> Result<Kind> {
         head if empty_tar || head.get(257..262) == Some(b"ustar") => Ok(Kind::Tar),
         // A zip is read from its end, because a script that unpacks or runs it may precede it.
         _ if ends_as_zip(file)? => Ok(Kind::Zip),
-        _ => bail!("not an archive that is known here; want tar, gzipped tar or zip"),
+        _ => bail!("unknown archive format; expected tar, gzipped tar or zip"),
     }
 }
 

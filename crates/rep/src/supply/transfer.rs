@@ -145,7 +145,7 @@ impl Transfers {
                 other => {
                     return Err(Failure {
                         error: anyhow!(
-                            "checksum algorithm {other:?} is not known here; want sha1 or sha256"
+                            "unsupported checksum algorithm {other:?}; expected sha1 or sha256"
                         ),
                         retry: false,
                     });

@@ -69,7 +69,7 @@ pub(super) async fn authorize(
     if query.get("response_type").map(String::as_str) != Some("code") {
         return Err(error::bad_request(
             "unsupported_response_type",
-            "response_type: want code",
+            "response_type: expected code",
         ));
     }
     let id = query.get("client_id").map_or("", String::as_str);

@@ -88,7 +88,7 @@ pub(super) async fn list(
         Some("lastModified" | "lastmodified") => clients.sort_by_key(|client| client.updated_at),
         Some(other) => {
             return Err(refused(format!(
-                "sortBy {other:?}: want client_id or lastModified"
+                "sortBy {other:?}: expected client_id or lastModified"
             )));
         }
     }
@@ -97,7 +97,7 @@ pub(super) async fn list(
         Some("descending") => clients.reverse(),
         Some(other) => {
             return Err(refused(format!(
-                "sortOrder {other:?}: want ascending or descending"
+                "sortOrder {other:?}: expected ascending or descending"
             )));
         }
     }
@@ -281,7 +281,7 @@ fn nothing_else(body: &JsonBody) -> Answer<()> {
     };
     if approve.is_some_and(asks) {
         return Err(refused(
-            "Key autoapprove: want true, false or a list of scopes",
+            "Key autoapprove: expected true, false or a list of scopes",
         ));
     }
     Ok(())
@@ -319,7 +319,7 @@ fn grants(client: &StoredClient) -> Answer<()> {
         });
         if !is_web || uri.contains('*') || uri.contains('#') {
             return Err(refused(format!(
-                "redirect_uri {uri:?}: want a whole URL such as https://app.example.com/callback, without * and #"
+                "redirect_uri {uri:?}: expected a whole URL such as https://app.example.com/callback, without * and #"
             )));
         }
     }
@@ -357,7 +357,7 @@ fn or_none(words: Vec<String>) -> Vec<String> {
 
 /// Returns the words of a key: a list, or one text with commas.
 fn words(body: &JsonBody, key: &str) -> Answer<Vec<String>> {
-    let wrong = || refused(format!("Key {key}: want a list of texts"));
+    let wrong = || refused(format!("Key {key}: expected a list of texts"));
     let list: Vec<&str> = match body.0.get(key) {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::String(text)) => text.split(',').map(str::trim).collect(),
@@ -372,7 +372,7 @@ fn words(body: &JsonBody, key: &str) -> Answer<Vec<String>> {
         let strange = |c: char| c.is_whitespace() || c.is_control();
         if word.len() > LONGEST || word.contains(strange) {
             return Err(refused(format!(
-                "Key {key} has {word:?}: want at most {LONGEST} bytes without blanks"
+                "Key {key} has {word:?}: expected at most {LONGEST} bytes without blanks"
             )));
         }
         if !words.iter().any(|known| known == word) {
@@ -390,7 +390,7 @@ fn words(body: &JsonBody, key: &str) -> Answer<Vec<String>> {
 fn name(key: &str, text: &str) -> Answer<String> {
     if text.len() > LONGEST || text.chars().any(char::is_control) || text.trim() != text {
         return Err(refused(format!(
-            "{key} {text:?}: want at most {LONGEST} bytes, without control characters and outer blanks"
+            "{key} {text:?}: expected at most {LONGEST} bytes, without control characters and outer blanks"
         )));
     }
     Ok(text.to_owned())
@@ -403,7 +403,7 @@ fn validity(body: &JsonBody, key: &str, longest: Duration) -> Answer<Option<u32>
         Some(value) => match value.as_u64().filter(|n| (1..=longest).contains(n)) {
             Some(seconds) => Ok(u32::try_from(seconds).ok()),
             None => Err(refused(format!(
-                "{key} {value}: want seconds from 1 to {longest}"
+                "{key} {value}: expected seconds from 1 to {longest}"
             ))),
         },
     }

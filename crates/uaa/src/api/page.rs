@@ -18,7 +18,7 @@ impl Page {
         let number = |name: &str, default: usize| {
             query.get(name).map_or(Ok(default), |n| {
                 n.parse().map_err(|_| {
-                    error::bad_request("invalid_filter", format!("{name} {n:?}: want a number"))
+                    error::bad_request("invalid_filter", format!("{name} {n:?}: expected a number"))
                 })
             })
         };

@@ -109,7 +109,7 @@ pub(super) async fn create(
     let password = match given.body.get("password") {
         None | Some(Value::Null) => "",
         Some(Value::String(password)) => password,
-        Some(_) => return Err(error::bad_request(KIND, "password: want text")),
+        Some(_) => return Err(error::bad_request(KIND, "password: expected text")),
     };
     let password_hash = match password {
         password if !password.is_empty() => Some(state.hash(checked_password(password)?).await?),
@@ -269,10 +269,13 @@ impl Given {
                 .is_none_or(|value| value.is_null() || is(value))
         };
         if !is_null_or("name", Value::is_object) {
-            return Err(error::bad_request(KIND, "name: want an object"));
+            return Err(error::bad_request(KIND, "name: expected an object"));
         }
         if !is_null_or("emails", Value::is_array) {
-            return Err(error::bad_request(KIND, "emails: want a list of objects"));
+            return Err(error::bad_request(
+                KIND,
+                "emails: expected a list of objects",
+            ));
         }
         Ok(Self { body })
     }
@@ -284,7 +287,7 @@ impl Given {
             Some(Value::String(text)) => Ok(Some(text.trim().to_owned())),
             Some(other) => Err(error::bad_request(
                 KIND,
-                format!("{} {other}: want text", pointer.trim_start_matches('/')),
+                format!("{} {other}: expected text", pointer.trim_start_matches('/')),
             )),
         }
     }
@@ -330,7 +333,7 @@ fn activity(body: &Value) -> Answer<Option<bool>> {
         Some(Value::Bool(active)) => Ok(Some(*active)),
         Some(other) => Err(error::bad_request(
             "invalid_scim_resource",
-            format!("active {other}: want true or false"),
+            format!("active {other}: expected true or false"),
         )),
     }
 }
