@@ -175,7 +175,7 @@ fn a_full_zone_does_not_stop_the_search() {
 }
 
 #[test]
-fn errors_tell_what_no_cell_has() {
+fn errors_name_the_missing_resource() {
     assert_eq!(
         error(&mut [], lrp("p", 0, 1)),
         "unable to communicate to compatible cells"

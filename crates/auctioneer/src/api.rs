@@ -35,8 +35,8 @@ async fn tasks(State(queue): State<Arc<Queue>>, body: Bytes) -> Response {
     )
 }
 
-fn answer(asked: serde_json::Result<bool>) -> Response {
-    match asked {
+fn answer(requested: serde_json::Result<bool>) -> Response {
+    match requested {
         Ok(true) => (StatusCode::ACCEPTED, Json(serde_json::json!({}))).into_response(),
         Ok(false) => (StatusCode::SERVICE_UNAVAILABLE, Json(serde_json::json!({"error": "another auctioneer holds the lock"}))).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, Json(serde_json::json!({"error": format!("request is not an array of auctions: {error}")}))).into_response(),

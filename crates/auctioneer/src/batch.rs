@@ -1,7 +1,7 @@
 //! Runs batches: reads the cells' states, places the work, sends it to the cells, reports failures.
 
 use crate::convert;
-use crate::queue::{Asked, Drained, Queue};
+use crate::queue::{Drained, Queue, Requested};
 use auction::{Batch, Job, Placements, Weights};
 use clients::{bbs, rep};
 use futures::StreamExt as _;
@@ -74,9 +74,8 @@ impl Runner {
             };
             let candidates = self.states(&cells).await;
             rounds += 1;
-            let ask_again =
-                Instant::now() < grace_ends || (!cells.is_empty() && rounds < STATE_ROUNDS);
-            if !candidates.is_empty() || !ask_again {
+            let retry = Instant::now() < grace_ends || (!cells.is_empty() && rounds < STATE_ROUNDS);
+            if !candidates.is_empty() || !retry {
                 return candidates;
             }
             tokio::time::sleep(ROUND_PAUSE).await;
@@ -84,17 +83,18 @@ impl Runner {
     }
 
     async fn states(&self, cells: &[CellPresence]) -> Vec<Candidate> {
-        let mut asked: FuturesUnordered<_> = cells.iter().map(|cell| self.state(cell)).collect();
+        let mut requested: FuturesUnordered<_> =
+            cells.iter().map(|cell| self.state(cell)).collect();
         let mut candidates = Vec::new();
         let mut deadline = Instant::now() + self.cell_state_timeout + STRAGGLERS;
-        while let Ok(Some(answer)) = tokio::time::timeout_at(deadline, asked.next()).await {
+        while let Ok(Some(answer)) = tokio::time::timeout_at(deadline, requested.next()).await {
             if candidates.is_empty() && answer.is_some() {
                 deadline = Instant::now() + STRAGGLERS.min(self.cell_state_timeout);
             }
             candidates.extend(answer);
         }
-        if !asked.is_empty() {
-            tracing::warn!(cells = asked.len(), "cell-states-not-waited-for");
+        if !requested.is_empty() {
+            tracing::warn!(cells = requested.len(), "cell-states-missing");
         }
         candidates
     }
@@ -126,7 +126,7 @@ impl Runner {
             tracing::warn!(
                 cell = cell.cell_id,
                 answered = state.cell_id,
-                "cell-answers-as-another"
+                "cell-answered-with-another-id"
             );
             return None;
         }
@@ -136,15 +136,15 @@ impl Runner {
         })
     }
 
-    async fn batch(&self, candidates: &[Candidate], asked: Drained) {
+    async fn batch(&self, candidates: &[Candidate], requested: Drained) {
         let started = Instant::now();
         let batch = Batch {
-            lrps: asked
+            lrps: requested
                 .lrps
                 .iter()
                 .map(|lrp| convert::lrp(&lrp.work))
                 .collect(),
-            tasks: asked
+            tasks: requested
                 .tasks
                 .iter()
                 .map(|task| convert::task(&task.work))
@@ -155,16 +155,16 @@ impl Runner {
             .map(|candidate| convert::cell(&candidate.state))
             .collect();
         let placements = auction::place(&mut cells, &batch, &self.weights);
-        let refused = self.hand_out(candidates, &asked, &placements).await;
+        let refused = self.send_work(candidates, &requested, &placements).await;
         let mut failures: Vec<_> = placements
             .failed
             .iter()
-            .map(|(job, error)| Failure::new(&asked, *job, error.to_string()))
+            .map(|(job, error)| Failure::new(&requested, *job, error.to_string()))
             .collect();
-        failures.extend(self.give_back(&asked, refused));
+        failures.extend(self.requeue_refused(&requested, refused));
         tracing::info!(
-            lrps = asked.lrps.len(),
-            tasks = asked.tasks.len(),
+            lrps = requested.lrps.len(),
+            tasks = requested.tasks.len(),
             cells = candidates.len(),
             placed = placements.won.len(),
             failed = failures.len(),
@@ -177,10 +177,10 @@ impl Runner {
     }
 
     /// Sends each cell its work, to all cells at once. Returns the work that they refused, with the id of the cell.
-    async fn hand_out(
+    async fn send_work(
         &self,
         candidates: &[Candidate],
-        asked: &Drained,
+        requested: &Drained,
         placements: &Placements,
     ) -> Vec<(String, Work)> {
         let mut works: BTreeMap<&str, Work> = BTreeMap::new();
@@ -190,8 +190,8 @@ impl Runner {
                 ..Work::default()
             });
             match *job {
-                Job::Lrp(at) => work.lrps.push(asked.lrps[at].work.clone()),
-                Job::Task(at) => work.tasks.push(asked.tasks[at].work.clone()),
+                Job::Lrp(at) => work.lrps.push(requested.lrps[at].work.clone()),
+                Job::Task(at) => work.tasks.push(requested.tasks[at].work.clone()),
             }
         }
         let sent: FuturesUnordered<_> = candidates
@@ -224,21 +224,21 @@ impl Runner {
 
     /// Queues refused work for one more auction at once, with fresh states. Work that is refused twice has failed and is
     /// returned.
-    fn give_back(&self, asked: &Drained, refused: Vec<(String, Work)>) -> Vec<Failure> {
+    fn requeue_refused(&self, requested: &Drained, refused: Vec<(String, Work)>) -> Vec<Failure> {
         let (mut lrps, mut tasks, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         let again = |refused_before: Option<&String>| refused_before.is_none();
         let reason = |cell: &str| format!("insufficient resources: cell {cell} refused the work");
         for (cell, work) in refused {
             for lrp in work.lrps {
-                let Some(before) = asked
+                let Some(before) = requested
                     .lrps
                     .iter()
-                    .find(|asked| asked.work.identifier() == lrp.identifier())
+                    .find(|requested| requested.work.identifier() == lrp.identifier())
                 else {
                     continue;
                 };
                 if again(before.refused_by.as_ref()) {
-                    lrps.push(Asked {
+                    lrps.push(Requested {
                         work: before.work.clone(),
                         refused_by: Some(cell.clone()),
                     });
@@ -247,15 +247,15 @@ impl Runner {
                 }
             }
             for task in work.tasks {
-                let Some(before) = asked
+                let Some(before) = requested
                     .tasks
                     .iter()
-                    .find(|asked| asked.work.task_guid == task.task_guid)
+                    .find(|requested| requested.work.task_guid == task.task_guid)
                 else {
                     continue;
                 };
                 if again(before.refused_by.as_ref()) {
-                    tasks.push(Asked {
+                    tasks.push(Requested {
                         work: before.work.clone(),
                         refused_by: Some(cell.clone()),
                     });
@@ -264,7 +264,7 @@ impl Runner {
                 }
             }
         }
-        self.queue.ask_again(lrps, tasks);
+        self.queue.requeue(lrps, tasks);
         failures
     }
 
@@ -305,10 +305,10 @@ enum Failure {
 }
 
 impl Failure {
-    fn new(asked: &Drained, job: Job, reason: String) -> Self {
+    fn new(requested: &Drained, job: Job, reason: String) -> Self {
         match job {
-            Job::Lrp(at) => Self::Lrp(asked.lrps[at].work.clone(), reason),
-            Job::Task(at) => Self::Task(asked.tasks[at].work.clone(), reason),
+            Job::Lrp(at) => Self::Lrp(requested.lrps[at].work.clone(), reason),
+            Job::Task(at) => Self::Task(requested.tasks[at].work.clone(), reason),
         }
     }
 }

@@ -81,7 +81,7 @@ impl Auctioneer {
         let addr = config
             .listener
             .local_addr()
-            .context("auctioneer's address")?;
+            .context("read the auctioneer's address")?;
         let identity = &config.identity;
         let queue = Arc::new(Queue::new());
         let runner = Runner {

@@ -11,7 +11,7 @@ const EXPECT_LOCK: Duration = Duration::from_secs(20);
 
 /// Requested work. Work that a cell refused is queued once more.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Asked<T> {
+pub(crate) struct Requested<T> {
     pub(crate) work: T,
     pub(crate) refused_by: Option<String>,
 }
@@ -24,13 +24,13 @@ pub(crate) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    lrps: Vec<Asked<Lrp>>,
-    tasks: Vec<Asked<Task>>,
-    standing: Standing,
+    lrps: Vec<Requested<Lrp>>,
+    tasks: Vec<Requested<Task>>,
+    leadership: Leadership,
 }
 
 #[derive(Debug)]
-enum Standing {
+enum Leadership {
     Active,
     /// The auctioneer does not hold the lock.
     Standby {
@@ -42,13 +42,13 @@ enum Standing {
 /// The content of the queue, without duplicates.
 #[derive(Debug, Default)]
 pub(crate) struct Drained {
-    pub(crate) lrps: Vec<Asked<Lrp>>,
-    pub(crate) tasks: Vec<Asked<Task>>,
+    pub(crate) lrps: Vec<Requested<Lrp>>,
+    pub(crate) tasks: Vec<Requested<Task>>,
 }
 
 impl Queue {
     pub(crate) fn new() -> Self {
-        let standing = Standing::Standby {
+        let leadership = Leadership::Standby {
             since: Instant::now(),
             fresh: true,
         };
@@ -56,7 +56,7 @@ impl Queue {
             state: Mutex::new(State {
                 lrps: Vec::new(),
                 tasks: Vec::new(),
-                standing,
+                leadership,
             }),
             wake: Notify::new(),
         }
@@ -65,17 +65,20 @@ impl Queue {
     /// Queues LRPs. Returns false if this auctioneer is not the active one.
     #[must_use]
     pub(crate) fn ask_lrps(&self, requests: Vec<LrpStartRequest>) -> bool {
-        let lrps = requests.into_iter().flat_map(instances).map(|work| Asked {
-            work,
-            refused_by: None,
-        });
+        let lrps = requests
+            .into_iter()
+            .flat_map(instances)
+            .map(|work| Requested {
+                work,
+                refused_by: None,
+            });
         self.ask(|state| state.lrps.extend(lrps))
     }
 
     #[must_use]
     pub(crate) fn ask_tasks(&self, tasks: Vec<Task>) -> bool {
         self.ask(|state| {
-            state.tasks.extend(tasks.into_iter().map(|work| Asked {
+            state.tasks.extend(tasks.into_iter().map(|work| Requested {
                 work,
                 refused_by: None,
             }))
@@ -83,7 +86,7 @@ impl Queue {
     }
 
     /// Queues work for the next batch.
-    pub(crate) fn ask_again(&self, lrps: Vec<Asked<Lrp>>, tasks: Vec<Asked<Task>>) {
+    pub(crate) fn requeue(&self, lrps: Vec<Requested<Lrp>>, tasks: Vec<Requested<Task>>) {
         if lrps.is_empty() && tasks.is_empty() {
             return;
         }
@@ -96,10 +99,10 @@ impl Queue {
 
     fn ask(&self, add: impl FnOnce(&mut State)) -> bool {
         let mut state = self.lock();
-        match state.standing {
-            Standing::Active => {}
-            Standing::Standby { since, fresh } if fresh && since.elapsed() < EXPECT_LOCK => {}
-            Standing::Standby { .. } => {
+        match state.leadership {
+            Leadership::Active => {}
+            Leadership::Standby { since, fresh } if fresh && since.elapsed() < EXPECT_LOCK => {}
+            Leadership::Standby { .. } => {
                 state.lrps.clear();
                 state.tasks.clear();
                 return false;
@@ -112,11 +115,11 @@ impl Queue {
     }
 
     pub(crate) fn activate(&self) {
-        self.lock().standing = Standing::Active;
+        self.lock().leadership = Leadership::Active;
     }
 
     pub(crate) fn deactivate(&self) {
-        self.lock().standing = Standing::Standby {
+        self.lock().leadership = Leadership::Standby {
             since: Instant::now(),
             fresh: false,
         };
@@ -172,11 +175,11 @@ fn instances(request: LrpStartRequest) -> impl Iterator<Item = Lrp> {
 }
 
 /// Returns the first entry of each identifier.
-fn unique<T>(asked: Vec<Asked<T>>, identifier: impl Fn(&T) -> String) -> Vec<Asked<T>> {
+fn unique<T>(requested: Vec<Requested<T>>, identifier: impl Fn(&T) -> String) -> Vec<Requested<T>> {
     let mut seen = HashSet::new();
-    asked
+    requested
         .into_iter()
-        .filter(|asked| seen.insert(identifier(&asked.work)))
+        .filter(|requested| seen.insert(identifier(&requested.work)))
         .collect()
 }
 
@@ -201,7 +204,7 @@ mod tests {
             .drain()
             .lrps
             .iter()
-            .map(|asked| asked.work.identifier())
+            .map(|requested| requested.work.identifier())
             .collect();
         assert_eq!(identifiers, ["p.0", "p.1", "q.0", "p.2"]);
         assert!(queue.is_empty());

@@ -46,9 +46,9 @@ pub enum RuleError {
         "egress port {0}: expected a number from 1 to 65535; the first port of a range must not be above the last"
     )]
     Port(String),
-    #[error("egress rule for {0}: names no ports; give ports or a port range")]
+    #[error("egress rule for {0}: it names no ports; set ports or a port range")]
     NoPorts(&'static str),
-    #[error("egress rule for {0}: ports are for tcp and udp only")]
+    #[error("egress rule for {0}: ports are allowed for tcp and udp only")]
     Ports(String),
     #[error("egress rule for icmp: type {0} and code {1} must lie between -1 and 255")]
     Icmp(i32, i32),

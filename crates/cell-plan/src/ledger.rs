@@ -19,7 +19,7 @@ pub enum ReserveError {
     Insufficient(Vec<&'static str>),
     #[error("container {0} is reserved already")]
     Exists(String),
-    #[error("what is left of an earlier container {0} is being cleared away; try again")]
+    #[error("the remains of an earlier container {0} are being removed; try again")]
     Clearing(String),
 }
 
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn reservations_are_subtracted_and_given_back() {
+    fn reservations_are_subtracted_and_released() {
         let mut ledger = ledger();
         ledger.reserve("a", 60, 100).unwrap();
         assert_eq!(
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_what_lacks() {
+    fn refusals_name_the_missing_resource() {
         let mut ledger = ledger();
         ledger.reserve("a", 60, 100).unwrap();
         assert_eq!(

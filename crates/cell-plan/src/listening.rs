@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_can_be_reached_needs_no_advice() {
+    fn a_reachable_app_needs_no_advice() {
         for good in ["0.0.0.0:8080", "[::]:8080", "10.255.0.5:8080"] {
             assert_eq!(
                 advice(&["127.0.0.1:9", good, "0.0.0.0:61001"], &[8080]),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_named_with_its_mend() {
+    fn each_mistake_is_named_with_its_remedy() {
         let is = |listening: &[&str], wanted: &[u16], text: &str| {
             assert_eq!(advice(listening, wanted).as_deref(), Some(text));
         };

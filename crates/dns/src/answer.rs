@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_dropped_or_told_so() {
+    fn malformed_queries_are_dropped_or_refused() {
         let names = Names::new(&[], &[], Duration::from_secs(1));
         let answer = |bytes: &[u8]| super::answer(bytes, Over::Udp, &names, Ipv4Addr::LOCALHOST);
         assert_eq!(answer(b""), Verdict::Drop);

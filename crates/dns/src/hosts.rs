@@ -138,10 +138,10 @@ fn open_locked(path: &Path) -> Result<File> {
         file.lock()
             .with_context(|| format!("lock {}", path.display()))?;
         let there =
-            std::fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
+            std::fs::metadata(path).with_context(|| format!("examine {}", path.display()))?;
         let held = file
             .metadata()
-            .with_context(|| format!("look at {}", path.display()))?;
+            .with_context(|| format!("examine {}", path.display()))?;
         if (there.dev(), there.ino()) == (held.dev(), held.ino()) {
             return Ok(file);
         }
@@ -187,7 +187,7 @@ pub(crate) async fn keep(
         match (&written, failing) {
             (Err(error), false) => tracing::warn!(
                 error = format!("{error:#}"),
-                "hosts-file-not-written: names of routes are not known on this machine"
+                "hosts-file-not-written: names of routes do not resolve on this machine"
             ),
             (Ok(()), true) => tracing::info!("hosts-file-written-again"),
             _ => {}
@@ -223,7 +223,7 @@ async fn write(config: &HostsConfig, tag: &str, entries: Vec<(IpAddr, String)>) 
     let (path, tag) = (config.path.clone(), tag.to_owned());
     tokio::task::spawn_blocking(move || rewrite(&path, |old| render(old, &tag, &entries, is_alive)))
         .await
-        .context("write hosts file")?
+        .context("write the hosts file")?
 }
 
 #[cfg(test)]
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn keepers_do_not_lose_each_others_blocks() {
+    fn processes_do_not_remove_each_others_blocks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hosts");
         std::fs::write(&path, "x\n").unwrap();

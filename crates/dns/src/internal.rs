@@ -86,7 +86,7 @@ impl Internal {
     }
 
     /// Sets the time of every registration to now: while the bus is away no emitter can repeat one.
-    pub(crate) fn keep_all(&mut self, now: Instant) {
+    pub(crate) fn refresh_all(&mut self, now: Instant) {
         self.names
             .values_mut()
             .flat_map(HashMap::values_mut)
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(sorted(&internal, "x.other.internal"), [one]);
         internal.unregister("a.apps.internal", one);
         assert_eq!(sorted(&internal, "a.apps.internal"), [two]);
-        internal.keep_all(now + Duration::from_secs(60));
+        internal.refresh_all(now + Duration::from_secs(60));
         internal.expire(now + Duration::from_secs(179));
         assert_eq!(sorted(&internal, "a.apps.internal"), [two]);
         internal.expire(now + Duration::from_secs(180));

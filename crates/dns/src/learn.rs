@@ -72,7 +72,7 @@ pub(crate) async fn learn(
 fn tick(names: &Mutex<Names>, connected: bool) -> bool {
     let (mut names, now) = (lock(names), Instant::now());
     if !connected {
-        names.keep_all(now);
+        names.refresh_all(now);
     }
     names.expire(now)
 }

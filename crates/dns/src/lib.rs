@@ -52,13 +52,13 @@ impl Sockets {
         };
         for _ in 0..20 {
             let udp = UdpSocket::bind(addr).await.with_context(hint)?;
-            match TcpListener::bind(udp.local_addr().context("read bound address")?).await {
+            match TcpListener::bind(udp.local_addr().context("read the bound address")?).await {
                 Ok(tcp) => return Ok(Self { udp, tcp }),
                 Err(_) if addr.port() == 0 => {}
                 Err(error) => return Err(error).with_context(hint),
             }
         }
-        anyhow::bail!("DNS server on {addr}: no port is free for UDP and TCP")
+        anyhow::bail!("DNS server on {addr}: no port is free for both UDP and TCP")
     }
 }
 

@@ -85,12 +85,12 @@ impl Names {
     }
 
     /// Sets the time of every registration to now: while the bus is away no emitter can repeat one.
-    pub(crate) fn keep_all(&mut self, now: Instant) {
+    pub(crate) fn refresh_all(&mut self, now: Instant) {
         self.learned
             .values_mut()
             .flat_map(HashMap::values_mut)
-            .for_each(|heard| *heard = now);
-        self.internal.keep_all(now);
+            .for_each(|refreshed| *refreshed = now);
+        self.internal.refresh_all(now);
     }
 
     /// Forgets the registrations that were not repeated within their time to live. Returns true if a host disappeared.
@@ -99,7 +99,7 @@ impl Names {
         let before = self.learned.len();
         let ttl = self.ttl;
         self.learned.retain(|_, endpoints| {
-            endpoints.retain(|_, heard| now.duration_since(*heard) < ttl);
+            endpoints.retain(|_, refreshed| now.duration_since(*refreshed) < ttl);
             !endpoints.is_empty()
         });
         self.learned.len() != before

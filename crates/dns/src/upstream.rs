@@ -46,7 +46,7 @@ impl Upstream {
         let servers = self.servers();
         anyhow::ensure!(
             !servers.is_empty(),
-            "{} names no resolver",
+            "{} lists no resolver",
             self.resolv_conf.display()
         );
         let all = async {
@@ -63,7 +63,9 @@ impl Upstream {
                         self.prefer(*server);
                         return Ok(answer);
                     }
-                    Ok(Err(error)) => last = Some(error.context(format!("ask resolver {server}"))),
+                    Ok(Err(error)) => {
+                        last = Some(error.context(format!("query resolver {server}")))
+                    }
                     Err(_) => {
                         last = Some(anyhow::anyhow!(
                             "resolver {server} did not answer in {PATIENCE:?}"
@@ -71,11 +73,11 @@ impl Upstream {
                     }
                 }
             }
-            Err(last.unwrap_or_else(|| anyhow::anyhow!("no resolver")))
+            Err(last.unwrap_or_else(|| anyhow::anyhow!("no resolver is configured")))
         };
         tokio::time::timeout(ALL_PATIENCE, all)
             .await
-            .context("resolvers are too slow")?
+            .context("no resolver answered in time")?
     }
 
     /// Returns the resolvers that the file lists now.
@@ -158,7 +160,7 @@ async fn tcp(server: SocketAddr, query: &[u8]) -> Result<Vec<u8>> {
         .context("the resolver closed the connection")?;
     anyhow::ensure!(
         answer.len() >= 12 && answer[..2] == query[..2],
-        "the resolver answered something else"
+        "the resolver answered another question than ours"
     );
     answer[..2].copy_from_slice(&id);
     Ok(answer)
@@ -166,7 +168,9 @@ async fn tcp(server: SocketAddr, query: &[u8]) -> Result<Vec<u8>> {
 
 fn with_new_id(query: &[u8]) -> Result<([u8; 2], Vec<u8>)> {
     let mut query = query.to_vec();
-    let id = query.get_mut(..2).context("query without an id")?;
+    let id = query
+        .get_mut(..2)
+        .context("the query is too short for an id")?;
     let old = [id[0], id[1]];
     id.copy_from_slice(&rand::random::<[u8; 2]>());
     Ok((old, query))

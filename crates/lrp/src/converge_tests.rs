@@ -213,7 +213,7 @@ fn a_new_cell_is_tried_at_once() {
 }
 
 #[test]
-fn changed_tags_are_told() {
+fn changed_tags_cause_an_update() {
     let slots = BTreeMap::from([(0, running("a"))]);
     let desired = DesiredLrp {
         metric_tags: BTreeMap::from([("i".into(), crate::MetricTag::Index)]),
@@ -288,7 +288,7 @@ proptest! {
     /// After a few passes exactly the wanted indexes have an ordinary row, none of them is on a lost cell, nothing evacuates from
     /// a lost cell, and the plan is empty.
     #[test]
-    fn settles(slots in proptest::collection::btree_map(0..5i32, any_slot(), 0..5), instances in 0..4i32) {
+    fn converges(slots in proptest::collection::btree_map(0..5i32, any_slot(), 0..5), instances in 0..4i32) {
         let desired = desired(instances);
         let mut slots: BTreeMap<i32, Slot> = slots.into_iter().map(|(index, mut slot)| {
             for row in [&mut slot.ordinary, &mut slot.suspect, &mut slot.evacuating].into_iter().flatten() {

@@ -51,7 +51,7 @@ impl Script {
     }
 
     #[must_use]
-    pub fn says(mut self, stdout: &str) -> Self {
+    pub fn prints(mut self, stdout: &str) -> Self {
         self.output
             .push(Output::Stdout(stdout.as_bytes().to_vec().into()));
         self
@@ -213,14 +213,14 @@ impl SimGarden {
     }
 
     /// Writes output of a process.
-    pub fn say(&self, handle: &str, id: &str, output: Output) {
+    pub fn print(&self, handle: &str, id: &str, output: Output) {
         if let Some(process) = self
             .lock()
             .containers
             .get_mut(handle)
             .and_then(|c| c.processes.get_mut(id))
         {
-            process.say(output);
+            process.print(output);
         }
     }
 
@@ -300,7 +300,7 @@ impl SimGarden {
     }
 
     /// Removes a container, as when it is killed from outside.
-    pub fn lose(&self, handle: &str) {
+    pub fn destroy_from_outside(&self, handle: &str) {
         let mut state = self.lock();
         let lost = state.containers.remove(handle);
         state.lost.extend(lost);
@@ -413,7 +413,7 @@ impl SimProcess {
         }
     }
 
-    fn say(&mut self, output: Output) {
+    fn print(&mut self, output: Output) {
         let unsent = match &self.output {
             Some(sender) => sender
                 .try_send(output)

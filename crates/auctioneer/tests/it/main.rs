@@ -350,7 +350,7 @@ async fn instances_and_tasks_reach_cells() {
 }
 
 #[tokio::test]
-async fn what_fits_nowhere_is_reported() {
+async fn work_without_room_is_reported() {
     let foundation = Foundation::start(&[cell("a", "z1", 100)]).await;
     foundation
         .client
@@ -399,7 +399,7 @@ async fn what_fits_nowhere_is_reported() {
 }
 
 #[tokio::test]
-async fn without_cells_the_error_says_so() {
+async fn a_missing_cell_is_named_in_the_error() {
     let foundation = Foundation::start(&[]).await;
     foundation
         .client

@@ -128,7 +128,7 @@ async fn an_app_that_listens_elsewhere_learns_so() {
             &[listening.parse().unwrap(), "0.0.0.0:61001".parse().unwrap()],
         );
         let refused = garden::api::Output::Stderr("connection refused".into());
-        fixture.garden.say(&guid, &check, refused);
+        fixture.garden.print(&guid, &check, refused);
         fixture.garden.exit(
             &guid,
             &check,
@@ -189,7 +189,7 @@ async fn all_failing_start_up_checks_are_reported() {
     for port in [8080, 9090] {
         fixture.garden.script(
             move |p| p.args.contains(&format!("-port={port}")),
-            Script::exits(4).says(&format!("{port} refused")),
+            Script::exits(4).prints(&format!("{port} refused")),
         );
     }
     let rep = fixture.rep().await;

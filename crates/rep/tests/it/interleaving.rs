@@ -92,7 +92,7 @@ async fn a_container_that_vanishes_is_missed() {
         starts(&fixture.bbs.calls()).contains(&guid)
     })
     .await;
-    fixture.garden.lose(&guid);
+    fixture.garden.destroy_from_outside(&guid);
     until("its end is reported", || {
         !ends(&fixture.bbs.calls()).is_empty()
     })
@@ -122,7 +122,8 @@ async fn scaling_out_beside_the_bulk_pass_ends_no_instance() {
         assert_eq!(ends(&fixture.bbs.calls()), [], "seed {seed}");
 
         let lost: BTreeSet<String> = fixture.garden.handles().into_iter().take(5).collect();
-        lost.iter().for_each(|handle| fixture.garden.lose(handle));
+        lost.iter()
+            .for_each(|handle| fixture.garden.destroy_from_outside(handle));
         until("five are missed", || ends(&fixture.bbs.calls()).len() >= 5).await;
         fixture.garden.wait_for_lists(2).await;
         let missed: BTreeSet<String> = ends(&fixture.bbs.calls())

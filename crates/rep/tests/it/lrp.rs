@@ -193,7 +193,7 @@ async fn an_exit_with_success_is_a_crash_too() {
     let fixture = Fixture::new().await;
     fixture.garden.script(
         |p| p.path.ends_with("launcher"),
-        Script::exits(0).says("bye\n"),
+        Script::exits(0).prints("bye\n"),
     );
     // The instance must not become healthy before the app has ended.
     fixture
@@ -220,7 +220,7 @@ async fn never_healthy() {
     let fixture = Fixture::new().await;
     fixture.garden.script(
         |p| p.args.contains(&"-port=8080".to_owned()),
-        Script::exits(4).says("connection refused\n"),
+        Script::exits(4).prints("connection refused\n"),
     );
     let rep = fixture.rep().await;
     fixture.place(&rep, app()).await;
@@ -240,7 +240,7 @@ async fn unhealthy_later() {
         .garden
         .wait_for(|g| g.process(&guid, "liveness-8080"))
         .await;
-    fixture.garden.say(
+    fixture.garden.print(
         &guid,
         "liveness-8080",
         garden::api::Output::Stdout("timed out\n".as_bytes().to_vec().into()),
