@@ -42,7 +42,7 @@ async fn run(cell: Arc<Cell>) {
             .iter()
             .filter(|c| matches!(c.work, Work::Lrp { .. }) && c.status().stopping.is_none())
         {
-            if !keep(&cell, container).await {
+            if !must_keep_running(&cell, container).await {
                 container.ask_to_stop(StopReason::Replaced);
             }
         }
@@ -59,7 +59,7 @@ async fn run(cell: Arc<Cell>) {
 
 /// Reports the instance to the BBS as evacuating. Returns whether the container must keep running, which is also so if the BBS
 /// does not answer.
-async fn keep(cell: &Cell, container: &Container) -> bool {
+async fn must_keep_running(cell: &Cell, container: &Container) -> bool {
     let Some((key, instance_key)) = container.lrp_keys(&cell.settings.cell_id) else {
         return true;
     };

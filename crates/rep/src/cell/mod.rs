@@ -211,7 +211,7 @@ impl Cell {
     }
 
     /// Removes a container that is gone from the table, and frees its resources.
-    pub(crate) fn forget(&self, container: &Container) {
+    pub(crate) fn remove(&self, container: &Container) {
         container.set_phase(Phase::Completed);
         {
             let mut table = self.table();
@@ -262,7 +262,7 @@ impl Cell {
             tokio::select! {
                 biased;
                 () = cell.detach.cancelled() => {}
-                () = life => cell.forget(&container),
+                () = life => cell.remove(&container),
             }
         });
     }

@@ -26,7 +26,7 @@ pub(crate) async fn follow(
         Err(error) => {
             tracing::error!(
                 error = format!("{error:#}"),
-                "network-policies-not-followed"
+                "network-policies-not-followed: the HTTP client cannot be made"
             );
             return;
         }
@@ -60,9 +60,9 @@ async fn once(cell: &Cell, http: &reqwest::Client, url: &str) -> Result<()> {
         .get(url)
         .send()
         .await
-        .context("ask the policy server")?;
+        .context("request the policies of the policy server")?;
     if !answer.status().is_success() {
-        bail!("the policy server answers {}", answer.status());
+        bail!("the policy server answered {}", answer.status());
     }
     let all: InternalPolicies = answer.json().await.context("read the policies")?;
     let policies = all

@@ -23,14 +23,14 @@ pub(crate) fn with_subject(
     let members = elements(outer.content)?;
     ensure!(
         members.len() == 3,
-        "certificate has {} members, expected 3",
+        "the certificate has {} members, expected 3",
         members.len()
     );
     let tbs = split(members[0])?.0;
     let mut fields = elements(tbs.content)?;
     ensure!(
         fields.len() > SUBJECT,
-        "certificate body has {} members only",
+        "the body of the certificate has only {} members",
         fields.len()
     );
     fields[SUBJECT] = subject;
@@ -87,14 +87,14 @@ struct Element<'a> {
 
 /// Splits the input into its first element and the bytes that follow it.
 fn split(input: &[u8]) -> Result<(Element<'_>, &[u8])> {
-    ensure!(input.len() >= 2, "DER element is cut off");
+    ensure!(input.len() >= 2, "a DER element is cut off");
     let (length, header) = match input[1] {
         n @ 0..=127 => (usize::from(n), 2),
         n => {
             let count = usize::from(n & 0x7f);
             ensure!(
                 (1..=4).contains(&count) && input.len() >= 2 + count,
-                "DER length is not readable"
+                "a DER length cannot be read"
             );
             (
                 input[2..2 + count]
@@ -105,7 +105,7 @@ fn split(input: &[u8]) -> Result<(Element<'_>, &[u8])> {
         }
     };
     let end = header + length;
-    ensure!(input.len() >= end, "DER element is cut off");
+    ensure!(input.len() >= end, "a DER element is cut off");
     Ok((
         Element {
             whole: &input[..end],

@@ -68,7 +68,7 @@ pub(crate) async fn create(
         .creators
         .acquire()
         .await
-        .context("rep is shutting down")?;
+        .context("the rep is shutting down")?;
     container.set_phase(Phase::Initializing);
     let (cell_id, guid) = (&cell.settings.cell_id, &container.guid);
     logs.cell(
@@ -141,7 +141,7 @@ pub(crate) fn adopted(
     // A rep with other settings created it: its mounts and ports do not match ours.
     ensure!(
         mapped == ports.net_in(),
-        "container {} was made with other port settings",
+        "container {} was created with other port settings",
         container.guid
     );
     let files = CredentialFiles::at(dir.path());
@@ -261,7 +261,7 @@ async fn mounts(
             algorithm: &dependency.checksum_algorithm,
             value: &dependency.checksum_value,
         };
-        let say = |text: String| {
+        let log = |text: String| {
             if !dependency.name.is_empty() {
                 logs.line(&dependency.log_source, Stream::Out, text);
             }
@@ -271,13 +271,13 @@ async fn mounts(
         } else {
             &dependency.name
         };
-        say(format!("Downloading {name}..."));
+        log(format!("Downloading {name}..."));
         let content = cell
             .cache
             .directory(&dependency.from, &dependency.cache_key, &checksum)
             .await
             .with_context(|| format!("fetch {name}"))?;
-        say(format!("Downloaded {name} ({})", human_size(content.size)));
+        log(format!("Downloaded {name} ({})", human_size(content.size)));
         anyhow::Ok((content, &dependency.to))
     });
     let mut contents = Vec::new();

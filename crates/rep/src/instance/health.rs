@@ -92,7 +92,7 @@ impl Monitor<'_> {
             if let Err(reason) = self.start_up().await {
                 return reason;
             }
-            self.steps.dir.note(HEALTHY);
+            self.steps.dir.record_done(HEALTHY);
             self.container.set_running(self.probes(true).is_empty());
         }
         tokio::select! {

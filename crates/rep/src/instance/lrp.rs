@@ -410,7 +410,7 @@ impl Instance {
                     .perform(setup, SETUP.to_owned(), source, self.processes.clone())
                     .await?;
             }
-            self.dir.note(SETUP);
+            self.dir.record_done(SETUP);
         }
         let mut steps: Vec<BoxFuture<'_, StepResult>> = Vec::new();
         if let Some(action) = &self.desired.action {
@@ -534,7 +534,7 @@ impl Instance {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
             self.container.refresh.notified().await;
-            while let Err(error) = self.take_over(&mut applied).await {
+            while let Err(error) = self.apply_changes(&mut applied).await {
                 tracing::warn!(
                     container = self.container.guid,
                     error = format!("{error:#}"),
@@ -546,7 +546,7 @@ impl Instance {
         }
     }
 
-    async fn take_over(&self, applied: &mut Vec<SecurityGroupRule>) -> Result<()> {
+    async fn apply_changes(&self, applied: &mut Vec<SecurityGroupRule>) -> Result<()> {
         let desired = match self.cell.bbs.desired_lrp(&self.desired.process_guid).await {
             // The instance is about to be stopped.
             Err(error) if error.is_not_found() => return Ok(()),

@@ -29,7 +29,7 @@ pub(crate) async fn emit(cell: &Cell, container: &Container, logs: &Logs, defini
             continue;
         };
         if now.refused_packets > 0 && !std::mem::replace(&mut refused, true) {
-            say_limit(container, logs);
+            log_limit(container, logs);
         }
         let bytes = logs.bytes();
         let rate = bytes.saturating_sub(last_bytes) as f64 / period.as_secs_f64();
@@ -41,11 +41,11 @@ pub(crate) async fn emit(cell: &Cell, container: &Container, logs: &Logs, defini
 }
 
 /// Logs, once per instance, that it has reached its network limit. Refused packets may come by the thousand.
-fn say_limit(container: &Container, logs: &Logs) {
+fn log_limit(container: &Container, logs: &Logs) {
     tracing::warn!(container = container.guid, "network-limit-reached");
     logs.cell(
         Stream::Err,
-        "The instance reached its limit of connections or packets: what exceeds it is refused. Close connections that are not needed, use fewer of them again and again, or run more instances",
+        "The instance reached its limit of connections or packets, and further ones are refused. Close connections that are not needed, reuse connections, or run more instances",
     );
 }
 

@@ -120,7 +120,7 @@ impl ContainerDir {
     }
 
     /// Records that a step is done. If the entry cannot be written, the step is only repeated after a restart.
-    pub(crate) fn note(&self, name: &str) {
+    pub(crate) fn record_done(&self, name: &str) {
         let written = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

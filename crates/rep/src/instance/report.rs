@@ -146,7 +146,7 @@ pub(crate) async fn removed(cell: &Cell, container: &Container) {
         };
         until_answered(LIMIT, || cell.bbs.remove(&request)).await
     };
-    note(container, "instance-not-removed", answer);
+    log_refusal(container, "instance-not-removed", answer);
 }
 
 /// Reports that the instance has crashed.
@@ -166,11 +166,15 @@ pub(crate) async fn crashed(cell: &Cell, container: &Container, reason: &str) {
     } else {
         until_answered(LIMIT, || cell.bbs.crash(&request)).await
     };
-    note(container, "crash-not-reported", answer);
+    log_refusal(container, "crash-not-reported", answer);
 }
 
 /// Logs a refusal: the BBS has forgotten the row or assigned it to another instance, which is no error here.
-fn note(container: &Container, event: &'static str, answer: Option<Result<(), BbsError>>) {
+pub(crate) fn log_refusal(
+    container: &Container,
+    event: &'static str,
+    answer: Option<Result<(), BbsError>>,
+) {
     if let Some(Err(error)) = answer {
         tracing::info!(
             container = container.guid,

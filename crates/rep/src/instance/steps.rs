@@ -78,14 +78,14 @@ impl Steps {
                 let Some(inner) = &progress.action else {
                     return Ok(());
                 };
-                self.say(source, Stream::Out, &progress.start_message);
+                self.log(source, Stream::Out, &progress.start_message);
                 let result = self.perform(inner, at, source, cancel).await;
                 match &result {
-                    Ok(()) => self.say(source, Stream::Out, &progress.success_message),
+                    Ok(()) => self.log(source, Stream::Out, &progress.success_message),
                     Err(StepError::Failed(reason))
                         if !progress.failure_message_prefix.is_empty() =>
                     {
-                        self.say(
+                        self.log(
                             source,
                             Stream::Err,
                             &format!("{}: {reason}", progress.failure_message_prefix),
@@ -138,7 +138,7 @@ impl Steps {
                 codependent_steps(steps, &together).await
             } else {
                 Err(StepError::Failed(
-                    "action is of a kind that is not known here".to_owned(),
+                    "the action is of an unknown kind".to_owned(),
                 ))
             }
         })
@@ -209,7 +209,7 @@ impl Steps {
             () = cancel.cancelled() => Err(StepError::Cancelled),
             result = work => {
                 if result.is_ok() {
-                    self.dir.note(at);
+                    self.dir.record_done(at);
                 }
                 result
             }
@@ -269,12 +269,12 @@ impl Steps {
             Ok(ended) => ended,
             Err(error) => {
                 let reason = format!("{error:#}");
-                self.say(source, Stream::Err, &reason);
+                self.log(source, Stream::Err, &reason);
                 return Err(StepError::Failed(prefixed(source, &reason)));
             }
         };
         if !quiet {
-            self.say(
+            self.log(
                 source,
                 Stream::Out,
                 &format!("Exit status {}", status(ended.exit)),
@@ -295,7 +295,7 @@ impl Steps {
     async fn download(&self, action: &DownloadAction, source: &str) -> StepResult {
         let source = pick(&action.log_source, source);
         if !action.artifact.is_empty() {
-            self.say(
+            self.log(
                 source,
                 Stream::Out,
                 &format!("Downloading {}...", action.artifact),
@@ -304,7 +304,7 @@ impl Steps {
         match self.download_into(action).await {
             Ok(size) => {
                 if !action.artifact.is_empty() {
-                    self.say(
+                    self.log(
                         source,
                         Stream::Out,
                         &format!("Downloaded {} ({})", action.artifact, human_size(size)),
@@ -346,7 +346,7 @@ impl Steps {
     async fn upload(&self, action: &UploadAction, source: &str) -> StepResult {
         let source = pick(&action.log_source, source);
         if !action.artifact.is_empty() {
-            self.say(
+            self.log(
                 source,
                 Stream::Out,
                 &format!("Uploading {}...", action.artifact),
@@ -355,7 +355,7 @@ impl Steps {
         match self.upload_from(action).await {
             Ok(size) => {
                 if !action.artifact.is_empty() {
-                    self.say(
+                    self.log(
                         source,
                         Stream::Out,
                         &format!("Uploaded {} ({})", action.artifact, human_size(size)),
@@ -399,11 +399,11 @@ impl Steps {
             artifact
         };
         let reason = format!("Failed to {verb} {artifact}: {error:#}");
-        self.say(source, Stream::Err, &reason);
+        self.log(source, Stream::Err, &reason);
         Err(StepError::Failed(reason))
     }
 
-    fn say(&self, source: &str, stream: Stream, text: &str) {
+    fn log(&self, source: &str, stream: Stream, text: &str) {
         if !text.is_empty() {
             self.logs.line(source, stream, text);
         }

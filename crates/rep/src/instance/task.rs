@@ -66,7 +66,7 @@ pub(crate) async fn start(cell: Arc<Cell>, container: Arc<Container>) {
                 cell.bbs.reject_task(&container.guid, &reason)
             })
             .await;
-            note(&container, "task-not-rejected", answer);
+            report::log_refusal(&container, "task-not-rejected", answer);
         }
     }
     record::remove(&cell.settings.work_dir, &container.guid);
@@ -278,7 +278,7 @@ impl Running<'_> {
         loop {
             let wanted = offered.borrow_and_update().clone();
             if let Some(wanted) = wanted {
-                while let Err(error) = self.take_over(dir, &mut applied, &wanted).await {
+                while let Err(error) = self.apply_changes(dir, &mut applied, &wanted).await {
                     tracing::warn!(
                         container = self.container.guid,
                         error = format!("{error:#}"),
@@ -294,7 +294,7 @@ impl Running<'_> {
         }
     }
 
-    async fn take_over(
+    async fn apply_changes(
         &self,
         dir: &ContainerDir,
         applied: &mut Vec<SecurityGroupRule>,
@@ -337,19 +337,5 @@ async fn complete(cell: &Cell, container: &Container, outcome: Result<String, St
         result,
     };
     let answer = until_answered(COMPLETE_LIMIT, || cell.bbs.complete_task(&request)).await;
-    note(container, "task-not-completed", answer);
-}
-
-fn note(
-    container: &Container,
-    event: &'static str,
-    answer: Option<Result<(), clients::bbs::BbsError>>,
-) {
-    if let Some(Err(error)) = answer {
-        tracing::info!(
-            container = container.guid,
-            error = format!("{:#}", anyhow::Error::from(error)),
-            "{event}"
-        );
-    }
+    report::log_refusal(container, "task-not-completed", answer);
 }

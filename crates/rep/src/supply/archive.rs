@@ -162,7 +162,10 @@ fn zip_to_tar(file: File, out: impl Write) -> Result<()> {
     for at in 0..zip.len() {
         let mut entry = zip.by_index(at).context("read zip")?;
         let Some(name) = entry.enclosed_name() else {
-            bail!("zip entry {:?} leads out of its directory", entry.name())
+            bail!(
+                "zip entry {:?} points outside of its directory",
+                entry.name()
+            )
         };
         if name.as_os_str().is_empty() {
             continue;
@@ -225,7 +228,7 @@ pub(crate) fn first_file(tar: &Path, out: &Path) -> Result<u64> {
             return std::io::copy(&mut entry, &mut file).context("copy out of tar");
         }
     }
-    bail!("no file in what was copied from the container")
+    bail!("the container returned no file")
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ fn place(program: &Path, dir: &Path, name: &str) -> Result<()> {
         set_mode(&temporary, mode | 0o555)?;
     }
     std::fs::rename(&temporary, &target)
-        .with_context(|| format!("put {} in its place", target.display()))?;
+        .with_context(|| format!("move the new file to {}", target.display()))?;
     // Renaming a link onto another link of the same file does nothing and leaves both.
     let _ = std::fs::remove_file(&temporary);
     Ok(())

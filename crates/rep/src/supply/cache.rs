@@ -105,7 +105,7 @@ impl Cache {
             .transfers
             .fetch(url, checksum, None)
             .await?
-            .context("server answered 'not modified' unasked")?;
+            .context("the server answered 304 to a request without an ETag")?;
         Ok(Content {
             path: fetched.file.path().to_owned(),
             size: fetched.size,
@@ -146,7 +146,9 @@ impl Cache {
             known,
         ) {
             (Ok(None), Some(entry)) => Ok(self.content(&dir, &entry, pin)),
-            (Ok(None), None) => anyhow::bail!("server answered 'not modified' unasked for {url}"),
+            (Ok(None), None) => {
+                anyhow::bail!("the server answered 304 to a request without an ETag")
+            }
             (Ok(Some(fetched)), Some(entry)) if fetched.sha256 == entry.sha256 => {
                 Ok(self.content(&dir, &entry, pin))
             }
@@ -198,7 +200,7 @@ fn store(dir: &Path, fetched: Fetched, form: Form) -> Result<Entry> {
     match form {
         Form::File => drop(
             std::fs::rename(fetched.file.path(), &target)
-                .with_context(|| format!("keep {}", target.display()))?,
+                .with_context(|| format!("move the content to {}", target.display()))?,
         ),
         Form::Directory => {
             let unpacked = archive::unpack(fetched.file.path(), &target)

@@ -89,7 +89,7 @@ impl Room {
             .collect();
         let mut keys: Vec<Key> = dirs
             .into_iter()
-            .map(|dir| self.look(dir, &mounted))
+            .map(|dir| self.inspect(dir, &mounted))
             .collect();
         let mut total: u64 = keys.iter().map(|key| key.size).sum();
         keys.sort_by_key(|key| key.used);
@@ -112,7 +112,7 @@ impl Room {
     }
 
     /// Removes what is not current in a key's folder, and measures the rest.
-    fn look(&self, dir: PathBuf, mounted: &BTreeSet<PathBuf>) -> Key {
+    fn inspect(&self, dir: PathBuf, mounted: &BTreeSet<PathBuf>) -> Key {
         let current = read_entry(&dir).map(|entry| dir.join(entry.version));
         let mut key = Key {
             size: 0,

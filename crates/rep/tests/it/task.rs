@@ -11,7 +11,7 @@ use kit::tls::ClientAuth;
 use tokio::sync::mpsc;
 use wire::bbs::*;
 
-async fn give(fixture: &Fixture, rep: &Running, definition: TaskDefinition) {
+async fn place(fixture: &Fixture, rep: &Running, definition: TaskDefinition) {
     let task = Task {
         task_guid: "task-1".into(),
         domain: "cf-tasks".into(),
@@ -72,7 +72,7 @@ fn definition() -> TaskDefinition {
 async fn a_task_completes_with_its_result() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
-    give(&fixture, &rep, definition()).await;
+    place(&fixture, &rep, definition()).await;
     fixture
         .garden
         .wait_for(|g| g.process("task-1", "action"))
@@ -108,7 +108,7 @@ async fn a_task_completes_with_its_result() {
 async fn a_failed_task_completes_with_its_reason() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
-    give(&fixture, &rep, definition()).await;
+    place(&fixture, &rep, definition()).await;
     fixture
         .garden
         .wait_for(|g| g.process("task-1", "action"))
@@ -133,7 +133,7 @@ async fn a_failed_task_completes_with_its_reason() {
 async fn a_task_goes_on_under_the_next_rep() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
-    give(&fixture, &rep, definition()).await;
+    place(&fixture, &rep, definition()).await;
     fixture
         .garden
         .wait_for(|g| g.process("task-1", "action"))
@@ -159,7 +159,7 @@ async fn a_task_goes_on_under_the_next_rep() {
 async fn a_cancelled_task_is_destroyed_without_completion() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
-    give(&fixture, &rep, definition()).await;
+    place(&fixture, &rep, definition()).await;
     fixture
         .garden
         .wait_for(|g| g.process("task-1", "action"))
@@ -188,7 +188,7 @@ async fn a_task_whose_container_cannot_be_made_is_rejected() {
     let fixture = Fixture::new().await;
     fixture.garden.refuse_create("no space left on device");
     let rep = fixture.rep().await;
-    give(&fixture, &rep, definition()).await;
+    place(&fixture, &rep, definition()).await;
     let reason = fixture
         .bbs
         .wait_for(|c| {
@@ -290,7 +290,7 @@ async fn staging_downloads_and_uploads() {
         result_file: String::new(),
         ..definition()
     };
-    give(&fixture, &rep, task).await;
+    place(&fixture, &rep, task).await;
     fixture
         .garden
         .wait_for(|g| g.process("task-1", "action-1"))
@@ -361,7 +361,7 @@ async fn relative_paths_start_at_the_users_home() {
         result_file: String::new(),
         ..definition()
     };
-    give(&fixture, &rep, definition).await;
+    place(&fixture, &rep, definition).await;
     fixture
         .garden
         .wait_for(|g| g.process("task-1", "action-1"))
@@ -413,7 +413,7 @@ async fn reaches(fixture: &Fixture, address: Option<&str>) {
 async fn changed_egress_rules_reach_a_running_task() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
-    give(&fixture, &rep, definition()).await;
+    place(&fixture, &rep, definition()).await;
     fixture
         .garden
         .wait_for(|g| g.process("task-1", "action"))
