@@ -147,7 +147,11 @@ fn message<M: prost::Message + Default>(row: &SqliteRow) -> Result<M> {
 fn desired(row: &SqliteRow) -> Read<(ProcessGuid, Desired)> {
     read(row, |guid| {
         let lrp: m::DesiredLrp = message(row)?;
-        ensure!(lrp.process_guid == guid, "it is of {:?}", lrp.process_guid);
+        ensure!(
+            lrp.process_guid == guid,
+            "the row contains the desired LRP of process {:?}",
+            lrp.process_guid
+        );
         Ok((guid.into(), Desired::new(lrp)))
     })
 }
@@ -156,11 +160,11 @@ fn actual(row: &SqliteRow) -> Read<lrp::ActualLrp> {
     read(row, |guid| {
         let (lrp, index): (m::ActualLrp, i32) = (message(row)?, row.try_get(2)?);
         let stored = convert::stored_actual(&lrp)
-            .with_context(|| format!("its state is {:?}", lrp.state))?;
+            .with_context(|| format!("its state {:?} is unknown", lrp.state))?;
         let key = &stored.key;
         ensure!(
             key.process_guid.as_str() == guid && key.index == index,
-            "it is of {}/{}",
+            "the row contains the actual LRP {}/{}",
             key.process_guid,
             key.index
         );
@@ -171,9 +175,13 @@ fn actual(row: &SqliteRow) -> Read<lrp::ActualLrp> {
 fn task(row: &SqliteRow) -> Read<(TaskGuid, TaskRecord)> {
     read(row, |guid| {
         let wire: m::Task = message(row)?;
-        ensure!(wire.task_guid == guid, "it is of {:?}", wire.task_guid);
-        let task =
-            convert::stored_task(&wire).with_context(|| format!("its state is {}", wire.state))?;
+        ensure!(
+            wire.task_guid == guid,
+            "the row contains the task {:?}",
+            wire.task_guid
+        );
+        let task = convert::stored_task(&wire)
+            .with_context(|| format!("its state {} is unknown", wire.state))?;
         let wire = Arc::new(wire);
         Ok((guid.into(), TaskRecord { task, wire }))
     })
@@ -186,7 +194,11 @@ fn domain(row: &SqliteRow) -> Read<(Domain, Option<Nanos>)> {
 fn lock(row: &SqliteRow) -> Read<(Resource, i64)> {
     read(row, |key| {
         let resource: Resource = message(row)?;
-        ensure!(resource.key == key, "it is of {:?}", resource.key);
+        ensure!(
+            resource.key == key,
+            "the row contains the lock {:?}",
+            resource.key
+        );
         Ok((resource, row.try_get(2)?))
     })
 }
@@ -196,14 +208,17 @@ pub(crate) async fn node_id(database: &Database) -> Result<String> {
     let known = sqlx::query("SELECT value FROM meta WHERE key = 'node_id'")
         .fetch_optional(database.readers())
         .await
-        .context("load node id")?;
+        .context("load the node id")?;
     if let Some(id) = known.and_then(|row| row.try_get(0).ok()) {
         return Ok(id);
     }
     let fresh = format!("bbs-{}", uuid::Uuid::new_v4());
     let change =
         sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('node_id', $1)").bind(&fresh);
-    database.execute(change).await.context("store node id")?;
+    database
+        .execute(change)
+        .await
+        .context("store the node id")?;
     Ok(fresh)
 }
 
@@ -220,7 +235,7 @@ pub(crate) async fn write<'a>(
     database: &Database,
     writes: impl Iterator<Item = &'a Write>,
 ) -> Result<()> {
-    let mut transaction = database.begin().await.context("begin transaction")?;
+    let mut transaction = database.begin().await.context("begin a transaction")?;
     for write in writes {
         let query = match write {
             Write::Desired(guid, Some(lrp)) => {
@@ -255,7 +270,7 @@ pub(crate) async fn write<'a>(
         query
             .execute(&mut *transaction)
             .await
-            .context("write row")?;
+            .context("write a row")?;
     }
-    transaction.commit().await.context("commit transaction")
+    transaction.commit().await.context("commit the transaction")
 }

@@ -4,7 +4,7 @@
 //! A subscriber that does not keep up is disconnected: it must read the whole state again anyway. Events are not replayed.
 
 use crate::convert;
-use crate::journal::Happening;
+use crate::journal::Publication;
 use base64::Engine as _;
 use bytes::Bytes;
 use lrp::{ActualLrp, Change, Presence};
@@ -69,7 +69,7 @@ impl Hub {
         receiver
     }
 
-    pub(crate) fn emit(&self, happening: &Happening, trace: &str) {
+    pub(crate) fn emit(&self, publication: &Publication, trace: &str) {
         let mut subscribers = self.lock();
         subscribers.all.retain(|s| !s.queue.is_closed());
         if subscribers.all.is_empty() {
@@ -79,11 +79,11 @@ impl Hub {
         let mut frames = Vec::new();
         for topic in [Topic::Instances, Topic::Groups, Topic::Tasks] {
             if wanted(topic) {
-                render(happening, topic, trace, &mut frames);
+                render(publication, topic, trace, &mut frames);
             }
         }
         for frame in &frames {
-            subscribers.all.retain(|s| s.tell(frame));
+            subscribers.all.retain(|s| s.send(frame));
         }
     }
 
@@ -104,7 +104,7 @@ impl Hub {
 
 impl Subscriber {
     /// Sends the frame if the subscriber wants it. Returns whether the subscriber keeps up.
-    fn tell(&self, frame: &Frame) -> bool {
+    fn send(&self, frame: &Frame) -> bool {
         let for_it = self.topic == frame.topic
             && (self.cell_id.is_empty()
                 || frame
@@ -119,7 +119,7 @@ impl Subscriber {
     }
 }
 
-fn render(happening: &Happening, topic: Topic, trace: &str, frames: &mut Vec<Frame>) {
+fn render(publication: &Publication, topic: Topic, trace: &str, frames: &mut Vec<Frame>) {
     let mut push = |name: &str, data: &[u8], cell_id: Option<String>| {
         let data = base64::engine::general_purpose::STANDARD.encode(data);
         frames.push(Frame {
@@ -128,40 +128,40 @@ fn render(happening: &Happening, topic: Topic, trace: &str, frames: &mut Vec<Fra
             text: Bytes::from(format!("event: {name}\ndata: {data}\n\n")),
         });
     };
-    match (happening, topic) {
-        (Happening::Actual(changes), Topic::Instances) => {
+    match (publication, topic) {
+        (Publication::Actual(changes), Topic::Instances) => {
             for (event, cell) in instance_events(changes, trace) {
                 push(event.name(), &event.encode(), Some(cell));
             }
         }
-        (Happening::Actual(changes), Topic::Groups) => {
+        (Publication::Actual(changes), Topic::Groups) => {
             for change in changes {
                 let (name, data, cell) = group_event(change);
                 push(name, &data, Some(cell));
             }
         }
-        (_, Topic::Tasks) => task_event(happening)
+        (_, Topic::Tasks) => task_event(publication)
             .iter()
             .for_each(|event| push(event.name(), &event.encode(), None)),
-        _ => desired_event(happening, trace)
+        _ => desired_event(publication, trace)
             .iter()
             .for_each(|event| push(event.name(), &event.encode(), None)),
     }
 }
 
-fn desired_event(happening: &Happening, trace: &str) -> Option<Event> {
+fn desired_event(publication: &Publication, trace: &str) -> Option<Event> {
     let owned = |lrp: &Arc<m::DesiredLrp>| Some(m::DesiredLrp::clone(lrp));
     let trace_id = trace.to_owned();
-    Some(match happening {
-        Happening::DesiredCreated(lrp) => Event::DesiredLrpCreated(m::DesiredLrpEvent {
+    Some(match publication {
+        Publication::DesiredCreated(lrp) => Event::DesiredLrpCreated(m::DesiredLrpEvent {
             desired_lrp: owned(lrp),
             trace_id,
         }),
-        Happening::DesiredRemoved(lrp) => Event::DesiredLrpRemoved(m::DesiredLrpEvent {
+        Publication::DesiredRemoved(lrp) => Event::DesiredLrpRemoved(m::DesiredLrpEvent {
             desired_lrp: owned(lrp),
             trace_id,
         }),
-        Happening::DesiredChanged { before, after } => {
+        Publication::DesiredChanged { before, after } => {
             Event::DesiredLrpChanged(m::DesiredLrpChangedEvent {
                 before: owned(before),
                 after: owned(after),
@@ -172,12 +172,12 @@ fn desired_event(happening: &Happening, trace: &str) -> Option<Event> {
     })
 }
 
-fn task_event(happening: &Happening) -> Option<Event> {
+fn task_event(publication: &Publication) -> Option<Event> {
     let owned = |task: &Arc<m::Task>| Some(m::Task::clone(task));
-    Some(match happening {
-        Happening::TaskCreated(task) => Event::TaskCreated(m::TaskEvent { task: owned(task) }),
-        Happening::TaskRemoved(task) => Event::TaskRemoved(m::TaskEvent { task: owned(task) }),
-        Happening::TaskChanged { before, after } => Event::TaskChanged(m::TaskChangedEvent {
+    Some(match publication {
+        Publication::TaskCreated(task) => Event::TaskCreated(m::TaskEvent { task: owned(task) }),
+        Publication::TaskRemoved(task) => Event::TaskRemoved(m::TaskEvent { task: owned(task) }),
+        Publication::TaskChanged { before, after } => Event::TaskChanged(m::TaskChangedEvent {
             before: owned(before),
             after: owned(after),
         }),
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_hear_their_cell_and_slow_ones_are_cut_off() {
+    fn subscribers_receive_their_cell_and_slow_ones_are_disconnected() {
         let hub = Hub::default();
         let mut mine = hub.subscribe(Topic::Instances, "a".into());
         let mut other = hub.subscribe(Topic::Instances, "b".into());
@@ -398,16 +398,16 @@ mod tests {
         let started = Slot::default()
             .start(&key, &instance, &Arc::default(), &moment)
             .unwrap();
-        let happening = Happening::Actual(started.changes);
-        hub.emit(&happening, "");
+        let publication = Publication::Actual(started.changes);
+        hub.emit(&publication, "");
         assert!(mine.try_recv().is_ok() && other.try_recv().is_err());
-        hub.emit(&Happening::DesiredCreated(Arc::default()), "");
+        hub.emit(&Publication::DesiredCreated(Arc::default()), "");
         assert!(
             mine.try_recv().is_ok() && other.try_recv().is_ok(),
             "desired events are for all"
         );
         for _ in 0..=QUEUE {
-            hub.emit(&happening, "");
+            hub.emit(&publication, "");
         }
         assert_eq!(
             hub.lock().all.len(),

@@ -1,5 +1,5 @@
-//! The results of a transition: rows to write, events to publish, and orders for other components. The journal is filled under
-//! the state's lock and written by the one writer. Only then are its events published and its orders carried out.
+//! The results of a transition: rows to write, events to publish, and effects on other components. The journal is filled under
+//! the state's lock and written by the one writer. Only then are its events published and its effects carried out.
 
 use ids::{CellId, Domain, ProcessGuid, TaskGuid};
 use lrp::{ActualLrp, Change, InstanceKey, Nanos, Presence};
@@ -10,8 +10,8 @@ use wire::locket::Resource;
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) writes: Vec<Write>,
-    pub(crate) happenings: Vec<Happening>,
-    pub(crate) orders: Vec<Order>,
+    pub(crate) publications: Vec<Publication>,
+    pub(crate) effects: Vec<Effect>,
     /// The id of the request that caused the transition. It travels with the events.
     pub(crate) trace: String,
 }
@@ -25,7 +25,7 @@ impl Journal {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.happenings.is_empty() && self.orders.is_empty()
+        self.writes.is_empty() && self.publications.is_empty() && self.effects.is_empty()
     }
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Write {
 
 /// An event that the hub publishes to subscribers.
 #[derive(Debug)]
-pub(crate) enum Happening {
+pub(crate) enum Publication {
     DesiredCreated(Arc<m::DesiredLrp>),
     DesiredChanged {
         before: Arc<m::DesiredLrp>,
@@ -60,9 +60,9 @@ pub(crate) enum Happening {
     TaskRemoved(Arc<m::Task>),
 }
 
-/// A request to another component. Orders may be lost with the process; convergence issues them again.
+/// A request to another component. Effects may be lost with the process; convergence issues them again.
 #[derive(Clone, Debug)]
-pub(crate) enum Order {
+pub(crate) enum Effect {
     AuctionLrp(ProcessGuid, i32),
     AuctionTask(TaskGuid),
     StopLrp(ProcessGuid, InstanceKey),

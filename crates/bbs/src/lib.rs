@@ -9,7 +9,7 @@
 //! ```text
 //! api ─┐                                            ┌▶ hub ─▶ event streams
 //!      ├▶ store (lock) ─▶ state ─▶ journal ─▶ writer ┤
-//! convergence ┘         (core: lrp)        bbs.db ◀─┘└▶ orders ─▶ auctioneer, reps, task callbacks
+//! convergence ┘         (core: lrp)        bbs.db ◀─┘└▶ effects ─▶ auctioneer, reps, task callbacks
 //!      ▲
 //! locket: presences
 //! ```
@@ -21,22 +21,22 @@ mod api;
 mod convergence;
 mod convert;
 mod db;
+mod effects;
 mod failure;
 mod hub;
 mod journal;
 mod locket;
-mod orders;
 mod state;
 mod store;
 mod validate;
 
 use anyhow::{Context as _, Result};
 use convergence::Convergence;
+use effects::Effects;
 use hub::Hub;
 use kit::CancellationToken;
 use kit::tls::{ClientAuth, Identity, server_config};
 use locket::Locket;
-use orders::Orders;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ pub struct Bbs {
     store: Arc<Store>,
     writer: Writer,
     hub: Arc<Hub>,
-    orders: Orders,
+    effects: Effects,
     locket: Arc<Locket>,
 }
 
@@ -112,7 +112,7 @@ impl Bbs {
                 .locket_listener
                 .local_addr()
                 .context("address of the locket listener")?,
-            orders: Orders::build(receiver, &store, &config.identity, &config.auctioneer_url)?,
+            effects: Effects::build(receiver, &store, &config.identity, &config.auctioneer_url)?,
             locket: Arc::new(Locket::new(store.clone(), locks)),
             config,
             node_id,
@@ -139,7 +139,7 @@ impl Bbs {
             store,
             writer,
             hub,
-            orders,
+            effects,
             locket,
             ..
         } = self;
@@ -169,7 +169,7 @@ impl Bbs {
             locket::routes(locket.clone()),
             shutdown.clone(),
         ));
-        tasks.spawn(done(orders.run(shutdown.clone())));
+        tasks.spawn(done(effects.run(shutdown.clone())));
         let convergence = Arc::new(Convergence::default());
         tasks.spawn(done(convergence.clone().run(
             store.clone(),
@@ -223,7 +223,7 @@ async fn hold_lock(locket: &Locket, node_id: &str) -> Result<()> {
     locket
         .lock(resource, LOCK_TTL_SECONDS)
         .await
-        .map_err(|error| anyhow::anyhow!("take the lock {LOCK_KEY:?}: {error:?}"))
+        .map_err(|error| anyhow::anyhow!("acquire the lock {LOCK_KEY:?}: {error:?}"))
 }
 
 async fn renew_lock(
@@ -244,7 +244,7 @@ async fn renew_lock(
     Ok(())
 }
 
-/// Issues again the orders that were lost with the last process: auctions, and results that were not delivered.
+/// Issues again the effects that were lost with the last process: auctions, and results that were not delivered.
 async fn resume(store: &Store) -> Result<()> {
     let resumed = store.write("", |state, journal| {
         state.resume(journal);

@@ -146,7 +146,7 @@ impl Locket {
         let stored = match kind {
             // A cell is present whether or not that can be stored.
             TypeCode::Presence => {
-                self.tell(kind);
+                self.notify(kind);
                 self.store.log(vec![write]).await.or_else(|failure| {
                     tracing::warn!(key, why = failure.message, "presence-not-stored");
                     Ok(())
@@ -158,7 +158,7 @@ impl Locket {
                     // The caller gets an error, so the lock must not stay held.
                     let _ = self.table().release(&key, &owner);
                 }
-                self.tell(kind);
+                self.notify(kind);
                 stored
             }
         };
@@ -170,7 +170,7 @@ impl Locket {
             .table()
             .release(key, owner)
             .map_err(LockError::Refused)?;
-        self.tell(released.kind());
+        self.notify(released.kind());
         self.store
             .log(vec![Write::Lock(key.to_owned(), None)])
             .await
@@ -224,7 +224,7 @@ impl Locket {
                 .collect::<Vec<_>>();
             for resource in &expired {
                 tracing::info!(key = resource.key, owner = resource.owner, "lease-expired");
-                self.tell(resource.kind());
+                self.notify(resource.kind());
             }
             if writes.is_empty() {
                 continue;
@@ -236,7 +236,7 @@ impl Locket {
         }
     }
 
-    fn tell(&self, kind: TypeCode) {
+    fn notify(&self, kind: TypeCode) {
         self.changed.notify_one();
         if kind == TypeCode::Presence {
             self.presences.send_modify(|count| *count += 1);

@@ -12,7 +12,7 @@ mod task;
 pub(crate) use cells::{Cells, Departure};
 
 use crate::failure::Failure;
-use crate::journal::{Happening, Journal, Order, Write};
+use crate::journal::{Effect, Journal, Publication, Write};
 use ids::{Domain, ProcessGuid, TaskGuid};
 use lrp::{ActualLrp, Change, Moment, Nanos, Presence, RestartPolicy, Slot, Task, Transition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,14 +104,14 @@ impl State {
             .collect()
     }
 
-    /// Issues again the orders that were lost with the last process. Called once after a start.
+    /// Issues again the effects that were lost with the last process. Called once after a start.
     pub(crate) fn resume(&mut self, journal: &mut Journal) {
         let waiting = self
             .slots()
             .filter_map(|slot| slot.ordinary.as_ref())
             .filter(|row| row.is_unclaimed());
-        journal.orders.extend(
-            waiting.map(|row| Order::AuctionLrp(row.key.process_guid.clone(), row.key.index)),
+        journal.effects.extend(
+            waiting.map(|row| Effect::AuctionLrp(row.key.process_guid.clone(), row.key.index)),
         );
         self.resume_tasks(journal);
     }
@@ -131,8 +131,8 @@ impl State {
         } = transition;
         if auction {
             journal
-                .orders
-                .push(Order::AuctionLrp(process_guid.clone(), index));
+                .effects
+                .push(Effect::AuctionLrp(process_guid.clone(), index));
         }
         if changes.is_empty() {
             return;
@@ -155,11 +155,11 @@ impl State {
         } else if slots.is_empty() {
             self.actual.remove(process_guid);
         }
-        journal.happenings.push(Happening::Actual(changes));
+        journal.publications.push(Publication::Actual(changes));
     }
 
-    /// Creates an ordinary row for a wanted index that has none, and orders an auction for it.
-    fn settle(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32) {
+    /// Creates an ordinary row for a wanted index that has none, and requests an auction for it.
+    fn ensure_row(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32) {
         let Some(desired) = self
             .desired
             .get(process_guid)

@@ -1,7 +1,7 @@
 //! The state behind one lock, and the one writer that makes its changes durable.
 //!
 //! ```text
-//! request ─▶ write(): lock, decide, journal ─▶ queue ─▶ writer: one transaction per batch ─▶ events, orders ─▶ answer
+//! request ─▶ write(): lock, decide, journal ─▶ queue ─▶ writer: one transaction per batch ─▶ events, effects ─▶ answer
 //! ```
 //! The queue keeps the order of the decisions, so subscribers receive changes in commit order. Neither a write nor a read returns
 //! before everything it saw is durable: no crash can revoke a response.
@@ -12,7 +12,7 @@
 use crate::db;
 use crate::failure::Failure;
 use crate::hub::Hub;
-use crate::journal::{Journal, Order, Write};
+use crate::journal::{Effect, Journal, Write};
 use crate::state::State;
 use anyhow::Result;
 use kit::CancellationToken;
@@ -34,7 +34,7 @@ const RETRY_CAP: Duration = Duration::from_secs(2);
 pub(crate) struct Store {
     guarded: Arc<Mutex<Guarded>>,
     /// The version up to which every change is on disk or refused. The channel is closed when the writer has stopped.
-    settled: watch::Receiver<u64>,
+    durable: watch::Receiver<u64>,
 }
 
 #[derive(Debug)]
@@ -68,21 +68,21 @@ enum Wait {
 pub(crate) struct Writer {
     guarded: Arc<Mutex<Guarded>>,
     queue: mpsc::UnboundedReceiver<Commit>,
-    settled: watch::Sender<u64>,
+    durable: watch::Sender<u64>,
     database: Database,
     hub: Arc<Hub>,
-    orders: mpsc::UnboundedSender<Order>,
+    effects: mpsc::UnboundedSender<Effect>,
 }
 
-/// Creates the store and its writer. `orders` receives the orders for other components, after they are durable.
+/// Creates the store and its writer. `effects` receives the effects on other components, after they are durable.
 pub(crate) fn open(
     state: State,
     database: Database,
     hub: Arc<Hub>,
-    orders: mpsc::UnboundedSender<Order>,
+    effects: mpsc::UnboundedSender<Effect>,
 ) -> (Arc<Store>, Writer) {
     let (queue, receiver) = mpsc::unbounded_channel();
-    let (settled, is_settled) = watch::channel(0);
+    let (durable, is_durable) = watch::channel(0);
     let guarded = Arc::new(Mutex::new(Guarded {
         state,
         version: 0,
@@ -92,15 +92,15 @@ pub(crate) fn open(
     }));
     let store = Store {
         guarded: guarded.clone(),
-        settled: is_settled,
+        durable: is_durable,
     };
     let writer = Writer {
         guarded,
         queue: receiver,
-        settled,
+        durable,
         database,
         hub,
-        orders,
+        effects,
     };
     (Arc::new(store), writer)
 }
@@ -167,9 +167,9 @@ impl Store {
             Wait::Written(done) => return done.await.unwrap_or_else(|_| Err(Failure::stopped())),
             Wait::Seen { version, epoch } => (version, epoch),
         };
-        let mut settled = self.settled.clone();
-        let settled = settled.wait_for(|&reached| reached >= version).await;
-        settled.map_err(|_| Failure::stopped())?;
+        let mut durable = self.durable.clone();
+        let durable = durable.wait_for(|&reached| reached >= version).await;
+        durable.map_err(|_| Failure::stopped())?;
         let guarded = lock(&self.guarded);
         match &guarded.trouble {
             _ if guarded.epoch == epoch => Ok(()),
@@ -249,7 +249,7 @@ impl Writer {
         }
     }
 
-    /// Publishes the events and orders of a batch that is durable, and answers its requests.
+    /// Publishes the events and effects of a batch that is durable, and answers its requests.
     fn publish(&self, batch: Vec<Commit>) {
         for Commit {
             version,
@@ -257,12 +257,12 @@ impl Writer {
             done,
         } in batch
         {
-            self.settled.send_replace(version);
-            for happening in &journal.happenings {
-                self.hub.emit(happening, &journal.trace);
+            self.durable.send_replace(version);
+            for publication in &journal.publications {
+                self.hub.emit(publication, &journal.trace);
             }
-            for order in journal.orders {
-                let _ = self.orders.send(order);
+            for effect in journal.effects {
+                let _ = self.effects.send(effect);
             }
             let _ = done.send(Ok(()));
         }
@@ -300,7 +300,7 @@ impl Writer {
         loop {
             if !reloaded {
                 reloaded = match db::load(&self.database).await {
-                    Ok(state) => self.go_back_to(state),
+                    Ok(state) => self.restore(state),
                     Err(error) => {
                         tracing::error!(error = format!("{error:#}"), "bbs-database-not-read");
                         false
@@ -319,7 +319,7 @@ impl Writer {
         lock(&self.guarded).trouble = None;
     }
 
-    fn go_back_to(&self, stored: State) -> bool {
+    fn restore(&self, stored: State) -> bool {
         let mut guarded = lock(&self.guarded);
         let now = &mut guarded.state;
         let cells = std::mem::take(&mut now.cells);
@@ -330,7 +330,7 @@ impl Writer {
             ..stored
         };
         guarded.epoch += 1;
-        self.settled.send_replace(guarded.version);
+        self.durable.send_replace(guarded.version);
         true
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{State, crashed, moment, now};
 use crate::failure::Failure;
-use crate::journal::{Journal, Order};
+use crate::journal::{Effect, Journal};
 use ids::ProcessGuid;
 use lrp::evacuation::Wanted;
 use lrp::{ActualLrp, ActualLrpKey, CellState, InstanceKey, Refusal, Running, Slot, Transition};
@@ -68,7 +68,7 @@ impl State {
         instance: Option<&InstanceKey>,
     ) -> Result<(), Failure> {
         self.transition(journal, process_guid, index, |slot| slot.remove(instance))?;
-        self.settle(journal, process_guid, index);
+        self.ensure_row(journal, process_guid, index);
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl State {
             return Err(Failure::not_found());
         }
         self.retire(journal, &key.process_guid, key.index);
-        self.settle(journal, &key.process_guid, key.index);
+        self.ensure_row(journal, &key.process_guid, key.index);
         Ok(())
     }
 
@@ -95,8 +95,8 @@ impl State {
         let stops = retirement
             .stop
             .into_iter()
-            .map(|instance| Order::StopLrp(process_guid.clone(), instance));
-        journal.orders.extend(stops);
+            .map(|instance| Effect::StopLrp(process_guid.clone(), instance));
+        journal.effects.extend(stops);
         self.apply(journal, process_guid, index, retirement.transition);
     }
 
@@ -144,7 +144,7 @@ impl State {
         self.transition(journal, &key.process_guid, key.index, |slot| {
             Ok(slot.evacuate_stopped(instance))
         })?;
-        self.settle(journal, &key.process_guid, key.index);
+        self.ensure_row(journal, &key.process_guid, key.index);
         Ok(())
     }
 

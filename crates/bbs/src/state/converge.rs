@@ -1,7 +1,7 @@
 //! One pass of convergence: it asks the core for a plan and applies it, all under one lock.
 
 use super::{State, moment, now};
-use crate::journal::{Journal, Order, Write};
+use crate::journal::{Effect, Journal, Write};
 use ids::{Domain, ProcessGuid};
 use lrp::converge::Circumstances;
 use lrp::{Nanos, Process, Slot, Step};
@@ -57,15 +57,15 @@ impl State {
     fn step(&mut self, journal: &mut Journal, process_guid: &ProcessGuid, index: i32, step: Step) {
         let slot = self.slot(process_guid, index).cloned().unwrap_or_default();
         let transition = match step {
-            Step::Create => return self.settle(journal, process_guid, index),
+            Step::Create => return self.ensure_row(journal, process_guid, index),
             Step::Retire => return self.retire(journal, process_guid, index),
             Step::Auction => {
                 return journal
-                    .orders
-                    .push(Order::AuctionLrp(process_guid.clone(), index));
+                    .effects
+                    .push(Effect::AuctionLrp(process_guid.clone(), index));
             }
             Step::Update(instance) => {
-                return self.order_update(journal, process_guid, index, &instance);
+                return self.request_update(journal, process_guid, index, &instance);
             }
             Step::Restart => slot.unclaim(&moment()),
             Step::Suspend => slot.suspend(&moment()),

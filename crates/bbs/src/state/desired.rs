@@ -2,7 +2,7 @@
 
 use super::{Desired, State, moment, now};
 use crate::failure::Failure;
-use crate::journal::{Happening, Journal, Order, Write};
+use crate::journal::{Effect, Journal, Publication, Write};
 use crate::{convert, validate};
 use ids::ProcessGuid;
 use lrp::{CellState, InstanceKey};
@@ -29,13 +29,13 @@ impl State {
             .writes
             .push(Write::Desired(guid.clone(), Some(desired.wire.clone())));
         journal
-            .happenings
-            .push(Happening::DesiredCreated(desired.wire.clone()));
+            .publications
+            .push(Publication::DesiredCreated(desired.wire.clone()));
         let instances = desired.core.instances;
         self.damaged.remove(&guid);
         self.desired.insert(guid.clone(), desired);
         for index in 0..instances {
-            self.settle(journal, &guid, index);
+            self.ensure_row(journal, &guid, index);
         }
         Ok(())
     }
@@ -59,7 +59,7 @@ impl State {
         journal
             .writes
             .push(Write::Desired(guid.clone(), Some(desired.wire.clone())));
-        journal.happenings.push(Happening::DesiredChanged {
+        journal.publications.push(Publication::DesiredChanged {
             before,
             after: desired.wire.clone(),
         });
@@ -67,7 +67,7 @@ impl State {
         self.desired.insert(guid.clone(), desired);
 
         for index in core_before.instances..core.instances {
-            self.settle(journal, &guid, index);
+            self.ensure_row(journal, &guid, index);
         }
         let surplus: Vec<i32> = self
             .actual
@@ -97,8 +97,8 @@ impl State {
             .ok_or_else(Failure::not_found)?;
         journal.writes.push(Write::Desired(guid.clone(), None));
         journal
-            .happenings
-            .push(Happening::DesiredRemoved(desired.wire));
+            .publications
+            .push(Publication::DesiredRemoved(desired.wire));
         let indexes: Vec<i32> = self
             .actual
             .get(&guid)
@@ -110,7 +110,7 @@ impl State {
         Ok(())
     }
 
-    /// Orders an update of all running instances. The call carries internal routes and metric tags; the cells read any other
+    /// Requests an update of all running instances. The call carries internal routes and metric tags; the cells read any other
     /// change themselves.
     fn update_instances(&self, journal: &mut Journal, process_guid: &ProcessGuid) {
         let running = self
@@ -120,13 +120,14 @@ impl State {
             .flat_map(|slots| slots.iter());
         for (&index, slot) in running {
             if let Some(row) = slot.ordinary.as_ref().filter(|row| row.running().is_some()) {
-                row.instance()
-                    .inspect(|instance| self.order_update(journal, process_guid, index, instance));
+                row.instance().inspect(|instance| {
+                    self.request_update(journal, process_guid, index, instance)
+                });
             }
         }
     }
 
-    pub(super) fn order_update(
+    pub(super) fn request_update(
         &self,
         journal: &mut Journal,
         process_guid: &ProcessGuid,
@@ -134,7 +135,7 @@ impl State {
         instance: &InstanceKey,
     ) {
         if self.cells.state(&instance.cell_id, now()) == CellState::Present {
-            journal.orders.push(Order::UpdateLrp(
+            journal.effects.push(Effect::UpdateLrp(
                 process_guid.clone(),
                 index,
                 instance.clone(),

@@ -2,7 +2,7 @@
 
 use super::{State, TaskRecord, now};
 use crate::failure::Failure;
-use crate::journal::{Happening, Journal, Order, Write};
+use crate::journal::{Effect, Journal, Publication, Write};
 use crate::{convert, validate};
 use ids::{CellId, TaskGuid};
 use lrp::task::Outcome;
@@ -29,9 +29,9 @@ impl State {
             .writes
             .push(Write::Task(task.guid.clone(), Some(wire.clone())));
         journal
-            .happenings
-            .push(Happening::TaskCreated(wire.clone()));
-        journal.orders.push(Order::AuctionTask(task.guid.clone()));
+            .publications
+            .push(Publication::TaskCreated(wire.clone()));
+        journal.effects.push(Effect::AuctionTask(task.guid.clone()));
         self.tasks
             .insert(task.guid.clone(), TaskRecord { task, wire });
         Ok(())
@@ -76,8 +76,8 @@ impl State {
         let task = self.task(guid)?;
         let (cancelled, cell) = (task.cancel(now())?, task.state.cell_id().cloned());
         journal
-            .orders
-            .extend(cell.map(|cell| Order::CancelTask(cancelled.guid.clone(), cell)));
+            .effects
+            .extend(cell.map(|cell| Effect::CancelTask(cancelled.guid.clone(), cell)));
         self.put_task(journal, cancelled)
     }
 
@@ -150,7 +150,9 @@ impl State {
     pub(super) fn drop_task(&mut self, journal: &mut Journal, guid: &str) {
         if let Some((guid, record)) = self.tasks.remove_entry(guid) {
             journal.writes.push(Write::Task(guid, None));
-            journal.happenings.push(Happening::TaskRemoved(record.wire));
+            journal
+                .publications
+                .push(Publication::TaskRemoved(record.wire));
         }
     }
 
@@ -173,15 +175,15 @@ impl State {
             .collect()
     }
 
-    /// Orders auctions for pending tasks, and starts interrupted deliveries again.
+    /// Requests auctions for pending tasks, and starts interrupted deliveries again.
     pub(super) fn resume_tasks(&mut self, journal: &mut Journal) {
         let pending = self
             .tasks
             .values()
             .filter(|r| r.task.state == TaskState::Pending);
         journal
-            .orders
-            .extend(pending.map(|r| Order::AuctionTask(r.task.guid.clone())));
+            .effects
+            .extend(pending.map(|r| Effect::AuctionTask(r.task.guid.clone())));
         let undelivered = self
             .tasks
             .values()
@@ -189,7 +191,7 @@ impl State {
         for guid in undelivered.map(|r| r.task.guid.clone()).collect::<Vec<_>>() {
             // The transition is refused if the delivery had not begun.
             let _ = self.unresolve_task(journal, &guid);
-            journal.orders.push(Order::DeliverTask(guid));
+            journal.effects.push(Effect::DeliverTask(guid));
         }
     }
 
@@ -212,11 +214,11 @@ impl State {
         for (guid, step) in steps {
             let applied = match step {
                 TaskStep::Auction => {
-                    journal.orders.push(Order::AuctionTask(guid));
+                    journal.effects.push(Effect::AuctionTask(guid));
                     Ok(())
                 }
                 TaskStep::Deliver => {
-                    journal.orders.push(Order::DeliverTask(guid));
+                    journal.effects.push(Effect::DeliverTask(guid));
                     Ok(())
                 }
                 TaskStep::Fail(reason) => self.fail_task(journal, &guid, reason),
@@ -234,13 +236,13 @@ impl State {
         Ok(&self.tasks.get(guid).ok_or_else(Failure::not_found)?.task)
     }
 
-    /// Stores a task's next state. If the task has completed, its delivery is ordered.
+    /// Stores a task's next state. If the task has completed, its delivery is requested.
     fn put_task(&mut self, journal: &mut Journal, task: Task) -> Result<(), Failure> {
         let completed = matches!(task.state, TaskState::Completed { .. });
         let guid = task.guid.clone();
         self.replace_task(journal, task);
         if completed && self.tasks.get(&guid).is_some_and(has_callback) {
-            journal.orders.push(Order::DeliverTask(guid));
+            journal.effects.push(Effect::DeliverTask(guid));
         }
         Ok(())
     }
@@ -259,7 +261,7 @@ fn store_task(journal: &mut Journal, record: &mut TaskRecord, task: Task, wire: 
     journal
         .writes
         .push(Write::Task(task.guid.clone(), Some(wire.clone())));
-    journal.happenings.push(Happening::TaskChanged {
+    journal.publications.push(Publication::TaskChanged {
         before: record.wire.clone(),
         after: wire.clone(),
     });

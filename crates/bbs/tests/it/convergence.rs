@@ -1,6 +1,6 @@
 //! Tests of convergence: lost cells, new cells, and stale rows.
 
-use crate::fixture::{Asked, Foundation, desired, key, on, start};
+use crate::fixture::{Foundation, Request, desired, key, on, start};
 use wire::bbs as m;
 use wire::locket::{Resource, TypeCode};
 
@@ -42,7 +42,7 @@ async fn a_dead_cell_is_replaced_and_forgiven() {
     assert_eq!(
         f.auction().await,
         [("p".to_owned(), vec![0])],
-        "asked at once when the presence runs out"
+        "requested at once when the presence expires"
     );
     assert_eq!(
         f.rows("p").await,
@@ -67,7 +67,7 @@ async fn a_dead_cell_is_replaced_and_forgiven() {
 }
 
 #[tokio::test]
-async fn a_cell_that_says_goodbye_is_waited_for() {
+async fn a_cell_that_releases_its_presence_is_held() {
     let f = Foundation::start().await;
     let (gone, keeper) = f.cell("cell-1").await;
     f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
@@ -121,6 +121,6 @@ async fn only_fresh_domains_lose_what_nobody_desires() {
     );
     f.bbs.upsert_domain("cf-apps", 120).await.unwrap();
     let (_gone, _keeper) = f.cell("cell-3").await;
-    assert_eq!(f.asked().await, Asked::Stop("a".into()));
+    assert_eq!(f.next_request().await, Request::Stop("a".into()));
     f.finish().await;
 }

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request that a peer received.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum Request {
     Lrps(Vec<LrpStartRequest>),
     Tasks(Vec<TaskStartRequest>),
     Stop(String),
@@ -36,7 +36,7 @@ pub(crate) struct Foundation {
     /// The URL on which the auctioneer, the rep and the callback receiver listen.
     pub(crate) peer_url: String,
     data: tempfile::TempDir,
-    asked: mpsc::UnboundedReceiver<Asked>,
+    requests: mpsc::UnboundedReceiver<Request>,
     stop_peer: CancellationToken,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
@@ -44,15 +44,15 @@ pub(crate) struct Foundation {
 
 impl Foundation {
     pub(crate) async fn start() -> Self {
-        let (tell, asked) = mpsc::unbounded_channel();
-        let (peer_url, stop_peer) = peer(tell).await;
-        Self::start_on(tempfile::tempdir().unwrap(), peer_url, asked, stop_peer).await
+        let (sender, requests) = mpsc::unbounded_channel();
+        let (peer_url, stop_peer) = peer(sender).await;
+        Self::start_on(tempfile::tempdir().unwrap(), peer_url, requests, stop_peer).await
     }
 
     async fn start_on(
         data: tempfile::TempDir,
         peer_url: String,
-        asked: mpsc::UnboundedReceiver<Asked>,
+        requests: mpsc::UnboundedReceiver<Request>,
         stop_peer: CancellationToken,
     ) -> Self {
         let config = bbs::Config {
@@ -75,7 +75,7 @@ impl Foundation {
             locket,
             peer_url,
             data,
-            asked,
+            requests,
             stop_peer,
             stop,
             running,
@@ -89,16 +89,16 @@ impl Foundation {
             let file = file.unwrap();
             std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         }
-        let (tell, asked) = mpsc::unbounded_channel();
-        let (peer_url, stop_peer) = peer(tell).await;
-        Self::start_on(copy, peer_url, asked, stop_peer).await
+        let (sender, requests) = mpsc::unbounded_channel();
+        let (peer_url, stop_peer) = peer(sender).await;
+        Self::start_on(copy, peer_url, requests, stop_peer).await
     }
 
     /// Stops the BBS and starts it on the same data.
     pub(crate) async fn restart(self) -> Self {
         self.stop.cancel();
         self.running.await.unwrap().unwrap();
-        Self::start_on(self.data, self.peer_url, self.asked, self.stop_peer).await
+        Self::start_on(self.data, self.peer_url, self.requests, self.stop_peer).await
     }
 
     /// Stops the BBS, lets `prepare` put its files in place, changes its database by `statement`, and starts it. Returns `false`
@@ -118,7 +118,7 @@ impl Foundation {
             .await
             .is_ok_and(|done| done.rows_affected() > 0);
         connection.close().await.unwrap();
-        let started = Self::start_on(self.data, self.peer_url, self.asked, self.stop_peer).await;
+        let started = Self::start_on(self.data, self.peer_url, self.requests, self.stop_peer).await;
         (started, damaged)
     }
 
@@ -138,17 +138,17 @@ impl Foundation {
     }
 
     /// Returns the next request that a peer received.
-    pub(crate) async fn asked(&mut self) -> Asked {
-        tokio::time::timeout(PATIENCE, self.asked.recv())
+    pub(crate) async fn next_request(&mut self) -> Request {
+        tokio::time::timeout(PATIENCE, self.requests.recv())
             .await
-            .expect("a peer is asked within 20 s")
+            .expect("a peer receives a request within 20 s")
             .unwrap()
     }
 
     /// Returns the process guids and indexes of the next auction request.
     pub(crate) async fn auction(&mut self) -> Vec<(String, Vec<i32>)> {
-        match self.asked().await {
-            Asked::Lrps(requests) => requests
+        match self.next_request().await {
+            Request::Lrps(requests) => requests
                 .into_iter()
                 .map(|r| (r.process_guid, r.indices))
                 .collect(),
@@ -219,61 +219,65 @@ fn index(row: &m::ActualLrp) -> i32 {
 
 /// Serves as auctioneer, rep and callback receiver in one. The first callback of a task whose guid contains `flaky` is answered
 /// with 503.
-async fn peer(tell: mpsc::UnboundedSender<Asked>) -> (String, CancellationToken) {
-    type Tell = mpsc::UnboundedSender<Asked>;
+async fn peer(requests: mpsc::UnboundedSender<Request>) -> (String, CancellationToken) {
+    type Requests = mpsc::UnboundedSender<Request>;
     let app = Router::new()
         .route(
             "/v1/lrps",
             post(
-                async |State(tell): State<Tell>, Json(body): Json<Vec<LrpStartRequest>>| {
-                    drop(tell.send(Asked::Lrps(body)))
+                async |State(requests): State<Requests>, Json(body): Json<Vec<LrpStartRequest>>| {
+                    drop(requests.send(Request::Lrps(body)))
                 },
             ),
         )
         .route(
             "/v1/tasks",
             post(
-                async |State(tell): State<Tell>, Json(body): Json<Vec<TaskStartRequest>>| {
-                    drop(tell.send(Asked::Tasks(body)))
+                async |State(requests): State<Requests>,
+                       Json(body): Json<Vec<TaskStartRequest>>| {
+                    drop(requests.send(Request::Tasks(body)))
                 },
             ),
         )
         .route(
             "/v1/lrps/{guid}/instances/{instance}/stop",
             post(
-                async |State(tell): State<Tell>, Path((_, instance)): Path<(String, String)>| {
-                    drop(tell.send(Asked::Stop(instance)))
+                async |State(requests): State<Requests>,
+                       Path((_, instance)): Path<(String, String)>| {
+                    drop(requests.send(Request::Stop(instance)))
                 },
             ),
         )
         .route(
             "/v2/lrps/{guid}/instances/{instance}",
             put(
-                async |State(tell): State<Tell>, Json(body): Json<LrpUpdate>| {
-                    drop(tell.send(Asked::Update(body)))
+                async |State(requests): State<Requests>, Json(body): Json<LrpUpdate>| {
+                    drop(requests.send(Request::Update(body)))
                 },
             ),
         )
         .route(
             "/v1/tasks/{guid}/cancel",
-            post(async |State(tell): State<Tell>, Path(guid): Path<String>| {
-                drop(tell.send(Asked::Cancel(guid)))
-            }),
+            post(
+                async |State(requests): State<Requests>, Path(guid): Path<String>| {
+                    drop(requests.send(Request::Cancel(guid)))
+                },
+            ),
         )
         .route(
             "/done",
             post(
-                async |State(tell): State<Tell>, Json(body): Json<m::TaskCallback>| {
+                async |State(requests): State<Requests>, Json(body): Json<m::TaskCallback>| {
                     static REFUSED: OnceLock<()> = OnceLock::new();
                     if body.task_guid.contains("flaky") && REFUSED.set(()).is_ok() {
                         return http::StatusCode::SERVICE_UNAVAILABLE;
                     }
-                    let _ = tell.send(Asked::Callback(body));
+                    let _ = requests.send(Request::Callback(body));
                     http::StatusCode::OK
                 },
             ),
         )
-        .with_state(tell);
+        .with_state(requests);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();

@@ -1,7 +1,7 @@
 //! The life of LRPs: desired, claimed, started, changed, crashed, stopped. The tests check each response, each event and each
 //! order to peers.
 
-use crate::fixture::{Asked, Foundation, claim, crash, desired, key, on, routes, start};
+use crate::fixture::{Foundation, Request, claim, crash, desired, key, on, routes, start};
 use clients::bbs::Events;
 use wire::bbs::{self as m, ErrorType, Event};
 
@@ -205,7 +205,9 @@ async fn routes_change_scale_and_removal() {
         )
         .await
         .unwrap();
-    let (Asked::Update(one), Asked::Update(two)) = (f.asked().await, f.asked().await) else {
+    let (Request::Update(one), Request::Update(two)) =
+        (f.next_request().await, f.next_request().await)
+    else {
         panic!("both instances are told")
     };
     assert_eq!(
@@ -226,7 +228,7 @@ async fn routes_change_scale_and_removal() {
         )
         .await
         .unwrap();
-    assert_eq!(f.asked().await, Asked::Stop("b".into()));
+    assert_eq!(f.next_request().await, Request::Stop("b".into()));
     f.bbs
         .remove(&m::RemoveActualLrpRequest {
             process_guid: "p".into(),
@@ -236,7 +238,7 @@ async fn routes_change_scale_and_removal() {
         .await
         .unwrap();
     f.bbs.remove_desired_lrp("p").await.unwrap();
-    assert_eq!(f.asked().await, Asked::Stop("a".into()));
+    assert_eq!(f.next_request().await, Request::Stop("a".into()));
     f.bbs
         .remove(&m::RemoveActualLrpRequest {
             process_guid: "p".into(),
@@ -263,7 +265,7 @@ async fn an_instance_that_is_retired_starts_again() {
         .await
         .unwrap();
     f.bbs.retire(key("p", 0)).await.unwrap();
-    assert_eq!(f.asked().await, Asked::Stop("a".into()));
+    assert_eq!(f.next_request().await, Request::Stop("a".into()));
     f.bbs
         .remove(&m::RemoveActualLrpRequest {
             process_guid: "p".into(),
@@ -409,7 +411,7 @@ async fn errors_are_answers() {
 }
 
 #[tokio::test]
-async fn changed_egress_rules_are_ordered_at_the_cells() {
+async fn changed_egress_rules_are_sent_to_the_cells() {
     let mut f = Foundation::start().await;
     let (gone, keeper) = f.cell("cell-1").await;
     f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
@@ -433,10 +435,10 @@ async fn changed_egress_rules_are_ordered_at_the_cells() {
         .update_desired_lrp("p", update(Some(one.clone())))
         .await
         .unwrap();
-    let Asked::Update(asked) = f.asked().await else {
-        panic!("the cell is asked to look")
+    let Request::Update(received) = f.next_request().await else {
+        panic!("the cell receives an update")
     };
-    assert_eq!(asked.instance_guid, "a");
+    assert_eq!(received.instance_guid, "a");
     assert_eq!(rules(&f).await, one);
     // An update without rules leaves the old ones; an update with an empty list removes them.
     f.bbs.update_desired_lrp("p", update(None)).await.unwrap();
@@ -445,7 +447,7 @@ async fn changed_egress_rules_are_ordered_at_the_cells() {
         .update_desired_lrp("p", update(Some(Vec::new())))
         .await
         .unwrap();
-    assert!(matches!(f.asked().await, Asked::Update(_)));
+    assert!(matches!(f.next_request().await, Request::Update(_)));
     assert!(rules(&f).await.is_empty());
     let wrong = m::SecurityGroupRule {
         protocol: "carrier pigeon".into(),

@@ -11,7 +11,7 @@ async fn desired_guids(f: &Foundation) -> Vec<String> {
 
 /// Moves the file away, which SQLite itself would not notice. A full disk takes the same code path.
 #[tokio::test]
-async fn what_cannot_be_written_is_refused_and_reads_go_on() {
+async fn unwritable_changes_are_refused_and_reads_continue() {
     let f = Foundation::start().await;
     let (_cell, _keeper) = f.cell("cell-1").await;
     let a = on("a", "cell-1");

@@ -1,6 +1,6 @@
 //! Tests of the life of tasks, including the delivery of their results.
 
-use crate::fixture::{Asked, Foundation, run_action};
+use crate::fixture::{Foundation, Request, run_action};
 use wire::bbs::{self as m, TaskState};
 
 fn definition(f: &Foundation) -> m::TaskDefinition {
@@ -29,7 +29,7 @@ async fn a_result_is_delivered_even_to_a_flaky_receiver() {
             .unwrap_err()
             .is_exists()
     );
-    let Asked::Tasks(requests) = f.asked().await else {
+    let Request::Tasks(requests) = f.next_request().await else {
         panic!("a task wants an auction")
     };
     assert_eq!(
@@ -63,7 +63,7 @@ async fn a_result_is_delivered_even_to_a_flaky_receiver() {
         })
         .await
         .unwrap();
-    let Asked::Callback(result) = f.asked().await else {
+    let Request::Callback(result) = f.next_request().await else {
         panic!("the result is delivered")
     };
     assert_eq!(
@@ -100,10 +100,10 @@ async fn cancelled_rejected_and_deleted_by_hand() {
         .desire_task("c", "d", without_callback.clone())
         .await
         .unwrap();
-    f.asked().await;
+    f.next_request().await;
     f.bbs.start_task("c", "cell-1").await.unwrap();
     f.bbs.cancel_task("c").await.unwrap();
-    assert_eq!(f.asked().await, Asked::Cancel("c".into()));
+    assert_eq!(f.next_request().await, Request::Cancel("c".into()));
     let task = f.bbs.task("c").await.unwrap();
     assert_eq!(
         (task.state, task.failed, task.failure_reason.as_str()),
@@ -155,7 +155,7 @@ async fn what_a_task_may_reach_is_changed_until_it_ends() {
         ..definition(&f)
     };
     f.bbs.desire_task("t", "d", without_callback).await.unwrap();
-    f.asked().await;
+    f.next_request().await;
     let rules = async |f: &Foundation| {
         let task = f.bbs.task("t").await.unwrap();
         task.task_definition.unwrap().egress_rules

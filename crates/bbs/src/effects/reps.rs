@@ -71,7 +71,7 @@ impl Reps {
                 return;
             };
             let Some(url) = self.store.peek(|state| state.cells.rep_url(cell)) else {
-                tracing::debug!(cell_id = %cell, ?call, "cell-not-there-to-call");
+                tracing::debug!(cell_id = %cell, ?call, "call-to-missing-cell");
                 return;
             };
             let Ok(permit) = self.calls.acquire().await else {

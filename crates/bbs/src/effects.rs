@@ -1,13 +1,13 @@
-//! Carries out the orders of transitions after they are durable: auctions, calls to reps, task results.
+//! Carries out the effects of transitions after they are durable: auctions, calls to reps, task results.
 //!
-//! One task reads the orders and never waits for a peer: each kind of order waits in a task of its own. Convergence issues again
-//! the orders that are lost with the process.
+//! One task reads the effects and never waits for a peer: each kind of effect waits in a task of its own. Convergence issues again
+//! the effects that are lost with the process.
 
 mod auctions;
 mod callbacks;
 mod reps;
 
-use crate::journal::Order;
+use crate::journal::Effect;
 use crate::store::Store;
 use anyhow::Result;
 use auctions::Auctions;
@@ -19,16 +19,16 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 #[derive(Debug)]
-pub(crate) struct Orders {
-    queue: mpsc::UnboundedReceiver<Order>,
+pub(crate) struct Effects {
+    queue: mpsc::UnboundedReceiver<Effect>,
     auctions: Arc<Auctions>,
     reps: Arc<Reps>,
     callbacks: Arc<Callbacks>,
 }
 
-impl Orders {
+impl Effects {
     pub(crate) fn build(
-        queue: mpsc::UnboundedReceiver<Order>,
+        queue: mpsc::UnboundedReceiver<Effect>,
         store: &Arc<Store>,
         identity: &Identity,
         auctioneer_url: &str,
@@ -50,24 +50,24 @@ impl Orders {
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         let auctions = tokio::spawn(self.auctions.clone().run(shutdown.clone()));
         loop {
-            let order = tokio::select! {
+            let effect = tokio::select! {
                 () = shutdown.cancelled() => break,
-                order = self.queue.recv() => order,
+                effect = self.queue.recv() => effect,
             };
-            match order {
+            match effect {
                 None => break,
-                Some(Order::AuctionLrp(guid, index)) => self.auctions.want_lrp(guid, index),
-                Some(Order::AuctionTask(guid)) => self.auctions.want_task(guid),
-                Some(Order::StopLrp(guid, instance)) => {
+                Some(Effect::AuctionLrp(guid, index)) => self.auctions.want_lrp(guid, index),
+                Some(Effect::AuctionTask(guid)) => self.auctions.want_task(guid),
+                Some(Effect::StopLrp(guid, instance)) => {
                     spawn(&shutdown, self.reps.clone().stop(guid, instance))
                 }
-                Some(Order::UpdateLrp(guid, index, instance)) => {
+                Some(Effect::UpdateLrp(guid, index, instance)) => {
                     spawn(&shutdown, self.reps.clone().update(guid, index, instance))
                 }
-                Some(Order::CancelTask(guid, cell)) => {
+                Some(Effect::CancelTask(guid, cell)) => {
                     spawn(&shutdown, self.reps.clone().cancel(guid, cell))
                 }
-                Some(Order::DeliverTask(guid)) => {
+                Some(Effect::DeliverTask(guid)) => {
                     spawn(&shutdown, self.callbacks.clone().deliver(guid))
                 }
             }
