@@ -160,7 +160,7 @@ fn actual(row: &SqliteRow) -> Read<lrp::ActualLrp> {
     read(row, |guid| {
         let (lrp, index): (m::ActualLrp, i32) = (message(row)?, row.try_get(2)?);
         let stored = convert::stored_actual(&lrp)
-            .with_context(|| format!("its state {:?} is unknown", lrp.state))?;
+            .with_context(|| format!("its state {:?} is unknown or incomplete", lrp.state))?;
         let key = &stored.key;
         ensure!(
             key.process_guid.as_str() == guid && key.index == index,
@@ -181,7 +181,7 @@ fn task(row: &SqliteRow) -> Read<(TaskGuid, TaskRecord)> {
             wire.task_guid
         );
         let task = convert::stored_task(&wire)
-            .with_context(|| format!("its state {} is unknown", wire.state))?;
+            .with_context(|| format!("its state {} is unknown or incomplete", wire.state))?;
         let wire = Arc::new(wire);
         Ok((guid.into(), TaskRecord { task, wire }))
     })

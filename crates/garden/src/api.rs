@@ -258,7 +258,7 @@ pub enum GardenError {
     /// The shim has ended, so the exits of its processes cannot be known any more.
     #[error("the process that watches over container {0} has ended (was it killed?)")]
     WatcherGone(String),
-    #[error("root file system {0:?} is not known here")]
+    #[error("root file system {0:?} is unknown on this cell")]
     UnknownRootfs(String),
     #[error("no host port is free")]
     NoPorts,

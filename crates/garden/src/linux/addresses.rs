@@ -128,7 +128,7 @@ impl AddressPool {
         }
     }
 
-    pub(crate) fn take(&mut self) -> Option<Ipv4Addr> {
+    pub(crate) fn allocate(&mut self) -> Option<Ipv4Addr> {
         self.free.pop_front()
     }
 
@@ -137,7 +137,7 @@ impl AddressPool {
         self.free.retain(|free| *free != address);
     }
 
-    pub(crate) fn give_back(&mut self, address: Ipv4Addr) {
+    pub(crate) fn release(&mut self, address: Ipv4Addr) {
         if !self.free.contains(&address) {
             self.free.push_back(address);
         }
@@ -171,7 +171,7 @@ impl PortPool {
     }
 
     /// Returns the next port that no container has and on which nobody listens.
-    pub(crate) fn take(&mut self, listened: &BTreeSet<u16>) -> Option<u16> {
+    pub(crate) fn allocate(&mut self, listened: &BTreeSet<u16>) -> Option<u16> {
         for _ in FIRST_PORT..=LAST_PORT {
             let port = self.next;
             self.next = if port == LAST_PORT {
@@ -187,11 +187,11 @@ impl PortPool {
     }
 
     /// Allocates a port that was requested. Returns `false` if a container has it.
-    pub(crate) fn take_exactly(&mut self, port: u16) -> bool {
+    pub(crate) fn allocate_exactly(&mut self, port: u16) -> bool {
         self.taken.insert(port)
     }
 
-    pub(crate) fn give_back(&mut self, port: u16) {
+    pub(crate) fn release(&mut self, port: u16) {
         self.taken.remove(&port);
     }
 
@@ -334,29 +334,29 @@ mod tests {
     }
 
     #[test]
-    fn addresses_come_back_last() {
+    fn released_addresses_are_allocated_last() {
         let cell: BTreeSet<Ipv4Addr> = ["10.255.0.3".parse().unwrap()].into();
         let mut pool = AddressPool::new(range("10.255.0.0/29"), &cell);
-        let mut take = || pool.take().map(|address| address.octets()[3]);
+        let mut allocate = || pool.allocate().map(|address| address.octets()[3]);
         assert_eq!(
-            [take(), take(), take(), take(), take()],
+            [allocate(), allocate(), allocate(), allocate(), allocate()],
             [Some(2), Some(4), Some(5), Some(6), None]
         );
-        pool.give_back("10.255.0.5".parse().unwrap());
-        pool.give_back("10.255.0.5".parse().unwrap());
+        pool.release("10.255.0.5".parse().unwrap());
+        pool.release("10.255.0.5".parse().unwrap());
         assert_eq!(pool.free(), 1);
     }
 
     #[test]
     fn ports_go_round_and_skip_what_listens() {
         let mut pool = PortPool::new(LAST_PORT - 1, [LAST_PORT].into());
-        assert_eq!(pool.take(&BTreeSet::new()), Some(LAST_PORT - 1));
-        assert_eq!(pool.take(&[FIRST_PORT].into()), Some(FIRST_PORT + 1));
-        pool.give_back(FIRST_PORT + 1);
-        assert_eq!(pool.take(&BTreeSet::new()), Some(FIRST_PORT + 2));
-        assert!(pool.take_exactly(62000) && !pool.take_exactly(62000));
+        assert_eq!(pool.allocate(&BTreeSet::new()), Some(LAST_PORT - 1));
+        assert_eq!(pool.allocate(&[FIRST_PORT].into()), Some(FIRST_PORT + 1));
+        pool.release(FIRST_PORT + 1);
+        assert_eq!(pool.allocate(&BTreeSet::new()), Some(FIRST_PORT + 2));
+        assert!(pool.allocate_exactly(62000) && !pool.allocate_exactly(62000));
         let all: BTreeSet<u16> = (FIRST_PORT..=LAST_PORT).collect();
-        assert_eq!(pool.take(&all), None);
+        assert_eq!(pool.allocate(&all), None);
         assert_eq!(PortPool::new(7, BTreeSet::new()).next(), FIRST_PORT);
     }
 

@@ -107,7 +107,7 @@ impl GardenConfig {
         for (name, path) in [("data_dir", &self.data_dir), ("run_dir", &self.run_dir)] {
             if !path.is_absolute() {
                 bail!(
-                    "garden {name} {} is not absolute; give the whole path",
+                    "garden {name} {} is not absolute; write the whole path",
                     path.display()
                 );
             }
@@ -122,7 +122,7 @@ impl GardenConfig {
         for (stack, path) in &self.stacks {
             if !path.exists() {
                 bail!(
-                    "root file system of stack {stack}: {} does not exist; set-up makes it",
+                    "root file system of stack {stack}: {} does not exist; run `make setup`, which creates it",
                     path.display()
                 );
             }

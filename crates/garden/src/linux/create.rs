@@ -31,7 +31,7 @@ impl LinuxGarden {
             .stacks
             .folder(&spec.rootfs)
             .ok_or_else(|| GardenError::UnknownRootfs(spec.rootfs.clone()))?;
-        let _own = self.turns.take(&spec.handle).await;
+        let _own = self.turns.acquire(&spec.handle).await;
         let _turn = self.creates.acquire().await.map_err(anyhow::Error::from)?;
         let record = self.reserve(&spec)?;
         match self.make(&spec, record, rootfs).await {
@@ -57,7 +57,7 @@ impl LinuxGarden {
         if table.containers.contains_key(&spec.handle) {
             return Err(GardenError::ContainerExists(spec.handle.clone()));
         }
-        let address = table.addresses.take().ok_or(GardenError::NoAddresses)?;
+        let address = table.addresses.allocate().ok_or(GardenError::NoAddresses)?;
         let mut ports: Vec<(u16, u16)> = Vec::new();
         for NetIn {
             host_port,
@@ -65,18 +65,18 @@ impl LinuxGarden {
         } in &spec.net_in
         {
             let taken = match host_port {
-                0 => table.ports.take(&listened),
-                port => table.ports.take_exactly(*port).then_some(*port),
+                0 => table.ports.allocate(&listened),
+                port => table.ports.allocate_exactly(*port).then_some(*port),
             };
             let Some(port) = taken else {
                 ports
                     .iter()
-                    .for_each(|(port, _)| table.ports.give_back(*port));
-                table.addresses.give_back(address);
+                    .for_each(|(port, _)| table.ports.release(*port));
+                table.addresses.release(address);
                 return Err(if *host_port == 0 {
                     GardenError::NoPorts
                 } else {
-                    anyhow!("host port {host_port} is taken by another container; choose 0 for any")
+                    anyhow!("host port {host_port} is used by another container; choose 0 for any")
                         .into()
                 });
             };
@@ -147,7 +147,7 @@ impl LinuxGarden {
             &folder.join("shim.log"),
         )?;
         record.shim = starting.pid;
-        self.keep(&record)?;
+        self.store_record(&record)?;
         let (init, filtered) = tokio::join!(
             starting.ready(),
             self.iptables.add(&record.chain, &record.rules)
@@ -161,12 +161,12 @@ impl LinuxGarden {
             record.disk_overhead = usage::layer_use(record.shim, &folder.join("layer"));
         }
         record.created = true;
-        self.keep(&record)?;
+        self.store_record(&record)?;
         Ok(record)
     }
 
     /// Writes the record to the table and to disk.
-    pub(super) fn keep(&self, record: &Record) -> Result<()> {
+    pub(super) fn store_record(&self, record: &Record) -> Result<()> {
         record.save(&self.paths)?;
         self.table()
             .containers

@@ -18,7 +18,7 @@ use std::time::Duration;
 impl LinuxGarden {
     /// Waits for a running change of the same container, then destroys it.
     pub(super) async fn destroy_container(&self, handle: &str) -> Result<(), GardenError> {
-        let _own = self.turns.take(handle).await;
+        let _own = self.turns.acquire(handle).await;
         self.destroy_in_turn(handle).await
     }
 
@@ -33,11 +33,11 @@ impl LinuxGarden {
         let mut table = self.table();
         table.containers.remove(handle);
         table.chains.remove(&record.chain);
-        table.addresses.give_back(record.address);
+        table.addresses.release(record.address);
         record
             .ports
             .iter()
-            .for_each(|(port, _)| table.ports.give_back(*port));
+            .for_each(|(port, _)| table.ports.release(*port));
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl LinuxGarden {
 
     /// Takes over, after a start, the containers whose shim answers, and removes the rest. A container that cannot be removed is
     /// left for the next start; it must not keep the others from serving.
-    pub(super) async fn take_over(&self) -> Result<()> {
+    pub(super) async fn adopt_all(&self) -> Result<()> {
         let mut known = BTreeSet::new();
         for entry in fs::read_dir(self.paths.containers())
             .context("list containers")?
@@ -114,7 +114,7 @@ impl LinuxGarden {
                 tracing::error!(
                     folder = %folder.display(),
                     error = format!("{error:#}"),
-                    "a container could neither be taken over nor removed"
+                    "a container could neither be adopted nor removed"
                 );
             }
         }
@@ -159,14 +159,14 @@ impl LinuxGarden {
             );
             let removed = self.remove(&record).await;
             if removed.is_err() {
-                self.book(&record);
+                self.mark_used(&record);
             }
             return removed
                 .with_context(|| format!("remove what is left of container {}", record.handle));
         }
-        tracing::info!(handle = record.handle, "container taken over");
+        tracing::info!(handle = record.handle, "container adopted");
         known.insert(record.key.clone());
-        self.book(&record);
+        self.mark_used(&record);
         self.table()
             .containers
             .insert(record.handle.clone(), record.clone());
@@ -175,11 +175,11 @@ impl LinuxGarden {
     }
 
     /// Marks the container's address, ports and chains as in use.
-    fn book(&self, record: &Record) {
+    fn mark_used(&self, record: &Record) {
         let mut table = self.table();
         table.addresses.remove(record.address);
         for (port, _) in &record.ports {
-            table.ports.take_exactly(*port);
+            table.ports.allocate_exactly(*port);
         }
         table
             .chains

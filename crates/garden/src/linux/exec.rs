@@ -46,21 +46,21 @@ pub fn exec_interactive(
     write_private(&file, &serde_json::to_vec(&process)?)?;
     let complaint = file.with_extension("log");
     let status = run(&paths, &record, &file, &complaint);
-    let said = std::fs::read_to_string(&complaint).unwrap_or_default();
+    let message = std::fs::read_to_string(&complaint).unwrap_or_default();
     for file in [file, complaint] {
         let _ = std::fs::remove_file(file);
     }
     Ok(match status? {
-        255 => not_started(&said).unwrap_or(255),
+        255 => not_started(&message).unwrap_or(255),
         status => status,
     })
 }
 
 /// Returns the exit status of a shell for the error with which crun failed to start the command; `None` for other errors.
-fn not_started(said: &str) -> Option<i32> {
-    if said.contains("not found") || said.contains("No such file or directory") {
+fn not_started(message: &str) -> Option<i32> {
+    if message.contains("not found") || message.contains("No such file or directory") {
         Some(127)
-    } else if said.contains("Permission denied") || said.contains("Exec format error") {
+    } else if message.contains("Permission denied") || message.contains("Exec format error") {
         Some(126)
     } else {
         None

@@ -33,7 +33,7 @@ impl Root {
         let file = File::from(fd);
         if !file
             .metadata()
-            .with_context(|| format!("look at {path}"))?
+            .with_context(|| format!("examine {path}"))?
             .is_file()
         {
             bail!("{path} is not a regular file");

@@ -559,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_removed_and_nothing_else() {
+    fn present_rules_are_removed_and_nothing_else() {
         let save = "*nat\n:PREROUTING ACCEPT [0:0]\n:netin--a - [0:0]\n:netin--b - [0:0]\n\
                     -A PREROUTING -j netin--a\n-A PREROUTING -j netin--b\n-A OUTPUT -j netin--a\n\
                     -A netin--a -d 10.255.0.1/32 -p tcp -m tcp --dport 61001 -j DNAT --to-destination 10.255.0.5:8080\n\

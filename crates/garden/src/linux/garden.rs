@@ -63,7 +63,7 @@ impl LinuxGarden {
     /// containers, nothing of it is left on the machine.
     pub async fn build(config: GardenConfig) -> Result<Self> {
         let kept = config.clone();
-        let built = Self::build_half_way(config).await;
+        let built = Self::try_build(config).await;
         if built.is_err() && !Self::has_containers(&kept) {
             undo(&kept).await;
         }
@@ -75,7 +75,7 @@ impl LinuxGarden {
         fs::read_dir(config.paths().containers()).is_ok_and(|mut folders| folders.next().is_some())
     }
 
-    async fn build_half_way(config: GardenConfig) -> Result<Self> {
+    async fn try_build(config: GardenConfig) -> Result<Self> {
         let crun = preflight::check(&config)?;
         let paths = config.paths();
         let lock = lock(&paths)?;
@@ -130,9 +130,9 @@ impl LinuxGarden {
             .context("prepare the firewall")?;
         garden.probe().await?;
         garden
-            .take_over()
+            .adopt_all()
             .await
-            .context("take over containers of an earlier run")?;
+            .context("adopt the containers of an earlier run")?;
         garden.restore_policies().await?;
         // Stacks that stay only use space.
         let removed = garden
@@ -237,7 +237,7 @@ impl LinuxGarden {
     }
 
     async fn change_egress(&self, handle: &str, rules: &[EgressRule]) -> Result<(), GardenError> {
-        let _own = self.turns.take(handle).await;
+        let _own = self.turns.acquire(handle).await;
         let mut record = self.record(handle)?;
         let net_in = record.net_in();
         let text = firewall::egress(&self.cell, &record.chain, rules);
@@ -256,7 +256,7 @@ impl LinuxGarden {
             },
         );
         record.rules = whole;
-        Ok(self.keep(&record)?)
+        Ok(self.store_record(&record)?)
     }
 
     async fn describe(&self, record: &Record) -> Container {
@@ -304,7 +304,10 @@ async fn undo(config: &GardenConfig) {
         .and_then(|()| Cgroups::open(&config.cgroup_parent())?.remove_parent())
         .and_then(|()| super::stacks::remove_tree(&paths.run));
     for error in [chains, rest].into_iter().filter_map(Result::err) {
-        tracing::warn!(error = format!("{error:#}"), "left of a failed start");
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "remains of a failed start were not removed"
+        );
     }
 }
 
@@ -334,7 +337,7 @@ fn capacity(config: &GardenConfig, addresses: usize) -> Result<Capacity> {
             .parse::<u64>()
             .ok()
     });
-    let disk = nix::sys::statvfs::statvfs(&config.data_dir).context("look at the disk")?;
+    let disk = nix::sys::statvfs::statvfs(&config.data_dir).context("examine the disk")?;
     let free_mb = disk.blocks_available() as u64 * disk.fragment_size() as u64 / (1 << 20);
     let or = |configured: u64, otherwise: u64| {
         if configured > 0 {

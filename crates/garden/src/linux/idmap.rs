@@ -57,9 +57,14 @@ fn user_namespace(inside: &Path, base: u32) -> Result<File> {
         .with_context(|| format!("run {}", inside.display()))?;
     let made = (|| {
         let mut line = String::new();
-        BufReader::new(child.stdout.take().context("no stdout")?)
-            .read_line(&mut line)
-            .context("read its answer")?;
+        BufReader::new(
+            child
+                .stdout
+                .take()
+                .context("the child has no standard output")?,
+        )
+        .read_line(&mut line)
+        .context("read its answer")?;
         if line.trim() != "ready" {
             bail!("no user namespace can be made; check sysctl user.max_user_namespaces");
         }
@@ -76,7 +81,7 @@ fn user_namespace(inside: &Path, base: u32) -> Result<File> {
 }
 
 fn c_path(path: &Path) -> Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).context("path with a NUL byte")
+    CString::new(path.as_os_str().as_bytes()).context("the path contains a NUL byte")
 }
 
 fn open_tree(source: &Path) -> Result<OwnedFd> {

@@ -95,19 +95,19 @@ impl Iptables {
         let mut pieces = self.pieces.lock().await;
         let mut repaired = Vec::new();
         for _ in 0..ROUNDS {
-            let there = Ruleset::parse(&save(&["-c"]).await?);
+            let present = Ruleset::parse(&save(&["-c"]).await?);
             let mut texts = Vec::new();
             for (name, piece) in &mut pieces.wanted {
-                let broken = piece.broken(&there);
-                texts.extend(broken.iter().map(|table| piece.repair(&there, table)));
+                let broken = piece.broken(&present);
+                texts.extend(broken.iter().map(|table| piece.repair(&present, table)));
                 if !broken.is_empty() && !repaired.contains(name) {
                     repaired.push(name.clone());
                 }
             }
             if texts.is_empty() {
                 let names = pieces.wanted.keys().filter(|name| *name != CELL);
-                let refused =
-                    names.map(|name| (name.clone(), there.refused(&firewall::limits_chain(name))));
+                let refused = names
+                    .map(|name| (name.clone(), present.refused(&firewall::limits_chain(name))));
                 pieces.refused = refused.collect();
                 return Ok(repaired);
             }
@@ -137,7 +137,7 @@ async fn apply(texts: &[String]) -> Result<()> {
             refused = Some(error);
         }
     }
-    refused.map_or(Ok(()), |error| Err(error.context("bring rules back")))
+    refused.map_or(Ok(()), |error| Err(error.context("restore the rules")))
 }
 
 async fn remove_existing(chains: &[String]) -> Result<()> {
@@ -172,7 +172,10 @@ async fn restore(text: &str) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()
         .context("run iptables-restore (Debian package iptables)")?;
-    let mut stdin = child.stdin.take().context("stdin of iptables-restore")?;
+    let mut stdin = child
+        .stdin
+        .take()
+        .context("open the standard input of iptables-restore")?;
     // If the write fails, the exit status shows it with a better reason.
     let _ = stdin.write_all(text.as_bytes()).await;
     drop(stdin);

@@ -19,7 +19,7 @@ impl Routes {
     }
 
     /// Returns whether packets to this single address leave by this link.
-    fn lead(&self, link: &str, address: Ipv4Addr) -> bool {
+    fn route_by(&self, link: &str, address: Ipv4Addr) -> bool {
         let wanted = format!("{:08X}", u32::from(address).swap_bytes());
         self.0.lines().any(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
@@ -46,7 +46,7 @@ impl LinuxGarden {
         self.repair_bridge().await?;
         let routes = Routes::read()?;
         let is_whole =
-            |record: &Record| is_up(&record.veth) && routes.lead(&record.veth, record.address);
+            |record: &Record| is_up(&record.veth) && routes.route_by(&record.veth, record.address);
         let broken: Vec<String> = self
             .table()
             .containers
@@ -78,7 +78,7 @@ impl LinuxGarden {
     /// Makes both ends of a link again, because the container's end is removed with the host's. Returns `false` if the container
     /// no longer exists.
     async fn reconnect(&self, handle: &str) -> Result<bool> {
-        let _own = self.turns.take(handle).await;
+        let _own = self.turns.acquire(handle).await;
         let Ok(record) = self.record(handle) else {
             return Ok(false);
         };
@@ -123,9 +123,9 @@ mod tests {
              eth0\t0000FF0A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
                 .to_owned(),
         );
-        assert!(routes.lead("cvt-0102", Ipv4Addr::new(10, 255, 0, 2)));
-        assert!(!routes.lead("cvt-0103", Ipv4Addr::new(10, 255, 0, 2)));
-        assert!(!routes.lead("cvt-0102", Ipv4Addr::new(10, 255, 0, 3)));
-        assert!(!routes.lead("eth0", Ipv4Addr::new(10, 255, 0, 0)));
+        assert!(routes.route_by("cvt-0102", Ipv4Addr::new(10, 255, 0, 2)));
+        assert!(!routes.route_by("cvt-0103", Ipv4Addr::new(10, 255, 0, 2)));
+        assert!(!routes.route_by("cvt-0102", Ipv4Addr::new(10, 255, 0, 3)));
+        assert!(!routes.route_by("eth0", Ipv4Addr::new(10, 255, 0, 0)));
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn check(config: &GardenConfig) -> Result<PathBuf> {
             .any(|line| line.trim_start_matches("nodev").trim() == needed)
         {
             bail!(
-                "the kernel does not know file system {needed}; modprobe {needed}, or another kernel"
+                "the kernel does not support the file system {needed}; run modprobe {needed}, or use another kernel"
             );
         }
     }
@@ -134,7 +134,7 @@ fn make_folders(config: &GardenConfig) -> Result<()> {
     }
     for folder in paths.run.ancestors() {
         let mode = fs::metadata(folder)
-            .with_context(|| format!("look at {}", folder.display()))?
+            .with_context(|| format!("examine {}", folder.display()))?
             .permissions()
             .mode();
         if mode & 0o001 == 0 {

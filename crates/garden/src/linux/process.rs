@@ -235,7 +235,10 @@ impl LinuxGarden {
             complaint
                 .extend_from_slice(&chunk[..chunk.len().min(4096 - complaint.len().min(4096))]);
         }
-        let exit = process.exit.await.context("no exit")?;
+        let exit = process
+            .exit
+            .await
+            .context("the process has no exit status")?;
         if exit.status != 0 {
             let killed = if exit.out_of_memory {
                 " (out of memory)"

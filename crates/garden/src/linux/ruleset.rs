@@ -175,17 +175,17 @@ impl Piece {
 
     /// Returns the tables in which something of the piece is missing, changed, doubled or out of order. It remembers the spelling
     /// of chains that are correct.
-    pub(crate) fn broken(&mut self, there: &Ruleset) -> Vec<String> {
+    pub(crate) fn broken(&mut self, present: &Ruleset) -> Vec<String> {
         let broken = self.tables.iter_mut().filter_map(|(table, part)| {
             // All chains are compared, so that the spelling of each is remembered.
             let mut wrong = 0;
             for (name, chain) in &mut part.chains {
-                wrong += usize::from(!chain.stands(there.chain(table, name)));
+                wrong += usize::from(!chain.is_intact(present.chain(table, name)));
             }
             wrong += part
                 .jumps
                 .iter()
-                .filter(|jump| !jump.stands(there, table))
+                .filter(|jump| !jump.is_intact(present, table))
                 .count();
             (wrong > 0).then(|| table.clone())
         });
@@ -194,7 +194,7 @@ impl Piece {
 
     /// Returns the text that restores the piece in one table, whatever of it exists: chains are emptied and filled, jumps removed
     /// and added again, all in one step.
-    pub(crate) fn repair(&self, there: &Ruleset, table: &str) -> String {
+    pub(crate) fn repair(&self, present: &Ruleset, table: &str) -> String {
         let Some(part) = self.tables.get(table) else {
             return String::new();
         };
@@ -209,7 +209,7 @@ impl Piece {
         }
         let hooks: BTreeSet<&String> = part.jumps.iter().map(|jump| &jump.hook).collect();
         for hook in hooks {
-            let standing = there.chain(table, hook).unwrap_or_default();
+            let standing = present.chain(table, hook).unwrap_or_default();
             for rule in standing {
                 if part.chains.contains_key(rule.target()) {
                     let _ = writeln!(text, "-D {hook} {}", rule.text);
@@ -238,14 +238,14 @@ impl Part {
 }
 
 impl Chain {
-    fn stands(&mut self, there: Option<&[Rule]>) -> bool {
-        let Some(there) = there else { return false };
-        let texts = there.iter().map(|rule| &rule.text);
+    fn is_intact(&mut self, present: Option<&[Rule]>) -> bool {
+        let Some(present) = present else { return false };
+        let texts = present.iter().map(|rule| &rule.text);
         if let Some(spelled) = &self.spelled {
             return texts.eq(spelled);
         }
-        let alike = there.len() == self.rules.len()
-            && std::iter::zip(there, &self.rules).all(|(is, made)| is.target() == target(made));
+        let alike = present.len() == self.rules.len()
+            && std::iter::zip(present, &self.rules).all(|(is, made)| is.target() == target(made));
         if alike {
             self.spelled = Some(texts.cloned().collect());
         }
@@ -254,8 +254,8 @@ impl Chain {
 }
 
 impl Jump {
-    fn stands(&self, there: &Ruleset, table: &str) -> bool {
-        let rules = there.chain(table, &self.hook).unwrap_or_default();
+    fn is_intact(&self, present: &Ruleset, table: &str) -> bool {
+        let rules = present.chain(table, &self.hook).unwrap_or_default();
         let to = target(&self.rule);
         let mut places = rules
             .iter()
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_is_left_alone() {
+    fn intact_rules_are_left_alone() {
         assert!(broken(WHOLE).is_empty());
         assert_eq!(Ruleset::parse(WHOLE).refused("limits--a"), 7);
         assert_eq!(Ruleset::parse(WHOLE).refused("limits--b"), 0);
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repair_removes_what_is_doubled_and_brings_the_rest() {
+    fn a_repair_removes_duplicates_and_restores_the_rest() {
         let doubled = WHOLE.replace(
             "[0:0] -A FORWARD -j DOCKER",
             "[0:0] -A FORWARD -j DOCKER\n[0:0] -A FORWARD -i cvt-5 -j netout--a",

@@ -83,7 +83,7 @@ impl Starting {
 }
 
 /// Sends one request on a connection of its own. Only after `Run` and `Attach` is the connection used further.
-async fn ask(socket: &Path, request: &Request) -> Result<(Reply, UnixStream)> {
+async fn request(socket: &Path, request: &Request) -> Result<(Reply, UnixStream)> {
     let exchange = async {
         let mut stream = UnixStream::connect(socket)
             .await
@@ -115,7 +115,7 @@ async fn read_frame(stream: &mut UnixStream) -> Result<(u8, Bytes)> {
         .context("read from the shim")?;
     let (kind, length) = header(head);
     if length > MAX_FRAME {
-        bail!("a frame of {length} bytes from the shim");
+        bail!("the shim sent a frame of {length} bytes, which is too long");
     }
     let mut body = vec![0; length];
     stream
@@ -126,7 +126,7 @@ async fn read_frame(stream: &mut UnixStream) -> Result<(u8, Bytes)> {
 }
 
 pub(crate) async fn state(socket: &Path) -> Result<State> {
-    match ask(socket, &Request::State).await? {
+    match request(socket, &Request::State).await? {
         (Reply::State(state), _) => Ok(state),
         (other, _) => bail!("the shim answered {other:?}"),
     }
@@ -134,14 +134,14 @@ pub(crate) async fn state(socket: &Path) -> Result<State> {
 
 /// Ends the container and the shim. Returns when both are gone.
 pub(crate) async fn stop(socket: &Path) -> Result<()> {
-    let (_, mut stream) = ask(socket, &Request::Stop).await?;
+    let (_, mut stream) = request(socket, &Request::Stop).await?;
     // The socket closes when the shim has ended.
     let _ = tokio::time::timeout(REPLY_TIME, stream.read(&mut [0])).await;
     Ok(())
 }
 
 pub(crate) async fn signal(socket: &Path, id: &str, signal: i32) -> Result<Reply> {
-    Ok(ask(
+    Ok(request(
         socket,
         &Request::Signal {
             id: id.to_owned(),
@@ -155,7 +155,7 @@ pub(crate) async fn signal(socket: &Path, id: &str, signal: i32) -> Result<Reply
 /// Runs a process. If the shim does not start it, its reply gives the reason.
 pub(crate) async fn run(socket: &Path, run: Run) -> Result<Result<Process, Reply>> {
     let id = run.id.clone();
-    let (reply, stream) = ask(socket, &Request::Run(run)).await?;
+    let (reply, stream) = request(socket, &Request::Run(run)).await?;
     Ok(if matches!(reply, Reply::Done) {
         Ok(follow(id, stream))
     } else {
@@ -164,7 +164,7 @@ pub(crate) async fn run(socket: &Path, run: Run) -> Result<Result<Process, Reply
 }
 
 pub(crate) async fn attach(socket: &Path, id: &str) -> Result<Result<Process, Reply>> {
-    let (reply, stream) = ask(socket, &Request::Attach { id: id.to_owned() }).await?;
+    let (reply, stream) = request(socket, &Request::Attach { id: id.to_owned() }).await?;
     Ok(if matches!(reply, Reply::Done) {
         Ok(follow(id.to_owned(), stream))
     } else {
@@ -175,23 +175,23 @@ pub(crate) async fn attach(socket: &Path, id: &str) -> Result<Result<Process, Re
 /// Returns a process that has ended and about which nothing else is known.
 pub(crate) fn ended(id: &str, exit: Exit) -> Process {
     let (_, output) = mpsc::channel(1);
-    let (tell, when) = oneshot::channel();
-    let _ = tell.send(exit);
+    let (exit_sender, exit_receiver) = oneshot::channel();
+    let _ = exit_sender.send(exit);
     Process {
         id: id.to_owned(),
         output,
-        exit: when,
+        exit: exit_receiver,
     }
 }
 
 /// Returns a process whose exit will never be known.
 pub(crate) fn unwatched(id: &str) -> Process {
     let (_, output) = mpsc::channel(1);
-    let (_, when) = oneshot::channel();
+    let (_, exit_receiver) = oneshot::channel();
     Process {
         id: id.to_owned(),
         output,
-        exit: when,
+        exit: exit_receiver,
     }
 }
 
@@ -205,17 +205,17 @@ pub(crate) fn exit(ended: Ended) -> Exit {
 /// Forwards output and exit until the shim closes the connection or the process's owner drops both receivers.
 fn follow(id: String, mut stream: UnixStream) -> Process {
     let (output, received) = mpsc::channel(64);
-    let (tell, when) = oneshot::channel();
+    let (exit_sender, exit_receiver) = oneshot::channel();
     tokio::spawn(async move {
-        let mut tell = Some(tell);
+        let mut exit_sender = Some(exit_sender);
         let mut output = Some(output);
         loop {
             let abandoned = async {
                 if let Some(output) = &output {
                     output.closed().await;
                 }
-                if let Some(tell) = &mut tell {
-                    tell.closed().await;
+                if let Some(exit_sender) = &mut exit_sender {
+                    exit_sender.closed().await;
                 }
             };
             // The owner has dropped its receivers. The shim keeps further output for the next one that attaches.
@@ -228,8 +228,10 @@ fn follow(id: String, mut stream: UnixStream) -> Process {
                 STDOUT => Output::Stdout(body),
                 STDERR => Output::Stderr(body),
                 EXIT => {
-                    if let (Some(tell), Ok(status)) = (tell.take(), serde_json::from_slice(&body)) {
-                        let _ = tell.send(exit(status));
+                    if let (Some(exit_sender), Ok(status)) =
+                        (exit_sender.take(), serde_json::from_slice(&body))
+                    {
+                        let _ = exit_sender.send(exit(status));
                     }
                     continue;
                 }
@@ -249,6 +251,6 @@ fn follow(id: String, mut stream: UnixStream) -> Process {
     Process {
         id,
         output: received,
-        exit: when,
+        exit: exit_receiver,
     }
 }

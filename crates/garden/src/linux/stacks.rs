@@ -76,7 +76,7 @@ impl Stacks {
     /// Returns the folder of a tar, which is unpacked once. A changed tar counts as another one; containers of the old one keep
     /// it.
     fn unpacked(&self, name: &str, tar: &Path) -> Result<PathBuf> {
-        let about = fs::metadata(tar).with_context(|| format!("look at {}", tar.display()))?;
+        let about = fs::metadata(tar).with_context(|| format!("examine {}", tar.display()))?;
         let version = digest(&format!(
             "{}\0{}\0{}\0{}\0{LAYOUT}",
             tar.display(),
@@ -201,7 +201,8 @@ fn complete(root: &Path) -> Result<()> {
     }
     let home = root.join("home/vcap");
     fs::create_dir_all(&home).context("make /home/vcap")?;
-    chown(&home, Some(passwd::VCAP), Some(passwd::VCAP)).context("give /home/vcap to vcap")?;
+    chown(&home, Some(passwd::VCAP), Some(passwd::VCAP))
+        .context("change the owner of /home/vcap")?;
     fs::set_permissions(&home, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }

@@ -10,7 +10,7 @@ pub(crate) struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
     /// Waits until nobody else changes the container. The caller may change it as long as the guard lives.
-    pub(crate) async fn take(&self, handle: &str) -> OwnedMutexGuard<()> {
+    pub(crate) async fn acquire(&self, handle: &str) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| turn.strong_count() > 0);
@@ -34,14 +34,14 @@ mod tests {
     #[tokio::test]
     async fn the_same_container_waits_and_another_does_not() {
         let turns = Turns::default();
-        let first = turns.take("a").await;
-        let _other = turns.take("b").await;
-        let mut second = Box::pin(turns.take("a"));
+        let first = turns.acquire("a").await;
+        let _other = turns.acquire("b").await;
+        let mut second = Box::pin(turns.acquire("a"));
         assert!(futures::poll!(&mut second).is_pending());
         drop(first);
         drop(second.await);
         assert_eq!(turns.0.lock().unwrap().len(), 2);
-        let _next = turns.take("c").await;
+        let _next = turns.acquire("c").await;
         assert_eq!(
             turns.0.lock().unwrap().len(),
             2,

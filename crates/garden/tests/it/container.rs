@@ -13,19 +13,19 @@ async fn a_container_runs_as_vcap_without_powers() {
         let made = began.elapsed();
         let first = garden.run(&container.handle, sh("first", "echo $HOME $USER $FROM_CONTAINER $MINE; pwd; hostname; cat /etc/resolv.conf")).await.unwrap();
         println!("create {made:?}, running after {:?}", began.elapsed());
-        let (exit, said) = finish(first).await;
-        assert_eq!((exit.status, said), (0, format!("/home/vcap vcap yes\n/home/vcap\nrun\nnameserver {}", garden.cell_ip())));
+        let (exit, printed) = finish(first).await;
+        assert_eq!((exit.status, printed), (0, format!("/home/vcap vcap yes\n/home/vcap\nrun\nnameserver {}", garden.cell_ip())));
 
         let script = "id -u; id -g; grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; touch /home/vcap/mine && stat -c %u /home/vcap/mine; \
                       touch /usr/x 2>&1; unshare -U true 2>&1; mount -t tmpfs x /mnt 2>&1; cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; ulimit -n; cat /proc/self/cgroup | head -1; cat /proc/self/uid_map";
-        let (_, said) = output(&garden, &container, sh("powers", script)).await;
-        println!("{said}");
-        assert!(said.starts_with("2000\n2000\n"), "{said}");
-        assert!(said.contains("CapEff:\t0000000000000000") && said.contains("CapBnd:\t0000000000000000"), "{said}");
-        assert!(said.contains("NoNewPrivs:\t1") && said.contains("Seccomp:\t2"), "{said}");
-        assert!(said.contains("touch: cannot touch '/usr/x': Permission denied"), "{said}");
-        assert!(said.contains("unshare: unshare failed: Operation not permitted"), "{said}");
-        assert!(!said.contains("0          0 4294967295"), "no user namespace: {said}");
+        let (_, printed) = output(&garden, &container, sh("powers", script)).await;
+        println!("{printed}");
+        assert!(printed.starts_with("2000\n2000\n"), "{printed}");
+        assert!(printed.contains("CapEff:\t0000000000000000") && printed.contains("CapBnd:\t0000000000000000"), "{printed}");
+        assert!(printed.contains("NoNewPrivs:\t1") && printed.contains("Seccomp:\t2"), "{printed}");
+        assert!(printed.contains("touch: cannot touch '/usr/x': Permission denied"), "{printed}");
+        assert!(printed.contains("unshare: unshare failed: Operation not permitted"), "{printed}");
+        assert!(!printed.contains("0          0 4294967295"), "no user namespace: {printed}");
 
         let (_, root) = output(&garden, &container, ProcessSpec { user: "root".to_owned(), ..sh("root", "id -u; touch /usr/x && stat -c %u /usr/x; mknod /tmp/d b 7 0 2>&1; ip link add d type dummy 2>&1; cat /etc/shadow | head -1 | cut -d: -f1; touch /proc/sys/kernel/hostname 2>&1; echo x > /proc/sysrq-trigger") }).await;
         println!("{root}");
@@ -50,14 +50,14 @@ async fn a_container_runs_as_vcap_without_powers() {
         let mut server = garden.run(&container.handle, sh("server", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done")).await.unwrap();
         read_until(&mut server, "up").await;
         garden.signal(&container.handle, "server", Signal::Term).await.unwrap();
-        let (exit, said) = finish(server).await;
-        assert_eq!((exit.status, said.as_str()), (3, "bye"));
+        let (exit, printed) = finish(server).await;
+        assert_eq!((exit.status, printed.as_str()), (3, "bye"));
         let mut stubborn = garden.run(&container.handle, sh("stubborn", "echo up; exec sleep 1000")).await.unwrap();
         read_until(&mut stubborn, "up").await;
         garden.signal(&container.handle, "stubborn", Signal::Kill).await.unwrap();
         assert_eq!(finish(stubborn).await.0.status, 137);
-        let told = garden.attach(&container.handle, "stubborn").await.unwrap();
-        assert_eq!(finish(told).await.0.status, 137, "an exit is told again");
+        let attached = garden.attach(&container.handle, "stubborn").await.unwrap();
+        assert_eq!(finish(attached).await.0.status, 137, "an exit is reported again");
         let metrics = garden.metrics(&container.handle).await.unwrap();
         println!("{metrics:?}");
         assert!(metrics.cpu > 0 && metrics.memory > 0);
@@ -84,7 +84,7 @@ async fn limits_hold() {
         let container = garden.create(wanted).await.unwrap();
         println!("create with a disk limit {:?}", began.elapsed());
 
-        let (exit, said) = output(
+        let (exit, printed) = output(
             &garden,
             &container,
             sh(
@@ -93,11 +93,14 @@ async fn limits_hold() {
             ),
         )
         .await;
-        println!("{said}");
-        assert!(said.contains("No space left on device"), "{exit:?} {said}");
+        println!("{printed}");
+        assert!(
+            printed.contains("No space left on device"),
+            "{exit:?} {printed}"
+        );
         let used = garden.metrics(&container.handle).await.unwrap();
         assert!(used.disk > 20 << 20 && used.disk <= 32 << 20, "{used:?}");
-        let (_, said) = output(
+        let (_, printed) = output(
             &garden,
             &container,
             sh(
@@ -106,15 +109,18 @@ async fn limits_hold() {
             ),
         )
         .await;
-        assert_eq!(said, "fits");
+        assert_eq!(printed, "fits");
 
-        let (_, said) = output(
+        let (_, printed) = output(
             &garden,
             &container,
             sh("pids", "for i in $(seq 40); do sleep 3 & done; wait"),
         )
         .await;
-        assert!(said.contains("Resource temporarily unavailable"), "{said}");
+        assert!(
+            printed.contains("Resource temporarily unavailable"),
+            "{printed}"
+        );
 
         let (exit, _) = output(&garden, &container, sh("calm", "exit 5")).await;
         assert!(exit.status == 5 && !exit.out_of_memory);
@@ -135,9 +141,9 @@ async fn limits_hold() {
             sidecar: true,
             ..sh("side", "")
         };
-        let (exit, said) = output(&garden, &container, side).await;
+        let (exit, printed) = output(&garden, &container, side).await;
         assert_eq!(
-            (exit.status, said.as_str()),
+            (exit.status, printed.as_str()),
             (0, "104857600"),
             "a sidecar's memory is its own"
         );
@@ -177,17 +183,17 @@ async fn files_go_in_and_out() {
             BindMount { host: host.join("single"), container: "/var/run/one/file".to_owned(), read_only: false },
         ];
         let container = garden.create(wanted).await.unwrap();
-        let (_, said) = output(&garden, &container, sh("binds", "cat /etc/cf-assets/some/sub/file /var/run/one/file /run/one/file; touch /etc/cf-assets/some/x 2>&1; stat -c %u /etc/cf-assets")).await;
-        println!("{said}");
-        assert!(said.starts_with("contentboundbound") && said.contains("Read-only file system") && said.ends_with("\n0"), "{said}");
+        let (_, printed) = output(&garden, &container, sh("binds", "cat /etc/cf-assets/some/sub/file /var/run/one/file /run/one/file; touch /etc/cf-assets/some/x 2>&1; stat -c %u /etc/cf-assets")).await;
+        println!("{printed}");
+        assert!(printed.starts_with("contentboundbound") && printed.contains("Read-only file system") && printed.ends_with("\n0"), "{printed}");
 
         for (archive, flags) in [("plain.tar", "-cf"), ("zipped.tgz", "-czf")] {
             let tar = host.join(archive);
             let status = std::process::Command::new("tar").arg(flags).arg(&tar).arg("-C").arg(host.join("dir")).arg(".").status().unwrap();
             assert!(status.success());
             garden.stream_in(&container.handle, &format!("/opt/new/{archive}"), "vcap", tar).await.unwrap();
-            let (_, said) = output(&garden, &container, sh(archive, &format!("cat /opt/new/{archive}/sub/file; stat -c %U /opt/new /opt/new/{archive}/sub"))).await;
-            assert_eq!(said, "contentvcap\nvcap");
+            let (_, printed) = output(&garden, &container, sh(archive, &format!("cat /opt/new/{archive}/sub/file; stat -c %U /opt/new /opt/new/{archive}/sub"))).await;
+            assert_eq!(printed, "contentvcap\nvcap");
         }
         assert_eq!(garden.read_file(&container.handle, "/opt/new/plain.tar/sub/file", 4).await.unwrap(), b"cont");
         let out = host.join("out.tar");
@@ -206,12 +212,12 @@ async fn files_go_in_and_out() {
 
         // All output arrives in order, even a large amount, and none is lost before somebody reads it.
         let mut much = garden.run(&container.handle, sh("much", "seq 200000")).await.unwrap();
-        let mut said = Vec::new();
+        let mut printed = Vec::new();
         while let Some(Output::Stdout(chunk) | Output::Stderr(chunk)) = much.output.recv().await {
-            said.extend_from_slice(&chunk);
+            printed.extend_from_slice(&chunk);
         }
         let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
-        assert!(said == expected.as_bytes(), "{} of {} bytes", said.len(), expected.len());
+        assert!(printed == expected.as_bytes(), "{} of {} bytes", printed.len(), expected.len());
         assert_eq!(much.exit.await.unwrap().status, 0);
     })
     .await;

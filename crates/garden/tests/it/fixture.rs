@@ -249,29 +249,29 @@ pub(crate) async fn output(
 }
 
 pub(crate) async fn finish(mut process: Process) -> (Exit, String) {
-    let mut said = Vec::new();
+    let mut printed = Vec::new();
     let collect = async {
         while let Some(Output::Stdout(chunk) | Output::Stderr(chunk)) = process.output.recv().await
         {
-            said.extend_from_slice(&chunk);
+            printed.extend_from_slice(&chunk);
         }
         process.exit.await.unwrap()
     };
     let exit = tokio::time::timeout(Duration::from_secs(60), collect)
         .await
         .expect("the process did not end");
-    (exit, String::from_utf8_lossy(&said).trim().to_owned())
+    (exit, String::from_utf8_lossy(&printed).trim().to_owned())
 }
 
 /// Waits for a line of output.
 pub(crate) async fn read_until(process: &mut Process, wanted: &str) -> String {
-    let mut said = String::new();
-    while !said.contains(wanted) {
+    let mut printed = String::new();
+    while !printed.contains(wanted) {
         let next = tokio::time::timeout(Duration::from_secs(60), process.output.recv()).await;
         let Ok(Some(Output::Stdout(chunk) | Output::Stderr(chunk))) = next else {
-            panic!("no {wanted:?} in {said:?}")
+            panic!("no {wanted:?} in {printed:?}")
         };
-        said.push_str(&String::from_utf8_lossy(&chunk));
+        printed.push_str(&String::from_utf8_lossy(&chunk));
     }
-    said
+    printed
 }

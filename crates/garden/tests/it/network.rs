@@ -29,9 +29,9 @@ pub(crate) fn fetch(address: impl Into<SocketAddr>) -> String {
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    let mut said = String::new();
-    stream.read_to_string(&mut said).unwrap();
-    said
+    let mut printed = String::new();
+    stream.read_to_string(&mut printed).unwrap();
+    printed
 }
 
 fn iptables(args: &[&str]) -> String {
@@ -91,8 +91,8 @@ async fn ports_are_mapped_and_apps_kept_apart() {
             (entry.interface_name == "eth0").then(|| entry.address?.as_sockaddr_in().map(|address| address.ip())).flatten()
         });
         for container in [&a, &b] {
-            let (_, said) = output(&garden, container, connect("router", cell, ROUTER_PORT)).await;
-            assert_eq!(said, "got b'router'", "{}", container.handle);
+            let (_, printed) = output(&garden, container, connect("router", cell, ROUTER_PORT)).await;
+            assert_eq!(printed, "got b'router'", "{}", container.handle);
             for (id, address, port) in [
                 ("host", cell, other_port),
                 ("gateway", Ipv4Addr::new(169, 254, 0, 1), other_port),
@@ -100,16 +100,16 @@ async fn ports_are_mapped_and_apps_kept_apart() {
                 ("direct", if container.handle == a.handle { b.container_ip } else { a.container_ip }, 8080),
                 ("mapped", cell, if container.handle == a.handle { b.net_in[0].host_port } else { port }),
             ] {
-                let (_, said) = output(&garden, container, connect(id, address, port)).await;
-                assert_eq!(said, "ConnectionRefusedError", "{id} from {}", container.handle);
+                let (_, printed) = output(&garden, container, connect(id, address, port)).await;
+                assert_eq!(printed, "ConnectionRefusedError", "{id} from {}", container.handle);
             }
         }
         let unused = Ipv4Addr::from(u32::from(cell) + 200);
-        let (_, said) = output(&garden, &b, connect("unused", unused, 80)).await;
-        assert!(!said.starts_with("got"), "{said}");
-        let (_, said) = output(&garden, &a, sh("six", "cat /proc/net/if_inet6 | grep -v ' lo' | wc -l; cat /sys/class/net/eth0/mtu")).await;
-        println!("{said}");
-        assert!(said.starts_with('0'));
+        let (_, printed) = output(&garden, &b, connect("unused", unused, 80)).await;
+        assert!(!printed.starts_with("got"), "{printed}");
+        let (_, printed) = output(&garden, &a, sh("six", "cat /proc/net/if_inet6 | grep -v ' lo' | wc -l; cat /sys/class/net/eth0/mtu")).await;
+        println!("{printed}");
+        assert!(printed.starts_with('0'));
     })
     .await;
 }
@@ -135,8 +135,8 @@ async fn policies_open_one_port_in_one_direction() {
         let mut reach = async |from: &Container, to: &Container, port: u16| {
             count += 1;
             let attempt = connect(&format!("try{count}"), to.container_ip, port);
-            let (_, said) = output(&garden, from, attempt).await;
-            said.contains("hello from")
+            let (_, printed) = output(&garden, from, attempt).await;
+            printed.contains("hello from")
         };
         assert!(!reach(&front, &back, 8080).await, "closed without a policy");
         let policy = Policy {
@@ -180,7 +180,7 @@ async fn policies_open_one_port_in_one_direction() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn egress_is_what_the_rules_say() {
+async fn egress_follows_the_rules() {
     with_place("egress", |place| async move {
         let garden = place.build().await;
         // The outside machine is another network namespace behind a link of its own, in a range reserved for documentation.
@@ -201,7 +201,7 @@ async fn egress_is_what_the_rules_say() {
         )];
         let container = garden.create(wanted).await.unwrap();
         for (port, allowed) in [(7001, true), (7002, false), (7003, true)] {
-            let (_, said) = output(
+            let (_, printed) = output(
                 &garden,
                 &container,
                 connect(&format!("p{port}"), to(2), port),
@@ -209,7 +209,7 @@ async fn egress_is_what_the_rules_say() {
             .await;
             // The outside machine reports who connected: the host, not the container.
             assert_eq!(
-                said,
+                printed,
                 if allowed {
                     "got b'198.51.100.1'"
                 } else {
@@ -218,8 +218,8 @@ async fn egress_is_what_the_rules_say() {
                 "{port}"
             );
         }
-        let (_, said) = output(&garden, &container, connect("other", to(3), 7001)).await;
-        assert_eq!(said, "ConnectionRefusedError");
+        let (_, printed) = output(&garden, &container, connect("other", to(3), 7001)).await;
+        assert_eq!(printed, "ConnectionRefusedError");
         let mut wanted = spec("icmp");
         wanted.egress = vec![
             EgressRule {
@@ -229,8 +229,8 @@ async fn egress_is_what_the_rules_say() {
             rule(Protocol::Udp, (2, 2), vec![]),
         ];
         let created = garden.create(wanted).await.unwrap();
-        let (_, said) = output(&garden, &created, connect("tcp", to(2), 7001)).await;
-        assert_eq!(said, "ConnectionRefusedError");
+        let (_, printed) = output(&garden, &created, connect("tcp", to(2), 7001)).await;
+        assert_eq!(printed, "ConnectionRefusedError");
         drop(outside);
     })
     .await;

@@ -83,8 +83,8 @@ async fn one_container_does_not_use_up_the_kernels_tables() {
 
         // The parent counts the children that it could start; they wait until they are killed.
         let bomb = "import os, signal, time\nchildren = []\ntry:\n  while len(children) < 200:\n    child = os.fork()\n    if child == 0: time.sleep(30); os._exit(0)\n    children.append(child)\nexcept OSError: pass\nfor child in children: os.kill(child, signal.SIGKILL)\nprint(len(children))";
-        let (_, said) = output(&garden, &greedy, python("bomb", bomb)).await;
-        assert!(said.parse::<u32>().unwrap() < 40, "{said}");
+        let (_, printed) = output(&garden, &greedy, python("bomb", bomb)).await;
+        assert!(printed.parse::<u32>().unwrap() < 40, "{printed}");
         drop(outside);
     })
     .await;
@@ -113,11 +113,11 @@ async fn one_container_does_not_fill_the_kernels_socket_buffers() {
                 while True: total += c.send(b'x' * 65536)\n  \
               except BlockingIOError: pass\n\
             print(total >> 20)\n";
-        let (exit, said) = output(&garden, &container, python("fill", fill)).await;
-        let queued = said.parse::<u32>().unwrap_or(0);
+        let (exit, printed) = output(&garden, &container, python("fill", fill)).await;
+        let queued = printed.parse::<u32>().unwrap_or(0);
         assert!(
             exit.out_of_memory || (1..250).contains(&queued),
-            "{exit:?} {said} MiB"
+            "{exit:?} {printed} MiB"
         );
     })
     .await;
@@ -153,12 +153,12 @@ async fn one_container_does_not_use_up_what_users_may_have() {
             print('sent', n, flush=True)\n");
         let hold = format!("{}import time\ntime.sleep(60)", send(1_000_000));
         let mut holding = garden.run(&greedy.handle, python("hold", &hold)).await.unwrap();
-        let said = read_until(&mut holding, "sent").await;
-        assert!(said.contains("109"), "ETOOMANYREFS: {said}");
-        let (_, said) = output(&garden, &modest, python("send", &send(2000))).await;
-        assert_eq!(said, "sent 2000", "the other container has its own count");
-        let (_, said) = output(&garden, &greedy, python("more", &send(2000))).await;
-        assert!(said.contains("109"), "{said}");
+        let printed = read_until(&mut holding, "sent").await;
+        assert!(printed.contains("109"), "ETOOMANYREFS: {printed}");
+        let (_, printed) = output(&garden, &modest, python("send", &send(2000))).await;
+        assert_eq!(printed, "sent 2000", "the other container has its own count");
+        let (_, printed) = output(&garden, &greedy, python("more", &send(2000))).await;
+        assert!(printed.contains("109"), "{printed}");
     })
     .await;
 }
@@ -174,29 +174,29 @@ async fn an_app_sees_its_own_limits_and_no_more_of_the_kernel() {
             ..Limits::default()
         };
         let container = garden.create(wanted).await.unwrap();
-        let (_, said) = output(&garden, &container, sh("limit", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max")).await;
-        assert_eq!(said, (96u64 << 20).to_string());
+        let (_, printed) = output(&garden, &container, sh("limit", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max")).await;
+        assert_eq!(printed, (96u64 << 20).to_string());
         let root = ProcessSpec {
             user: "root".to_owned(),
             ..sh("write", "f=$(ls /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null | head -1); echo 999999999 > $f; mount -o remount,rw $(dirname $f) 2>&1; echo 0 > $(dirname $f)/cgroup.procs")
         };
-        let (_, said) = output(&garden, &container, root).await;
-        assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+        let (_, printed) = output(&garden, &container, root).await;
+        assert_eq!(printed.matches("Read-only file system").count(), 2, "{printed}");
         // The test reads the files that the JVM reads: the mount points of the controllers, and the position of the process in
         // them.
-        let (_, said) = output(&garden, &container, sh("mounts", "grep -c ' - cgroup' /proc/self/mountinfo; grep ' - cgroup' /proc/self/mountinfo | awk '{print $4}' | sort -u; grep -E ':(memory|):' /proc/self/cgroup | cut -d: -f3 | sort -u")).await;
-        let lines: Vec<&str> = said.lines().collect();
-        assert!(lines[0].parse::<u32>().unwrap() >= 1 && lines[1..].contains(&"/"), "{said}");
+        let (_, printed) = output(&garden, &container, sh("mounts", "grep -c ' - cgroup' /proc/self/mountinfo; grep ' - cgroup' /proc/self/mountinfo | awk '{print $4}' | sort -u; grep -E ':(memory|):' /proc/self/cgroup | cut -d: -f3 | sort -u")).await;
+        let lines: Vec<&str> = printed.lines().collect();
+        assert!(lines[0].parse::<u32>().unwrap() >= 1 && lines[1..].contains(&"/"), "{printed}");
 
-        let (_, said) = output(&garden, &container, sh("ulimits", "ulimit -c; ulimit -l; ulimit -q; df -m /dev/shm | tail -1 | awk '{print $2}'; dmesg 2>&1 | tail -1; touch /dev/x 2>&1")).await;
-        let lines: Vec<&str> = said.lines().collect();
-        assert!(["0", "1"].contains(&lines[0]), "no core dumps: {said}");
-        assert_eq!(lines[1..4], ["64", "204800", "64"], "{said}");
-        assert!(lines[4].contains("not permitted") && lines[5].contains("Permission denied"), "{said}");
+        let (_, printed) = output(&garden, &container, sh("ulimits", "ulimit -c; ulimit -l; ulimit -q; df -m /dev/shm | tail -1 | awk '{print $2}'; dmesg 2>&1 | tail -1; touch /dev/x 2>&1")).await;
+        let lines: Vec<&str> = printed.lines().collect();
+        assert!(["0", "1"].contains(&lines[0]), "no core dumps: {printed}");
+        assert_eq!(lines[1..4], ["64", "204800", "64"], "{printed}");
+        assert!(lines[4].contains("not permitted") && lines[5].contains("Permission denied"), "{printed}");
 
         // Shared memory counts as the app's memory.
-        let (exit, said) = output(&garden, &container, python("shm", "import os\nx = bytearray(40 << 20)\nf = open('/dev/shm/a', 'wb')\nfor i in range(63): f.write(bytes(1 << 20)); f.flush()\nprint('fits')")).await;
-        assert!(exit.out_of_memory, "{exit:?} {said}");
+        let (exit, printed) = output(&garden, &container, python("shm", "import os\nx = bytearray(40 << 20)\nf = open('/dev/shm/a', 'wb')\nfor i in range(63): f.write(bytes(1 << 20)); f.flush()\nprint('fits')")).await;
+        assert!(exit.out_of_memory, "{exit:?} {printed}");
 
         // 32-bit programs cannot reach other socket families by the old call, whose arguments a filter cannot inspect.
         let socketcall = "import ctypes, mmap, struct\n\
@@ -211,8 +211,8 @@ async fn an_app_sees_its_own_limits_and_no_more_of_the_kernel() {
             f = ctypes.CFUNCTYPE(ctypes.c_int)(p)\n\
             print(f())";
         if cfg!(target_arch = "x86_64") {
-            let (_, said) = output(&garden, &container, python("socketcall", socketcall)).await;
-            assert_eq!(said, "-38", "ENOSYS");
+            let (_, printed) = output(&garden, &container, python("socketcall", socketcall)).await;
+            assert_eq!(printed, "-38", "ENOSYS");
         }
     })
     .await;
@@ -224,21 +224,21 @@ async fn changed_egress_holds_for_connections_that_exist() {
         let garden = place.build().await;
         let outside = Outside::new();
         let container = garden.create(spec("asg")).await.unwrap();
-        let (_, said) = output(&garden, &container, connect("before", OUTSIDE, 7001)).await;
-        assert_eq!(said, "ConnectionRefusedError");
+        let (_, printed) = output(&garden, &container, connect("before", OUTSIDE, 7001)).await;
+        assert_eq!(printed, "ConnectionRefusedError");
         garden.set_egress(&container.handle, vec![all_addresses()]).await.unwrap();
-        let (_, said) = output(&garden, &container, connect("allowed", OUTSIDE, 7001)).await;
-        assert_eq!(said, "got b'198.51.100.1'");
+        let (_, printed) = output(&garden, &container, connect("allowed", OUTSIDE, 7001)).await;
+        assert_eq!(printed, "got b'198.51.100.1'");
 
         let follow = format!("import socket\ns = socket.create_connection(('{OUTSIDE}', 7004), 20)\ns.settimeout(30)\nprint('up', flush=True)\ntry:\n  while True:\n    if not s.recv(10): print('closed'); break\n    s.send(b'y')\nexcept Exception as e: print(type(e).__name__)");
         let mut following = garden.run(&container.handle, python("follow", &follow)).await.unwrap();
         read_until(&mut following, "up").await;
         let _serving = serve(&garden, &container, 8080).await;
         garden.set_egress(&container.handle, Vec::new()).await.unwrap();
-        let (_, said) = finish(following).await;
-        assert_eq!(said, "ConnectionResetError", "a connection that is forbidden now ends");
-        let (_, said) = output(&garden, &container, connect("revoked", OUTSIDE, 7001)).await;
-        assert_eq!(said, "ConnectionRefusedError");
+        let (_, printed) = finish(following).await;
+        assert_eq!(printed, "ConnectionResetError", "a connection that is forbidden now ends");
+        let (_, printed) = output(&garden, &container, connect("revoked", OUTSIDE, 7001)).await;
+        assert_eq!(printed, "ConnectionRefusedError");
         assert!(fetch((garden.cell_ip(), container.net_in[0].host_port)).starts_with("hello"), "answers still go out");
         assert!(garden.repair().await.unwrap().is_empty(), "the change is what is wanted now");
 
@@ -246,8 +246,8 @@ async fn changed_egress_holds_for_connections_that_exist() {
         drop(garden);
         let garden = place.build().await;
         assert!(garden.repair().await.unwrap().is_empty());
-        let (_, said) = output(&garden, &container, connect("still", OUTSIDE, 7001)).await;
-        assert_eq!(said, "ConnectionRefusedError");
+        let (_, printed) = output(&garden, &container, connect("still", OUTSIDE, 7001)).await;
+        assert_eq!(printed, "ConnectionRefusedError");
         drop(outside);
     })
     .await;
@@ -266,8 +266,8 @@ fn shell(script: &str) {
 }
 
 async fn works(garden: &LinuxGarden, container: &Container, what: &str) {
-    let said = fetch((garden.cell_ip(), container.net_in[0].host_port));
-    assert!(said.starts_with("hello"), "{what}: {said}");
+    let printed = fetch((garden.cell_ip(), container.net_in[0].host_port));
+    assert!(printed.starts_with("hello"), "{what}: {printed}");
     for (n, (port, answer)) in [
         (7001, "got b'198.51.100.1'"),
         (7002, "ConnectionRefusedError"),
@@ -276,13 +276,13 @@ async fn works(garden: &LinuxGarden, container: &Container, what: &str) {
     .enumerate()
     {
         let id = format!("{}-{n}", what.replace(' ', "_"));
-        let (_, said) = output(garden, container, connect(&id, OUTSIDE, port)).await;
-        assert_eq!(said, answer, "{what}, port {port}");
+        let (_, printed) = output(garden, container, connect(&id, OUTSIDE, port)).await;
+        assert_eq!(printed, answer, "{what}, port {port}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_somebody_does_to_the_rules_is_repaired() {
+async fn any_change_to_the_rules_is_repaired() {
     with_place("flush", |place| async move {
         let garden = place.build().await;
         let outside = Outside::new();
@@ -303,7 +303,7 @@ async fn whatever_somebody_does_to_the_rules_is_repaired() {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .find(|link| {
                 link.starts_with(&format!("cv{tag}-"))
-                    && shell_says(&format!(
+                    && shell_output(&format!(
                         "iptables -S FORWARD | grep -c -- '-i {link} -j netout--{name}$' || true"
                     )) == "1"
             })
@@ -339,7 +339,7 @@ async fn whatever_somebody_does_to_the_rules_is_repaired() {
                 !repaired.is_empty() || damage.starts_with("echo") || damage.contains("cupola-"),
                 "{damage}"
             );
-            let bridge = shell_says(&format!("ip -o -4 addr show dev cupola-{tag} up"));
+            let bridge = shell_output(&format!("ip -o -4 addr show dev cupola-{tag} up"));
             assert!(
                 bridge.contains(&garden.cell_ip().to_string()),
                 "{damage}: {bridge}"
@@ -380,7 +380,7 @@ async fn whatever_somebody_does_to_the_rules_is_repaired() {
     .await;
 }
 
-fn shell_says(script: &str) -> String {
+fn shell_output(script: &str) -> String {
     let output = std::process::Command::new("sh")
         .args(["-c", script])
         .output()

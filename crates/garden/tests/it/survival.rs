@@ -45,11 +45,11 @@ async fn containers_outlive_the_garden() {
             place.build().await
         };
         let app = garden.attach(&container.handle, "app").await.unwrap();
-        let (exit, said) = finish(app).await;
-        assert_eq!((exit.status, said.as_str()), (7, "while away"));
+        let (exit, printed) = finish(app).await;
+        assert_eq!((exit.status, printed.as_str()), (7, "while away"));
         let mut noisy = garden.attach(&container.handle, "noisy").await.unwrap();
-        let said = read_until(&mut noisy, "last").await;
-        assert!(said.len() <= 64 << 10 && said.contains("99999\n100000\nlast"), "the newest 64 KiB, not {}", said.len());
+        let printed = read_until(&mut noisy, "last").await;
+        assert!(printed.len() <= 64 << 10 && printed.contains("99999\n100000\nlast"), "the newest 64 KiB, not {}", printed.len());
 
         // New containers get other addresses and ports than the container that was taken over.
         let other = garden.create(spec("other")).await.unwrap();
@@ -69,7 +69,7 @@ async fn containers_outlive_the_garden() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shim_that_nobody_wrote_down_is_found() {
+async fn a_shim_without_a_record_is_found() {
     with_place("nobody", |place| async move {
         let garden = place.build().await;
         let container = garden.create(spec("nobody")).await.unwrap();

@@ -128,7 +128,7 @@ pub(crate) async fn resume(
             report::crashed(
                 &cell,
                 &container,
-                &format!("container could not be taken over: {error:#}"),
+                &format!("container could not be adopted: {error:#}"),
             )
             .await;
         }

@@ -110,7 +110,7 @@ pub(crate) async fn resume(
             complete(
                 &cell,
                 &container,
-                Err(format!("container could not be taken over: {error:#}")),
+                Err(format!("container could not be adopted: {error:#}")),
             )
             .await;
         }

@@ -14,7 +14,7 @@ fn starts(fixture: &Fixture) -> usize {
 }
 
 #[tokio::test]
-async fn a_running_instance_is_taken_over_untouched() {
+async fn a_running_instance_is_adopted_untouched() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, app()).await;

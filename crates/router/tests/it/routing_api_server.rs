@@ -145,7 +145,7 @@ impl RoutingApiServer {
             url: self.api_url(),
             tls: Tls {
                 authorities: Authorities::Pem(self.ca.pem.clone()),
-                identity: shown.map(|own| (own.cert_pem, own.key_pem)),
+                identity: identity.map(|own| (own.cert_pem, own.key_pem)),
             },
             oauth: Some(ClientCredentials {
                 url: self.uaa_url(),
