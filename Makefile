@@ -45,7 +45,7 @@ build: setup ## build and leave bin/cupola with everything it needs beside it
 	@ln -sfn $(CUPOLA_CACHE)/envoy bin/envoy
 	@ln -sfn $(CUPOLA_CACHE)/cflinuxfs4.tar bin/cflinuxfs4.tar
 
-demo: build ## boot a throw-away foundation, push an app with a route, show the route's way
+demo: build ## boot a throw-away foundation, push an app with a route, show the path of the route
 	@bin/cupola demo
 
 up: build ## run a foundation in the foreground (Ctrl-C stops it)

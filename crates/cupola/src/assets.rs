@@ -22,7 +22,7 @@ pub(crate) struct CellAssets {
 /// Finds the programs and files that the cell needs. If one is missing, the error names the command that installs it.
 pub(crate) fn cell(config: &Config) -> Result<CellAssets> {
     let stacks = if config.cell.stacks.is_empty() {
-        let tar = beside("cflinuxfs4.tar").context("the stack cflinuxfs4.tar does not stand beside the cupola binary: run `make build`, or name one under cell.stacks in the configuration")?;
+        let tar = beside("cflinuxfs4.tar").context("the stack cflinuxfs4.tar is not beside the cupola binary: run `make build`, or name one under cell.stacks in the configuration")?;
         BTreeMap::from([(STACK.to_owned(), tar)])
     } else {
         config.cell.stacks.clone()
@@ -51,7 +51,7 @@ pub(crate) fn cell(config: &Config) -> Result<CellAssets> {
 /// Returns the path of the static binary with the programs that run inside containers.
 pub(crate) fn inside() -> Result<PathBuf> {
     beside("inside")
-        .context("the program `inside` does not stand beside the cupola binary: run `make build`")
+        .context("the program `inside` is not beside the cupola binary: run `make build`")
 }
 
 pub(crate) fn nats_server() -> Result<PathBuf> {

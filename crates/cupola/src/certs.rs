@@ -3,7 +3,7 @@
 //! There are three CAs with three purposes. `components` signs the certificates of the control plane. `instances` signs the
 //! instance identities, which Envoy presents. `edge` signs the certificates that the router presents to clients.
 
-use crate::edge_certificate::Kept;
+use crate::edge_certificate::StoredCertificate;
 use anyhow::{Context as _, Result};
 use kit::tls::Identity;
 use rcgen::{
@@ -51,7 +51,7 @@ impl Certificates {
             };
             kit::tls::check_pair(&authority.cert_pem, &authority.key_pem).with_context(|| {
                 format!(
-                    "{} or {} is damaged: put copies of before in their place",
+                    "{} or {} is damaged: replace both with a backup",
                     cert.display(),
                     key.display()
                 )
@@ -68,7 +68,7 @@ impl Certificates {
 
     /// Writes the certificate of operator commands to files; an existing one is replaced when it is a day old. The caller must
     /// hold the plan's lock.
-    pub(crate) fn keep_operator(&self) -> Result<()> {
+    pub(crate) fn write_operator_certificate(&self) -> Result<()> {
         let (cert, key) = (
             self.directory.join("operator.crt"),
             self.directory.join("operator.key"),
@@ -117,17 +117,17 @@ impl Certificates {
             format!("*.{domain}"),
             "localhost".to_owned(),
         ];
-        let kept = Kept::look(&cert, &key, &self.edge.cert_pem, &names, addresses);
+        let kept = StoredCertificate::inspect(&cert, &key, &self.edge.cert_pem, &names, addresses);
         let (cert_pem, key_pem) = match kept {
-            Kept::Good(pair) => pair,
-            Kept::Operators(pair) => {
+            StoredCertificate::Good(pair) => pair,
+            StoredCertificate::Operators(pair) => {
                 tracing::info!(file = %cert.display(), "edge-certificate-of-the-operator");
                 pair
             }
             kept => {
                 let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
                 let (cert_pem, key_pem) = issue(&self.edge, domain, &names, &ips)?;
-                if let Kept::Unusable(why) = kept {
+                if let StoredCertificate::Unusable(why) = kept {
                     // The file may be the operator's, so it stays unchanged.
                     tracing::error!(file = %cert.display(), why, "edge-certificate-unusable: another is used until it is corrected or removed");
                 } else {
@@ -164,7 +164,7 @@ impl Certificates {
 }
 
 fn make_authority(subject: &str) -> Result<Authority> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate CA key")?;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate the key of a CA")?;
     let mut params = CertificateParams::default();
     params.distinguished_name = name(subject);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -174,7 +174,9 @@ fn make_authority(subject: &str) -> Result<Authority> {
         KeyUsagePurpose::DigitalSignature,
     ];
     (params.not_before, params.not_after) = validity(3650);
-    let cert = params.self_signed(&key).context("sign CA certificate")?;
+    let cert = params
+        .self_signed(&key)
+        .context("sign the certificate of a CA")?;
     Ok(Authority {
         cert_pem: cert.pem(),
         key_pem: key.serialize_pem(),
@@ -187,12 +189,12 @@ fn issue(
     names: &[String],
     addresses: &[IpAddr],
 ) -> Result<(String, String)> {
-    let ca_key = KeyPair::from_pem(&authority.key_pem).context("read CA key")?;
-    let issuer =
-        Issuer::from_ca_cert_pem(&authority.cert_pem, ca_key).context("read CA certificate")?;
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate key")?;
+    let ca_key = KeyPair::from_pem(&authority.key_pem).context("read the key of a CA")?;
+    let issuer = Issuer::from_ca_cert_pem(&authority.cert_pem, ca_key)
+        .context("read the certificate of a CA")?;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate a key")?;
     let mut params = CertificateParams::new(names.to_vec())
-        .with_context(|| format!("certificate names {names:?}"))?;
+        .with_context(|| format!("use the certificate names {names:?}"))?;
     params
         .subject_alt_names
         .extend(addresses.iter().copied().map(SanType::IpAddress));
@@ -209,7 +211,7 @@ fn issue(
     (params.not_before, params.not_after) = validity(820);
     let cert = params
         .signed_by(&key, &issuer)
-        .with_context(|| format!("sign certificate of {subject}"))?;
+        .with_context(|| format!("sign the certificate of {subject}"))?;
     Ok((cert.pem(), key.serialize_pem()))
 }
 

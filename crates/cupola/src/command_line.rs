@@ -30,7 +30,7 @@ const EXAMPLES: &str = "Examples:
   cupola exec proxy/0 -- curl -s localhost:61003/clusters
   cupola serve --roles cell                  one role in a process of its own
   cupola check-config --config cupola.yml
-  cupola router -c gorouter.yml              the router alone, in the place of a gorouter";
+  cupola router -c gorouter.yml              the router alone, in place of a gorouter";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -42,7 +42,7 @@ enum Command {
         after_help = "Example: cupola serve --roles router,uaa,cloud-controller --data /var/lib/cupola"
     )]
     Serve {
-        /// Comma separated: router, cloud-controller, uaa, log-cache, bbs, auctioneer, cell, nats, dns
+        /// Comma-separated roles: router, cloud-controller, uaa, log-cache, bbs, auctioneer, cell, nats, dns
         #[arg(long, value_delimiter = ',', required = true)]
         roles: Vec<Role>,
         #[command(flatten)]
@@ -51,19 +51,21 @@ enum Command {
     /// The built-in cf client (grammar of the cf CLI)
     #[command(disable_help_flag = true, after_help = "Example: cupola cf push")]
     Cf {
+        /// The sub-command and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// The built-in cfdot: what Diego's BBS knows, as JSON lines
+    /// The built-in cfdot: the content of Diego's BBS, as JSON lines
     #[command(
         disable_help_flag = true,
         after_help = "Example: cupola cfdot desired-lrps | jq ."
     )]
     Cfdot {
+        /// The sub-command and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Print the router's table (retrieve-local-routes)
+    /// Print the router's table, as retrieve-local-routes does
     #[command(after_help = "Example: cupola routes | jq 'keys'")]
     Routes,
     /// Run a command inside an app's container (operator, on the cell, as root)
@@ -75,16 +77,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Have a cell give its instances away; its process ends when it is empty
+    /// Evacuate a cell; its process ends when it is empty
     #[command(after_help = "Example: cupola evacuate cell-4be1d2")]
     Evacuate {
-        /// The cell's id; may be left out if there is one
+        /// The cell's id; it may be left out if there is only one cell
         cell: Option<String>,
     },
-    /// Set a user's password without the old one (operator, on the machine); the foundation may run or not
+    /// Set a user's password without the old one (operator, on the machine); the foundation may be running or stopped
     #[command(after_help = "Examples:
-  cupola reset-password admin                 makes a password and prints it
-  cupola reset-password admin --stdin < file  takes the first line of the file")]
+  cupola reset-password admin                 generates a password and prints it
+  cupola reset-password admin --stdin < file  uses the first line of the file")]
     ResetPassword {
         /// Read the new password from standard input
         #[arg(long)]
@@ -92,9 +94,9 @@ enum Command {
         /// The user's name
         user: String,
     },
-    /// Boot a throw-away foundation, push the example app and show its route's way
+    /// Boot a throw-away foundation, push the example app and show the path of its route
     Demo,
-    /// Run the router alone, in the place of a gorouter; SIGUSR1 drains it, SIGHUP reloads it, SIGUSR2 upgrades it
+    /// Run the router alone, in place of a gorouter; SIGUSR1 drains it, SIGHUP reloads it, SIGUSR2 upgrades it
     #[command(after_help = "Example: cupola router -c gorouter.yml")]
     Router {
         /// A gorouter's configuration file
@@ -108,11 +110,12 @@ enum Command {
         #[arg(short, long)]
         config: PathBuf,
     },
-    /// Read a configuration file and say what is wrong with it
+    /// Check a configuration file, and list everything that is wrong with it
     #[command(after_help = "Examples:
   cupola check-config --config cupola.yml
   cupola check-config --gorouter gorouter.yml")]
     CheckConfig {
+        /// A configuration file of a foundation
         #[arg(long, required_unless_present = "gorouter")]
         config: Option<PathBuf>,
         /// A gorouter's configuration file
@@ -124,7 +127,10 @@ enum Command {
   cupola completion bash > /etc/bash_completion.d/cupola
   cupola completion zsh > ~/.zfunc/_cupola
   cupola completion fish > ~/.config/fish/completions/cupola.fish")]
-    Completion { shell: clap_complete::Shell },
+    Completion {
+        /// The shell that the script is for
+        shell: clap_complete::Shell,
+    },
 }
 
 impl Command {
@@ -150,19 +156,19 @@ impl Command {
 
 #[derive(Debug, Args)]
 struct Boot {
-    /// Configuration file (YAML)
+    /// The configuration file (YAML)
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Address of the router's HTTP listener [default: port 80 on loopback and the cell IP]
+    /// The address of the router's HTTP listener [default: port 80 on loopback and the cell IP]
     #[arg(long)]
     http: Option<String>,
-    /// Address of the router's HTTPS listener [default: port 443 on loopback and the cell IP]
+    /// The address of the router's HTTPS listener [default: port 443 on loopback and the cell IP]
     #[arg(long)]
     https: Option<String>,
-    /// System and apps domain [default: cupola.test]
+    /// The domain of the components and of apps [default: cupola.test]
     #[arg(long)]
     domain: Option<String>,
-    /// Leave /etc/hosts alone
+    /// Do not write names to /etc/hosts
     #[arg(long)]
     no_hosts: bool,
 }
@@ -325,7 +331,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     if error.is::<terminal::OutputClosed>() {
         return ExitCode::from(OUTPUT_CLOSED);
     }
-    terminal::complain(&format!("cupola: {error:#}"));
+    terminal::print_error(&format!("cupola: {error:#}"));
     ExitCode::FAILURE
 }
 
@@ -339,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn data_counts_wherever_it_stands() {
+    fn data_is_accepted_at_any_position() {
         for line in [
             "cupola --data /d up",
             "cupola up --data /d",

@@ -197,7 +197,7 @@ pub(crate) fn check_file(path: &Path) -> Result<()> {
 fn read(path: &Path) -> Result<ConfigFile> {
     let text = std::fs::read_to_string(path).with_context(|| {
         format!(
-            "read configuration file {}: does it exist and may you read it?",
+            "read configuration file {}: does it exist, and may this process read it?",
             path.display()
         )
     })?;
@@ -245,7 +245,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         Some("off" | "false") => false,
         Some(other) => {
             problems.push(format!(
-                "cell.route_integrity {other:?} is neither on nor off"
+                "cell.route_integrity {other:?} is neither on nor off: use one of them"
             ));
             true
         }
@@ -253,14 +253,14 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
     for (name, path) in &file.cell.stacks {
         if !path.exists() {
             problems.push(format!(
-                "cell.stacks.{name} {:?} does not exist: give a tar file or a directory",
+                "cell.stacks.{name} {:?} does not exist: name a tar file or a directory",
                 path.display().to_string()
             ));
         }
     }
     if let Some(path) = file.cell.envoy.as_ref().filter(|p| !p.is_file()) {
         problems.push(format!(
-            "cell.envoy {:?} is not a file: give the path of an Envoy binary, or leave the key out",
+            "cell.envoy {:?} is not a file: set the path of an Envoy binary, or leave the key out",
             path.display().to_string()
         ));
     }
@@ -368,7 +368,7 @@ fn identity_domains(
         }
         if !["any", "org", "space"].contains(&scope.as_str()) {
             problems.push(format!(
-                "identity_domains.{name} {scope:?} is none of any, org, space"
+                "identity_domains.{name} {scope:?} is unknown: use any, org or space"
             ));
         }
         domains.push(IdentityDomain { name, scope });
@@ -446,7 +446,7 @@ fn edge_files(
                 None => ("router.key", "router.cert"),
             };
             problems.push(format!(
-                "{has} is set and {lacks} is not: give both, or none"
+                "{has} is set and {lacks} is not: set both or neither"
             ));
             return None;
         }
@@ -517,7 +517,7 @@ mod tests {
             "cloud_controller.keep_droplets must be at least 1",
             "identity_domains has \"nodot\"",
             "identity_domains has \"apps.internal\", whose routes bypass",
-            "identity_domains.cupola.test \"world\" is none of any, org, space",
+            "identity_domains.cupola.test \"world\" is unknown: use any, org or space",
         ] {
             assert!(error.contains(key), "{error}");
         }

@@ -4,7 +4,7 @@
 use crate::plan::{Plan, random_hex};
 use crate::routes;
 use crate::signals::{Hangup, Signals};
-use crate::terminal::{complain, say};
+use crate::terminal::{print_error, print_line};
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::StreamExt as _;
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub(crate) async fn run() -> Result<()> {
     if result.is_ok() {
         std::fs::remove_dir_all(&data).with_context(|| format!("remove {}", data.display()))?;
     } else {
-        complain(&format!(
+        print_error(&format!(
             "cupola demo: the foundation's files are kept in {}",
             data.display()
         ));
@@ -53,7 +53,7 @@ async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
         let _ = foundation.stop().await;
         return Err(error);
     }
-    say(&format!("   up in {:.1} s", began.elapsed().as_secs_f64()));
+    print_line(&format!("   up in {:.1} s", began.elapsed().as_secs_f64()));
     let shown = tokio::select! {
         shown = show(data, domain, &password, &example) => shown,
         signal = signals.next() => Err(anyhow::anyhow!("stopped by {signal}")),
@@ -62,7 +62,7 @@ async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
     let stopped = foundation.stop().await;
     shown?;
     stopped?;
-    say(&format!(
+    print_line(&format!(
         "   stopped cleanly; nothing is left behind\n\nDone in {:.0} s. Next: `make up`, then `bin/cupola cf login` as it prints.",
         began.elapsed().as_secs_f64()
     ));
@@ -117,15 +117,15 @@ async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Resu
         .await?;
     let route = format!("{APP}.{domain}");
     let answer = fetch(&plan, &route).await?;
-    say(&format!(
+    print_line(&format!(
         "   pushed and answered in {:.1} s",
         pushed.elapsed().as_secs_f64()
     ));
     step(&format!("curl {}/", plan.route_url(&route)));
-    say(&format!("   {} {}", answer.0, answer.1.trim()));
-    let way = Way::follow(data, &plan, &client, &messages, &route).await?;
+    print_line(&format!("   {} {}", answer.0, answer.1.trim()));
+    let way = RoutePath::follow(data, &plan, &client, &messages, &route).await?;
     step(
-        "the route's way, from the user's wish to the answer; every value read from the component itself",
+        "the path of the route, from the user's request to the answer; every value is read from the component itself",
     );
     way.print(&answer);
     Ok(())
@@ -136,7 +136,7 @@ fn example_folder() -> Result<PathBuf> {
     let folder = exe
         .parent()
         .and_then(Path::parent)
-        .context("where is the binary?")?
+        .context("find the path of the binary")?
         .join("examples/proxy/bin");
     ensure!(
         folder.join("proxy").is_file(),
@@ -147,7 +147,7 @@ fn example_folder() -> Result<PathBuf> {
 }
 
 fn step(text: &str) {
-    say(&format!("\n▶ {text}"));
+    print_line(&format!("\n▶ {text}"));
 }
 
 /// A child process `cupola up`.
@@ -180,7 +180,11 @@ impl Foundation {
     }
 
     async fn wait_until_ready(&mut self) -> Result<()> {
-        let stdout = self.child.stdout.take().context("child has no stdout")?;
+        let stdout = self
+            .child
+            .stdout
+            .take()
+            .context("the child has no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await? {
@@ -188,7 +192,7 @@ impl Foundation {
                     return Ok(());
                 }
             }
-            bail!("cupola up ended before it was ready; its message stands above")
+            bail!("cupola up ended before it was ready; see its message above")
         };
         tokio::time::timeout(Duration::from_secs(120), ready)
             .await
@@ -316,7 +320,7 @@ async fn fetch(plan: &Plan, route: &str) -> Result<(u16, String)> {
 }
 
 /// The values of one route in every component.
-struct Way {
+struct RoutePath {
     route: String,
     route_guid: String,
     app_guid: String,
@@ -333,7 +337,7 @@ struct Way {
     router_entry: String,
 }
 
-impl Way {
+impl RoutePath {
     async fn follow(
         data: &Path,
         plan: &Plan,
@@ -427,13 +431,13 @@ impl Way {
         ensure!(
             message["tls_port"] == mapping.host_tls_proxy_port
                 && message["host"] == net.address.as_str(),
-            "NATS says {}:{}",
+            "the router.register message names {}:{}",
             message["host"],
             message["tls_port"]
         );
         ensure!(
             message["server_cert_domain_san"] == instance.instance_guid.as_str(),
-            "NATS names certificate {}",
+            "the router.register message names the certificate {}",
             message["server_cert_domain_san"]
         );
 
@@ -446,7 +450,7 @@ impl Way {
         ensure!(entry["tls"] == true, "the router's endpoint is not TLS");
         ensure!(
             net.address.parse::<Ipv4Addr>().is_ok(),
-            "{:?} is no cell address",
+            "{:?} is not the address of a cell",
             net.address
         );
         Ok(Self {
@@ -512,7 +516,7 @@ impl Way {
             ),
         ];
         for (component, what, value) in rows {
-            say(&format!("   ✓ {component:<17}{what:<17}{value}"));
+            print_line(&format!("   ✓ {component:<17}{what:<17}{value}"));
         }
     }
 }
@@ -542,5 +546,5 @@ fn text(value: &Value, what: &str) -> Result<String> {
     value
         .as_str()
         .map(str::to_owned)
-        .with_context(|| format!("the Cloud Controller gave no {what}"))
+        .with_context(|| format!("the Cloud Controller returned no {what}"))
 }

@@ -12,7 +12,7 @@ type Pair = (String, String);
 
 /// The content of the files.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum StoredCertificate {
     Nothing,
     /// Our own certificate, with all names.
     Good(Pair),
@@ -24,9 +24,9 @@ pub(crate) enum Kept {
     Unusable(String),
 }
 
-impl Kept {
+impl StoredCertificate {
     /// Examines the files. A certificate counts as ours if the CA in `ca_pem` signed it.
-    pub(crate) fn look(
+    pub(crate) fn inspect(
         cert: &Path,
         key: &Path,
         ca_pem: &str,
@@ -39,7 +39,7 @@ impl Kept {
         let read = |path: &Path| {
             std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
         };
-        let look = || -> Result<Self> {
+        let inspect = || -> Result<Self> {
             let pair = (read(cert)?, read(key)?);
             kit::tls::check_pair(&pair.0, &pair.1)?;
             let (chain, ca) = (kit::tls::certs(&pair.0)?, kit::tls::certs(ca_pem)?);
@@ -53,7 +53,7 @@ impl Kept {
                 Self::Outdated
             })
         };
-        look().unwrap_or_else(|error| Self::Unusable(format!("{error:#}")))
+        inspect().unwrap_or_else(|error| Self::Unusable(format!("{error:#}")))
     }
 }
 
@@ -145,8 +145,8 @@ mod tests {
         std::fs::write(&cert, "damaged").unwrap();
         assert!(shown("a.test", &ip).0.contains("BEGIN CERTIFICATE"));
         assert_eq!(read().0, "damaged");
-        let kept = Kept::look(&cert, &key, &first.0, &names("a.test"), &ip);
-        assert!(matches!(kept, Kept::Unusable(_)), "{kept:?}");
+        let kept = StoredCertificate::inspect(&cert, &key, &first.0, &names("a.test"), &ip);
+        assert!(matches!(kept, StoredCertificate::Unusable(_)), "{kept:?}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) async fn cfdot(data: &Path, args: Vec<String>) -> ExitCode {
         Err(error) => {
             let code = cfdot::run(args.clone(), cfdot::Options::default()).await;
             if !names_servers(&args) && code == ExitCode::from(3) {
-                crate::terminal::complain(&format!(
+                crate::terminal::print_error(&format!(
                     "No foundation of this machine is known either: {error:#}"
                 ));
             }
@@ -94,7 +94,7 @@ pub(crate) async fn evacuate(data: &Path, cell: Option<&str>) -> Result<()> {
     let cells = bbs_client(data, &plan)?
         .cells()
         .await
-        .context("is the foundation running?")?;
+        .context("query the BBS: is the foundation running?")?;
     let known: Vec<&str> = cells.iter().map(|c| c.cell_id.as_str()).collect();
     let chosen = match (cell, cells.as_slice()) {
         (Some(wanted), _) => cells
@@ -102,18 +102,21 @@ pub(crate) async fn evacuate(data: &Path, cell: Option<&str>) -> Result<()> {
             .find(|c| c.cell_id == wanted)
             .with_context(|| {
                 format!(
-                    "cell {wanted:?} is not there; present are: {}",
+                    "there is no cell {wanted:?}; the cells are: {}",
                     known.join(", ")
                 )
             })?,
         (None, [only]) => only,
-        (None, []) => bail!("no cell is present"),
-        (None, _) => bail!("say which cell: {}", known.join(", ")),
+        (None, []) => bail!("no cell is running"),
+        (None, _) => bail!(
+            "there are several cells; name one of them: {}",
+            known.join(", ")
+        ),
     };
     let reps = clients::rep::Client::new(&operator(data)?)?;
     reps.evacuate(&chosen.rep_url).await?;
     crate::terminal::print(&format!(
-        "Cell {} takes no more work and gives its instances away; its process ends when it is empty.\n",
+        "Cell {} accepts no more work and evacuates its instances; its process ends when it is empty.\n",
         chosen.cell_id
     ))
 }
@@ -132,7 +135,7 @@ async fn find_instance(bbs: &Client, target: &str) -> Result<String> {
     let running: Vec<ActualLrp> = bbs
         .actual_lrps(&ActualLrpsRequest::default())
         .await
-        .context("is the foundation running?")?
+        .context("query the BBS: is the foundation running?")?
         .into_iter()
         .filter(|l| l.state == state::RUNNING)
         .collect();

@@ -164,7 +164,7 @@ impl Plan {
 
     /// Stores the plan with another cell address, and returns it.
     pub(crate) async fn with_cell_ip(data: &Path, cell_ip: Ipv4Addr) -> Result<Self> {
-        let _lock = PlanLock::take(data).await?;
+        let _lock = PlanLock::acquire(data).await?;
         let mut plan = Self::read(data)?;
         if plan.cell_ip != cell_ip {
             plan.cell_ip = cell_ip;
@@ -221,7 +221,7 @@ pub(crate) struct RoleLocks {
 }
 
 impl RoleLocks {
-    pub(crate) fn take(data: &Path, roles: &[Role]) -> Result<Self> {
+    pub(crate) fn acquire(data: &Path, roles: &[Role]) -> Result<Self> {
         let mut files = Vec::new();
         for role in Role::ALL.iter().filter(|r| roles.contains(r)) {
             let file = lock_file(data, role.name())?;
@@ -249,7 +249,7 @@ pub(crate) struct PlanLock {
 }
 
 impl PlanLock {
-    pub(crate) async fn take(data: &Path) -> Result<Self> {
+    pub(crate) async fn acquire(data: &Path) -> Result<Self> {
         let (data, file) = (data.to_owned(), lock_file(data, "plan")?);
         tokio::task::spawn_blocking(move || {
             file.lock()
@@ -268,7 +268,7 @@ pub(crate) struct FirstStart {
 }
 
 impl FirstStart {
-    pub(crate) async fn take() -> Result<Self> {
+    pub(crate) async fn acquire() -> Result<Self> {
         tokio::task::spawn_blocking(|| {
             let folder = File::open("/var/lib").context("open /var/lib")?;
             folder.lock().context("lock /var/lib")?;

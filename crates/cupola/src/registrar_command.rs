@@ -70,7 +70,7 @@ async fn obey(path: &Path, mut watched: Watched, changes: mpsc::Sender<Wanted>) 
                 // An invalid configuration is not loaded again until it changes.
                 tracing::error!(
                     error = format!("{error:#}"),
-                    "reload-refused: the routes before stay"
+                    "reload-refused: the previous routes stay registered"
                 );
             }
             Ok(config) => {

@@ -4,7 +4,7 @@
 //! ```text
 //! build ─▶ (all roles are built) ─▶ run ─▶ asked to stop ─▶ wait until the process lets go of it
 //!   ▲                                │
-//!   └────── pause ◀── runtime dropped ◀── failed, panicked, ended unasked
+//!   └────── pause ◀── runtime dropped ◀── failed, panicked, ended without a request
 //! ```
 
 use anyhow::{Context as _, Result};
@@ -267,7 +267,7 @@ impl Supervised {
                     break;
                 }
                 Ok(()) if self.unit.may_finish => break,
-                Ok(()) => anyhow::anyhow!("it ended unasked"),
+                Ok(()) => anyhow::anyhow!("it ended without a request"),
                 Err(error) => error,
             };
             if began.elapsed() > go.pauses.healthy {
@@ -278,7 +278,7 @@ impl Supervised {
                 role = self.unit.name,
                 error = format!("{error:#}"),
                 again_in = ?pause,
-                "role-failed: it starts again, the others go on"
+                "role-failed: it is restarted, the others continue"
             );
             let role = self.unit.name;
             let _ = go.failures.send(Failed { role, error });

@@ -53,7 +53,7 @@ async fn a_role_that_fails_is_built_again() {
     for text in [
         "failed on purpose",
         "it panicked: panicked on purpose",
-        "it ended unasked",
+        "it ended without a request",
         "cannot be built",
         "it panicked: panics in its build",
     ] {

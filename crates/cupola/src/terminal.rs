@@ -19,12 +19,12 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// Writes a line for a person who may be absent: a closed terminal is no error.
-pub(crate) fn say(text: &str) {
+pub(crate) fn print_line(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 /// Writes such a line to standard error.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::plan::{FirstStart, Plan, PlanLock, RoleLocks, random_hex};
 use crate::roles::{self, Role};
 use crate::signals::{Hangup, Signals};
-use crate::terminal::say;
+use crate::terminal::print_line;
 use anyhow::{Result, bail, ensure};
 use kit::CancellationToken;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ pub(crate) const READY: &str = "API endpoint:";
 pub(crate) async fn up(config: Config) -> Result<()> {
     need_root("cupola up")?;
     let mut signals = Signals::new(Hangup::Stops)?;
-    let _locks = RoleLocks::take(&config.data, Role::ALL)?;
+    let _locks = RoleLocks::acquire(&config.data, Role::ALL)?;
     let (plan, certificates, first_start) = open(&config).await?;
     let password = AdminPassword::choose(&config);
-    say(&format!(
+    print_line(&format!(
         "Booting a foundation in {} (domain {}) …",
         config.data.display(),
         plan.domain
@@ -45,16 +45,16 @@ pub(crate) async fn up(config: Config) -> Result<()> {
         greet(&config, &plan, &password);
         let signal = signals.next().await;
         tracing::info!(signal, "stopping");
-        say("\nDraining: routes leave, then apps stop … (once more: stop at once)");
+        print_line("\nDraining: routes leave, then apps stop … (once more: stop at once)");
     }
     let drained = tokio::select! {
         drained = running.drain() => drained,
-        _ = signals.next() => Err(anyhow::anyhow!("stopped at once; containers may be left: the next `cupola up` takes them over")),
+        _ = signals.next() => Err(anyhow::anyhow!("stopped at once; containers may be left: the next `cupola up` adopts them")),
     };
     shutdown.cancel();
     running.finish().await;
     ready.and(drained)?;
-    say(&format!(
+    print_line(&format!(
         "Stopped; nothing is left behind but {}.",
         config.data.display()
     ));
@@ -73,12 +73,12 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
         .map(|r| r.name())
         .collect();
     let mut signals = Signals::new(Hangup::of_this_process())?;
-    let _locks = RoleLocks::take(&config.data, chosen)?;
+    let _locks = RoleLocks::acquire(&config.data, chosen)?;
     let (mut plan, mut certificates, first_start) = open(&config).await?;
     let mut first_start = Some(first_start);
     let password = AdminPassword::choose(&config);
     if password.fresh && chosen.contains(&Role::Uaa) {
-        say(&format!(
+        print_line(&format!(
             "User {}, password {} (shown only now; CUPOLA_ADMIN_PASSWORD sets it at first start)",
             plan.admin_user, password.text
         ));
@@ -93,7 +93,7 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
         let built = foundation.plan.clone();
         let mut running = foundation.run(shutdown.clone());
         drop(first_start.take());
-        say(&format!("Running {}; SIGTERM stops it.", names.join(", ")));
+        print_line(&format!("Running {}; SIGTERM stops it.", names.join(", ")));
         let stops = tokio::select! {
             signal = signals.next() => {
                 tracing::info!(signal, "stopping");
@@ -108,10 +108,10 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
             return Ok(());
         }
         tracing::info!(
-            "plan-changed: another process of this foundation has changed its addresses; the roles start again"
+            "plan-changed: another process of this foundation has changed its addresses; the roles are restarted"
         );
         running.finish().await;
-        let _lock = PlanLock::take(&config.data).await?;
+        let _lock = PlanLock::acquire(&config.data).await?;
         plan = Plan::read(&config.data)?;
         certificates = Certificates::open(&config.data.join("certs"))?;
     }
@@ -122,19 +122,19 @@ async fn open(config: &Config) -> Result<(Plan, Certificates, Option<FirstStart>
     let first_start = if Plan::exists(&config.data) {
         None
     } else {
-        Some(FirstStart::take().await?)
+        Some(FirstStart::acquire().await?)
     };
-    let _lock = PlanLock::take(&config.data).await?;
+    let _lock = PlanLock::acquire(&config.data).await?;
     let plan = Plan::open(config)?;
     let certificates = Certificates::open(&config.data.join("certs"))?;
-    certificates.keep_operator()?;
+    certificates.write_operator_certificate()?;
     Ok((plan, certificates, first_start))
 }
 
 fn need_root(what: &str) -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
-        "{what} needs root (it makes containers, links and iptables rules): run it with sudo"
+        "{what} needs root (it creates containers, links and iptables rules): run it with sudo"
     );
     Ok(())
 }
@@ -173,18 +173,18 @@ fn greet(config: &Config, plan: &Plan, password: &AdminPassword) {
     } else {
         format!(" --data {}", config.data.display())
     };
-    say(&format!(
+    print_line(&format!(
         "\nThe foundation is up.\n\n   {READY} {}\n   User:         {}",
         plan.api_url(),
         plan.admin_user
     ));
     if password.fresh {
-        say(&format!(
+        print_line(&format!(
             "   Password:     {}   (shown only now; CUPOLA_ADMIN_PASSWORD sets it at first start)",
             password.text
         ));
     }
-    say(&format!(
+    print_line(&format!(
         "\nNext, in another terminal:\n\n   {login}\n   cupola cf push -f examples/proxy/manifest.yml\n   curl {route}/\n   cupola routes{data}\n\nTo validate certificates instead of skipping that, trust {}.\nThe cell is at {}. Ctrl-C drains and stops.",
         config.data.join("certs/edge_ca.crt").display(),
         plan.cell_ip
@@ -215,7 +215,7 @@ async fn wait_until_ready(plan: &Plan) -> Result<()> {
             };
             if Instant::now() > deadline {
                 bail!(
-                    "the foundation was not ready within 60 s: {seen}; CUPOLA_LOG=info shows what its components say"
+                    "the foundation was not ready within 60 s: {seen}; CUPOLA_LOG=info shows what its components log"
                 );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -398,7 +398,7 @@ fn a_successor_that_fails_leaves_the_old_one_serving() {
     let pid = world.pid();
     world.rewrite("port: nonsense\n");
     signal(pid, "USR2");
-    wait_for("the failure to be told", || {
+    wait_for("the failure to be reported", || {
         world.log().contains("gorouter.upgrade.failed")
     });
     assert!(world.log().contains("is not a port"), "{}", world.log());

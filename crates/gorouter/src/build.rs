@@ -172,7 +172,7 @@ pub(super) fn routing_api(read: &GorouterYml) -> Result<Option<routing_api::Conf
         let pem = read_text(path, key)?;
         kit::tls::Authorities::from_pem(&pem).with_context(|| {
             format!(
-                "{key} {}: it must hold the UAA's authority as PEM",
+                "{key} {}: it must contain the UAA's authority as PEM",
                 path.display()
             )
         })?;
@@ -197,7 +197,7 @@ fn health_tls(
         }
         anyhow::Ok(Arc::new(config))
     };
-    build().context("status.tls: use its certificate")
+    build().context("use the certificate of status.tls")
 }
 
 /// Checks that the UAA and the Routing API answer. The UAA is asked as often as the keys say.
@@ -217,7 +217,9 @@ fn metrics_tls(prometheus: &Prometheus) -> Result<Option<Arc<ServerConfig>>> {
     };
     let identity = Identity::from_files("prometheus", files)?;
     let config = server_config(&identity, ClientAuth::Required, &["http/1.1"]);
-    config.context("prometheus: use its certificate").map(Some)
+    config
+        .context("use the certificate of prometheus")
+        .map(Some)
 }
 
 /// Returns the address from which this machine reaches others. No packet is sent.

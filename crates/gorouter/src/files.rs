@@ -38,7 +38,7 @@ impl PidFile {
         let pid = format!("{}\n", std::process::id());
         std::fs::write(path, pid).with_context(|| {
             format!(
-                "pid_file {}: does its directory exist, and may you write there?",
+                "pid_file {}: does its directory exist, and may this process write there?",
                 path.display()
             )
         })?;

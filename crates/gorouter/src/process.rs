@@ -31,7 +31,7 @@ pub async fn run(path: &Path) -> Result<()> {
     let sockets = match predecessor {
         None => Sockets::from_systemd()?,
         Some(mut predecessor) => {
-            let inherited = Sockets::given(std::mem::take(&mut predecessor.sockets));
+            let inherited = Sockets::inherited(std::mem::take(&mut predecessor.sockets));
             return match inherited {
                 Ok(sockets) => take_over(path, sockets, predecessor).await,
                 Err(error) => {
@@ -77,7 +77,7 @@ async fn take_over(path: &Path, sockets: Sockets, predecessor: Predecessor) -> R
         () = process.handle.started() => {}
         ended = &mut running => {
             let error = match ended {
-                Ok(Ok(())) => anyhow::anyhow!("it was told to stop"),
+                Ok(Ok(())) => anyhow::anyhow!("it was stopped by a signal"),
                 Ok(Err(error)) => error,
                 Err(error) => error.into(),
             };
@@ -105,7 +105,7 @@ async fn gathered(handle: Handle, delay: Duration, wanted: usize) -> Result<()> 
     let waited = tokio::time::timeout(PATIENCE / 2, enough).await;
     waited.with_context(|| {
         format!(
-            "only {} routes were registered, the router before had {wanted}: is NATS reachable?",
+            "only {} routes were registered, the predecessor had {wanted}: is NATS reachable?",
             handle.routes()
         )
     })
@@ -137,7 +137,7 @@ pub fn check(path: &Path) -> Result<String> {
 fn read(path: &Path) -> Result<GorouterYml> {
     let text = std::fs::read_to_string(path).with_context(|| {
         format!(
-            "read {}: does it exist and may you read it?",
+            "read {}: does it exist, and may this process read it?",
             path.display()
         )
     })?;
@@ -262,10 +262,10 @@ impl Process {
                         return Ok(());
                     }
                 },
-                outcome = settled(&mut upgrade) => {
+                outcome = upgrade_finished(&mut upgrade) => {
                     upgrade = None;
                     match outcome {
-                        Ok(pid) => self.make_way(pid),
+                        Ok(pid) => self.hand_over(pid),
                         Err(error) => tracing::error!(error = format!("{error:#}"), "gorouter.upgrade.failed"),
                     }
                 }
@@ -323,7 +323,7 @@ impl Process {
     }
 
     /// Begins the end of this process: the successor accepts connections now, and this process ends after its last request.
-    fn make_way(&mut self, pid: u32) {
+    fn hand_over(&mut self, pid: u32) {
         tracing::info!(pid, "gorouter.upgrade.taken-over");
         self.pid_file.leave();
         self.sockets.forget();
@@ -336,7 +336,7 @@ impl Process {
             Ok(()) => tracing::info!("gorouter.reloaded"),
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
-                "gorouter.reload-refused: the configuration before stays in effect"
+                "gorouter.reload-refused: the previous configuration stays in effect"
             ),
         }
     }
@@ -357,7 +357,7 @@ impl Process {
     }
 }
 
-async fn settled(upgrade: &mut Option<Upgrade>) -> Result<u32> {
+async fn upgrade_finished(upgrade: &mut Option<Upgrade>) -> Result<u32> {
     match upgrade {
         Some(upgrade) => upgrade.await,
         None => pending().await,

@@ -14,7 +14,7 @@ const FIRST: i32 = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
-    given: Vec<TcpListener>,
+    inherited: Vec<TcpListener>,
     /// A second descriptor of each socket in use, for a successor.
     kept: Vec<OwnedFd>,
 }
@@ -38,34 +38,31 @@ impl Sockets {
             return Ok(Self::default());
         };
         let this = pidfd_open(getpid(), PidfdFlags::empty()).context("open this process")?;
-        let mut given = Vec::new();
+        let mut inherited = Vec::new();
         for number in FIRST..FIRST.saturating_add(count) {
             let descriptor = pidfd_getfd(&this, number, PidfdGetfdFlags::empty())
-                .with_context(|| format!("take socket {number} of LISTEN_FDS={count}"))?;
+                .with_context(|| format!("inherit socket {number} of LISTEN_FDS={count}"))?;
             // The copy has close-on-exec; the original does not.
             let _ = close(number);
-            given.push(descriptor);
+            inherited.push(descriptor);
         }
-        Self::given(given)
+        Self::inherited(inherited)
     }
 
     /// Returns sockets that another process passed on. It fails if one does not listen.
-    pub(super) fn given(descriptors: Vec<OwnedFd>) -> Result<Self> {
+    pub(super) fn inherited(descriptors: Vec<OwnedFd>) -> Result<Self> {
         let checked = descriptors.into_iter().map(|descriptor| {
             let listens = socket_acceptconn(&descriptor).unwrap_or(false);
-            ensure!(
-                listens,
-                "an inherited descriptor is not a socket that listens"
-            );
+            ensure!(listens, "an inherited descriptor is not a listening socket");
             let listener = TcpListener::from(descriptor);
             listener
                 .local_addr()
-                .context("an inherited socket is not one of TCP")?;
+                .context("an inherited socket is not a TCP socket")?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         });
         Ok(Self {
-            given: checked.collect::<Result<_>>()?,
+            inherited: checked.collect::<Result<_>>()?,
             kept: Vec::new(),
         })
     }
@@ -76,8 +73,8 @@ impl Sockets {
         address: SocketAddr,
         key: &str,
     ) -> Result<tokio::net::TcpListener> {
-        let listener = match self.take(address) {
-            Some(given) => given,
+        let listener = match self.claim(address) {
+            Some(inherited) => inherited,
             None => {
                 let bound = TcpListener::bind(address);
                 let bound = bound.with_context(|| cannot_listen(address.port(), key))?;
@@ -91,8 +88,8 @@ impl Sockets {
 
     /// Reserves the address for this process. Nobody can connect before the start delay is over, unless the socket was passed on.
     pub(super) fn reserve(&mut self, address: SocketAddr, key: &str) -> Result<Reserved> {
-        let reserved = match self.take(address) {
-            Some(given) => Reserved::Listening(tokio::net::TcpListener::from_std(given)?),
+        let reserved = match self.claim(address) {
+            Some(inherited) => Reserved::Listening(tokio::net::TcpListener::from_std(inherited)?),
             None => {
                 let bind = || {
                     let socket = match address {
@@ -126,12 +123,12 @@ impl Sockets {
 
     /// Closes passed sockets that are not used. It is called after all keys have been processed.
     pub(super) fn close_unused(&mut self) {
-        for unused in self.given.drain(..) {
+        for unused in self.inherited.drain(..) {
             let address = unused.local_addr().map(|a| a.to_string());
             let address = address.unwrap_or_default();
             tracing::warn!(
                 address,
-                "inherited-socket-closed: no key of the configuration asks for it"
+                "inherited-socket-closed: no key of the configuration names its address"
             );
         }
     }
@@ -140,22 +137,22 @@ impl Sockets {
         self.kept.push(descriptor);
     }
 
-    fn take(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
-        let at = self.given.iter().position(|given| {
-            given
+    fn claim(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
+        let at = self.inherited.iter().position(|inherited| {
+            inherited
                 .local_addr()
                 .is_ok_and(|address| fits(address, wanted))
         })?;
-        Some(self.given.swap_remove(at))
+        Some(self.inherited.swap_remove(at))
     }
 }
 
-/// Returns whether a socket at `given` serves the address `wanted`: the port is the same, and the address is the same or both
+/// Returns whether a socket at `inherited` serves the address `wanted`: the port is the same, and the address is the same or both
 /// mean all addresses.
-fn fits(given: SocketAddr, wanted: SocketAddr) -> bool {
-    given.port() == wanted.port()
-        && (given.ip() == wanted.ip()
-            || given.ip().is_unspecified() && wanted.ip().is_unspecified())
+fn fits(inherited: SocketAddr, wanted: SocketAddr) -> bool {
+    inherited.port() == wanted.port()
+        && (inherited.ip() == wanted.ip()
+            || inherited.ip().is_unspecified() && wanted.ip().is_unspecified())
 }
 
 fn cannot_listen(port: u16, key: &str) -> String {
@@ -170,16 +167,16 @@ mod tests {
 
     #[test]
     fn sockets_are_known_by_their_address() {
-        for (given, wanted, fitting) in [
+        for (inherited, wanted, fitting) in [
             ("0.0.0.0:80", "0.0.0.0:80", true),
             ("[::]:80", "0.0.0.0:80", true),
             ("127.0.0.1:80", "0.0.0.0:80", false),
             ("0.0.0.0:81", "0.0.0.0:80", false),
         ] {
             assert_eq!(
-                fits(given.parse().unwrap(), wanted.parse().unwrap()),
+                fits(inherited.parse().unwrap(), wanted.parse().unwrap()),
                 fitting,
-                "{given} {wanted}"
+                "{inherited} {wanted}"
             );
         }
     }
@@ -189,9 +186,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(Sockets::given(vec![file.into()]).is_err());
+        assert!(Sockets::inherited(vec![file.into()]).is_err());
         let unused = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut sockets = Sockets::given(vec![listener.into(), unused.into()]).unwrap();
+        let mut sockets = Sockets::inherited(vec![listener.into(), unused.into()]).unwrap();
         let taken = sockets.listen(address, "port").unwrap();
         assert_eq!(taken.local_addr().unwrap(), address);
         sockets.close_unused();

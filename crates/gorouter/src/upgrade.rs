@@ -65,8 +65,9 @@ impl Program {
         routes: usize,
         patience: Duration,
     ) -> Result<impl Future<Output = Result<u32>> + use<>> {
-        let (ours, theirs) = UnixStream::pair().context("make the sockets' way")?;
-        send(&ours, sockets, &Hello { routes }).context("hand the sockets over")?;
+        let (ours, theirs) =
+            UnixStream::pair().context("create the socket pair for the handover")?;
+        send(&ours, sockets, &Hello { routes }).context("send the sockets to the successor")?;
         let child = Command::new(&self.path)
             .args(&self.arguments)
             .env(FROM, std::process::id().to_string())
@@ -116,7 +117,7 @@ async fn answer(mut stream: tokio::net::UnixStream) -> Result<()> {
     let answer = String::from_utf8_lossy(&answer);
     match answer.trim() {
         "ready" => Ok(()),
-        "" => bail!("it ended without a word"),
+        "" => bail!("it ended without an answer"),
         other => bail!("{}", other.strip_prefix("failed ").unwrap_or(other)),
     }
 }
@@ -142,8 +143,9 @@ impl Predecessor {
         );
         let stdin = std::io::stdin().as_fd().try_clone_to_owned()?;
         let stream = UnixStream::from(stdin);
-        let (sockets, hello) = receive(&stream).context("take the sockets over")?;
-        rustix::stdio::dup2_stdin(File::open("/dev/null")?).context("leave standard input")?;
+        let (sockets, hello) =
+            receive(&stream).context("receive the sockets of the predecessor")?;
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?).context("replace standard input")?;
         Ok(Some(Self {
             stream,
             sockets,
@@ -153,8 +155,8 @@ impl Predecessor {
 
     /// Reports to the predecessor that this process accepts connections, so that it may end.
     pub(super) fn ready(mut self) -> Result<()> {
-        let told = self.stream.write_all(b"ready\n");
-        told.context("tell the router before this one that it may end")
+        let sent = self.stream.write_all(b"ready\n");
+        sent.context("notify the predecessor that it may end")
     }
 
     /// Reports to the predecessor that it must continue.
@@ -171,7 +173,8 @@ impl Predecessor {
 fn send(stream: &UnixStream, sockets: &[OwnedFd], hello: &Hello) -> Result<()> {
     ensure!(
         sockets.len() <= MOST,
-        "more than {MOST} sockets to hand over"
+        "cannot hand over more than {MOST} sockets; this process has {}",
+        sockets.len()
     );
     let borrowed: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
@@ -206,9 +209,12 @@ fn receive(stream: &UnixStream) -> Result<(Vec<OwnedFd>, Hello)> {
             sockets.extend(descriptors);
         }
     }
-    ensure!(!sockets.is_empty(), "no sockets came");
+    ensure!(!sockets.is_empty(), "the predecessor sent no sockets");
     let hello = serde_json::from_slice(&text[..received.bytes]);
-    Ok((sockets, hello.context("read what came with the sockets")?))
+    Ok((
+        sockets,
+        hello.context("read the message that came with the sockets")?,
+    ))
 }
 
 #[cfg(test)]
@@ -232,13 +238,13 @@ mod tests {
 
     #[tokio::test]
     async fn answers_of_a_successor() {
-        for (said, wanted) in [
+        for (sent, wanted) in [
             ("ready\n", None),
             ("failed port 80 is taken\n", Some("port 80 is taken")),
-            ("", Some("it ended without a word")),
+            ("", Some("it ended without an answer")),
         ] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
-            theirs.write_all(said.as_bytes()).unwrap();
+            theirs.write_all(sent.as_bytes()).unwrap();
             drop(theirs);
             ours.set_nonblocking(true).unwrap();
             let stream = tokio::net::UnixStream::from_std(ours).unwrap();

@@ -238,12 +238,12 @@ impl CellRole {
             }
         };
         let cell = tokio::time::timeout(REBUILD_LIMIT, rebuilt).await.context(
-            "the cell does not run, its containers are left: the next `cupola up` takes them over",
+            "the cell does not run, and its containers are left: the next `cupola up` adopts them",
         )?;
         let left = cell.rep.drain_all(DRAIN_LIMIT).await;
         anyhow::ensure!(
             left == 0,
-            "{left} containers could not be removed within {} s: the next `cupola up` takes them over",
+            "{left} containers could not be removed within {} s: the next `cupola up` adopts them",
             DRAIN_LIMIT.as_secs()
         );
         self.0.drained.store(true, Ordering::SeqCst);

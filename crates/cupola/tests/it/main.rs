@@ -73,7 +73,7 @@ fn a_reader_that_leaves_is_no_panic() {
 }
 
 #[test]
-fn data_is_looked_for_where_it_was_said() {
+fn data_is_read_from_the_given_directory() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("nothing-here");
     let data = data.to_string_lossy().into_owned();

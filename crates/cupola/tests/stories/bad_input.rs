@@ -176,10 +176,7 @@ fn names_and_passwords(f: &mut Foundation) -> Result<()> {
         "{}",
         both(&output)
     );
-    ensure!(
-        !f.log().contains(PASSWORD),
-        "the password stands in the log"
-    );
+    ensure!(!f.log().contains(PASSWORD), "the log contains the password");
     // The tokens: one that has expired, and one whose signature is wrong.
     let token = f.cf_ok(&["oauth-token"])?;
     let mut parts: Vec<&str> = token

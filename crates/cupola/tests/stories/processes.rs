@@ -178,7 +178,7 @@ fn evacuated_cell_ends(f: &mut Foundation) -> Result<()> {
         .output()?;
     let text = both(&output);
     ensure!(
-        output.status.success() && text.contains("gives its instances away"),
+        output.status.success() && text.contains("evacuates its instances"),
         "{text}"
     );
     let status = f.ended("cell", 60)?;

@@ -236,9 +236,9 @@ fn no_leaks(f: &mut Foundation) -> Result<()> {
     };
     push("leak0")?;
     f.cf_ok(&["delete", "leak0", "-f", "-r"])?;
-    let settled = || -> Result<String> {
+    let steady = || -> Result<String> {
         let mut last = count()?;
-        wait_for("the machine settles", 30, || {
+        wait_for("the machine to become steady", 30, || {
             std::thread::sleep(std::time::Duration::from_millis(500));
             let now = count()?;
             let same = now
@@ -249,13 +249,13 @@ fn no_leaks(f: &mut Foundation) -> Result<()> {
             Ok(same.then(|| last.clone()))
         })
     };
-    let before = settled()?;
+    let before = steady()?;
     for round in 1..=rounds {
         let name = format!("leak{round}");
         push(&name)?;
         f.cf_ok(&["delete", &name, "-f", "-r"])?;
     }
-    let after = settled()?;
+    let after = steady()?;
     let (b, a): (Vec<i64>, Vec<i64>) = (
         before.split_whitespace().flat_map(str::parse).collect(),
         after.split_whitespace().flat_map(str::parse).collect(),

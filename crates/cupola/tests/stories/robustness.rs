@@ -33,13 +33,16 @@ fn command(data: &Path) -> Command {
 
 fn wait_for_words(child: &mut Child, words: &str) -> Result<()> {
     use std::io::{BufRead as _, BufReader};
-    let stdout = child.stdout.take().context("no stdout")?;
+    let stdout = child
+        .stdout
+        .take()
+        .context("the child has no standard output")?;
     let mut lines = BufReader::new(stdout).lines();
     let found = lines
         .by_ref()
         .map_while(Result::ok)
         .any(|l| l.contains(words));
-    ensure!(found, "never said {words:?}");
+    ensure!(found, "{words:?} was never logged");
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     Ok(())
 }
@@ -264,7 +267,7 @@ fn killed_during_push(f: &mut Foundation) -> Result<()> {
         f.cf_ok(&["delete", "halfway", "-f", "-r"])?;
     }
     let folders = f.data.join("garden/containers");
-    wait_for("containers are what actual LRPs say", 40, || {
+    wait_for("containers to be those of the actual LRPs", 40, || {
         let lrps = f.cfdot(&["actual-lrps"])?.len();
         let containers = std::fs::read_dir(&folders)?.count();
         // The brackets exclude this command line itself.

@@ -149,12 +149,12 @@ fn modules_do_not_import_each_other_in_long_circles() {
         let allowed = row.map_or(0, |(_, count)| *count);
         if count > allowed {
             problems.push(format!(
-                "crates/{krate}: {count} modules stand in circles of more than two, {allowed} are allowed: move what both sides need below them; {circles:?}"
+                "crates/{krate}: {count} modules are in circles of more than two, {allowed} are allowed: move what both sides need below them; {circles:?}"
             ));
         }
         if count < allowed {
             problems.push(format!(
-                "crates/{krate}: {count} modules stand in circles of more than two, fewer than {allowed}: write {count} into IN_CIRCLES (tests/tidy/circles.rs), or remove the row at 0"
+                "crates/{krate}: {count} modules are in circles of more than two, fewer than {allowed}: write {count} into IN_CIRCLES (tests/tidy/circles.rs), or remove the row at 0"
             ));
         }
     }

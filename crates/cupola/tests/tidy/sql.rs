@@ -15,7 +15,7 @@ fn sql() -> Regex {
 }
 
 #[test]
-fn sql_stands_in_db_only() {
+fn sql_is_in_db_only() {
     let sql = sql();
     let mut found: BTreeMap<&str, usize> = BTreeMap::new();
     for source in workspace::sources() {
