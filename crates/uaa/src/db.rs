@@ -167,7 +167,7 @@ impl Db {
     /// Creates a user. The error is a [`NameTaken`] if the name is taken in that origin.
     pub(crate) async fn create_user(&self, new: NewUser) -> Result<User> {
         let (id, now) = (uuid::Uuid::new_v4().to_string(), now());
-        let mut tx = self.database.begin().await.context("begin")?;
+        let mut tx = self.database.begin().await.context("begin a transaction")?;
         let inserted = sqlx::query(
             "INSERT INTO users (id, user_name, name_key, origin, given_name, family_name, email, password_hash, active, created_at, updated_at, password_changed_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $10)",
@@ -194,11 +194,11 @@ impl Db {
         tx.commit().await.context("commit user")?;
         self.user(&id)
             .await?
-            .context("the user just created is gone")
+            .context("the user that was just created does not exist")
     }
 
     pub(crate) async fn add_groups(&self, id: &str, groups: &[String]) -> Result<()> {
-        let mut tx = self.database.begin().await.context("begin")?;
+        let mut tx = self.database.begin().await.context("begin a transaction")?;
         insert_groups(&mut tx, id, groups).await?;
         tx.commit().await.context("commit groups")
     }
@@ -293,12 +293,12 @@ impl Db {
     }
 
     pub(crate) async fn revoke(&self, jti: &str, expires_at: i64) -> Result<()> {
-        let mut tx = self.database.begin().await.context("begin")?;
+        let mut tx = self.database.begin().await.context("begin a transaction")?;
         sqlx::query("DELETE FROM revoked_tokens WHERE expires_at < $1")
             .bind(now())
             .execute(&mut *tx)
             .await
-            .context("forget revoked tokens")?;
+            .context("delete expired revocations")?;
         sqlx::query("INSERT OR REPLACE INTO revoked_tokens (jti, expires_at) VALUES ($1, $2)")
             .bind(jti)
             .bind(expires_at)

@@ -134,7 +134,7 @@ impl From<anyhow::Error> for OAuthError {
         error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "server_error",
-            "The server could not do this; its log says why",
+            "The request failed; the server's log has the reason",
         )
     }
 }

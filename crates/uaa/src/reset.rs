@@ -55,7 +55,7 @@ pub async fn reset_password(data_dir: &Path, user_name: &str, new: &str) -> Resu
         names.sort_unstable();
         names.truncate(LISTED);
         bail!(
-            "user {user_name:?} does not exist in this UAA: give one of {}",
+            "user {user_name:?} does not exist in this UAA: name one of {}",
             names.join(", ")
         );
     };

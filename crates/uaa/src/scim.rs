@@ -52,10 +52,10 @@ impl Filter {
         loop {
             let attribute = words
                 .next()
-                .ok_or("the filter ends where an attribute should stand")?;
+                .ok_or("the filter ends where an attribute is expected")?;
             let operator = match words
                 .next()
-                .ok_or("the filter ends where an operator should stand")?
+                .ok_or("the filter ends where an operator is expected")?
                 .to_ascii_lowercase()
                 .as_str()
             {
@@ -65,7 +65,7 @@ impl Filter {
                 "pr" => Operator::Present,
                 other => {
                     return Err(format!(
-                        "operator {other:?} is not supported, expected eq, co, sw or pr"
+                        "operator {other:?} is not supported; use eq, co, sw or pr"
                     ));
                 }
             };
@@ -73,7 +73,7 @@ impl Filter {
                 Operator::Present => String::new(),
                 _ => words
                     .next()
-                    .ok_or("the filter ends where a value should stand")?
+                    .ok_or("the filter ends where a value is expected")?
                     .to_lowercase(),
             };
             let attribute = attribute.to_ascii_lowercase();
@@ -96,7 +96,7 @@ impl Filter {
                 Some("and") => {}
                 Some("or") => any.push(Vec::new()),
                 Some(other) => {
-                    return Err(format!("{other:?} stands where \"and\" or \"or\" should"));
+                    return Err(format!("expected \"and\" or \"or\", found {other:?}"));
                 }
             }
         }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_filters_say_what_is_wrong() {
+    fn the_error_of_a_wrong_filter_names_the_mistake() {
         for (filter, why) in [
             ("", "attribute"),
             ("id", "operator"),

@@ -39,7 +39,7 @@ impl SigningKey {
         match std::fs::read_to_string(path) {
             Ok(pem) => Self::from_pem(&pem).with_context(|| {
                 format!(
-                    "read signing key {}: move it away to make a new one (all tokens end)",
+                    "read signing key {}: move it to another place, and a new one is generated (all tokens become invalid)",
                     path.display()
                 )
             }),

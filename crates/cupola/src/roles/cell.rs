@@ -205,10 +205,10 @@ async fn remove_unused(garden: &LinuxGarden, network: &CellNetwork) {
 
 async fn remove(garden: &LinuxGarden, network: &CellNetwork) {
     if let Err(error) = garden.shutdown_clean().await {
-        tracing::error!(error = format!("{error:#}"), "garden-left-something");
+        tracing::error!(error = format!("{error:#}"), "garden-not-removed");
     }
     if let Err(error) = network.remove().await {
-        tracing::error!(error = format!("{error:#}"), "bridge-left");
+        tracing::error!(error = format!("{error:#}"), "bridge-not-removed");
     }
 }
 

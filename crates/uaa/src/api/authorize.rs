@@ -31,7 +31,7 @@ pub(crate) struct Code {
 
 impl Codes {
     /// Stores a code. Returns `false` if too many codes are stored already.
-    fn give(&mut self, text: String, code: Code, now: Instant) -> bool {
+    fn store(&mut self, text: String, code: Code, now: Instant) -> bool {
         self.codes.retain(|_, code| now < code.until);
         let room = self.codes.len() < MAX_CODES;
         if room {
@@ -41,7 +41,7 @@ impl Codes {
     }
 
     /// Removes a code and returns it. A code works once, even if the wrong client presents it.
-    pub(crate) fn take(&mut self, code: &str, now: Instant) -> Option<Code> {
+    pub(crate) fn remove(&mut self, code: &str, now: Instant) -> Option<Code> {
         self.codes.remove(code).filter(|code| now < code.until)
     }
 }
@@ -58,7 +58,7 @@ pub(super) async fn authorize(
     let user_id = caller.user_id().ok_or_else(|| {
         error::bad_request(
             "access_denied",
-            "A client's token gets no code: log in as a user",
+            "The token of a client cannot get a code: log in as a user",
         )
     })?;
     let user = state
@@ -69,7 +69,7 @@ pub(super) async fn authorize(
     if query.get("response_type").map(String::as_str) != Some("code") {
         return Err(error::bad_request(
             "unsupported_response_type",
-            "response_type: expected code",
+            "response_type: expected \"code\"",
         ));
     }
     let id = query.get("client_id").map_or("", String::as_str);
@@ -93,7 +93,7 @@ pub(super) async fn authorize(
     if asked.is_some_and(|uri| !client.redirect_uris.contains(uri)) {
         return Err(error::bad_request(
             "invalid_request",
-            "redirect_uri is none of those that the client is registered with",
+            "redirect_uri is not one of those with which the client is registered",
         ));
     }
     let code: String = rand::rng()
@@ -114,14 +114,14 @@ pub(super) async fn authorize(
         location.push_str(&query_encoded(asked));
     }
     let now = Instant::now();
-    let given = Code {
+    let stored = Code {
         rev_sig: state.signature(&client, Some(&user)).await?,
         client_id: client.id,
         user_id: user.id,
         until: now + VALID,
     };
     let mut codes = state.codes.lock().unwrap_or_else(PoisonError::into_inner);
-    if !codes.give(code, given, now) {
+    if !codes.store(code, stored, now) {
         return Err(error::bad_request(
             "temporarily_unavailable",
             "Too many one-time codes wait to be used: try again in five minutes",
@@ -165,9 +165,9 @@ mod tests {
                 rev_sig: "r".into(),
                 until: now + VALID,
             };
-            assert!(codes.give(text.into(), code, now));
+            assert!(codes.store(text.into(), code, now));
         }
-        assert!(codes.take("c", now).is_some() && codes.take("c", now).is_none());
-        assert!(codes.take("d", now + VALID).is_none());
+        assert!(codes.remove("c", now).is_some() && codes.remove("c", now).is_none());
+        assert!(codes.remove("d", now + VALID).is_none());
     }
 }

@@ -83,7 +83,10 @@ impl JsonBody {
             None => Ok(()),
             Some(key) => Err(error::bad_request(
                 kind,
-                format!("Key {key} is not known; known are: {}", known.join(", ")),
+                format!(
+                    "Key {key} is unknown; the known keys are: {}",
+                    known.join(", ")
+                ),
             )),
         }
     }

@@ -65,7 +65,7 @@ pub(super) async fn list(
         "startIndex",
     ];
     if let Some(name) = query.keys().find(|name| !known.contains(&name.as_str())) {
-        return Err(refused(format!("Parameter {name} is not known")));
+        return Err(refused(format!("Parameter {name} is unknown")));
     }
     let filter = query.get("filter").map(|text| {
         Filter::parse_for(text, &["client_id", "id", "name", "authorized_grant_types"])
@@ -127,7 +127,7 @@ pub(super) async fn create(
     let secret = body.text("client_secret").to_owned();
     let mut client = checked(&caller, &body, state.validity.longest(), None)?;
     if secret.is_empty() {
-        return Err(refused("Client secret is missing: give client_secret"));
+        return Err(refused("Client secret is missing: send client_secret"));
     }
     client.secret_hash = hashed(&secret)?;
     state.db.create_client(&client).await.map_err(taken)?;
@@ -147,7 +147,7 @@ pub(super) async fn update(
     let known = changeable(&state, &id).await?;
     if body.0.contains_key("client_secret") {
         return Err(refused(format!(
-            "Key client_secret does not belong here: change a secret with PUT /oauth/clients/{id}/secret"
+            "Key client_secret is not allowed here: change a secret with PUT /oauth/clients/{id}/secret"
         )));
     }
     let client = checked(&caller, &body, state.validity.longest(), Some(&known))?;
@@ -201,10 +201,10 @@ pub(super) async fn change_secret(
         return Err(refused("Previous secret is required and must be valid"));
     }
     if new.is_empty() {
-        return Err(refused("Client secret is missing: give secret"));
+        return Err(refused("Client secret is missing: send secret"));
     }
     if password::matches(&client.secret_hash, new) {
-        return Err(refused("The new secret is the old one: give another"));
+        return Err(refused("The new secret equals the old one: send another"));
     }
     state.db.set_client_secret(&id, &hashed(new)?).await?;
     tracing::info!(client = id, by = by(&caller), "client-secret-changed");
@@ -232,7 +232,7 @@ fn checked(
         (id, _) => name("client_id", id)?,
     };
     if id.is_empty() {
-        return Err(refused("Client ID is missing: give client_id"));
+        return Err(refused("Client ID is missing: send client_id"));
     }
     nothing_else(body)?;
     let list = |key| words(body, key);
@@ -304,7 +304,7 @@ fn grants(client: &StoredClient) -> Answer<()> {
     }
     if client.grant_types.len() == 1 && has("refresh_token") {
         return Err(refused(
-            "The grant type refresh_token needs another beside it: authorization_code or password",
+            "The grant type refresh_token needs a second grant type: authorization_code or password",
         ));
     }
     if has("authorization_code") && client.redirect_uris.is_empty() {
@@ -340,7 +340,7 @@ fn within_own(caller: &Caller, key: &str, words: &[String]) -> Answer<()> {
         Some(word) => Err(error::bad_request(
             "invalid_scope",
             format!(
-                "{key}: {word} is not allowed: your own token does not carry it, and you have none of {}",
+                "{key}: {word} is not allowed: your own token does not contain it, and you have none of {}",
                 ADMIN.join(", ")
             ),
         )),
@@ -390,7 +390,7 @@ fn words(body: &JsonBody, key: &str) -> Answer<Vec<String>> {
 fn name(key: &str, text: &str) -> Answer<String> {
     if text.len() > LONGEST || text.chars().any(char::is_control) || text.trim() != text {
         return Err(refused(format!(
-            "{key} {text:?}: expected at most {LONGEST} bytes, without control characters and outer blanks"
+            "{key} {text:?}: expected at most {LONGEST} bytes, without control characters and without blanks at its ends"
         )));
     }
     Ok(text.to_owned())
@@ -431,7 +431,9 @@ async fn changeable(state: &State, id: &str) -> Answer<StoredClient> {
     if client.configured {
         return Err(error::forbidden(
             KIND,
-            format!("Client {id} belongs to the foundation: its configuration alone changes it"),
+            format!(
+                "Client {id} belongs to the foundation and can only be changed in the foundation's configuration"
+            ),
         ));
     }
     Ok(client)

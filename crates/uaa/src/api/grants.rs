@@ -65,7 +65,7 @@ pub(super) async fn token(
             let scope = allowed(&client.authorities, &client.authorities, &requested(&form))?;
             issue(
                 &state,
-                Asked {
+                TokenRequest {
                     client: &client,
                     user: None,
                     kind,
@@ -101,7 +101,7 @@ async fn password(state: &State, client: &StoredClient, form: &Params) -> Answer
     let scope = allowed(&user.groups, &client.scopes, &requested(form))?;
     issue(
         state,
-        Asked {
+        TokenRequest {
             client,
             user: Some(&user),
             kind: "password",
@@ -135,7 +135,7 @@ async fn code(state: &State, client: &StoredClient, form: &Params) -> Answer {
         .codes
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .take(code, Instant::now())
+        .remove(code, Instant::now())
         .ok_or_else(refused)?;
     if code.client_id != client.id {
         return Err(refused());
@@ -148,7 +148,7 @@ async fn code(state: &State, client: &StoredClient, form: &Params) -> Answer {
     let scope = allowed(&user.groups, &client.scopes, &requested(form))?;
     issue(
         state,
-        Asked {
+        TokenRequest {
             client,
             user: Some(&user),
             kind: "authorization_code",
@@ -170,7 +170,7 @@ async fn refresh(state: &State, client: &StoredClient, form: &Params) -> Answer 
         Some(user) if valid.client.id == client.id => (valid.claims, user),
         _ => {
             return Err(error::invalid_token(
-                "The refresh token is another client's",
+                "The refresh token belongs to another client",
             ));
         }
     };
@@ -189,7 +189,7 @@ async fn refresh(state: &State, client: &StoredClient, form: &Params) -> Answer 
         .unwrap_or_else(now);
     issue(
         state,
-        Asked {
+        TokenRequest {
             client,
             user: Some(&user),
             kind: "refresh_token",
@@ -226,7 +226,7 @@ enum Refresh<'a> {
     Same { text: &'a str, session: &'a str },
 }
 
-struct Asked<'a> {
+struct TokenRequest<'a> {
     client: &'a StoredClient,
     user: Option<&'a User>,
     kind: &'a str,
@@ -235,23 +235,23 @@ struct Asked<'a> {
     refresh: Refresh<'a>,
 }
 
-async fn issue(state: &State, asked: Asked<'_>) -> Answer {
+async fn issue(state: &State, request: TokenRequest<'_>) -> Answer {
     let (issuer, jti) = (
         state.urls.issuer(),
         uuid::Uuid::new_v4().simple().to_string(),
     );
-    let validity = state.validity.of_client(asked.client);
-    let rev_sig = state.signature(asked.client, asked.user).await?;
+    let validity = state.validity.of_client(request.client);
+    let rev_sig = state.signature(request.client, request.user).await?;
     let grant = Grant {
-        client: asked.client,
-        user: asked.user,
-        kind: asked.kind,
-        scope: &asked.scope,
+        client: request.client,
+        user: request.user,
+        kind: request.kind,
+        scope: &request.scope,
         issuer: &issuer,
         now: now(),
-        authenticated_at: asked.authenticated_at,
+        authenticated_at: request.authenticated_at,
         jti: &jti,
-        session: match asked.refresh {
+        session: match request.refresh {
             Refresh::Same { session, .. } => session,
             Refresh::New | Refresh::None => &jti,
         },
@@ -261,15 +261,15 @@ async fn issue(state: &State, asked: Asked<'_>) -> Answer {
         "access_token": state.key.sign(&token::access(&grant, validity.access))?,
         "token_type": "bearer",
         "expires_in": validity.access.as_secs(),
-        "scope": asked.scope.join(" "),
+        "scope": request.scope.join(" "),
         "jti": jti,
     });
-    let may_refresh = asked
+    let may_refresh = request
         .client
         .grant_types
         .iter()
         .any(|grant| grant == "refresh_token");
-    let refresh = match asked.refresh {
+    let refresh = match request.refresh {
         Refresh::New if may_refresh => {
             Some(state.key.sign(&token::refresh(&grant, validity.refresh))?)
         }

@@ -305,7 +305,10 @@ impl Given {
         for key in ["id", "origin", "verified", "zoneId"] {
             let given = self.body.get(key).unwrap_or(&Value::Null);
             if !given.is_null() && given != &shown[key] && given != "" {
-                return refused(format!("{key} {given}: it is {} and stays so", shown[key]));
+                return refused(format!(
+                    "{key} {given}: it is {} and cannot be changed",
+                    shown[key]
+                ));
             }
         }
         let names = |groups: &Value| -> std::collections::BTreeSet<String> {
@@ -315,7 +318,10 @@ impl Given {
         };
         match self.body.get("groups") {
             Some(groups) if !is_empty(groups) && names(groups) != names(&shown["groups"]) => {
-                refused("groups: they cannot be changed here; send them as they were shown".into())
+                refused(
+                    "groups: they cannot be changed here; send them unchanged, or leave them out"
+                        .into(),
+                )
             }
             _ => Ok(()),
         }

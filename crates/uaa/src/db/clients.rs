@@ -54,7 +54,7 @@ impl Db {
             // Nothing is written, so that the server also starts on a full disk.
             return Ok(());
         }
-        let mut tx = self.database.begin().await.context("begin")?;
+        let mut tx = self.database.begin().await.context("begin a transaction")?;
         for client in clients {
             let kept = known
                 .remove(&client.id)

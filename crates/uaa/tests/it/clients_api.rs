@@ -168,7 +168,7 @@ async fn clients_are_listed_in_pages() {
 }
 
 #[tokio::test]
-async fn what_is_no_client_is_refused_by_name() {
+async fn a_malformed_client_is_refused_by_name() {
     let uaa = start().await;
     let admin = uaa.token("admin", "sesame").await;
     for (key, value, named) in [
@@ -227,7 +227,7 @@ async fn what_is_no_client_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn who_is_no_administrator_gives_only_what_they_have() {
+async fn a_user_who_is_not_an_administrator_grants_only_their_own_scopes() {
     let uaa = start().await;
     let admin = uaa.token("admin", "sesame").await;
     let maker = json!({

@@ -293,7 +293,7 @@ async fn the_machine_resets_a_password_beside_a_running_uaa_and_without_one() {
 
     let error = uaa::reset_password(dir, "nobody", "x").await.unwrap_err();
     assert!(
-        error.to_string().contains("give one of admin, ann"),
+        error.to_string().contains("name one of admin, ann"),
         "{error}"
     );
     let nowhere = dir.join("nowhere");

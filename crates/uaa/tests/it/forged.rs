@@ -144,7 +144,7 @@ async fn a_token_is_good_for_its_own_purpose_and_client() {
 }
 
 #[tokio::test]
-async fn a_scope_is_given_once_however_often_it_is_asked_for() {
+async fn a_scope_is_granted_once_however_often_it_is_requested() {
     let uaa = start().await;
     let ask = async |scope: &str| {
         let form = [

@@ -295,7 +295,7 @@ async fn wrong_passwords_are_refused_and_then_locked_out() {
 }
 
 #[tokio::test]
-async fn expired_tokens_are_told_from_invalid_ones() {
+async fn expired_and_invalid_tokens_have_different_errors() {
     let uaa = start_in(
         tempfile::tempdir().unwrap(),
         "sesame",

@@ -63,7 +63,7 @@ async fn a_token_of_another_issuer_is_refused() {
 }
 
 #[tokio::test]
-async fn credentials_in_a_url_are_refused_by_name_wherever_they_stand() {
+async fn credentials_in_a_url_are_refused_by_name_at_any_position() {
     let uaa = start().await;
     let admin = uaa.token("admin", "sesame").await;
     for path in [
