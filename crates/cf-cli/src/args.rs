@@ -131,7 +131,7 @@ impl Parsed {
     }
     /// Returns whether a flag was given. `key` is its long name, or the short name if there is no long one.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.note(key);
+        self.mark_read(key);
         self.flags.contains_key(key)
     }
     /// Returns the last value of a flag.
@@ -139,11 +139,11 @@ impl Parsed {
         self.all(key).last().map(String::as_str)
     }
     pub(crate) fn all(&self, key: &str) -> &[String] {
-        self.note(key);
+        self.mark_read(key);
         self.flags.get(key).map_or(&[], Vec::as_slice)
     }
 
-    fn note(&self, key: &str) {
+    fn mark_read(&self, key: &str) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         read.insert(key.to_owned());
     }
@@ -308,7 +308,7 @@ impl Parsed {
         let values = self.flags.entry(flag.key()).or_default();
         if !flag.repeats && values.last().is_some_and(|last| *last != value) {
             return Err(Usage(format!(
-                "flag `{}' was given twice, with different values; it takes one",
+                "flag `{}' was given twice, with different values; it accepts one value",
                 flag.spelled()
             )));
         }
@@ -333,7 +333,7 @@ impl Parsed {
             if !flag.needs.is_empty() && !flag.needs.iter().any(|other| given(other)) {
                 let needed = flag.needs.iter().map(|other| spelled(spec, other));
                 return Err(Usage(format!(
-                    "flag `{}' does nothing without {}",
+                    "flag `{}' has no effect without {}",
                     flag.spelled(),
                     needed.collect::<Vec<_>>().join(" or ")
                 )));
@@ -501,7 +501,7 @@ mod tests {
         for (line, message) in [
             (
                 "--quick",
-                "flag `--quick' does nothing without --instances or APP_NAME",
+                "flag `--quick' has no effect without --instances or APP_NAME",
             ),
             (
                 "app --quick --slow",
@@ -509,7 +509,7 @@ mod tests {
             ),
             (
                 "-i 2 --instances 3",
-                "flag `--instances' was given twice, with different values; it takes one",
+                "flag `--instances' was given twice, with different values; it accepts one value",
             ),
         ] {
             assert_eq!(check(&PUSH, line).unwrap_err(), message, "{line}");

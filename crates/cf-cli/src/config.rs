@@ -96,7 +96,7 @@ impl Config {
     /// Returns the file's path, below `CF_HOME` or otherwise `HOME`.
     pub(crate) fn path(cf_home: Option<&str>, home: Option<&str>) -> Result<PathBuf> {
         let home = cf_home.filter(|h| !h.is_empty()).or(home).context(
-            "neither CF_HOME nor HOME is set: set one, the client keeps its config file under it",
+            "neither CF_HOME nor HOME is set: set one, because the client keeps its config file below it",
         )?;
         Ok(Path::new(home).join(".cf").join("config.json"))
     }
@@ -130,7 +130,9 @@ impl Config {
 
     /// Replaces the file in one step. Only its owner may read it.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
-        let folder = path.parent().context("config path has no folder")?;
+        let folder = path
+            .parent()
+            .context("the path of the config file has no folder")?;
         let write = || -> std::io::Result<()> {
             if !folder.exists() {
                 use std::os::unix::fs::DirBuilderExt as _;

@@ -43,7 +43,7 @@ pub(crate) fn of_the_original(name: &str) -> Option<String> {
         ""
     };
     Some(format!(
-        "'{name}' is a command of the cf CLI that this built-in client does not have.\nThe cf CLI (version 8) works with this foundation: install it; it goes on where this client is logged in.\n'cf help' lists the commands of this client.{hint}"
+        "'{name}' is a command of the cf CLI that this built-in client does not have.\nThe cf CLI (version 8) works with this foundation: install it; it uses the login of this client.\n'cf help' lists the commands of this client.{hint}"
     ))
 }
 
@@ -89,7 +89,7 @@ const VARIABLES: [(&str, &str); 7] = [
     ),
     (
         "CF_TRACE=true",
-        "Print API requests and answers, secrets hidden (or append them to a file: CF_TRACE=path)",
+        "Print API requests and responses, with secrets hidden (or append them to a file: CF_TRACE=path)",
     ),
     (
         "CF_STAGING_TIMEOUT=15",

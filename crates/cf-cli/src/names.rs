@@ -33,7 +33,7 @@ async fn wait_for_routes(session: &Session, routes: &[Route]) {
         };
         if begun.elapsed() > PATIENCE {
             session.ui.warn(format!(
-                "The name {missing} is not known on this machine yet: it is when an instance of the app runs and its route has reached the router."
+                "The name {missing} does not resolve on this machine yet. It will when an instance of the app runs and its route has reached the router."
             ));
             return;
         }

@@ -179,7 +179,7 @@ impl Session {
         let root: Root = response.json(url)?;
         anyhow::ensure!(
             root.links.contains_key("cloud_controller_v3"),
-            "{url} is not a Cloud Foundry API: its root document names no cloud_controller_v3"
+            "{url} is not a Cloud Foundry API: its root document has no link cloud_controller_v3"
         );
         Ok(root)
     }

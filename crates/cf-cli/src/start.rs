@@ -18,7 +18,7 @@ pub(crate) async fn stage(session: &Session, app: &App, package_guid: &str) -> R
     let mut logs = match session.tail(&app.guid).await {
         Ok(tail) => Some(tail),
         Err(error) => {
-            ui.warn(format!("{error:#}\nStaging goes on without its logs."));
+            ui.warn(format!("{error:#}\nStaging continues without its logs."));
             None
         }
     };
@@ -91,7 +91,7 @@ async fn print_staging_logs(session: &Session, logs: &mut Option<Tail>) -> bool 
         Err(error) => {
             session
                 .ui
-                .warn(format!("{error:#}\nStaging goes on without its logs."));
+                .warn(format!("{error:#}\nStaging continues without its logs."));
             *logs = None;
             false
         }
@@ -147,7 +147,7 @@ pub(crate) const MAX_IN_FLIGHT: Flag = value(
     None,
     "max-in-flight",
     "N",
-    "New instances that may start at once (with --strategy rolling; default: 1)",
+    "Number of new instances that may start at once (with --strategy rolling; default: 1)",
 );
 
 /// The way in which the instances of a running app are replaced.
@@ -175,7 +175,7 @@ impl Strategy {
             None | Some("null") => {
                 ensure!(
                     max_in_flight.is_none(),
-                    Usage("--max-in-flight needs --strategy rolling".into())
+                    Usage("--max-in-flight requires --strategy rolling".into())
                 );
                 Ok(Self::StopStart)
             }
@@ -207,13 +207,13 @@ pub(crate) async fn roll(
     session.ui.blank();
     let (begun, limit) = (Instant::now(), session.minutes("CF_STARTUP_TIMEOUT", 5));
     let url = format!("/v3/deployments/{}", deployment.guid);
-    let (mut announced, mut told) = (None, BTreeSet::new());
+    let (mut announced, mut printed) = (None, BTreeSet::new());
     while deployment.status.value == "ACTIVE" {
         announce_waiting(session, &mut announced);
         for process in &deployment.new_processes {
             // A process that no longer exists belongs to a deployment that has just ended.
             if let Ok(instances) = stats(session, process).await {
-                tell_details(session, &instances, &mut told);
+                print_details(session, &instances, &mut printed);
             }
         }
         if begun.elapsed() > limit {
@@ -221,7 +221,7 @@ pub(crate) async fn roll(
                 .post::<serde_json::Value>(&format!("{url}/actions/cancel"), &json!({}))
                 .await?;
             bail!(
-                "Start app timeout: the deployment was cancelled, the instances from before stay.\n\nTIP: Use 'cf logs {} --recent' for more information",
+                "Start app timeout: the deployment was cancelled, and the previous instances stay.\n\nTIP: Use 'cf logs {} --recent' for more information",
                 app.name
             );
         }
@@ -287,7 +287,7 @@ pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: b
         .await?;
     waiting.retain(|p| !web_only || p.kind == "web");
     let mut announced: Option<Instant> = None;
-    let mut told = BTreeSet::new();
+    let mut printed = BTreeSet::new();
     loop {
         let mut pending = Vec::new();
         for process in waiting {
@@ -295,21 +295,21 @@ pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: b
             match health(&instances) {
                 Health::Up => {}
                 Health::Crashed => {
-                    tell_details(session, &instances, &mut told);
+                    print_details(session, &instances, &mut printed);
                     bail!(
                         "Start unsuccessful\n\nTIP: use 'cf logs {} --recent' for more information",
                         app.name
                     );
                 }
                 Health::Impossible => {
-                    tell_details(session, &instances, &mut told);
+                    print_details(session, &instances, &mut printed);
                     bail!(
-                        "Start unsuccessful\n\nTIP: ask for less with 'cf scale {} -m MEMORY -k DISK'",
+                        "Start unsuccessful\n\nTIP: request less with 'cf scale {} -m MEMORY -k DISK'",
                         app.name
                     );
                 }
                 Health::Waiting => {
-                    tell_details(session, &instances, &mut told);
+                    print_details(session, &instances, &mut printed);
                     pending.push(process);
                 }
             }
@@ -331,7 +331,7 @@ pub(crate) async fn wait_until_running(session: &Session, app: &App, web_only: b
 }
 
 /// Prints once why an instance does not run (no room on a cell, exit of the app).
-fn tell_details(session: &Session, instances: &[Instance], told: &mut BTreeSet<String>) {
+fn print_details(session: &Session, instances: &[Instance], printed: &mut BTreeSet<String>) {
     for instance in instances {
         let Some(details) = instance.details.as_deref().filter(|d| !d.is_empty()) else {
             continue;
@@ -341,7 +341,7 @@ fn tell_details(session: &Session, instances: &[Instance], told: &mut BTreeSet<S
             instance.index,
             instance.state.to_ascii_lowercase()
         );
-        if told.insert(line.clone()) {
+        if printed.insert(line.clone()) {
             session.ui.warn(line);
         }
     }

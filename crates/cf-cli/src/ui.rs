@@ -232,7 +232,7 @@ impl Ui {
     /// Asks for a line. It is an error if stdin has ended.
     pub(crate) fn prompt(&self, label: &str) -> Result<String> {
         self.raw(format!("{label}: ").as_bytes());
-        self.answer()?.with_context(|| format!("no answer to the prompt {label:?}: give the value as a flag, or run the command in a terminal"))
+        self.answer()?.with_context(|| format!("no answer to the prompt {label:?}: set the value with a flag, or run the command in a terminal"))
     }
 
     /// Asks for a line that is not shown while it is typed.

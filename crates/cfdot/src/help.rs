@@ -35,7 +35,7 @@ pub(crate) fn usage_of_all() -> String {
 pub(crate) fn completion() -> String {
     let shells = SHELLS.map(|shell| (shell.name, shell.about));
     format!(
-        "{}.\nThe help of each sub-command says how to use the script.\n\n{}",
+        "{}.\nThe help of each sub-command explains how to use the script.\n\n{}",
         completion::ABOUT,
         group_usage("cfdot completion", &shells)
     )

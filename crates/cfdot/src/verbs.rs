@@ -348,7 +348,7 @@ pub(crate) const VERBS: &[Verb] = &[
     verb(
         Call::SetDomain,
         ["set-domain", "DOMAIN"],
-        ["Set a domain", "Marks a domain as fresh for a time, or for ever when the time is 0 or not given"],
+        ["Set a domain", "Marks a domain as fresh for a time, or without end if the time is 0 or not given"],
         Server::Bbs,
         &[Flag::new("ttl", Some('t'), Kind::Duration, "how long the domain stays fresh")],
     ),

@@ -48,7 +48,7 @@ impl Access {
             .connect_timeout(Duration::from_secs(2))
             .timeout(Duration::from_secs(10))
             .build()
-            .context("build HTTP client")?;
+            .context("build the HTTP client")?;
         Ok(Self {
             verifier,
             cc_url: cc_url.trim_end_matches('/').to_owned(),
@@ -91,7 +91,7 @@ impl Access {
                 return Ok(());
             }
             if response.status().is_server_error() {
-                tracing::warn!(status = %response.status(), "cloud-controller-cannot-say");
+                tracing::warn!(status = %response.status(), "cloud-controller-failed");
                 return Err(Refused::Unavailable);
             }
         }

@@ -26,7 +26,7 @@ pub(crate) async fn serve(
     loop {
         let received = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            received = socket.recv(&mut buffer) => received.context("receive envelopes by UDP")?,
+            received = socket.recv(&mut buffer) => received.context("receive envelopes over UDP")?,
         };
         match dropsonde::Envelope::decode(&buffer[..received]) {
             Ok(envelope) => {
@@ -56,11 +56,11 @@ fn convert(old: dropsonde::Envelope, now: i64) -> Option<Envelope> {
     tag("ip", old.ip.unwrap_or_default());
     tag("origin", old.origin.clone());
     tag("__v1_type", format!("{kind:?}"));
-    let Told {
+    let Content {
         source,
         instance,
         message,
-    } = told(old.event?, &mut tag)?;
+    } = content(old.event?, &mut tag)?;
     let source = source.or_else(|| tags.remove("source_id"));
     let instance = instance.or_else(|| tags.remove("instance_id"));
     Some(Envelope {
@@ -73,15 +73,15 @@ fn convert(old: dropsonde::Envelope, now: i64) -> Option<Envelope> {
 }
 
 /// The content of an event, and its source.
-struct Told {
+struct Content {
     source: Option<String>,
     instance: Option<String>,
     message: Message,
 }
 
-fn told(event: Event, tag: &mut impl FnMut(&str, String)) -> Option<Told> {
+fn content(event: Event, tag: &mut impl FnMut(&str, String)) -> Option<Content> {
     let of_origin = |message| {
-        Some(Told {
+        Some(Content {
             source: None,
             instance: None,
             message,
@@ -94,7 +94,7 @@ fn told(event: Event, tag: &mut impl FnMut(&str, String)) -> Option<Told> {
                 Ok(MessageType::Err) => LogType::Err,
                 _ => LogType::Out,
             };
-            Some(Told {
+            Some(Content {
                 source: log.app_id,
                 instance: log.source_instance,
                 message: Message::Log(Log {
@@ -110,7 +110,7 @@ fn told(event: Event, tag: &mut impl FnMut(&str, String)) -> Option<Told> {
             delta: counter.delta,
             total: counter.total.unwrap_or_default(),
         })),
-        Event::ContainerMetric(container) => Some(Told {
+        Event::ContainerMetric(container) => Some(Content {
             source: Some(container.application_id),
             instance: Some(container.instance_index.to_string()),
             message: gauge(
@@ -133,7 +133,7 @@ fn gauge<const N: usize>(metrics: [(String, String, f64); N]) -> Message {
     })
 }
 
-fn timer(http: dropsonde::HttpStartStop, tag: &mut impl FnMut(&str, String)) -> Told {
+fn timer(http: dropsonde::HttpStartStop, tag: &mut impl FnMut(&str, String)) -> Content {
     let peer = match PeerType::try_from(http.peer_type) {
         Ok(PeerType::Client) => "Client",
         Ok(PeerType::Server) => "Server",
@@ -149,7 +149,7 @@ fn timer(http: dropsonde::HttpStartStop, tag: &mut impl FnMut(&str, String)) -> 
     tag("content_length", http.content_length.to_string());
     tag("forwarded", http.forwarded.join("\n"));
     tag("routing_instance_id", http.instance_id.unwrap_or_default());
-    Told {
+    Content {
         source: http.application_id.map(uuid),
         instance: http.instance_index.map(|index| index.to_string()),
         message: Message::Timer(Timer {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_an_app() {
+    fn a_line_of_an_app_is_converted() {
         let log = dropsonde::LogMessage {
             message: b"line".to_vec(),
             message_type: 1,
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nobodys_is_its_origins() {
+    fn an_event_without_a_source_belongs_to_its_origin() {
         let counter = dropsonde::CounterEvent {
             name: "n".into(),
             delta: 2,

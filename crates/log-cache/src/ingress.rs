@@ -61,7 +61,7 @@ impl ClientStreamingService<EnvelopeBatch> for Ingress {
             let mut batches = request.into_inner();
             loop {
                 let batch = tokio::select! {
-                    () = ingress.shutdown.cancelled() => return Err(tonic::Status::unavailable("log-cache stops")),
+                    () = ingress.shutdown.cancelled() => return Err(tonic::Status::unavailable("log-cache is stopping")),
                     batch = batches.message() => batch?,
                 };
                 match batch {

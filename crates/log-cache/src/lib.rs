@@ -91,7 +91,7 @@ impl LogCache {
         let Self { config, access } = self;
         let store = Arc::new(Mutex::new(store::Store::new(config.limits)));
         let tls = kit::tls::server_config(&config.identity, ClientAuth::Required, &["h2"])
-            .context("log-cache ingress")?;
+            .context("use the certificate of the log-cache ingress")?;
         let ingress = kit::http::serve(
             config.grpc_listener,
             Some(tls),

@@ -171,12 +171,12 @@ impl Store {
                 self.envelopes -= 1;
             }
             if biggest.kept.is_empty() {
-                self.forget_empty();
+                self.remove_empty();
             }
         }
     }
 
-    fn forget_empty(&mut self) {
+    fn remove_empty(&mut self) {
         let before = self.sources.len();
         self.sources.retain(|_, source| !source.kept.is_empty());
         self.bytes -= (before - self.sources.len()) * SOURCE_SIZE;

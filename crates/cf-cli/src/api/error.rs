@@ -50,7 +50,7 @@ impl ApiError {
         self.status == 404
     }
     /// Returns whether this is a 422 whose detail contains the text.
-    pub(crate) fn says(&self, text: &str) -> bool {
+    pub(crate) fn has_detail(&self, text: &str) -> bool {
         self.status == 422 && self.errors.iter().any(|e| e.detail.contains(text))
     }
 }

@@ -135,7 +135,7 @@ impl Session {
         let endpoint = self.config().log_cache_endpoint.clone();
         anyhow::ensure!(
             !endpoint.is_empty(),
-            "the foundation names no log-cache endpoint: run 'cf api URL' again"
+            "the foundation has no log-cache endpoint: run 'cf api URL' again"
         );
         let mut query = query.to_vec();
         query.push(("envelope_types", "LOG"));

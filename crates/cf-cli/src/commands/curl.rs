@@ -24,15 +24,15 @@ pub(super) const SPECS: &[Spec] = &[Spec {
             Some('H'),
             "",
             "HEADER",
-            "Header `Name: value`; may be given several times",
+            "Header `Name: value`; may be used several times",
         )
         .repeats(),
         value(Some('d'), "", "DATA", "Body, or @FILE"),
-        switch(Some('i'), "", "Print the answer's head too"),
+        switch(Some('i'), "", "Print the response's headers too"),
         switch(
             Some('f'),
             "fail",
-            "Exit code 22 and no body for an HTTP error",
+            "Return exit code 22 and no body for an HTTP error",
         ),
         value(None, "output", "FILE", "Write the body to FILE"),
     ],

@@ -167,7 +167,7 @@ pub(super) async fn create_shared(s: &Session, p: &Parsed) -> Result<()> {
     enforce(p, &mut body)?;
     create(s, &body).await?;
     s.ui.line(match p.has("enforce-route-policies") {
-        true => format!("TIP: Routes of domain '{name}' let nobody in until 'cf add-route-policy' names a caller."),
+        true => format!("TIP: Routes of domain '{name}' admit nobody until 'cf add-route-policy' names a caller."),
         false => format!(
             "TIP: Domain '{name}' is shared with all orgs. Run 'cf domains' to view available domains."
         ),

@@ -79,7 +79,7 @@ pub(crate) async fn run(args: Vec<String>, environment: Environment) -> u8 {
         Ok(understood) => understood,
         Err(answer) => {
             let ui = Ui::new(environment);
-            let code = answer.give(&ui);
+            let code = answer.print(&ui);
             return ui.exit_code(code);
         }
     };
@@ -144,7 +144,7 @@ fn understand(args: &[String]) -> Result<(&'static Spec, Parsed), Answer> {
 }
 
 impl Answer {
-    fn give(self, ui: &Ui) -> u8 {
+    fn print(self, ui: &Ui) -> u8 {
         match self {
             Self::Overview | Self::Help(None) => help::overview(ui, all()),
             Self::Version => ui.line(format!("cf version {VERSION}")),

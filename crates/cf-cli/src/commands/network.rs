@@ -59,7 +59,7 @@ pub(super) const SPECS: &[Spec] = &[
         name: "remove-network-policy",
         alias: "",
         group: GROUP,
-        about: "Take a permission back that 'add-network-policy' gave",
+        about: "Remove a permission that 'add-network-policy' granted",
         args: &["SOURCE_APP", "DESTINATION_APP"],
         flags: TRAFFIC,
         examples: &["cf remove-network-policy front back --protocol tcp --port 8080"],
@@ -70,7 +70,7 @@ fn url(s: &Session) -> Result<String> {
     let endpoint = s.config().network_policy_v1_endpoint.clone();
     ensure!(
         !endpoint.is_empty(),
-        "This API offers no network policies. Log in again if that is new."
+        "This API offers no network policies. Log in again if they were added recently."
     );
     Ok(format!("{}/policies", endpoint.trim_end_matches('/')))
 }
@@ -149,7 +149,7 @@ pub(super) async fn remove(s: &Session, p: &Parsed) -> Result<()> {
             .policies
             .iter()
             .all(|policy| found.policies.contains(policy)),
-        "There is no such policy. 'cf network-policies' lists those that there are."
+        "There is no such policy. 'cf network-policies' lists the existing ones."
     );
     let _: Value = s.post(&format!("{url}/delete"), &wanted).await?;
     s.ui.ok();

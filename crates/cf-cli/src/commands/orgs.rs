@@ -125,9 +125,9 @@ pub(super) async fn create_org(s: &Session, p: &Parsed) -> Result<()> {
             s.ui.ok();
         }
         Err(error)
-            if error
-                .downcast_ref::<ApiError>()
-                .is_some_and(|e| e.says(&format!("Organization '{name}' already exists."))) =>
+            if error.downcast_ref::<ApiError>().is_some_and(|e| {
+                e.has_detail(&format!("Organization '{name}' already exists."))
+            }) =>
         {
             s.ui.line(format!("Organization '{name}' already exists."));
             s.ui.ok();

@@ -14,14 +14,14 @@ pub(super) const SPECS: &[Spec] = &[Spec {
             Some('b'),
             "buildpack",
             "BUILDPACK",
-            "Buildpack by name or URL; may be given several times; 'default' detects one",
+            "Buildpack by name or URL; may be used several times; 'default' detects one",
         )
         .repeats(),
         value(
             Some('c'),
             "start-command",
             "COMMAND",
-            "Start command; 'default' takes the buildpack's",
+            "Start command; 'default' uses the buildpack's",
         ),
         value(
             Some('f'),
@@ -61,13 +61,13 @@ pub(super) const SPECS: &[Spec] = &[Spec {
         switch(
             None,
             "no-route",
-            "No route for this app; removes those it has",
+            "Give the app no route, and remove those that it has",
         )
         .not_with(&["random-route"]),
         switch(
             None,
             "no-start",
-            "Stage nothing and start nothing after the upload",
+            "Do not stage and do not start the app after the upload",
         )
         .not_with(&["no-wait", "strategy"]),
         switch(
@@ -82,14 +82,14 @@ pub(super) const SPECS: &[Spec] = &[Spec {
             None,
             "var",
             "KEY=VALUE",
-            "Variable of the manifest; may be given several times",
+            "Variable of the manifest; may be used several times",
         )
         .repeats(),
         value(
             None,
             "vars-file",
             "PATH",
-            "File of variables of the manifest; may be given several times",
+            "File of variables of the manifest; may be used several times",
         )
         .repeats(),
     ],

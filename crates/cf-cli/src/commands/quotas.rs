@@ -52,7 +52,7 @@ const LOG_RATE: Flag = value(
     Some('l'),
     "log-rate-limit",
     "RATE",
-    "Log bytes a second of all apps together (64K; -1: no limit)",
+    "Log bytes per second of all apps together (64K; -1: no limit)",
 );
 const PAID: Flag = switch(
     None,
@@ -62,7 +62,7 @@ const PAID: Flag = switch(
 const NOT_PAID: Flag = switch(
     None,
     "disallow-paid-service-plans",
-    "Allow no instances of paid service plans",
+    "Forbid instances of paid service plans",
 )
 .not_with(&["allow-paid-service-plans"]);
 const NAME: Flag = value(Some('n'), "name", "NEW_NAME", "New name");
@@ -213,7 +213,7 @@ pub(super) const SPACE: &[Spec] = &[
     spec(
         ("unset-space-quota", ""),
         SPACE_GROUP,
-        "Take a quota from a space of the targeted org",
+        "Remove the quota of a space of the targeted org",
         &["SPACE", "QUOTA"],
         &[],
         &["cf unset-space-quota my-space small"],
@@ -426,7 +426,7 @@ async fn update(s: &Session, kind: &Kind, p: &Parsed) -> Result<()> {
     }
     ensure!(
         !body.is_empty(),
-        Usage("nothing to change: give a limit or --name".into())
+        Usage("nothing to change: set a limit or --name".into())
     );
     let quota = kind.get(s, p.arg(0)).await?;
     kind.announce(s, "Updating", p.arg(0));
@@ -468,7 +468,7 @@ async fn set(s: &Session, kind: &Kind, p: &Parsed) -> Result<()> {
 
 async fn unset(s: &Session, kind: &Kind, p: &Parsed) -> Result<()> {
     let Some(org) = &kind.org else {
-        bail!("an org always has a quota; 'cf set-org-quota' gives it another");
+        bail!("an org always has a quota; use 'cf set-org-quota' to assign another");
     };
     let quota = kind.get(s, p.arg(1)).await?;
     let space = s.space(p.arg(0), &org.guid).await?;

@@ -23,7 +23,7 @@ const SOURCE_APP: Flag = value(
     None,
     "source-app",
     "APP_NAME",
-    "App that may call the route (of the targeted space, unless --source-space says otherwise)",
+    "App that may call the route (of the targeted space, unless --source-space names another)",
 );
 const SOURCE_SPACE: Flag = value(
     None,
@@ -42,7 +42,7 @@ const SOURCE: Flag = value(
     None,
     "source",
     "SOURCE",
-    "Source as it is: cf:app:GUID, cf:space:GUID, cf:org:GUID or cf:any",
+    "Source in the form cf:app:GUID, cf:space:GUID, cf:org:GUID or cf:any",
 );
 
 pub(super) const SPECS: &[Spec] = &[
@@ -98,7 +98,7 @@ pub(super) const SPECS: &[Spec] = &[
         name: "remove-route-policy",
         alias: "",
         group: GROUP,
-        about: "Take back what a route policy allows",
+        about: "Remove a route policy",
         args: &["DOMAIN"],
         flags: &[
             HOSTNAME,

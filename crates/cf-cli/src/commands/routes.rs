@@ -107,7 +107,7 @@ pub(super) const SPECS: &[Spec] = &[
                 Some('r'),
                 "remove-option",
                 "KEY",
-                "Option to take back; may be given several times",
+                "Option to remove; may be used several times",
             )
             .repeats(),
         ],
@@ -171,7 +171,7 @@ impl Wanted {
             ensure!(
                 p.get(flag).is_none() || domain.is_tcp() == is_of_tcp,
                 Usage(format!(
-                    "flag `--{flag}' does nothing here: domain '{}' has {} routes",
+                    "flag `--{flag}' has no effect here: domain '{}' has {} routes",
                     domain.name,
                     if is_of_tcp { "HTTP" } else { "TCP" }
                 ))
@@ -483,7 +483,7 @@ pub(super) async fn create_route(s: &Session, spec: &Spec, p: &Parsed) -> Result
     match create(s, &wanted, &target.space.guid, options).await {
         Ok(route) => s.ui.line(format!("Route {} has been created.", route.url)),
         Err(error) => match error.downcast_ref::<ApiError>() {
-            Some(e) if e.says("Route already exists") => s.ui.warn(e.to_string()),
+            Some(e) if e.has_detail("Route already exists") => s.ui.warn(e.to_string()),
             _ => return Err(error),
         },
     }
@@ -595,7 +595,7 @@ pub(super) async fn update_route(s: &Session, spec: &Spec, p: &Parsed) -> Result
     );
     ensure!(
         !change.is_empty(),
-        Usage("give an option to set (-o KEY=VALUE) or to take back (-r KEY)".into())
+        Usage("name an option to set (-o KEY=VALUE) or to remove (-r KEY)".into())
     );
     let target = s.require_space()?;
     let wanted = Wanted::of(s, spec, p, p.arg(0)).await?;

@@ -184,7 +184,7 @@ pub(super) async fn create_space(s: &Session, p: &Parsed) -> Result<()> {
         Err(error)
             if error
                 .downcast_ref::<ApiError>()
-                .is_some_and(|e| e.says("Name must be unique per organization")) =>
+                .is_some_and(|e| e.has_detail("Name must be unique per organization")) =>
         {
             s.ui.warn(format!("Space '{name}' already exists."));
             s.ui.ok();

@@ -25,7 +25,7 @@ pub(super) const SPECS: &[Spec] = &[
                 None,
                 "process",
                 "TYPE",
-                "Process whose command is run (when no command is given)",
+                "Process whose command is run (without --command)",
             )
             .not_with(&["command"]),
             value(Some('k'), "disk", "DISK", "Disk limit (256M, 1G)"),
@@ -34,7 +34,7 @@ pub(super) const SPECS: &[Spec] = &[
             switch(
                 Some('w'),
                 "wait",
-                "Wait until the task has ended; fails when the task fails",
+                "Wait until the task has ended; the exit code is 1 if it failed",
             ),
         ],
         examples: &[
@@ -63,7 +63,7 @@ pub(super) const SPECS: &[Spec] = &[
 ];
 
 /// Returns the body of the request that creates the task. The process whose command the task uses is added later.
-fn wish(p: &Parsed) -> Result<Map<String, Value>> {
+fn request_body(p: &Parsed) -> Result<Map<String, Value>> {
     let mut body = Map::new();
     for (flag, key) in [("command", "command"), ("name", "name")] {
         if let Some(text) = p.get(flag) {
@@ -84,7 +84,7 @@ fn wish(p: &Parsed) -> Result<Map<String, Value>> {
 }
 
 pub(super) async fn run_task(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
-    let mut body = wish(p)?;
+    let mut body = request_body(p)?;
     let (process, waits) = (p.get("process"), p.has("wait"));
     let target = s.require_space()?;
     let app = s.app(p.arg(0), &target).await?;
@@ -95,7 +95,7 @@ pub(super) async fn run_task(s: &Session, spec: &Spec, p: &Parsed) -> Result<()>
             .await
             .with_context(|| {
                 format!(
-                    "Process '{kind}' gives the task its command; --command names another. See 'cf help {}'.",
+                    "The task uses the command of process '{kind}'; --command sets another one. See 'cf help {}'.",
                     spec.name
                 )
             })?;

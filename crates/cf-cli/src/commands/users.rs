@@ -164,7 +164,7 @@ async fn post_role(s: &Session, role: Role, user: &Value, mut relationships: Val
     match s.post::<Value>("/v3/roles", &body).await {
         Ok(_) => Ok(()),
         Err(error) => match error.downcast_ref::<ApiError>() {
-            Some(e) if e.says("already has") => Ok(()),
+            Some(e) if e.has_detail("already has") => Ok(()),
             Some(e) if e.status == 403 && role == Role::OrganizationUser => Ok(()),
             _ => Err(error),
         },
@@ -186,7 +186,7 @@ pub(super) async fn create_user(s: &Session, p: &Parsed) -> Result<()> {
             .call(Request::new(Method::POST, "/v3/users").json(&json!({"guid": guid}))?)
             .await
             .map(drop)
-            .context("the UAA has the user, the Cloud Controller refused it")?,
+            .context("the UAA has the user, but the Cloud Controller refused to create it")?,
         None => s.ui.warn(format!("User '{name}' already exists.")),
     }
     s.ui.ok();

@@ -17,8 +17,8 @@ pub(super) fn pack(
         .prefix("cf-package-")
         .suffix(".zip")
         .tempfile()
-        .context("create temporary package file")?;
-    let handle = file.reopen().context("open temporary package file")?;
+        .context("create the temporary package file")?;
+    let handle = file.reopen().context("open the temporary package file")?;
     write(
         BufWriter::new(handle),
         entries.iter().filter(|e| is_wanted(e)),

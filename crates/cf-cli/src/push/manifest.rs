@@ -87,7 +87,7 @@ impl Variables {
         let map = match value {
             Value::Null => return Ok(()),
             Value::Mapping(map) => map,
-            _ => bail!("variables file {path} must hold `name: value` lines"),
+            _ => bail!("variables file {path} must contain `name: value` lines"),
         };
         for (key, value) in map {
             self.0.insert(
@@ -212,7 +212,7 @@ impl Manifest {
         variables.fill(&mut value, &mut missing);
         ensure!(
             missing.is_empty(),
-            "Expected to find variables: {}\nTIP: Give each with --var NAME=VALUE or in a file with --vars-file.",
+            "Expected to find variables: {}\nTIP: Set each with --var NAME=VALUE or in a file with --vars-file.",
             missing.into_iter().collect::<Vec<_>>().join(", ")
         );
         let manifest = match value {
@@ -293,7 +293,7 @@ impl Manifest {
         let mut names = BTreeSet::new();
         for app in apps.iter_mut().filter_map(Value::as_mapping_mut) {
             spell_name(app);
-            ensure!(!name(app).is_empty(), Usage("the required argument `APP_NAME` was not provided: name the app, or give it a `name` in a manifest.yml".into()));
+            ensure!(!name(app).is_empty(), Usage("the required argument `APP_NAME` was not provided: name the app, or set `name` in a manifest.yml".into()));
             ensure!(
                 names.insert(name(app).to_owned()),
                 "The manifest {file} names the app '{}' twice.",

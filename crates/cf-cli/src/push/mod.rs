@@ -39,7 +39,7 @@ pub(crate) async fn push(session: &Session, spec: &Spec, parsed: &Parsed) -> Res
     let manifest = load_manifest(session, parsed)?.for_push(&overrides)?;
     for key in &manifest.dropped {
         session.ui.warn(format!(
-            "The manifest's key '{key}' stands beside 'applications' and is ignored: write it into an app."
+            "The manifest's key '{key}', which is not in 'applications', is ignored: write it into an app."
         ));
     }
     let paths = paths(session, &overrides, &manifest).await?;
@@ -102,7 +102,7 @@ fn overrides(spec: &Spec, parsed: &Parsed, cwd: &Path) -> Result<Overrides> {
     let endpoint = parsed.get("endpoint").map(str::to_owned);
     let health_check_type = match (health_check_type, &endpoint) {
         (Some(kind), Some(_)) if kind != "http" => bail!(Usage(format!(
-            "flag `--endpoint' does nothing with the health check type {kind:?}; it is for \"http\""
+            "flag `--endpoint' has no effect with the health check type {kind:?}; it is for \"http\""
         ))),
         (None, Some(_)) => Some("http".to_owned()),
         (kind, _) => kind,
@@ -155,7 +155,7 @@ fn load_manifest(session: &Session, parsed: &Parsed) -> Result<Manifest> {
             ensure!(
                 parsed.all(flag).is_empty(),
                 Usage(format!(
-                    "flag `--{flag}' does nothing without a manifest: there is no manifest.yml in {}; name one with --manifest",
+                    "flag `--{flag}' has no effect without a manifest: there is no manifest.yml in {}; name one with --manifest",
                     session.cwd.display()
                 ))
             );

@@ -64,7 +64,7 @@ pub(super) async fn package(session: &Session, app: &App, path: &Path) -> Result
                     .data
                     .error
                     .as_deref()
-                    .unwrap_or("the platform gives no reason")
+                    .unwrap_or("the platform reports no reason")
             ),
             "EXPIRED" => bail!(
                 "The package of app '{}' expired before it was ready. Push again.",

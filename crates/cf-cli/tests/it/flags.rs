@@ -223,14 +223,14 @@ async fn every_flag_is_used_or_refused() {
 #[tokio::test]
 async fn flags_that_would_do_nothing_are_refused_before_anything_happens() {
     for (line, words) in [
-        ("scale dora -f", "flag `--force' does nothing without"),
+        ("scale dora -f", "flag `--force' has no effect without"),
         (
             "scale dora --process web",
-            "flag `--process' does nothing without",
+            "flag `--process' has no effect without",
         ),
         (
             "push dora --endpoint /up -u port",
-            "flag `--endpoint' does nothing with",
+            "flag `--endpoint' has no effect with",
         ),
         ("push dora --no-manifest --var a=b", "--no-manifest, --var"),
         (
@@ -240,29 +240,29 @@ async fn flags_that_would_do_nothing_are_refused_before_anything_happens() {
         ("push dora -i 1 -i 2", "flag `--instances' was given twice"),
         (
             "push dora --var a=b",
-            "flag `--var' does nothing without a manifest",
+            "flag `--var' has no effect without a manifest",
         ),
         (
             "api --skip-ssl-validation",
-            "flag `--skip-ssl-validation' does nothing without URL",
+            "flag `--skip-ssl-validation' has no effect without URL",
         ),
         ("api http://127.0.0.1:1 --unset", "--unset, URL"),
         (
             "check-route apps.test --port 1234",
-            "flag `--port' does nothing here",
+            "flag `--port' has no effect here",
         ),
         (
             "create-route tcp.test --port 1 --path /x",
-            "flag `--path' does nothing here",
+            "flag `--path' has no effect here",
         ),
         (
             "restage dora --max-in-flight 2",
-            "--max-in-flight needs --strategy rolling",
+            "--max-in-flight requires --strategy rolling",
         ),
         ("run-task dora -c ls --process web", "--process, --command"),
         (
             "add-network-policy dora dora -o org",
-            "flag `-o' does nothing without -s",
+            "flag `-o' has no effect without -s",
         ),
         ("update-org-quota thing", "nothing to change"),
     ] {

@@ -44,7 +44,7 @@ async fn what_stands_beside_the_apps_is_named_and_not_sent() {
     assert_eq!(seen.code, 0, "{}", seen.err);
     assert_eq!(
         seen.err,
-        "The manifest's key 'memory' stands beside 'applications' and is ignored: write it into an app.\n"
+        "The manifest's key 'memory', which is not in 'applications', is ignored: write it into an app.\n"
     );
     let manifest = person.platform.lock().unwrap().manifest.clone();
     assert!(

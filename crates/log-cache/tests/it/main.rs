@@ -295,7 +295,7 @@ async fn lines_of_a_router_come_by_udp() {
 }
 
 #[tokio::test]
-async fn only_who_may_see_the_app_may_read_it() {
+async fn only_users_who_may_see_the_app_may_read_its_logs() {
     let stage = Stage::start().await;
     let (emitter, admin) = (stage.emitter(), stage.admin().await);
     emitter.log(&source("mine"), Stream::Out, "x");
