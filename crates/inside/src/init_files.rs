@@ -67,7 +67,7 @@ fn make_directory(directory: &Path, uid: Uid, gid: Gid) -> Result<()> {
     }
     std::fs::create_dir(directory).with_context(|| format!("make {}", directory.display()))?;
     chown(directory, Some(uid), Some(gid))
-        .with_context(|| format!("give {} to its user", directory.display()))
+        .with_context(|| format!("change the owner of {}", directory.display()))
 }
 
 /// Runs `tar PATH`, which writes a file or folder to stdout as a tar. If PATH ends with `/`, the tar has the folder's content

@@ -30,7 +30,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     };
     match begin(setup) {
         Ok(server) => {
-            say(&Ready::Pid(server.init()));
+            print_ready(&Ready::Pid(server.init()));
             // The starter waits for the end of this process's stdout, so stdout must be closed.
             if let Ok(null) = File::options().write(true).open("/dev/null") {
                 let _ = dup2_stdout(null);
@@ -39,13 +39,13 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            say(&Ready::Failed(format!("{error:#}")));
+            print_ready(&Ready::Failed(format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
 }
 
-fn say(ready: &Ready) {
+fn print_ready(ready: &Ready) {
     if let Ok(line) = serde_json::to_string(ready) {
         println!("{line}");
         let _ = std::io::stdout().flush();

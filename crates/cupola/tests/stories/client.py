@@ -1,4 +1,4 @@
-"""PyPI cloudfoundry-client, which nobody here wrote, against a Cupola foundation."""
+"""Runs PyPI cloudfoundry-client, an independent client, against a Cupola foundation."""
 import sys
 import warnings
 

@@ -1,4 +1,4 @@
-"""A WebSocket echo in the standard library; MODE chooses how it misbehaves."""
+"""A WebSocket echo server that uses the standard library only; MODE determines how it misbehaves."""
 import base64, hashlib, os, socketserver, time
 
 BORN = time.time()

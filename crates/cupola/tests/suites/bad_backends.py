@@ -1,4 +1,4 @@
-"""Backends that answer badly: the client must get a clean error, and nobody may get another one's answer."""
+"""Tests backends that answer badly: the client must get a clean error, and no client may get the answer of another."""
 
 import time
 
@@ -97,7 +97,7 @@ def leftovers(router, check):
 
 
 def unsolicited(router, check):
-    """A backend that sends an answer on an idle connection, before the next request: it is not that request's answer."""
+    """Tests a backend that sends an answer on an idle connection: it must not become the next request's answer."""
     held = []
 
     def respond(message, connection):
@@ -126,7 +126,7 @@ def unsolicited(router, check):
 
 
 def closing(router, check):
-    """A backend that closes each connection after its answer, silently and a little later."""
+    """Tests a backend that closes each connection after its answer, silently and a little later."""
 
     class Closer(Recorder):
         def _serve(self, stream, connection):

@@ -1,5 +1,5 @@
-"""What clients and backends of all kinds may do: curl, HTTP/1.0 to 2, interim and early responses, trailers, gRPC's habits, header
-spelling; and backends that answer badly.
+"""Tests what clients and backends of all kinds may do: curl, HTTP/1.0 to 2, interim and early responses, trailers, gRPC's habits,
+header spelling; and backends that answer badly.
 """
 
 import argparse
@@ -34,7 +34,7 @@ class Checks:
 
 
 def curl(router, *arguments, tls=False, data=None):
-    """(exit code, standard output, standard error)"""
+    """Runs curl and returns (exit code, standard output, standard error)."""
     port = router.https if tls else router.http
     url = f"{'https' if tls else 'http'}://{HOST}:{port}{arguments[-1]}"
     command = ["curl", "-sS", "--max-time", "20", "--cacert", f"{router.certificates.at}/ca.pem", "--resolve", f"{HOST}:{port}:127.0.0.1", *arguments[:-1], url]
@@ -46,8 +46,8 @@ def with_curl(router, check):
     written = "%{http_code} %{http_version}"
 
     def expect(name, out, *arguments, **how):
-        code, got, said = curl(router, *arguments, **how)
-        check(f"curl: {name}", None if code == 0 and re.search(out, got.decode("latin-1"), re.S) else f"exit {code}, {got[-300:]!r} {said[-300:]}")
+        code, got, errors = curl(router, *arguments, **how)
+        check(f"curl: {name}", None if code == 0 and re.search(out, got.decode("latin-1"), re.S) else f"exit {code}, {got[-300:]!r} {errors[-300:]}")
 
     big = os.urandom(3 << 20)
     expect("HTTP/1.0", "target=/a .*200 1", "--http1.0", "-w", written, "/a")
@@ -114,7 +114,7 @@ def http1(router, check, backend):
         lambda c, f: None if (f[0].get("connection") or "").lower() == "keep-alive" and again(c) else f"{c.data[:300]!r}",
     )
     one(
-        "1.1 with close is closed, and says so",
+        "1.1 with close is closed, and announces it",
         f"GET /a HTTP/1.1\r\n{line}Connection: close\r\n\r\n",
         lambda c, f: None if (f[0].get("connection") or "").lower() == "close" and closed(c) else f"{c.data[:300]!r}",
     )
@@ -165,7 +165,7 @@ def http1(router, check, backend):
 
 
 def again(client):
-    """A second request on the same connection."""
+    """Sends a second request on the same connection."""
     before = len(client.finals()[0])
     client.send(f"GET /again HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
     client.read(before + 1, 5)
@@ -193,7 +193,7 @@ def continued(router, line):
 
 
 def early_answer(router, line):
-    """RR#98: 20 MB are announced, the backend refuses after the head; the client must see the refusal."""
+    """Announces 20 MB to a backend that refuses after the head: the client must see the refusal (routing-release issue 98)."""
     client = Client(router.http)
     client.send(f"POST /early HTTP/1.1\r\n{line}Content-Length: 20000000\r\n\r\n".encode() + bytes(100_000))
     client.read(1, 5)
@@ -203,7 +203,7 @@ def early_answer(router, line):
 
 
 def duplex(router):
-    """Over HTTP/1.1: a chunk goes up, its echo comes down, before the next goes up."""
+    """Sends a chunk over HTTP/1.1 and receives its echo before it sends the next one."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -251,7 +251,7 @@ GOT = ["x-lower", "X-UPPER", "X-mIxEd", "Set-Cookie", "Set-Cookie", "x-last"]
 
 
 def spelled(router, check, backend, same):
-    """Headers keep their order, and their spelling too (`same`), if the router need not do as gorouter, which spells them anew."""
+    """Checks that headers keep their order, and with `same` (compat: none) their spelling; gorouter spells them anew."""
     how = "compat: none, " if same else ""
     spell = (lambda text: text) if same else str.lower
     backend.take()

@@ -1,4 +1,4 @@
-"""What a smuggling case is, and the words its tables are written in."""
+"""Defines what a smuggling case is, and the words in which the tables of cases are written."""
 
 from dataclasses import dataclass
 from typing import Callable, Optional
@@ -35,7 +35,7 @@ def post(lines, body=""):
 
 
 def table(*rows):
-    """(name, raw, must[, body or keyword arguments])"""
+    """Makes cases from rows (name, raw, must[, body or keyword arguments])."""
     cases = []
     for name, raw, must, *rest in rows:
         more = {}
@@ -47,7 +47,7 @@ def table(*rows):
 
 
 def absent(*names):
-    """None of these header names may reach the backend."""
+    """Returns a check that none of these header names reaches the backend."""
 
     def check(message):
         there = [name for name in message.names() if name.lower() in names]

@@ -1,7 +1,7 @@
-"""HTTP/2 (and a few HTTP/1) floods: the router's memory stays bounded and its other clients are served meanwhile.
+"""Tests floods over HTTP/2 and a few over HTTP/1: the router's memory stays bounded, and its other clients are served meanwhile.
 
-Each flood runs in a process of its own against a real router; a well-behaved client asks all the while. Printed per flood: how
-it ended, the growth of the router's resident memory, its CPU time, the other client's p50 and p99.
+Each flood runs in a process of its own against a real router, while a well-behaved client sends requests. The suite prints for
+each flood how it ended, the growth of the router's resident memory, its CPU time, and the other client's p50 and p99.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Flood:
         return time.monotonic() < self.end and not self.client.closed and self.client.goaway is None
 
     def send(self, data, read=True):
-        """False when the router has had enough."""
+        """Sends the bytes. Returns False if the router has ended the connection or the time is over."""
         self.client.socket.settimeout(max(self.end - time.monotonic(), 0.01))
         try:
             self.client.socket.sendall(data)
@@ -52,7 +52,7 @@ class Flood:
         return self.going()
 
     def verdict(self):
-        """How the router answered, in a word or two."""
+        """Returns in a word or two how the router answered."""
         if self.client.goaway is None:
             self.client.until(lambda: self.client.goaway, 0.5)
         if self.client.goaway:
@@ -61,7 +61,7 @@ class Flood:
 
 
 def streams(flood, make, batch=200):
-    """`make(number)` for one stream after another."""
+    """Sends `make(number)` for one stream after another."""
     number = 1
     while flood.going() and number < 200_000:
         data = b""
@@ -208,7 +208,7 @@ def uploads_to_the_deaf(flood):
 
 
 def hpack_bomb(flood):
-    """A table entry of 4,000 bytes, named 12,000 times in one head: 48 MB out of 16 kB."""
+    """Names a table entry of 4,000 bytes 12,000 times in one head: 16 kB become 48 MB."""
     flood.send(headers(1, fields() + b"\x40" + text("x-bomb") + text("v" * 4000)))
     streams(flood, lambda n: frame(HEADERS, END_STREAM, n + 2, fields()) + frame(CONTINUATION, END_HEADERS, n + 2, b"\xbe" * 12000), batch=4)
 
@@ -275,7 +275,7 @@ MUST_END = {
 
 
 def pipelined_unread(port):
-    """HTTP/1: requests without end, responses unread."""
+    """Sends requests over HTTP/1 without end, and reads no response."""
     with socket.create_connection(("127.0.0.1", port)) as stream:
         stream.settimeout(SECONDS)
         ask_ = f"GET /big/100000 HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode() * 100
@@ -297,7 +297,7 @@ def in_own_process(function, port, context_file, queue):
         flood = Flood(port, context)
         function(flood)
         queue.put((flood.verdict(), flood.count))
-    except Exception as error:  # noqa: BLE001 - told to the parent, which fails the flood
+    except Exception as error:  # noqa: BLE001 - reported to the parent, which fails the flood
         queue.put((f"{type(error).__name__}: {error}", -1))
 
 

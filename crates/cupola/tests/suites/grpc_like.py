@@ -1,4 +1,6 @@
-"""gRPC's habits: HTTP/2 on both sides, trailers, streams in both directions, cancellation; and HTTP/1.1 clients of such a backend."""
+"""Tests gRPC's habits: HTTP/2 on both sides, trailers, streams in both directions, cancellation; and HTTP/1.1 clients of such a
+backend.
+"""
 
 import subprocess
 import time
@@ -47,7 +49,7 @@ def both_ways(client):
 
 
 def headers_first(client):
-    """A server's head is seen before the client's first message."""
+    """Checks that the client sees the server's head before it sends its first message."""
     call(client, 1, "/chat")
     return None if client.until(lambda: client.stream(1).headers, 3) else "no head before the first message"
 

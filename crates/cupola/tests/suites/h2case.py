@@ -1,4 +1,4 @@
-"""What an HTTP/2 conformance case expects, and how that is found out."""
+"""Defines what an HTTP/2 conformance case expects, and how that is checked."""
 
 from h2wire import END_HEADERS, END_STREAM, GOAWAY, HEADERS, block, frame, headers, request
 
@@ -6,12 +6,12 @@ HOST = "h2.lab.test"
 
 
 def ask(stream=1, path="/echo", method="GET", more=(), flags=END_STREAM | END_HEADERS, **parts):
-    """A well-formed request in one HEADERS frame."""
+    """Returns a well-formed request in one HEADERS frame."""
     return headers(stream, request(HOST, path, method, more=more, **parts), flags)
 
 
 def opened(stream=1, path="/echo", more=()):
-    """A POST whose body is still to come."""
+    """Returns a POST whose body is still to come."""
     return ask(stream, path, "POST", more, END_HEADERS)
 
 
@@ -20,7 +20,7 @@ def fields(path="/echo", method="GET", more=()):
 
 
 class Expect:
-    """`check(client)` returns what is wrong, or None."""
+    """An expectation: `check(client)` returns what is wrong, or None."""
 
 
 class Connection(Expect):
@@ -40,7 +40,7 @@ class Connection(Expect):
 
 
 class OnStream(Expect):
-    """A stream error of one of these codes: RST_STREAM, or for a malformed request an answer of 400 and above. The connection lives."""
+    """A stream error of one of these codes: RST_STREAM, or for a malformed request a status of 400 or more. The connection lives."""
 
     def __init__(self, *codes, stream=1, answer=False, connection=False):
         self.codes, self.number, self.answer, self.connection = codes, stream, answer, connection
@@ -61,7 +61,7 @@ class OnStream(Expect):
 
 
 class Either(Expect):
-    """RFC lets the server choose."""
+    """One of several expectations, because the RFC lets the server choose."""
 
     def __init__(self, *choices):
         self.choices = choices
@@ -92,21 +92,21 @@ class Answered(Expect):
 
 
 class Alive(Expect):
-    """Nothing happens: the connection lives and goes on serving."""
+    """The expectation that nothing happens: the connection lives and continues to serve."""
 
     def check(self, client):
         return alive(client)
 
 
 class That(Expect):
-    """A function of the client says what is wrong."""
+    """An expectation that a function of the client checks; it returns what is wrong."""
 
     def __init__(self, check):
         self.check = check
 
 
 def alive(client):
-    """The next request on this connection is served."""
+    """Checks that the next request on this connection is served."""
     if client.goaway or client.closed:
         return f"the connection did not survive: {client.goaway or 'closed'}"
     client.next = getattr(client, "next", 1001) + 2
@@ -124,7 +124,7 @@ REFUSED_STREAM, CALM = "REFUSED_STREAM", "ENHANCE_YOUR_CALM"
 
 class Case:
     def __init__(self, section, name, act, expect, **how):
-        """`act`: bytes to send, or a function of the client; `how`: arguments of h2wire.Client."""
+        """Stores the case. `act` is the bytes to send or a function of the client; `how` contains arguments of h2wire.Client."""
         self.section, self.name, self.act, self.expect, self.how = section, name, act, expect, how
 
     def run(self, client):

@@ -53,7 +53,7 @@ def ping(data=b"pingpong", flags=0):
 
 
 def integer(value, prefix, first=0):
-    """RFC 7541 section 5.1."""
+    """Encodes an integer as RFC 7541 section 5.1 defines it."""
     limit = (1 << prefix) - 1
     if value < limit:
         return bytes([first | value])
@@ -72,7 +72,7 @@ def text(value):
 
 
 def literal(name, value):
-    """Never indexed, never Huffman: the state of the peer's table stays what it is."""
+    """Encodes a field that is never indexed and never Huffman-coded, so the state of the peer's table does not change."""
     return b"\x00" + text(name) + text(value)
 
 
@@ -93,7 +93,7 @@ class Frame:
         self.kind, self.flags, self.stream, self.payload = kind, flags, stream, payload
 
     def code(self):
-        """Of RST_STREAM and GOAWAY."""
+        """Returns the error code of RST_STREAM or GOAWAY."""
         at = 4 if self.kind == GOAWAY else 0
         number = struct.unpack(">I", self.payload[at : at + 4])[0]
         return ERRORS[number] if number < len(ERRORS) else str(number)
@@ -105,7 +105,7 @@ class Frame:
 
 
 class Stream:
-    """What came for one stream."""
+    """The frames that were received for one stream."""
 
     def __init__(self):
         self.informational, self.headers, self.trailers = [], None, None
@@ -117,7 +117,7 @@ class Stream:
 
 
 class Client:
-    """A connection. `first`: the client's SETTINGS; None sends no preface at all."""
+    """A connection. `first` is the client's SETTINGS; with None it sends no preface at all."""
 
     def __init__(self, port, context, host, first=b"", preface=PREFACE):
         plain = socket.create_connection(("127.0.0.1", port), 10)
@@ -133,7 +133,7 @@ class Client:
             self.send(preface + frame(SETTINGS, 0, 0, first))
 
     def send(self, data):
-        """A peer that has closed is no failure of ours: what it said before is read."""
+        """Sends bytes. A peer that has closed is not an error here, because what it sent before is still read."""
         try:
             self.socket.sendall(data)
         except OSError:
@@ -146,7 +146,7 @@ class Client:
         return self.streams.setdefault(number, Stream())
 
     def read(self, seconds):
-        """Whatever comes next, within so many seconds; False when nothing did."""
+        """Reads whatever arrives next within this number of seconds. Returns False if nothing arrived."""
         self.socket.settimeout(max(seconds, 0.001))
         try:
             data = self.socket.recv(65536)
@@ -169,7 +169,7 @@ class Client:
         return True
 
     def until(self, is_so, seconds=3.0):
-        """Reads until it is so, the peer closes, or time is up."""
+        """Reads until the condition holds, the peer closes, or the time is over."""
         end = time.monotonic() + seconds
         while not is_so() and not self.closed:
             left = end - time.monotonic()
@@ -183,7 +183,7 @@ class Client:
         return stream.ended or stream.reset is not None
 
     def alive(self, seconds=3.0):
-        """Whether a PING is answered."""
+        """Returns whether a PING is answered."""
         mark = struct.pack(">Q", time.monotonic_ns())
         self.send(ping(mark))
         return self.until(lambda: any(f.kind == PING and f.flags & ACK and f.payload == mark for f in self.frames), seconds)

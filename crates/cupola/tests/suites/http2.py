@@ -42,7 +42,7 @@ def early(head):
 
 
 def deaf():
-    """Connections are made by the kernel, and nobody reads from them."""
+    """Opens a listener whose connections the kernel accepts, and from which nobody reads."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     listener.bind(("127.0.0.1", 0))

@@ -139,7 +139,7 @@ SLOW = ask(1, "/slow")  # answered after a while: until then the stream is half 
 
 
 def after_answer(*then):
-    """The stream is closed by both ends before `then` is sent."""
+    """Sends `then` after both ends have closed the stream."""
 
     def act(client):
         client.send(ask())

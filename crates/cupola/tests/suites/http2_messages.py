@@ -9,7 +9,7 @@ QUIET = 0.25  # seconds without a byte that may come
 
 
 def gets(client, number, exactly):
-    """The stream has exactly so many bytes of body, and stays there."""
+    """Checks that the stream receives exactly this number of bytes of body and no more."""
     client.until(lambda: len(client.stream(number).body) >= exactly, 4)
     client.until(lambda: len(client.stream(number).body) > exactly, QUIET)
     got = len(client.stream(number).body)
@@ -107,7 +107,7 @@ def upload(client, number, total, path="/echo", pad=0):
 
 
 def overrun(client):
-    """To a backend that reads nothing: when no more credit comes, one byte more than the windows allow."""
+    """Sends to a backend that reads nothing: when no more credit arrives, it sends one byte more than the windows allow."""
     client.until(lambda: client.settings or client.frames)
     client.send(opened(1, "/deaf/"))
     sent = 0
@@ -304,7 +304,7 @@ def coded(name, payload, expect, section="7541"):
 
 
 def huffman(data_):
-    """A literal with a Huffman string of exactly these bytes as its value."""
+    """Returns a literal with a Huffman string of exactly these bytes as its value."""
     return b"\x00" + text("x-a") + bytes([0x80 | len(data_)]) + data_
 
 
@@ -354,7 +354,7 @@ HPACK = [
     Case("7541", "the table of a malformed request counts", *twice(block([("X-A", "b")]) + INDEXED, fields() + DYNAMIC, SEEN)),
     Case("7541", "an illegal entry of the table is illegal again", *twice(fields() + ILLEGAL, fields() + DYNAMIC, OnStream(PROTOCOL, stream=3, answer=True))),
     Case("7541", "the name of an illegal value may be used again", *twice(fields() + ILLEGAL_VALUE, fields() + b"\x7e" + text("v" * 50), SEEN)),
-    Case("7541", "an illegal entry takes the room that it says", *twice(fields() + INDEXED + ILLEGAL_LARGE, fields() + b"\xbf", SEEN)),
+    Case("7541", "an illegal entry occupies the size that it declares", *twice(fields() + INDEXED + ILLEGAL_LARGE, fields() + b"\xbf", SEEN)),
     Case("7541", "an illegal entry evicts an older one", *twice(fields() + INDEXED + ILLEGAL_LARGE + ILLEGAL, fields() + b"\xc0", BOMB)),
     Case("7541", "an illegal value in Huffman code", headers(1, fields() + huffman(b"\xff\xff\xff\xf3")), OnStream(PROTOCOL, answer=True)),
     Case("7541", "a path that is no UTF-8", headers(1, block([(":method", "GET"), (":scheme", "https"), (":authority", HOST)]) + literal(":path", b"/\xff")), OnStream(PROTOCOL, answer=True)),
@@ -364,7 +364,7 @@ HPACK = [
 
 
 def beside(name, *offence):
-    """What is malformed on stream 3 costs that stream alone: stream 1, which waits for its answer, gets it."""
+    """Checks that a malformed request on stream 3 ends only that stream: stream 1, which waits for its answer, gets it."""
 
     def act(client):
         client.send(ask(1, "/slow") + b"".join(offence))

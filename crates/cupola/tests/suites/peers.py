@@ -1,4 +1,4 @@
-"""The programs of a run, each on free loopback ports, ended on every way out: nats-server, our router, nginx, HAProxy."""
+"""Starts the programs of a run on free loopback ports, and ends them in every case: nats-server, our router, nginx, HAProxy."""
 
 import atexit
 import base64
@@ -44,7 +44,7 @@ def folder():
 
 
 def free_ports(count):
-    """Taken together, so that they differ; a foreign program could still take one: the start below would say so."""
+    """Returns ports that differ, because all are bound at once. If another program then binds one, the start below fails."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
@@ -69,8 +69,8 @@ def wait_for(what, is_so, child=None, log=None):
             pass
         ended = child is not None and child.poll() is not None
         if ended or time.monotonic() - started > PATIENCE:
-            said = open(log, errors="replace").read()[-2000:] if log else ""
-            raise SystemExit(f"waited in vain for {what}{' (it ended)' if ended else ''}\n{said}")
+            printed = open(log, errors="replace").read()[-2000:] if log else ""
+            raise SystemExit(f"{what} did not become ready{' (it ended)' if ended else ''}\n{printed}")
         time.sleep(0.01)
 
 
@@ -155,7 +155,7 @@ class Router:
         self.bus.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\n')
 
     def register(self, uri, address, **more):
-        """Plain HTTP/1.1, unless `more` says otherwise; returns when the router has it."""
+        """Registers a backend, as plain HTTP/1.1 unless `more` changes that. Returns when the router has it."""
         message = {"uris": [uri], "host": address[0], "port": address[1], "app": "app-" + uri, "private_instance_id": "i-" + uri, **more}
         payload = json.dumps(message).encode()
 
@@ -172,19 +172,19 @@ class Router:
             return json.load(answer)
 
     def memory(self):
-        """Resident bytes."""
+        """Returns the number of resident bytes."""
         with open(f"/proc/{self.pid}/status") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
 
     def cpu(self):
-        """Seconds of CPU so far."""
+        """Returns the seconds of CPU time so far."""
         with open(f"/proc/{self.pid}/stat") as stat:
             parts = stat.read().rsplit(")", 1)[1].split()
         return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Nginx:
-    """One plain and one TLS (h2) port per backend, keep-alive towards it."""
+    """One plain and one TLS (h2) port per backend, with keep-alive to it."""
 
     name = "nginx"
 
@@ -213,7 +213,7 @@ class Nginx:
 
 
 class Haproxy:
-    """As Nginx."""
+    """One plain and one TLS (h2) port per backend, with keep-alive to it, as for Nginx."""
 
     name = "haproxy"
 

@@ -1,7 +1,7 @@
-"""The router behind HAProxy, which puts the requests of all clients on a few shared connections of HTTP/2.
+"""Tests the router behind HAProxy, which sends the requests of all clients over a few shared connections of HTTP/2.
 
-While some clients cancel their requests, or send to an app that does not read, the requests of all others are counted: not one of
-them may fail.
+While some clients cancel their requests, or send to an app that does not read, the suite counts the requests of all others: none
+of them may fail.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Haproxy:
 
 
 class Other(threading.Thread):
-    """A client that behaves: one request after the other, every second one with a body."""
+    """A well-behaved client: it sends one request after the other, every second one with a body."""
 
     def __init__(self, port):
         super().__init__(daemon=True)
@@ -73,8 +73,8 @@ class Other(threading.Thread):
             self.count += 1
 
 
-def cancelling(port, context, tell):
-    """Flights of requests that are cancelled as soon as they are sent, and others while they are answered."""
+def cancelling(port, context, count):
+    """Sends flights of requests that are cancelled as soon as they are sent, and others while they are answered."""
     for _ in range(20):
         client = h2wire.Client(port, context, HOST)
         for n in range(1, 161, 2):
@@ -86,11 +86,11 @@ def cancelling(port, context, tell):
         client.send(flight)
         client.until(lambda: client.goaway, 0.05)
         client.close()
-        tell(160)
+        count(160)
 
 
-def sending_to_the_deaf(port, context, tell):
-    """Uploads that the app does not read."""
+def sending_to_the_deaf(port, context, count):
+    """Sends uploads that the app does not read."""
     kept = []
     for _ in range(STALLED):
         client = h2wire.Client(port, context, HOST)
@@ -99,7 +99,7 @@ def sending_to_the_deaf(port, context, tell):
             client.send(frame(DATA, 0, 1, bytes(4000)))
         client.until(lambda: client.goaway, 0.02)
         kept.append(client)
-        tell(1)
+        count(1)
     return kept
 
 

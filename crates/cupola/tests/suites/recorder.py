@@ -35,7 +35,7 @@ class Recorder:
         self.listener.close()
 
     def take(self):
-        """What came since the last look: [(connection number, requests, state, closed, bytes)]."""
+        """Returns what was received since the last call: [(connection number, requests, state, closed, bytes)]."""
         taken = []
         with self.lock:
             for connection in self.connections:

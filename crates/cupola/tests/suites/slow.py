@@ -1,7 +1,8 @@
-"""Slow-loris: whoever sends or reads slowly is let go in bounded time, and holds little memory until then.
+"""Tests slow-loris attacks: the router disconnects clients that send or read slowly in bounded time, and they hold little memory
+until then.
 
-The gorouter.yml of this run: read_header_timeout 1 s, frontend_idle_timeout 2 s, endpoint_timeout 3 s. Every case may take its
-setting plus what a busy machine needs; an idle HTTP/2 client is told by GOAWAY first and has 5 s to go.
+The gorouter.yml of this run has read_header_timeout 1 s, frontend_idle_timeout 2 s and endpoint_timeout 3 s. Every case may last
+as long as its setting plus what a busy machine needs; an idle HTTP/2 client first receives GOAWAY and has 5 s to close.
 """
 
 import argparse
@@ -42,7 +43,7 @@ class Tls(Raw):
 
 
 def until_closed(stream, most, drip=None, every=0.1):
-    """Seconds until the peer closes; None when it did not within `most`. `drip` is sent byte by byte meanwhile, again and again."""
+    """Returns the seconds until the peer closes, or None if it did not within `most`. Meanwhile it sends `drip` byte by byte."""
     started, at = time.monotonic(), 0
     while time.monotonic() - started < most:
         stream.settimeout(every)
@@ -63,7 +64,7 @@ def until_closed(stream, most, drip=None, every=0.1):
 
 
 def closes(connect, first, limit, drip=None, least=0.0):
-    """A case: after `first`, the router closes within `limit` (+ GRACE), and not before `least`."""
+    """Makes a case: after `first`, the router closes within `limit` (+ GRACE), and not before `least`."""
 
     def case(router):
         client = connect(router)
@@ -123,7 +124,7 @@ def until_drained(stream):
 
 
 def honest(router):
-    """A slow but steady client is served."""
+    """Checks that a slow but steady client is served."""
     client = Plain(router)
     for part in ("POST /x HT", "TP/1.1\r\nHo", f"st: {HOST}\r\nContent-Len", "gth: 10\r\n\r\n"):
         client.send(part)
@@ -137,7 +138,7 @@ def honest(router):
 
 
 def crowd(count, first):
-    """Many slow heads at once: memory, and the next client is served at once."""
+    """Sends many slow heads at once: memory stays bounded, and the next client is served at once."""
 
     def case(router):
         before = router.memory()
@@ -150,14 +151,14 @@ def crowd(count, first):
         with socket.create_connection(("127.0.0.1", router.http)) as other:
             other.sendall(f"GET /x HTTP/1.1\r\n{HOST_LINE}\r\n".encode())
             other.settimeout(5)
-            said = other.recv(65536)
+            answer = other.recv(65536)
         took = time.monotonic() - started
         grown = router.memory() - before
         left = sum(until_closed(stream, 0.01 if time.monotonic() - started > HEAD + GRACE + 2 else HEAD + GRACE + 2) is None for stream in held)
         for stream in held:
             stream.close()
-        if b" 200 OK" not in said or took > 1:
-            return f"another client waited {took:.1f} s and got {said[:60]}"
+        if b" 200 OK" not in answer or took > 1:
+            return f"another client waited {took:.1f} s and got {answer[:60]}"
         allowed = (32 << 20) + count * (len(first) * 2 + 4096)
         if grown > allowed:
             return f"memory grew by {grown >> 20} MB, allowed {allowed >> 20}"

@@ -26,17 +26,17 @@ LANES = 6
 
 
 class Client:
-    """Raw bytes out, responses in."""
+    """A client that sends raw bytes and reads responses."""
 
     def __init__(self, port, method="GET"):
-        """`method`: of the first request, for the end of its response."""
+        """Connects. `method` is that of the first request, and determines the end of its response."""
         self.method = method
         self.socket = socket.create_connection(("127.0.0.1", port), 10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.data, self.closed, self.lost = b"", False, False
 
     def send(self, raw):
-        """A router that refuses early may close before all is sent."""
+        """Sends bytes. A router that refuses early may close before all of them are sent."""
         try:
             self.socket.settimeout(5)
             self.socket.sendall(raw)
@@ -44,7 +44,7 @@ class Client:
             self.lost = True
 
     def finals(self):
-        """(final responses so far, whether the bytes are well-formed responses)."""
+        """Returns (final responses so far, whether the bytes are well-formed responses)."""
         found, at = [], 0
         while at < len(self.data):
             try:
@@ -58,7 +58,7 @@ class Client:
         return found, True
 
     def read(self, count, seconds):
-        """Until `count` final responses, the end, or time is up."""
+        """Reads until there are `count` final responses, the peer closes, or the time is over."""
         end = time.monotonic() + seconds
         while not self.closed and (left := end - time.monotonic()) > 0 and len(self.finals()[0]) < count:
             self._more(left)
@@ -84,7 +84,7 @@ class Lane:
 
 class Outcome:
     def __init__(self):
-        self.requests, self.unsafe, self.wrong, self.said = [], [], [], ""
+        self.requests, self.unsafe, self.wrong, self.seen = [], [], [], ""
 
     @property
     def word(self):
@@ -110,7 +110,7 @@ def over_h1(case, lane, patience, number, outcome):
     expected = 1 if case.must == REFUSED else len(case.targets)
     client.read(expected, 0.3 if case.waits else patience)
     answers, sane = client.finals()
-    outcome.said = f"{[a.status for a in answers]}{' closed' if client.closed else ''}"
+    outcome.seen = f"{[a.status for a in answers]}{' closed' if client.closed else ''}"
     if not sane:
         outcome.unsafe.append(f"an answer that is none: {client.data[-200:]!r}")
     if not answers and not client.closed and not client.lost and not case.waits:
@@ -144,7 +144,7 @@ def over_h2(case, lane, patience, number, context, outcome):
     client.send(case.raw(lane.host))
     client.until(lambda: client.over(1) or client.goaway, patience)
     stream = client.stream(1)
-    outcome.said = f"{stream.status or stream.reset or (client.goaway and client.goaway.code()) or ('closed' if client.closed else None)}"
+    outcome.seen = f"{stream.status or stream.reset or (client.goaway and client.goaway.code()) or ('closed' if client.closed else None)}"
     if stream.status is None and stream.reset is None and not client.goaway and not client.closed:
         outcome.wrong.append("no answer, no reset, no GOAWAY")
     if not client.closed and not client.goaway:
@@ -158,7 +158,7 @@ def over_h2(case, lane, patience, number, context, outcome):
 
 
 def fresh(lane, target, outcome):
-    """A new client right after: nothing of the case may have stuck to the backend's connection."""
+    """Sends a request of a new client after the case: no bytes of the case may be left on the backend's connection."""
     client = Client(lane.http)
     client.send(f"GET {target} HTTP/1.1\r\nHost: {lane.host}\r\n\r\n".encode())
     client.read(1, 5)
@@ -196,7 +196,7 @@ def look_at_backend(case, lane, number, outcome):
 
 
 def origin_form(request, outcome):
-    """HAProxy forwards the absolute form as it came, which is no ambiguity while the Host agrees."""
+    """Returns the target in origin form. HAProxy forwards the absolute form, which is unambiguous while the Host agrees."""
     match = re.fullmatch(r"https?://([^/?]*)(.*)", request.target)
     if not match:
         return request.target
@@ -211,7 +211,7 @@ def judge(case, targets, outcome):
     if case.must == REFUSED and outcome.requests:
         outcome.wrong.append(f"must be refused, but {targets} was forwarded")
     if case.must == FORWARDED and sorted(targets) != sorted(case.targets):
-        outcome.wrong.append(f"must forward {list(case.targets)}, forwarded {targets}; the client saw {outcome.said}")
+        outcome.wrong.append(f"must forward {list(case.targets)}, forwarded {targets}; the client saw {outcome.seen}")
     if first is not None:
         if case.body is not None and first.body != case.body:
             outcome.unsafe.append(f"the body became {first.body[:100]!r}")
@@ -222,7 +222,7 @@ def judge(case, targets, outcome):
 
 
 def run_all(name, lanes, cases, patience, context):
-    """Each lane takes the next case; the outcomes are in the cases' order."""
+    """Runs all cases: each lane takes the next one. Returns the outcomes in the order of the cases."""
     free = list(lanes)
 
     def one(item):
@@ -241,7 +241,7 @@ def run_all(name, lanes, cases, patience, context):
 
 
 def judge_can_refuse(cases):
-    """The judge is only worth something if it finds fault with the cases' own bytes, as a relay of bytes would forward them."""
+    """Checks that the judge refuses the cases' own bytes, as a relay of bytes would forward them. Otherwise it proves nothing."""
     bad = [case for case in cases if case.must == REFUSED and isinstance(case.raw, bytes)]
     caught = sum(strict.requests(case.raw.replace(b"$H", b"lane.lab.test"))[1] != "clean" for case in bad)
     print(f"judge: {caught} of {len(bad)} HTTP/1 cases that must be refused are ambiguous as they are; the others break other rules")
@@ -291,7 +291,7 @@ def report(named, outcomes, seconds):
         counts = Counter(o.word for o in outcomes[name])
         print(f"{name}: {counts['refused']} refused, {counts['forwarded']} forwarded, {counts['AMBIGUOUS']} ambiguous")
     for group, case, ours in failures:
-        print(f"\nFAILED {group}: {case.name} (must be {case.must}; the client saw {ours.said})")
+        print(f"\nFAILED {group}: {case.name} (must be {case.must}; the client saw {ours.seen})")
         if isinstance(case.raw, bytes):
             print(f"  sent: {case.raw[:200]!r}{'…' if len(case.raw) > 200 else ''}")
         for problem in ours.unsafe + ours.wrong:

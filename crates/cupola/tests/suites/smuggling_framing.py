@@ -1,4 +1,4 @@
-"""Smuggling cases: where a request's body ends."""
+"""Lists smuggling cases about the end of a request's body."""
 
 from case import CHUNKS, FORWARDED, REFUSED, SAFE, SMUGGLED, get, post, table
 

@@ -1,4 +1,4 @@
-"""Smuggling cases over HTTP/2, where the request becomes HTTP/1 on its way to the backend."""
+"""Lists smuggling cases over HTTP/2, where the request becomes HTTP/1 on its way to the backend."""
 
 from case import FORWARDED, REFUSED, SAFE, Case, absent
 from h2wire import CONTINUATION, DATA, END_HEADERS, END_STREAM, block, frame, headers, request
@@ -7,7 +7,7 @@ EVIL = "x\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: $H\r\n\r\n"
 
 
 def whole(pairs, *data, trailers=None):
-    """One request on stream 1: `pairs` with `$H` for the host, then DATA frames, perhaps trailers."""
+    """Returns one request on stream 1: `pairs` with `$H` for the host, then DATA frames, perhaps trailers."""
 
     def build(host):
         def real(text):
@@ -41,7 +41,7 @@ def row(name, pairs, must, *data, trailers=None, **more):
 
 
 def split_block(host):
-    """A header block over CONTINUATION frames, cut inside a value."""
+    """Returns a header block that is split into CONTINUATION frames inside a value."""
     data = block(request(host, more=[("x-a", "b" * 50)]))
     return frame(1, END_STREAM, 1, data[:20]) + frame(CONTINUATION, 0, 1, data[20:40]) + frame(CONTINUATION, END_HEADERS, 1, data[40:])
 

@@ -1,4 +1,4 @@
-"""Smuggling cases: the request line, the host, header names and values, pipelines."""
+"""Lists smuggling cases about the request line, the host, header names and values, and pipelines."""
 
 from case import CHUNKS, FORWARDED, REFUSED, SAFE, SMUGGLED, absent, get, post, present, table
 

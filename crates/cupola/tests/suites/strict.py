@@ -13,11 +13,11 @@ FRAMING_TWINS = {b"content-length", b"transfer-encoding"}
 
 
 class Malformed(Exception):
-    """Two readers could disagree about these bytes."""
+    """The error of bytes about which two readers could disagree."""
 
 
 class Incomplete(Exception):
-    """Well so far, but there must be more."""
+    """The error of bytes that are well-formed so far, but not complete."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ def values(headers, name):
 
 
 def length_of(headers):
-    """Content-Length as a number, `chunked`, or None; anything of which two readers might think differently is refused."""
+    """Returns Content-Length as a number, `chunked`, or None. Refuses what two readers might understand differently."""
     for key, value in headers:
         twin = key.lower().replace(b"_", b"-")
         if twin in FRAMING_TWINS and twin != key.lower():
@@ -119,7 +119,7 @@ def chunked(data, at):
 
 
 def request(data, at=0):
-    """One request from `at` on: (message, where the next begins)."""
+    """Parses one request from `at` on. Returns (message, where the next begins)."""
     text, at = line(data, at)
     match = REQUEST_LINE.fullmatch(text)
     if not match:
@@ -143,7 +143,7 @@ def request(data, at=0):
 
 
 def requests(data):
-    """All requests of a connection: (complete ones, "clean" | "incomplete" | why it is ambiguous, where the rest begins)."""
+    """Parses all requests of a connection: (complete ones, "clean" | "incomplete" | why it is ambiguous, start of the rest)."""
     found, at = [], 0
     while at < len(data):
         try:
@@ -157,7 +157,7 @@ def requests(data):
 
 
 def response(data, at=0, method="GET", eof=False):
-    """One response from `at` on; a body without length ends at `eof`."""
+    """Parses one response from `at` on. A body without length ends at `eof`."""
     text, at = line(data, at)
     match = STATUS_LINE.fullmatch(text)
     if not match:

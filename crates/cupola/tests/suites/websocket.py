@@ -1,5 +1,5 @@
-"""WebSocket (RFC 6455): the same bytes to the same echo server, once direct, once through the router over HTTP/1.1, once over
-HTTP/2 (RFC 8441, PyPI h2). The verdict, which is what the client got back frame by frame, must be the same.
+"""Tests WebSocket (RFC 6455): it sends the same bytes to the same echo server directly, through the router over HTTP/1.1, and
+over HTTP/2 (RFC 8441, PyPI h2). The verdict, which is what the client received frame by frame, must be the same.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PATIENCE = 5
 
 
 def ws(opcode, payload=b"", fin=True, rsv=0, mask=b"\x01\x02\x03\x04", length=None):
-    """One frame; `length`: how the size is written (7, 16 or 64 bits) when not in the shortest way."""
+    """Returns one frame. `length` is the number of bits of the size (7, 16 or 64), if it is not the shortest form."""
     payload = payload.encode() if isinstance(payload, str) else payload
     size = len(payload)
     width = length or (7 if size < 126 else 16 if size < 65536 else 64)
@@ -123,7 +123,7 @@ WITH_DEFLATE = [
 
 
 class Direct:
-    """An upgrade over HTTP/1.1, as bytes."""
+    """A connection that is upgraded over HTTP/1.1, as bytes."""
 
     def __init__(self, address, target, headers=()):
         self.socket = socket.create_connection(address, 10)
@@ -144,7 +144,7 @@ class Direct:
         self.headers = {k.lower(): v.strip() for k, v in (line.split(":", 1) for line in lines[1:])}
 
     def send(self, data, then_end):
-        """Meanwhile the answer is read, or two full buffers could wait for each other."""
+        """Sends bytes, and reads the answer meanwhile, because two full buffers could wait for each other."""
         threading.Thread(target=self._send, args=(data, then_end), daemon=True).start()
 
     def _send(self, data, then_end):
@@ -156,11 +156,11 @@ class Direct:
             pass  # the server has seen enough
 
     def end(self):
-        """Nothing more comes from here, but what comes back is read."""
+        """Ends the sending direction; what the server sends is still read."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def receive(self):
-        """The next bytes; empty at the end."""
+        """Returns the next bytes; they are empty at the end."""
         data, self.rest = self.rest, b""
         return data or self.socket.recv(65536)
 
@@ -169,7 +169,7 @@ class Direct:
 
 
 class OverH2:
-    """An upgrade by extended CONNECT."""
+    """A connection that is upgraded by extended CONNECT."""
 
     def __init__(self, port, context, target, headers=()):
         plain = socket.create_connection(("127.0.0.1", port), 10)
@@ -249,7 +249,7 @@ class OverH2:
 
 
 def frames(data):
-    """What the server said: [(fin, rsv, opcode, payload)], and what was left over."""
+    """Returns the server's frames, [(fin, rsv, opcode, payload)], and the bytes that were left."""
     found = []
     while len(data) >= 2:
         size, at = data[1] & 0x7F, 2
@@ -264,7 +264,7 @@ def frames(data):
 
 
 def verdict(connection, data, half_close=False):
-    """Messages are put together: how the server cuts them may depend on how the bytes arrive."""
+    """Sends the data and returns what came back. Messages are put together, because their frames may depend on the bytes' arrival."""
     got = b""
     try:
         connection.send(data, half_close)
@@ -340,12 +340,12 @@ class Suite:
         for kind in ("HTTP/1.1", "HTTP/2"):
             got = results[kind]
             same = got == direct
-            said = got if isinstance(got, str) else shown(got)
-            self.check(f"{kind}: {name}", None if same else f"{said}; direct: {shown(direct)}")
+            routed = got if isinstance(got, str) else shown(got)
+            self.check(f"{kind}: {name}", None if same else f"{routed}; direct: {shown(direct)}")
 
 
 def handshakes(suite):
-    """Everything around the tunnel: negotiation, refusals, dead backends, other tokens."""
+    """Tests everything around the tunnel: negotiation, refusals, dead backends, other tokens."""
     for kind in ("HTTP/1.1", "HTTP/2"):
 
         def upgrade(target, headers=(), kind=kind):
@@ -423,7 +423,7 @@ def living_h2(suite):
 
 
 def seen(suite):
-    """The backend of an h2 client saw an ordinary HTTP/1.1 handshake (wsproto accepts no other); its headers are the client's."""
+    """Checks that the backend of an h2 client saw an HTTP/1.1 handshake (wsproto accepts no other) with the client's headers."""
     connection = Direct(("127.0.0.1", suite.router.http), "/seen", [("X-Mine", "1"), ("Origin", "https://elsewhere.test")])
     connection.close()
     found = [dict(headers) for target, headers in suite.echo.heads if target == "/seen"]

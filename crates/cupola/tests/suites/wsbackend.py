@@ -1,4 +1,4 @@
-"""A WebSocket echo server on PyPI wsproto: what it says is the truth that a tunnel must not change."""
+"""A WebSocket echo server on PyPI wsproto. A tunnel must not change what it sends."""
 
 import socket
 import threading
@@ -52,7 +52,7 @@ class EchoServer:
         elif isinstance(event, Ping):
             stream.sendall(websocket.send(event.response()))
         elif isinstance(event, CloseConnection):
-            if websocket.state.name in ("REMOTE_CLOSING", "OPEN"):  # open: wsproto's own verdict on bad frames, told to the peer
+            if websocket.state.name in ("REMOTE_CLOSING", "OPEN"):  # open: wsproto's own verdict on bad frames, reported to the peer
                 stream.sendall(websocket.send(event.response()))
             return False
         return True

@@ -156,13 +156,13 @@ fn pip(app: &Path, target: &Path, vendor: Option<&Path>) -> Result<(), String> {
     }
     Err(match vendor {
         Some(_) => format!(
-            "pip could not install requirements.txt from vendor; its output stands above. The folder must hold everything that is required: {VENDOR}"
+            "pip could not install requirements.txt from vendor; see its output above. The folder must contain everything that is required: {VENDOR}"
         ),
         None if unreachable => format!(
             "pip could not reach its package index {}. Permit it with a security group for staging, name another index with: cf set-env APP PIP_INDEX_URL URL, or bring the packages along: {VENDOR}",
             index_url()
         ),
-        None => "pip could not install requirements.txt; its output stands above".to_owned(),
+        None => "pip could not install requirements.txt; see its output above".to_owned(),
     })
 }
 

@@ -116,7 +116,7 @@ fn run(command: &mut Command) -> Result<()> {
 
 fn own(path: &Path, id: u32, mode: u32) -> Result<()> {
     chown(path, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
-        .with_context(|| format!("give {} to the container", path.display()))?;
+        .with_context(|| format!("change the owner of {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .with_context(|| format!("set the mode of {}", path.display()))
 }

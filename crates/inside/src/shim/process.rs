@@ -96,12 +96,12 @@ fn read_pid(file: &Path) -> Result<i32> {
 fn complaint(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
     // The format is 2026-01-01T10:00:00.000000Z: executable file `x` not found…
-    let said: Vec<&str> = text
+    let messages: Vec<&str> = text
         .lines()
         .map(|line| line.split_once("Z: ").map_or(line, |(_, message)| message))
         .filter(|line| !line.trim().is_empty())
         .collect();
-    (!said.is_empty()).then(|| said.join("; "))
+    (!messages.is_empty()).then(|| messages.join("; "))
 }
 
 #[derive(Debug)]
@@ -158,7 +158,7 @@ fn start_once(setup: &Setup, run: &Run) -> Result<Started, RunError> {
     let outcome = spawn(&mut command, run);
     let (status, stdout, stderr) = outcome.map_err(RunError::Other)?;
     if !status.success() {
-        let said = complaint(&log).unwrap_or_else(|| format!("crun exec ended with {status}"));
+        let messages = complaint(&log).unwrap_or_else(|| format!("crun exec ended with {status}"));
         let not_ours = [
             "not found",
             "No such file",
@@ -168,9 +168,9 @@ fn start_once(setup: &Setup, run: &Run) -> Result<Started, RunError> {
             "chdir",
             "open executable",
         ];
-        return Err(match not_ours.iter().any(|words| said.contains(words)) {
-            true => RunError::CannotExecute(said),
-            false => RunError::Other(anyhow!("crun exec: {said}")),
+        return Err(match not_ours.iter().any(|words| messages.contains(words)) {
+            true => RunError::CannotExecute(messages),
+            false => RunError::Other(anyhow!("crun exec: {messages}")),
         });
     }
     let pid = read_pid(&pid_file).map_err(RunError::Other)?;
