@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(
             hub.lock().all.len(),
             1,
-            "only the one that heard nothing is left"
+            "only the subscriber that received nothing is left"
         );
         hub.close();
         assert!(other.is_closed());

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_container_to_container_listener_asks_for_no_certificate() {
+    fn only_the_container_to_container_listener_requests_no_certificate() {
         let config = config();
         let context = |at: usize| {
             config["static_resources"]["listeners"][at]["filter_chains"][0]["transport_socket"]["typed_config"].clone()

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn stopping_or_unsettled_containers_are_left_alone() {
+    fn stopping_or_changing_containers_are_left_alone() {
         let mut unsettled = lrp("i", true);
         unsettled.settled = false;
         assert_eq!(operations(&[unsettled], &[], &[]), vec![]);

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_ports_are_mapped_when_asked_for() {
+    fn plain_ports_are_mapped_when_requested() {
         let plan = plan(&[8080, 2222], true, true).unwrap();
         assert_eq!(plan.net_in(), [8080, 2222, 61001, 61002]);
         assert_eq!(

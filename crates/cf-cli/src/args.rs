@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_stand_anywhere_in_every_spelling() {
+    fn flags_are_accepted_anywhere_in_every_spelling() {
         for line in [
             "-i 2 app --no-route",
             "app -i=2 -no-route",
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_nobody_reads_is_known() {
+    fn an_unread_flag_is_reported() {
         let parsed = check(&PUSH, "-i 2 --no-route -f").unwrap();
         assert!(parsed.has("no-route") && parsed.get("instances").is_some());
         assert_eq!(parsed.without_effect(&PUSH), ["-f"]);

@@ -89,7 +89,7 @@ async fn every_command_has_help_that_names_its_flags() {
 }
 
 #[tokio::test]
-async fn every_flag_refuses_what_it_cannot_take_with_usage() {
+async fn every_flag_refuses_bad_values_with_its_usage() {
     let operator = Operator::new();
     for verb in VERBS {
         let (code, out, err) = operator.types(&[verb.name, "--nope"]).await;
@@ -147,7 +147,7 @@ async fn every_command_counts_its_arguments() {
 }
 
 #[tokio::test]
-async fn every_command_says_which_setting_is_missing_and_takes_it_from_flag_or_variable() {
+async fn every_command_names_a_missing_setting_and_reads_it_from_flag_or_variable() {
     let operator = Operator::new();
     let all = operator.environment();
     for verb in VERBS.iter().filter(|verb| verb.server != Server::None) {

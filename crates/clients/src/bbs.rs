@@ -593,7 +593,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_older_bbs_is_asked_for_each_process_alone() {
+    async fn an_older_bbs_is_queried_for_each_process_separately() {
         let stop = kit::CancellationToken::new();
         let old = Router::new().route(path::ACTUAL_LRPS_LIST, post(list));
         let client = client(old, &stop).await;
@@ -613,7 +613,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bbs_that_cannot_answer_now_is_not_taken_for_an_older_one() {
+    async fn a_bbs_that_cannot_answer_now_is_not_treated_as_an_older_one() {
         let stop = kit::CancellationToken::new();
         let starting = Router::new()
             .route(

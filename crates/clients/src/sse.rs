@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_refused() {
+    fn data_that_is_not_an_event_is_refused() {
         let mut events = Events::default();
         events.push(b"data: \xff\n\n");
         assert!(events.next().is_err());

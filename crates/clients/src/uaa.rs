@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn garbage_is_invalid_without_asking_the_uaa() {
+    async fn garbage_is_invalid_without_a_request_to_the_uaa() {
         let at = |url: &str| {
             TokenVerifier::new(VerifierConfig {
                 url: url.into(),

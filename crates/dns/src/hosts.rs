@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_comes_changes_and_goes_and_the_rest_stays() {
+    fn a_block_is_added_changed_and_removed_and_the_rest_stays() {
         let original = "127.0.0.1 localhost\n\n# mine\n10.0.0.1 host\n";
         let with = render(original, "1:2", &entries(&["a.x", "b.x"]), |_| true);
         assert_eq!(
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_the_dead_go_and_blocks_of_the_living_stay() {
+    fn blocks_of_ended_processes_are_removed_and_others_stay() {
         let two = render(
             &render("x\n", "1:1", &entries(&["a.x"]), |_| true),
             "2:2",

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_go_and_expire() {
+    fn names_are_added_removed_and_expire() {
         let now = Instant::now();
         let mut internal = Internal::new(&["apps.internal".into()], Duration::from_secs(120));
         let (one, two) = (Ipv4Addr::new(10, 255, 0, 1), Ipv4Addr::new(10, 255, 0, 2));

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_health_page_speaks_the_versions_of_the_operator() {
+    fn the_health_page_supports_the_configured_tls_versions() {
         kit::tls::install_crypto();
         let made = rcgen::generate_simple_self_signed(["router".to_owned()]).unwrap();
         let certificate = Certificate {

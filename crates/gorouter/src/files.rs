@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pid_file_goes_with_its_process_only() {
+    fn a_pid_file_is_removed_only_by_its_process() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pid");
         let mut file = PidFile::new(Some(path.clone()));

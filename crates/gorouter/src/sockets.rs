@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_listening_sockets_are_taken_over() {
+    async fn only_listening_sockets_are_inherited() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();

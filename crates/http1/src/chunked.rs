@@ -460,7 +460,7 @@ mod tests {
         }
 
         #[test]
-        fn strange_input_gives_the_same_however_it_is_cut(bytes in "[0-9a-f;\r\nX: ]{0,60}", cut in 0usize..60) {
+        fn the_result_does_not_depend_on_how_the_input_is_cut(bytes in "[0-9a-f;\r\nX: ]{0,60}", cut in 0usize..60) {
             let bytes = bytes.as_bytes();
             let (one, two) = bytes.split_at(cut.min(bytes.len()));
             prop_assert_eq!(decode([bytes]), decode([one, two]));

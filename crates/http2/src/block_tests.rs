@@ -17,7 +17,7 @@ fn refused(block: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_legal_passes() {
+fn legal_blocks_pass() {
     for block in [
         vec![0x82, 0x87, 0x84],
         field("x-a", "b \t\u{e9}"),
@@ -35,7 +35,7 @@ fn what_is_legal_passes() {
 }
 
 #[test]
-fn what_is_illegal_becomes_harmless() {
+fn illegal_blocks_become_harmless() {
     let mark = field(MALFORMED, "")[1..].to_vec();
     let marked = |block: Vec<u8>| [block, vec![0], mark.clone()].concat();
     for (name, value, harmless) in [

@@ -65,7 +65,7 @@ fn varied() -> Vec<u8> {
 }
 
 #[test]
-fn what_is_right_passes_without_a_copy() {
+fn correct_bytes_pass_without_a_copy() {
     let bytes = opened(&[
         frame(HEADERS, 0, 1, &GET[..1]),
         frame(CONTINUATION, END_HEADERS, 1, &GET[1..]),
@@ -186,7 +186,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn empty_data_goes_no_further_and_its_end_does() {
+fn empty_data_is_dropped_and_its_end_is_passed_on() {
     let empty = frame(DATA, 0, 1, &[]);
     let end = frame(DATA, END_STREAM, 1, &[]);
     let padded = frame(DATA, PADDED, 1, &[0]);

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_come_from_flags() {
+    fn flags_determine_the_mode() {
         let mode = |args: &[&str]| {
             parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
                 .unwrap()

@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chatty_source_gives_way_first() {
+    fn the_source_with_the_most_bytes_is_evicted_first() {
         let mut store = Store::new(Limits {
             envelopes: 100,
             envelopes_per_source: 90,
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_and_a_source_that_gave_all_is_forgotten() {
+    fn bytes_are_bounded_and_an_emptied_source_is_removed() {
         let mut store = Store::new(Limits {
             envelopes: 1_000_000,
             envelopes_per_source: 1_000_000,
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn one_source_cannot_take_all_bytes() {
+    fn one_source_cannot_occupy_all_bytes() {
         let mut store = Store::new(Limits {
             bytes: 1 << 20,
             bytes_per_source: 1 << 18,

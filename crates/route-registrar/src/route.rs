@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tcp_route_goes_as_a_whole() {
+    fn a_changed_tcp_route_is_unregistered_as_a_whole() {
         let route = |port| {
             AnyRoute::Tcp(TcpRoute {
                 router_group: "default-tcp".into(),

@@ -395,15 +395,15 @@ impl SimContainer {
 impl SimProcess {
     fn attach(&mut self, id: &str) -> Process {
         let (sender, output) = mpsc::channel(1024);
-        let (tell, exit) = oneshot::channel();
+        let (exit_sender, exit) = oneshot::channel();
         for unread in self.unread.drain(..) {
             let _ = sender.try_send(unread);
         }
         match self.exit {
-            Some(ended) => drop(tell.send(ended)),
+            Some(ended) => drop(exit_sender.send(ended)),
             None => {
                 self.output = Some(sender);
-                self.waiting.push(tell);
+                self.waiting.push(exit_sender);
             }
         }
         Process {

@@ -87,7 +87,7 @@ async fn a_cell_that_releases_its_presence_is_held() {
 }
 
 #[tokio::test]
-async fn what_found_no_cell_is_tried_again_when_one_comes() {
+async fn unplaced_work_is_auctioned_again_when_a_cell_appears() {
     let mut f = Foundation::start().await;
     f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
     f.auction().await;
@@ -104,7 +104,7 @@ async fn what_found_no_cell_is_tried_again_when_one_comes() {
 }
 
 #[tokio::test]
-async fn only_fresh_domains_lose_what_nobody_desires() {
+async fn only_fresh_domains_lose_rows_that_are_not_desired() {
     let mut f = Foundation::start().await;
     let (_gone, _keeper) = f.cell("cell-1").await;
     f.bbs

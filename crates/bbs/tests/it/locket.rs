@@ -56,7 +56,7 @@ async fn one_owner_at_a_time_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_keeper_waits_holds_and_releases() {
+async fn a_lock_is_awaited_held_and_released() {
     let f = Foundation::start().await;
     f.locket.lock(lock("other"), TTL).await.unwrap();
     let keeper = Lock::new(f.locket.clone(), "auctioneer", "me");

@@ -208,7 +208,7 @@ async fn routes_change_scale_and_removal() {
     let (Request::Update(one), Request::Update(two)) =
         (f.next_request().await, f.next_request().await)
     else {
-        panic!("both instances are told")
+        panic!("both instances receive an update")
     };
     assert_eq!(
         (
@@ -351,7 +351,7 @@ async fn a_restart_keeps_everything() {
 }
 
 #[tokio::test]
-async fn what_was_answered_survives_a_power_cut() {
+async fn acknowledged_changes_survive_a_power_cut() {
     let mut f = Foundation::start().await;
     f.bbs.desire_lrp(desired("p", 2)).await.unwrap();
     f.auction().await;

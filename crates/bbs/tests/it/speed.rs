@@ -10,7 +10,7 @@ async fn update_to_event_and_many_starts() {
     let f = Foundation::start().await;
     f.bbs.desire_lrp(desired("p", 1)).await.unwrap();
     let mut events = f.bbs.instance_events("").await.unwrap();
-    let (mut answered, mut told) = (Vec::new(), Vec::new());
+    let (mut answered, mut published) = (Vec::new(), Vec::new());
     for n in 0..200 {
         let sent = Instant::now();
         let update = m::DesiredLrpUpdate {
@@ -27,13 +27,13 @@ async fn update_to_event_and_many_starts() {
         };
         let (a, e) = tokio::join!(answer, event);
         answered.push(a);
-        told.push(e);
+        published.push(e);
     }
     answered.sort();
-    told.sort();
+    published.sort();
     println!(
         "update → answer: p50 {:?} p99 {:?}; → event: p50 {:?} p99 {:?}",
-        answered[100], answered[198], told[100], told[198]
+        answered[100], answered[198], published[100], published[198]
     );
 
     let count = 4000;

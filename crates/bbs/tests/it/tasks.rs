@@ -140,7 +140,7 @@ async fn cancelled_rejected_and_deleted_by_hand() {
 }
 
 #[tokio::test]
-async fn what_a_task_may_reach_is_changed_until_it_ends() {
+async fn the_egress_of_a_task_can_be_changed_until_it_ends() {
     let mut f = Foundation::start().await;
     let rule = |destination: &str| m::SecurityGroupRule {
         protocol: "all".into(),

@@ -76,7 +76,7 @@ pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     for (how, cost) in ["evenly", "250 at once"].iter().zip(&beside.cost) {
         let cost = median(cost);
         table.row(&[
-            format!("the same for 12,500/s, {how}, while it answers {REQUESTS:.0} requests/s (its thread that hears the bus)"),
+            format!("the same for 12,500/s, {how}, while it answers {REQUESTS:.0} requests/s (its thread that reads the bus)"),
             format!("{cost:.2} µs"),
             verdict(cost <= 3.3, &format!("{cost:.2} µs, ≤ 3.3 µs")),
         ]);

@@ -721,7 +721,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_put_together_and_taken_apart() {
+    fn urls_are_composed_and_parsed() {
         assert_eq!(url("d.x", "h", "/p", None), "h.d.x/p");
         assert_eq!(url("tcp.x", "", "", Some(1024)), "tcp.x:1024");
         let check = |url: &str, host: &str, path: &str, port: Option<u32>| {

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn later_patterns_bring_files_back() {
+    fn later_patterns_include_files_again() {
         assert_eq!(
             kept(
                 "*\n!bin/\n!bin/**\nbin/*.tmp",

@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_beside_the_apps_is_not_sent() {
+    fn keys_beside_the_apps_are_not_sent() {
         let text = "version: 1\nmemory: 1G\ndefaults: &d {instances: 2}\napplications:\n- name: 12\n  <<: *d\n  sidecars: [{name: s, process_types: [web], command: ./s}]\n";
         let manifest = manifest(text, &[]).unwrap();
         assert_eq!(manifest.dropped, ["memory"]);
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_stands_in_a_manifest_once() {
+    fn an_app_may_be_in_a_manifest_only_once() {
         let error = pushed(
             "applications: [{name: a}, {name: a}]",
             &Overrides::default(),
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_without_manifest_asks_for_a_default_route() {
+    fn a_push_without_manifest_requests_a_default_route() {
         let overrides = Overrides {
             app_name: Some("dora".into()),
             buildpacks: vec!["binary_buildpack".into()],

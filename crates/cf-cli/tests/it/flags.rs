@@ -281,7 +281,7 @@ async fn flags_that_would_do_nothing_are_refused_before_anything_happens() {
 }
 
 #[tokio::test]
-async fn tasks_policies_and_quotas_say_what_they_did() {
+async fn tasks_policies_and_quotas_report_what_they_did() {
     let (person, _) = ready().await;
     for (line, words) in [
         (

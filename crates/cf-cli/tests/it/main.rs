@@ -222,7 +222,7 @@ fn self_signed() -> kit::tls::Identity {
 }
 
 #[tokio::test]
-async fn an_unknown_certificate_is_refused_unless_told_otherwise() {
+async fn an_unknown_certificate_is_refused_unless_validation_is_skipped() {
     let person = Person::of(platform::start(Some(&self_signed())).await);
     let url = person.platform.lock().unwrap().url.clone();
     let seen = person.types(&format!("api {url}")).await;
@@ -394,7 +394,7 @@ async fn an_ending_or_refused_token_is_refreshed() {
 }
 
 #[tokio::test]
-async fn a_dead_refresh_token_asks_for_a_new_login() {
+async fn an_ended_refresh_token_requires_a_new_login() {
     let person = Person::new().await;
     person.platform.lock().unwrap().token_seconds = -10;
     person.logs_in_but_expired().await;

@@ -42,7 +42,7 @@ async fn output_that_does_not_get_out_is_a_failure() {
 }
 
 #[tokio::test]
-async fn colour_is_for_people_who_want_it() {
+async fn colour_is_used_only_if_it_is_wanted() {
     let person = Person::new().await;
     person.logs_in().await;
     for (variables, is_terminal, is_coloured) in [

@@ -33,7 +33,7 @@ async fn every_path_of_a_manifest_is_checked_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn what_stands_beside_the_apps_is_named_and_not_sent() {
+async fn keys_beside_the_apps_are_named_and_not_sent() {
     let person = Person::new().await;
     person.logs_in().await;
     write_manifest(
@@ -95,7 +95,7 @@ async fn values_of_variables_may_begin_with_dashes() {
 }
 
 #[tokio::test]
-async fn a_role_goes_to_the_origin_that_is_given_and_the_api_says_when_one_is_needed() {
+async fn a_role_is_assigned_to_the_given_origin_and_the_api_reports_if_one_is_needed() {
     let person = Person::new().await;
     person.logs_in().await;
     let seen = person.types("set-org-role jo org OrgManager").await;

@@ -66,7 +66,7 @@ async fn a_policy_is_added_listed_and_removed() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_before_anything_is_sent() {
+async fn mistakes_are_reported_before_anything_is_sent() {
     let person = person().await;
     for (line, text) in [
         (
@@ -91,7 +91,7 @@ async fn what_is_wrong_is_said_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn domains_say_what_they_enforce() {
+async fn domains_list_what_they_enforce() {
     let person = person().await;
     let seen = person.types("domains").await;
     let row = "apps.identity   shared                    http        enforced (org)\n";

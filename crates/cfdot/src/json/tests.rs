@@ -190,7 +190,7 @@ fn updates_keep_routes_raw() {
 }
 
 #[test]
-fn what_is_printed_can_be_read() {
+fn printed_objects_can_be_read() {
     let lrp = r#"{"process_guid":"P","domain":"d","rootfs":"r","instances":2,"env":[{"name":"A","value":"b"}],"action":{"serial":{"actions":[{"timeout":{"action":{"run":{"path":"/a","args":["x"],"resource_limits":{"nofile":5},"user":"vcap","suppress_log_output":false,"volume_mounted_files":null}},"timeout_ms":5}},{"try":{"action":{"download":{"from":"f","to":"t","cache_key":"","user":"u"}}}}]}},"start_timeout_ms":7,"disk_mb":1,"memory_mb":2,"cpu_weight":3,"privileged":true,"ports":[8080],"routes":{"cf-router":[{"port":8080,"hostnames":["a"]}]},"log_source":"l","log_guid":"g","metrics_guid":"m","annotation":"a","egress_rules":[{"protocol":"icmp","destinations":["0.0.0.0/0"],"icmp_info":{"type":8,"code":0},"log":true}],"network":{"properties":{"k":"v"}},"placement_tags":["p"],"max_pids":4,"certificate_properties":{"organizational_unit":["o"]},"check_definition":{"checks":[{"http_check":{"port":1,"path":"/"}}],"log_source":""},"image_layers":[{"url":"u","destination_path":"d","layer_type":"SHARED","media_type":"TGZ","digest_algorithm":"SHA256","digest_value":"x"}],"metric_tags":{"i":{"dynamic":"INDEX"},"s":{"static":"1"}},"sidecars":[{"disk_mb":1,"memory_mb":2}],"log_rate_limit":{"bytes_per_second":-1},"volume_mounted_files":[{"path":"p","content":"c"}],"update_strategy":1}"#;
     let read = read_desired_lrp(lrp).unwrap().unwrap();
     check(&desired_lrp(&read), lrp);

@@ -140,7 +140,7 @@ async fn tasks_are_created_shown_cancelled_and_deleted() {
 }
 
 #[tokio::test]
-async fn domains_take_the_durations_of_go() {
+async fn domains_accept_durations_as_go_writes_them() {
     let diego = Diego::start().await;
     for (line, code) in [
         ("set-domain a", 0),

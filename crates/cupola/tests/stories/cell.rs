@@ -93,7 +93,7 @@ fn walls(f: &mut Foundation) -> Result<()> {
         )?;
         ensure!(
             ["7", "28"].contains(&code.trim()),
-            "appA reaches {target}: curl says {code}"
+            "appA reaches {target}: curl reports {code}"
         );
     }
     Ok(())

@@ -105,7 +105,7 @@ fn boot_fails(f: &mut Foundation) -> Result<()> {
     // The message bus' port comes from the plan of the last start.
     let plan: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(data.join("foundation.json"))?)?;
-    for (role, says) in [
+    for (role, reason) in [
         ("nats", "nats-server"),
         ("rep", ""),
         ("uaa", ""),
@@ -113,7 +113,7 @@ fn boot_fails(f: &mut Foundation) -> Result<()> {
     ] {
         let port = plan["ports"][role].to_string();
         let taken = std::net::TcpListener::bind(format!("127.0.0.1:{port}"))?;
-        fails(command(&data), &[&format!("127.0.0.1:{port}"), says])?;
+        fails(command(&data), &[&format!("127.0.0.1:{port}"), reason])?;
         drop(taken);
         before
             .same_as_now(&data)

@@ -238,7 +238,7 @@ fn desired_lrps(f: &mut Foundation) -> Result<()> {
     let text = desired.to_string();
     ensure!(
         !text.contains(&f.notes["OVERLAY_IP"]) && !text.contains(&f.notes["CELL_ID"]),
-        "the desired LRP says where it runs"
+        "the desired LRP contains where it runs"
     );
     let stats = f.cf_curl(&format!("/v2/apps/{app_guid}/stats"))?;
     ensure!(

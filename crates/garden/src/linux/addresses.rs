@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_go_round_and_skip_what_listens() {
+    fn ports_are_allocated_in_turn_and_listening_ones_are_skipped() {
         let mut pool = PortPool::new(LAST_PORT - 1, [LAST_PORT].into());
         assert_eq!(pool.allocate(&BTreeSet::new()), Some(LAST_PORT - 1));
         assert_eq!(pool.allocate(&[FIRST_PORT].into()), Some(FIRST_PORT + 1));

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn senders_are_marked_and_receivers_ask_for_the_mark() {
+    fn senders_are_marked_and_receivers_require_the_mark() {
         let policy = |source: &str, tag, destination: &str, protocol, ports| Policy {
             source: source.into(),
             source_tag: tag,

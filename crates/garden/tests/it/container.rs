@@ -170,7 +170,7 @@ async fn limits_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_go_in_and_out() {
+async fn files_are_copied_in_and_out() {
     with_place("files", |place| async move {
         let garden = place.build().await;
         let host = place.data.join("host");

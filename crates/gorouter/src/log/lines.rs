@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_name_the_part_that_speaks() {
+    fn sources_name_the_part_that_logs() {
         for (target, wanted) in [
             ("router::life::lifecycle", "vcap.gorouter"),
             ("router::life::workers", "vcap.gorouter"),

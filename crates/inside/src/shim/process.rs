@@ -168,10 +168,12 @@ fn start_once(setup: &Setup, run: &Run) -> Result<Started, RunError> {
             "chdir",
             "open executable",
         ];
-        return Err(match not_ours.iter().any(|words| messages.contains(words)) {
-            true => RunError::CannotExecute(messages),
-            false => RunError::Other(anyhow!("crun exec: {messages}")),
-        });
+        return Err(
+            match not_ours.iter().any(|words| messages.contains(words)) {
+                true => RunError::CannotExecute(messages),
+                false => RunError::Other(anyhow!("crun exec: {messages}")),
+            },
+        );
     }
     let pid = read_pid(&pid_file).map_err(RunError::Other)?;
     Ok(Started {

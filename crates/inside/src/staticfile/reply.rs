@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn compression_is_asked_for_and_worth_it() {
+    fn files_are_compressed_if_requested_and_worthwhile() {
         let folder = Folder::new("gzip");
         let site = folder.site(Settings::default());
         let text = "a compressible line\n".repeat(200);

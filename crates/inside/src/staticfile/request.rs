@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn who_accepts_gzip() {
+    fn the_clients_that_accept_gzip_are_recognised() {
         let accepts = |value: &str| {
             request(&format!("GET / HTTP/1.1\nAccept-Encoding: {value}")).accepts_gzip()
         };

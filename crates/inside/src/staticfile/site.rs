@@ -406,7 +406,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_password_comes_before_everything_but_https() {
+    fn the_password_is_checked_after_https_and_before_all_else() {
         let folder = Folder::new("auth");
         fs::write(folder.0.join("root/401.html"), "x").unwrap();
         let users = super::super::htpasswd::Htpasswd::parse("bob:{PLAIN}secret").unwrap();

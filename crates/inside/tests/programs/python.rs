@@ -103,7 +103,7 @@ fn greets(folder: &Folder, output: &Output) {
 }
 
 #[test]
-fn vendored_wheels_bring_their_scripts_without_pip() {
+fn scripts_of_vendored_wheels_are_installed_without_pip() {
     let folder = Folder::new("wheels");
     folder
         .file("requirements.txt", "greet\n")
@@ -116,7 +116,7 @@ fn vendored_wheels_bring_their_scripts_without_pip() {
 }
 
 #[test]
-fn vendored_wheels_bring_their_scripts_with_pip() {
+fn scripts_of_vendored_wheels_are_installed_with_pip() {
     if !has_pip() {
         eprintln!("skipped: this machine has no pip");
         return;
@@ -165,7 +165,7 @@ fn index(wheel: Vec<u8>) -> String {
 }
 
 #[test]
-fn requirements_come_from_the_index_that_the_app_names() {
+fn requirements_are_fetched_from_the_index_of_the_app() {
     if !has_pip() {
         eprintln!("skipped: this machine has no pip");
         return;

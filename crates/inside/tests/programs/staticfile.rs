@@ -277,7 +277,7 @@ fn a_password_file_protects_the_whole_site() {
 }
 
 #[test]
-fn what_would_not_protect_or_not_work_fails_the_staging() {
+fn settings_without_protection_or_effect_fail_the_staging() {
     let folder = Folder::new("refused");
     folder.file("index.html", "x");
     let refused = |files: &[(&str, &str)], words: &str| {

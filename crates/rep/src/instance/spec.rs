@@ -251,7 +251,7 @@ mod tests {
     use wire::bbs::{LogRateLimit, ProtoRoutes};
 
     #[test]
-    fn the_app_gets_what_it_asked_for_and_the_proxy_a_limit_of_its_own() {
+    fn the_app_gets_its_own_limit_and_the_proxy_another() {
         let limits = |memory_mb| {
             Definition::from(&DesiredLrp {
                 memory_mb,

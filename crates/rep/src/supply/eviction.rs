@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_used_for_longest_goes_first() {
+    fn the_least_recently_used_entry_is_evicted_first() {
         let folder = Folder::new();
         for (name, hours) in [("a", 3), ("b", 4), ("c", 1), ("d", 2)] {
             folder.key(name, hours);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_or_mounted_stays() {
+    fn entries_that_are_used_or_mounted_stay() {
         let folder = Folder::new();
         let (used, mounted) = (folder.key("used", 9), folder.key("mounted", 8));
         folder.key("old", 7);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_that_are_not_current_go_at_once() {
+    fn versions_that_are_not_current_are_removed_at_once() {
         let folder = Folder::new();
         let dir = folder.key("a", 0);
         fs::create_dir(dir.join("v0")).unwrap();

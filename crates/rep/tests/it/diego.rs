@@ -258,7 +258,7 @@ async fn without_a_monitor_the_end_of_the_action_is_the_end() {
 }
 
 #[tokio::test]
-async fn a_container_that_nobody_watches_is_not_called_unhealthy() {
+async fn an_unwatched_container_is_not_reported_as_unhealthy() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, app()).await;

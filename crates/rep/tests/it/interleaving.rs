@@ -136,7 +136,7 @@ async fn scaling_out_beside_the_bulk_pass_ends_no_instance() {
 }
 
 #[tokio::test]
-async fn a_task_that_is_desired_anew_is_not_taken_for_the_old_one() {
+async fn a_task_that_is_desired_again_is_not_confused_with_the_old_one() {
     for seed in 0..4 {
         let mut fixture = Fixture::new().await;
         fixture.bulk = Duration::from_millis(1);

@@ -326,7 +326,7 @@ async fn readiness_decides_about_requests_only() {
 }
 
 #[tokio::test]
-async fn stop_takes_the_route_first_and_removes_the_row_last() {
+async fn stop_unregisters_the_route_first_and_removes_the_row_last() {
     let fixture = Fixture::new().await;
     fixture
         .garden
@@ -425,7 +425,7 @@ async fn too_much_work_and_work_for_others_is_refused() {
 
 /// Tests work without a content type, as Diego's auctioneer sends it.
 #[tokio::test]
-async fn work_comes_without_a_content_type() {
+async fn work_is_accepted_without_a_content_type() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let client = clients::http::client(&fixture.certificates.identity, None).unwrap();

@@ -107,7 +107,7 @@ async fn an_instance_that_ended_meanwhile_is_a_crash() {
 }
 
 #[tokio::test]
-async fn what_nobody_wants_any_more_is_destroyed() {
+async fn unwanted_containers_are_destroyed() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, app()).await;

@@ -130,7 +130,7 @@ async fn a_failed_task_completes_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_task_goes_on_under_the_next_rep() {
+async fn a_task_continues_under_the_next_rep() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     place(&fixture, &rep, definition()).await;

@@ -129,7 +129,7 @@ fn the_container_itself_is_registered_when_it_prefers_that() {
 }
 
 #[test]
-fn without_tls_ports_the_plain_port_stands_alone() {
+fn without_a_tls_port_only_the_plain_port_is_registered() {
     let plain = Actual {
         ports: vec![Port {
             container: 8080,
@@ -150,7 +150,7 @@ fn without_tls_ports_the_plain_port_stands_alone() {
 }
 
 #[test]
-fn a_changed_option_goes_out_at_once_and_nothing_is_unregistered() {
+fn a_changed_option_is_registered_at_once_and_nothing_is_unregistered() {
     let mut table = table(vec![
         Event::DesiredSet(desired(
             "p",
@@ -181,7 +181,7 @@ fn a_changed_option_goes_out_at_once_and_nothing_is_unregistered() {
 }
 
 #[test]
-fn routes_come_and_go_with_the_desired_lrp() {
+fn routes_follow_the_desired_lrp() {
     let mut table = table(vec![
         Event::DesiredSet(desired("p", 2, vec![route("a.x", 8080)], 1)),
         Event::ActualSet(actual("p", 0, 1)),
@@ -447,7 +447,7 @@ fn derived(snapshot: &Snapshot) -> Registrations {
 proptest! {
     /// A diff leads exactly to its target.
     #[test]
-    fn applying_a_diff_gives_the_target(a in any_snapshot(), b in any_snapshot()) {
+    fn applying_a_diff_yields_the_target(a in any_snapshot(), b in any_snapshot()) {
         let (mut from, to) = (derived(&a), derived(&b));
         diff(&from, &to).apply_to(&mut from);
         prop_assert_eq!(from, to);
@@ -650,7 +650,7 @@ fn no_route_to_a_components_host_is_emitted() {
 }
 
 #[test]
-fn an_instance_that_comes_while_a_snapshot_is_fetched_keeps_its_routes() {
+fn an_instance_that_starts_while_a_snapshot_is_fetched_keeps_its_routes() {
     let routes = || vec![route("a.x", 8080)];
     let mut table = table(vec![Event::DesiredSet(desired("p", 1, routes(), 1))]);
     // No instance runs here when the fetch begins, so that the snapshot does not ask for the routes of `p`.
@@ -669,7 +669,7 @@ fn an_instance_that_comes_while_a_snapshot_is_fetched_keeps_its_routes() {
 }
 
 #[test]
-fn an_instance_that_is_wanted_while_the_bbs_is_asked_still_waits() {
+fn an_instance_that_is_wanted_while_the_bbs_is_queried_still_waits() {
     let mut table = table(vec![Event::DesiredSet(desired(
         "p",
         2,

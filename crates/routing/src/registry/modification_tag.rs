@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_newer_and_what_ends() {
+    fn newer_versions_replace_and_older_ones_do_not_remove() {
         for (old, new, succeeded, ended) in [
             (("a", 1), ("a", 2), true, true),
             (("a", 2), ("a", 2), false, true),

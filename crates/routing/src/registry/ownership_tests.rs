@@ -122,7 +122,7 @@ fn an_app_gets_no_part_of_a_listed_host() {
 }
 
 #[test]
-fn a_component_takes_its_host_back_from_apps() {
+fn a_component_regains_its_host_from_apps() {
     let table = Table::new();
     for uri in ["shop.test", "shop.test/cart", "shop.test/cart/x"] {
         assert_eq!(

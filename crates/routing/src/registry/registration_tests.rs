@@ -38,7 +38,7 @@ fn a_repeated_message_moves_all_its_time_stamps() {
 }
 
 #[test]
-fn whatever_changes_in_between_makes_a_message_be_parsed_again() {
+fn any_change_in_between_makes_a_message_be_parsed_again() {
     type Change = fn(&Table, &Arc<Pool>);
     let changes: [(&str, Change); 6] = [
         ("unregistered", |table, _| {
@@ -91,7 +91,7 @@ fn whatever_changes_in_between_makes_a_message_be_parsed_again() {
 }
 
 #[test]
-fn what_does_not_count_any_more_is_forgotten() {
+fn outdated_messages_are_removed() {
     let (table, mut repeats) = (Table::new(), Repeats::default());
     for round in 0..40_000_u64 {
         let mut endpoint = table

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_come_back_and_equal_ones_are_kept_once() {
+    fn texts_are_unpacked_and_equal_ones_are_stored_once() {
         for length in [3, 127, 128, 5_000, 16_300, 16_384, 20_000] {
             let long = "x".repeat(length);
             let given = ["", "a", "ünïcode", "a", &long, "", &long];

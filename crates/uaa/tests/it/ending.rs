@@ -185,7 +185,7 @@ async fn a_token_from_a_refresh_ends_with_its_session() {
 }
 
 #[tokio::test]
-async fn nobody_revokes_what_is_not_theirs() {
+async fn tokens_of_others_cannot_be_revoked() {
     let session = Session::start().await;
     let admin = session.uaa.token("admin", "sesame").await;
     let claims = session.uaa.verifier().verify(&admin).await.unwrap();
@@ -216,7 +216,7 @@ async fn nobody_revokes_what_is_not_theirs() {
 }
 
 #[tokio::test]
-async fn a_one_time_code_ends_with_the_password_that_it_stands_for() {
+async fn a_one_time_code_ends_with_its_users_password() {
     let session = Session::start().await;
     let path = "/oauth/authorize?response_type=code&client_id=ssh-proxy&state=a%26b";
     let code = async |token: &str| {

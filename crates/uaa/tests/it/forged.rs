@@ -166,7 +166,7 @@ async fn a_scope_is_granted_once_however_often_it_is_requested() {
 }
 
 #[tokio::test]
-async fn names_that_nobody_has_are_not_remembered() {
+async fn unknown_names_are_not_stored() {
     let uaa = start().await;
     let long = "n".repeat(200_000);
     let (status, body) = uaa.login(&long, "x").await;
@@ -178,7 +178,7 @@ async fn names_that_nobody_has_are_not_remembered() {
 }
 
 #[tokio::test]
-async fn who_writes_users_does_not_become_an_administrator() {
+async fn the_right_to_write_users_does_not_make_an_administrator() {
     let uaa = start().await;
     let admin = uaa.token("admin", "sesame").await;
     let client = json!({
@@ -216,7 +216,7 @@ async fn who_writes_users_does_not_become_an_administrator() {
 }
 
 #[tokio::test]
-async fn what_a_user_document_cannot_change_is_refused_by_name() {
+async fn unchangeable_fields_of_a_user_are_refused_by_name() {
     let uaa = start().await;
     let admin = uaa.token("admin", "sesame").await;
     let id = uaa.create_user("ann", "first").await;

@@ -183,7 +183,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn a_login_gives_a_token_that_apis_verify_and_a_refresh_token_that_they_refuse() {
+async fn a_login_returns_a_token_that_apis_accept_and_a_refresh_token_that_they_refuse() {
     let uaa = start().await;
     let (_, prompts) = uaa.send("GET", "/login", "", None).await;
     assert_eq!(prompts["prompts"]["password"][0], "password");

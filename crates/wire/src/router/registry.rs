@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_that_occurs_twice_the_last_counts() {
+    fn the_last_of_equal_keys_counts() {
         let message = of(
             r#"{"host":"a","port":1,"host":"b","uris":["x","y"],"uris":["z"],
             "tags":{"t":"1","u":"1"},"tags":{"t":"2"},
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_messages_can_be_read() {
         let message = RegistryMessage {
             host: "1.2.3.4".into(),
             tls_port: Some(61001),
