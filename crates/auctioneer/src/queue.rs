@@ -72,12 +72,12 @@ impl Queue {
                 work,
                 refused_by: None,
             });
-        self.ask(|state| state.lrps.extend(lrps))
+        self.add(|state| state.lrps.extend(lrps))
     }
 
     #[must_use]
     pub(crate) fn ask_tasks(&self, tasks: Vec<Task>) -> bool {
-        self.ask(|state| {
+        self.add(|state| {
             state.tasks.extend(tasks.into_iter().map(|work| Requested {
                 work,
                 refused_by: None,
@@ -97,7 +97,7 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    fn ask(&self, add: impl FnOnce(&mut State)) -> bool {
+    fn add(&self, add: impl FnOnce(&mut State)) -> bool {
         let mut state = self.lock();
         match state.leadership {
             Leadership::Active => {}

@@ -100,7 +100,7 @@ impl Generator {
             if !ready.is_empty() {
                 last_answer = now;
             }
-            self.take(&ready)?;
+            self.receive(&ready)?;
             ensure!(
                 now - last_answer < PATIENCE + Duration::from_millis(200),
                 "{} answered nothing for {} s",
@@ -128,7 +128,7 @@ impl Generator {
     }
 
     /// Handles the responses that have come on these connections.
-    fn take(&mut self, ready: &[u64]) -> Result<()> {
+    fn receive(&mut self, ready: &[u64]) -> Result<()> {
         for number in ready {
             let n = usize::try_from(*number)?;
             let Some(status) = self.clients[n].receive()? else {

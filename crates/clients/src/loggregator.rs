@@ -178,8 +178,8 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest envelopes, at most `count` and about `bytes`. Returns `None` when the queue is closed and empty.
-    async fn take(&self, count: usize, bytes: usize) -> Option<Vec<Envelope>> {
+    /// Removes and returns the oldest envelopes, at most `count` and about `bytes`. Returns `None` when the queue is closed and empty.
+    async fn next_batch(&self, count: usize, bytes: usize) -> Option<Vec<Envelope>> {
         loop {
             let filled = self.filled.notified();
             {
@@ -269,7 +269,7 @@ mod tests {
             queue.push(line(n));
         }
         assert_eq!(queue.dropped.load(Ordering::Relaxed), 3);
-        let batch = queue.take(2, 1 << 20).await.unwrap();
+        let batch = queue.next_batch(2, 1 << 20).await.unwrap();
         assert_eq!(
             batch.iter().map(|e| e.timestamp).collect::<Vec<_>>(),
             [3, 4]

@@ -161,7 +161,7 @@ impl Queue {
         let mut segments = true;
         // The first datagram after a pause is sent alone and at once, to find out whether the agent listens again.
         let mut gather = Duration::ZERO;
-        while self.take(&mut batch, gather) {
+        while self.next_batch(&mut batch, gather) {
             if agent.is_none() {
                 agent = lookup(address)
                     .and_then(|agent| socket.connect(agent))
@@ -199,7 +199,7 @@ impl Queue {
     }
 
     /// Moves the queue into `batch`, once there is something in it. Returns `false` if there will be nothing any more.
-    fn take(&self, batch: &mut Batch, gather: Duration) -> bool {
+    fn next_batch(&self, batch: &mut Batch, gather: Duration) -> bool {
         let mut state = self
             .changed
             .wait_while(self.lock(), |s| s.batch.ends.is_empty() && !s.closed)

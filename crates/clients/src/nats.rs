@@ -77,7 +77,7 @@ where
         // the client.
         .reconnect_to_server_callback(move |servers, _| {
             for server in &*servers {
-                refusals.look(&server.to_string(), server.last_error.as_deref());
+                refusals.record(&server.to_string(), server.last_error.as_deref());
             }
             std::future::ready(None)
         })

@@ -85,14 +85,14 @@ impl MessageBus {
             .with_context(|| format!("start {}", self.program.display()))?;
         let pid = child.id().map(|pid| pid.to_string()).unwrap_or_default();
         // Only a start after a kill needs the file.
-        if let Err(error) = self.note(&pid) {
+        if let Err(error) = self.write_pid(&pid) {
             tracing::warn!(%error, file = %self.pid_file.display(), "pid-not-written");
         }
         Ok(child)
     }
 
     /// Overwrites the process id in place, which needs no space on a full disk.
-    fn note(&self, pid: &str) -> std::io::Result<()> {
+    fn write_pid(&self, pid: &str) -> std::io::Result<()> {
         use std::io::Write as _;
         let mut file = std::fs::OpenOptions::new()
             .create(true)

@@ -161,7 +161,7 @@ mod tests {
     use hickory_proto::op::Query;
     use std::time::{Duration, Instant};
 
-    fn ask(name: &str, kind: RecordType) -> Verdict {
+    fn query(name: &str, kind: RecordType) -> Verdict {
         let mut query = Message::new(77, MessageType::Query, OpCode::Query);
         query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
         let names = Names::new(&["cupola.test".into()], &[], Duration::from_secs(1));
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn our_names_have_the_routers_address_and_no_other() {
-        let a = answered(ask("API.cupola.test.", RecordType::A));
+        let a = answered(query("API.cupola.test.", RecordType::A));
         assert_eq!(
             (a.metadata.id, a.metadata.response_code),
             (77, ResponseCode::NoError)
@@ -268,12 +268,12 @@ mod tests {
             "API.cupola.test.",
             "in the question's own spelling"
         );
-        let aaaa = answered(ask("api.cupola.test.", RecordType::AAAA));
+        let aaaa = answered(query("api.cupola.test.", RecordType::AAAA));
         assert_eq!(
             (aaaa.metadata.response_code, aaaa.answers.len()),
             (ResponseCode::NoError, 0)
         );
-        assert_eq!(ask("example.com.", RecordType::A), Verdict::Forward);
+        assert_eq!(query("example.com.", RecordType::A), Verdict::Forward);
     }
 
     #[test]

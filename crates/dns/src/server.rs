@@ -120,7 +120,7 @@ impl Server {
     }
 
     async fn forward(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        match self.upstream.ask(query, transport).await {
+        match self.upstream.query(query, transport).await {
             Ok(answer) => Some(answer),
             Err(error) => {
                 tracing::debug!(error = format!("{error:#}"), "dns-forward-failed");

@@ -42,7 +42,7 @@ impl Upstream {
     }
 
     /// Returns the first answer of a resolver.
-    pub(crate) async fn ask(&self, query: &[u8], transport: Transport) -> Result<Vec<u8>> {
+    pub(crate) async fn query(&self, query: &[u8], transport: Transport) -> Result<Vec<u8>> {
         let servers = self.servers();
         anyhow::ensure!(
             !servers.is_empty(),

@@ -30,7 +30,7 @@ impl Streams {
             self.forget_up_to(stream);
             Was::New
         } else {
-            self.look(stream)
+            self.state_of(stream)
         };
         if matches!(was, Was::New | Was::Open) {
             let (word, bit) = place(stream);
@@ -47,7 +47,7 @@ impl Streams {
     /// Records a DATA frame. Returns false if the client had ended the stream before.
     #[inline]
     pub(crate) fn data(&mut self, stream: u32, end: bool) -> bool {
-        let was = self.look(stream);
+        let was = self.state_of(stream);
         if end && was == Was::Open {
             let (word, bit) = place(stream);
             self.open[word] &= !bit;
@@ -59,12 +59,12 @@ impl Streams {
     /// Returns whether the client may still send on the stream.
     #[inline]
     pub(crate) fn is_open(&self, stream: u32) -> bool {
-        self.look(stream) == Was::Open
+        self.state_of(stream) == Was::Open
     }
 
     /// Records a reset. Returns false if the stream was reset before or is not known.
     pub(crate) fn reset(&mut self, stream: u32) -> bool {
-        let known = self.look(stream) != Was::Unknown;
+        let known = self.state_of(stream) != Was::Unknown;
         if known {
             let (word, bit) = place(stream);
             self.open[word] &= !bit;
@@ -74,7 +74,7 @@ impl Streams {
     }
 
     #[inline]
-    fn look(&self, stream: u32) -> Was {
+    fn state_of(&self, stream: u32) -> Was {
         let remembered = stream <= self.newest && self.newest - stream < 2 * REMEMBERED;
         if !remembered || stream.is_multiple_of(2) {
             return Was::Unknown;

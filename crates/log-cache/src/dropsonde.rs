@@ -32,7 +32,7 @@ pub(crate) async fn serve(
             Ok(envelope) => {
                 if let Some(envelope) = convert(envelope, crate::ingress::now()) {
                     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                    store.put(envelope);
+                    store.insert(envelope);
                 }
             }
             Err(error) => tracing::debug!(%error, "dropsonde-envelope-refused"),

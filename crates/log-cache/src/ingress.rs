@@ -65,7 +65,7 @@ impl ClientStreamingService<EnvelopeBatch> for Ingress {
                     batch = batches.message() => batch?,
                 };
                 match batch {
-                    Some(batch) => ingress.put(batch),
+                    Some(batch) => ingress.store(batch),
                     None => return Ok(tonic::Response::new(BatchSenderResponse {})),
                 }
             }
@@ -78,7 +78,7 @@ impl UnaryService<EnvelopeBatch> for Ingress {
     type Future = Answer;
 
     fn call(&mut self, request: tonic::Request<EnvelopeBatch>) -> Answer {
-        self.put(request.into_inner());
+        self.store(request.into_inner());
         Box::pin(std::future::ready(Ok(tonic::Response::new(
             BatchSenderResponse {},
         ))))
@@ -93,14 +93,14 @@ pub(crate) fn now() -> i64 {
 }
 
 impl Ingress {
-    fn put(&self, batch: EnvelopeBatch) {
+    fn store(&self, batch: EnvelopeBatch) {
         let now = now();
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         for mut envelope in batch.batch {
             if envelope.timestamp == 0 {
                 envelope.timestamp = now;
             }
-            store.put(envelope);
+            store.insert(envelope);
         }
     }
 }

@@ -114,7 +114,7 @@ impl Store {
     }
 
     /// Stores an envelope. An envelope without source or message, or of a size that no component sends, is dropped.
-    pub(crate) fn put(&mut self, envelope: Envelope) {
+    pub(crate) fn insert(&mut self, envelope: Envelope) {
         let Some(message) = envelope.message.filter(|_| !envelope.source_id.is_empty()) else {
             return;
         };
@@ -370,7 +370,7 @@ mod tests {
     fn envelopes_are_kept_in_order_of_time_and_times_are_unique() {
         let mut store = Store::new(Limits::default());
         for t in [5, 3, 5, 5, 4, 9] {
-            store.put(line("a", t, "x"));
+            store.insert(line("a", t, "x"));
         }
         assert_eq!(times(&store, &all()), [3, 4, 5, 6, 7, 9]);
         assert_eq!(
@@ -413,8 +413,8 @@ mod tests {
     #[test]
     fn kinds_and_names_filter() {
         let mut store = Store::new(Limits::default());
-        store.put(line("a", 1, "x"));
-        store.put(Envelope {
+        store.insert(line("a", 1, "x"));
+        store.insert(Envelope {
             message: Some(Message::Counter(Counter {
                 name: "requests".into(),
                 delta: 1,
@@ -462,9 +462,9 @@ mod tests {
             bytes: 1 << 20,
             bytes_per_source: 1 << 20,
         });
-        store.put(line("quiet", 1, "x"));
+        store.insert(line("quiet", 1, "x"));
         for t in 0..500 {
-            store.put(line("a", t, "x"));
+            store.insert(line("a", t, "x"));
             assert!(store.envelopes <= 100 && store.sources["a"].kept.len() <= 90);
         }
         let meta = store.meta();
@@ -482,10 +482,10 @@ mod tests {
         });
         let text = "x".repeat(1000);
         for n in 0..5_000i64 {
-            store.put(line(&format!("s{}", n % 50), n, &text));
+            store.insert(line(&format!("s{}", n % 50), n, &text));
             assert!(store.bytes <= 1 << 20);
         }
-        store.put(line("huge", 1, &"x".repeat(1 << 20)));
+        store.insert(line("huge", 1, &"x".repeat(1 << 20)));
         assert!(
             !store.meta().contains_key("huge"),
             "one envelope may not push all others out"
@@ -510,7 +510,7 @@ mod tests {
             ..Limits::default()
         });
         for n in 0..2_000 {
-            store.put(line("a", n, &"x".repeat(1000)));
+            store.insert(line("a", n, &"x".repeat(1000)));
             assert!(store.sources["a"].bytes <= 1 << 18);
         }
         assert_eq!(store.meta()["a"].newest, 1_999);
@@ -529,12 +529,12 @@ mod tests {
             ..line(source, n, "x")
         };
         for n in 0..10_000 {
-            store.put(line(&format!("s{n}"), n, "x"));
-            store.put(tagged("tags", n, 10_000));
+            store.insert(line(&format!("s{n}"), n, "x"));
+            store.insert(tagged("tags", n, 10_000));
             // No component sends such envelopes.
-            store.put(line(&"s".repeat(MAX_NAME + 1), n, "x"));
-            store.put(tagged("many", n, MAX_TAGS));
-            store.put(line(&format!("huge{n}"), n, &"x".repeat(1 << 18)));
+            store.insert(line(&"s".repeat(MAX_NAME + 1), n, "x"));
+            store.insert(tagged("many", n, MAX_TAGS));
+            store.insert(line(&format!("huge{n}"), n, &"x".repeat(1 << 18)));
             assert!(store.bytes <= 1 << 20);
         }
         assert!(store.sources.len() < 2_000, "{}", store.sources.len());
@@ -546,15 +546,15 @@ mod tests {
     #[test]
     fn equal_tags_are_stored_once() {
         let mut store = Store::new(Limits::default());
-        store.put(line("a", 1, "x"));
-        store.put(line("a", 2, "y"));
+        store.insert(line("a", 1, "x"));
+        store.insert(line("a", 2, "y"));
         let kept = store.read("a", &all());
         assert!(Arc::ptr_eq(&kept[0].tags, &kept[1].tags));
-        store.put(Envelope {
+        store.insert(Envelope {
             message: None,
             ..line("a", 3, "")
         });
-        store.put(line("", 4, "nobody"));
+        store.insert(line("", 4, "nobody"));
         assert_eq!(store.envelopes, 2);
     }
 }

@@ -394,7 +394,7 @@ impl Emitter {
             );
         }
         if !changes.is_empty() {
-            self.repeats.note(&changes);
+            self.repeats.record(&changes);
             self.send(&changes.register, &changes.unregister, changes.new_endpoint)
                 .await;
         }

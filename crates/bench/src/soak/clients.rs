@@ -145,8 +145,8 @@ async fn one(world: Arc<World>, kind: Kind, kept: Kept) {
     while !world.stop.load(Ordering::Relaxed) {
         let host = rand::random_range(0..world.hosts);
         let sent = world.began.elapsed();
-        let asked = tokio::time::timeout(PATIENCE, ask(&world, kind, host, &kept)).await;
-        let answer = match asked {
+        let answer = tokio::time::timeout(PATIENCE, send_one(&world, kind, host, &kept)).await;
+        let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Answer::Failed(format!("{error:#}")),
             Err(_) => Answer::Failed("no answer within 20 s".into()),
@@ -163,7 +163,7 @@ enum Sender {
 /// The connection for the next request. For HTTP/1 it is present while no request runs, for HTTP/2 all the time.
 type Kept = Arc<tokio::sync::Mutex<Option<Sender>>>;
 
-async fn ask(world: &World, kind: Kind, host: usize, kept: &Kept) -> Result<Answer> {
+async fn send_one(world: &World, kind: Kind, host: usize, kept: &Kept) -> Result<Answer> {
     let name = messages::host(host);
     if kind == Kind::WebSocket {
         return websocket(world, &name).await;

@@ -198,7 +198,7 @@ impl Call {
                 Some(batch) => batch,
                 None => tokio::select! {
                     why = &mut self.ended => return Err(why.context("gRPC call")?),
-                    batch = queue.take(BATCH, BATCH_BYTES) => match batch {
+                    batch = queue.next_batch(BATCH, BATCH_BYTES) => match batch {
                         Some(batch) => batch,
                         None => break,
                     },

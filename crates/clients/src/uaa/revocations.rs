@@ -78,7 +78,7 @@ impl Revocations {
         if pausing || kept || last.is_some_and(|last| last.at.elapsed() < FRESH) {
             return kept;
         }
-        match self.ask(http, token).await {
+        match self.query(http, token).await {
             Ok(ended) => {
                 let at = Instant::now();
                 self.known().remember(key, Answer { ended, at });
@@ -97,7 +97,7 @@ impl Revocations {
         }
     }
 
-    async fn ask(&self, http: &reqwest::Client, token: &str) -> Result<bool, String> {
+    async fn query(&self, http: &reqwest::Client, token: &str) -> Result<bool, String> {
         let answer = http
             .post(&self.url)
             .basic_auth(&self.client.client_id, Some(&self.client.secret))

@@ -71,7 +71,7 @@ impl Stage {
         }
     }
 
-    async fn ask(&self, name: &str, kind: RecordType) -> Message {
+    async fn query(&self, name: &str, kind: RecordType) -> Message {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.send_to(&query(name, kind), self.addr).await.unwrap();
         let mut buffer = vec![0; 4096];
@@ -143,15 +143,15 @@ async fn resolver() -> String {
 async fn our_names_lead_to_the_router_and_others_to_the_resolver() {
     let stage = Stage::start(&[resolver().await], vec![]).await;
     assert_eq!(
-        address(&stage.ask("api.cupola.test.", RecordType::A).await),
+        address(&stage.query("api.cupola.test.", RecordType::A).await),
         Some(ROUTER)
     );
-    let aaaa = stage.ask("api.cupola.test.", RecordType::AAAA).await;
+    let aaaa = stage.query("api.cupola.test.", RecordType::AAAA).await;
     assert_eq!(
         (aaaa.metadata.response_code, aaaa.answers.len()),
         (ResponseCode::NoError, 0)
     );
-    let other = stage.ask("example.com.", RecordType::A).await;
+    let other = stage.query("example.com.", RecordType::A).await;
     assert_eq!(
         (other.metadata.id, address(&other)),
         (4711, Some(Ipv4Addr::new(1, 2, 3, 4)))
@@ -177,7 +177,7 @@ async fn dead_resolvers_mean_servfail_in_bounded_time_and_changes_of_the_file_ar
     let started = Instant::now();
     assert_eq!(
         stage
-            .ask("example.com.", RecordType::A)
+            .query("example.com.", RecordType::A)
             .await
             .metadata
             .response_code,
@@ -190,7 +190,7 @@ async fn dead_resolvers_mean_servfail_in_bounded_time_and_changes_of_the_file_ar
     )
     .unwrap();
     assert_eq!(
-        address(&stage.ask("example.com.", RecordType::A).await),
+        address(&stage.query("example.com.", RecordType::A).await),
         Some(Ipv4Addr::new(1, 2, 3, 4))
     );
 }
@@ -231,7 +231,7 @@ async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
             bus.publish("router.register", message.into())
                 .await
                 .unwrap();
-            address(&stage.ask("shop.example.com.", RecordType::A).await) == Some(ROUTER)
+            address(&stage.query("shop.example.com.", RecordType::A).await) == Some(ROUTER)
         })
         .await;
     stage
@@ -249,7 +249,7 @@ async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
         .await;
     assert_eq!(
         stage
-            .ask("shop.example.com.", RecordType::A)
+            .query("shop.example.com.", RecordType::A)
             .await
             .metadata
             .response_code,
@@ -306,26 +306,26 @@ async fn internal_routes_are_the_containers_addresses_and_no_hosts_file_has_them
         .unwrap();
     stage
         .wait_for("both instances are answered", async |stage| {
-            let shop = stage.ask("shop.apps.internal.", RecordType::A).await;
+            let shop = stage.query("shop.apps.internal.", RecordType::A).await;
             addresses(&shop) == [one, two]
         })
         .await;
-    let second = stage.ask("1.Shop.apps.internal.", RecordType::A).await;
+    let second = stage.query("1.Shop.apps.internal.", RecordType::A).await;
     assert_eq!((addresses(&second), second.answers[0].ttl), (vec![two], 0));
-    let six = stage.ask("shop.apps.internal.", RecordType::AAAA).await;
+    let six = stage.query("shop.apps.internal.", RecordType::AAAA).await;
     assert_eq!(
         (six.metadata.response_code, six.answers.len()),
         (ResponseCode::NoError, 0)
     );
     // The query never reaches the resolver, which would answer anything.
-    let missing = stage.ask("none.apps.internal.", RecordType::A).await;
+    let missing = stage.query("none.apps.internal.", RecordType::A).await;
     assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
     bus.publish("service-discovery.unregister", message(1, 0).into())
         .await
         .unwrap();
     stage
         .wait_for("one instance has gone", async |stage| {
-            let shop = stage.ask("shop.apps.internal.", RecordType::A).await;
+            let shop = stage.query("shop.apps.internal.", RecordType::A).await;
             addresses(&shop) == [two]
         })
         .await;

@@ -404,8 +404,8 @@ impl Server {
                 if !connection.output.is_empty() {
                     break;
                 }
-                connection.take(STDOUT, &mut process.stdout);
-                connection.take(STDERR, &mut process.stderr);
+                connection.forward(STDOUT, &mut process.stdout);
+                connection.forward(STDERR, &mut process.stderr);
                 connection.flush();
             }
             let quiet =
@@ -506,7 +506,7 @@ impl Connection {
         self.broken || (self.finished && self.output.is_empty())
     }
 
-    fn take(&mut self, kind: u8, stream: &mut Stream) {
+    fn forward(&mut self, kind: u8, stream: &mut Stream) {
         if stream.kept.is_empty() {
             return;
         }

@@ -123,7 +123,7 @@ fn serve(listener: &TcpListener, server: &Arc<Server>) -> ! {
                 continue;
             }
         };
-        let (server, slot) = (server.clone(), slots.take());
+        let (server, slot) = (server.clone(), slots.acquire());
         let spawned = std::thread::Builder::new()
             .stack_size(STACK)
             .spawn(move || {
@@ -156,7 +156,7 @@ impl Slots {
                 .expect("no thread panics with the lock");
         }
     }
-    fn take(self: &Arc<Self>) -> Slot {
+    fn acquire(self: &Arc<Self>) -> Slot {
         self.used.fetch_add(1, Ordering::AcqRel);
         Slot(self.clone())
     }

@@ -84,7 +84,7 @@ impl StandInBbs {
         }
     }
 
-    fn note(&self, call: Call) {
+    fn record(&self, call: Call) {
         self.calls.send_modify(|calls| calls.push(call));
     }
 }
@@ -134,7 +134,7 @@ fn answer_now(bbs: &StandInBbs, path: &str, body: &Bytes) -> Vec<u8> {
                 state: state::CLAIMED.to_owned(),
                 ..ActualLrp::default()
             });
-            bbs.note(Call::Claim(request));
+            bbs.record(Call::Claim(request));
         }
         path::ACTUAL_LRPS_START => {
             let request: StartActualLrpRequest = read(body);
@@ -160,19 +160,19 @@ fn answer_now(bbs: &StandInBbs, path: &str, body: &Bytes) -> Vec<u8> {
                 routable: request.routable,
                 ..ActualLrp::default()
             });
-            bbs.note(Call::Start(request));
+            bbs.record(Call::Start(request));
         }
         path::ACTUAL_LRPS_CRASH => {
             let request: CrashActualLrpRequest = read(body);
             rows.actual
                 .retain(|row| row.instance_key != request.instance_key);
-            bbs.note(Call::Crash(request));
+            bbs.record(Call::Crash(request));
         }
         path::ACTUAL_LRPS_REMOVE => {
             let request: RemoveActualLrpRequest = read(body);
             rows.actual
                 .retain(|row| row.instance_key != request.instance_key);
-            bbs.note(Call::Remove(request));
+            bbs.record(Call::Remove(request));
         }
         path::ACTUAL_LRPS_LIST => {
             return ActualLrpsResponse {
@@ -234,7 +234,7 @@ fn answer_now(bbs: &StandInBbs, path: &str, body: &Bytes) -> Vec<u8> {
                 .encode_to_vec();
             };
             task.state = TaskState::Running as i32;
-            bbs.note(Call::StartTask(request));
+            bbs.record(Call::StartTask(request));
             return StartTaskResponse {
                 error: None,
                 should_start: true,
@@ -251,13 +251,13 @@ fn answer_now(bbs: &StandInBbs, path: &str, body: &Bytes) -> Vec<u8> {
                 ),
                 Some(_) => {
                     rows.tasks.remove(&request.task_guid);
-                    bbs.note(Call::CompleteTask(request));
+                    bbs.record(Call::CompleteTask(request));
                     None
                 }
             };
             return LifecycleResponse { error }.encode_to_vec();
         }
-        path::REJECT_TASK => bbs.note(Call::RejectTask(read(body))),
+        path::REJECT_TASK => bbs.record(Call::RejectTask(read(body))),
         other => panic!("unexpected call {other}"),
     }
     done

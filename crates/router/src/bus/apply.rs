@@ -129,7 +129,7 @@ impl Applier {
             && let Some(label) = self.label(&component)
         {
             let registry = &self.shared.registry;
-            self.repeats.note(fingerprint, places, label, registry);
+            self.repeats.record(fingerprint, places, label, registry);
         }
     }
 

@@ -370,12 +370,12 @@ fn unregistrations_are_repeated_until_the_route_is_back() {
         .unwrap()
     };
     let mut repeats = UnregistrationRepeats::new(2);
-    repeats.note(&Changes {
+    repeats.record(&Changes {
         unregister: vec![registration("a.x"), registration("b.x")],
         ..Changes::default()
     });
     assert_eq!(repeats.due().len(), 2);
-    repeats.note(&Changes {
+    repeats.record(&Changes {
         register: vec![registration("a.x")],
         ..Changes::default()
     });

@@ -19,7 +19,7 @@ impl UnregistrationRepeats {
         }
     }
 
-    pub fn note(&mut self, changes: &Changes) {
+    pub fn record(&mut self, changes: &Changes) {
         for there in &changes.register {
             self.pending.remove(&there.key());
         }

@@ -18,7 +18,7 @@ fn register_and_note(table: &Table, repeats: &mut Repeats, uris: &[&str], at: u6
                 .1
         })
         .collect();
-    repeats.note(FINGERPRINT, places, 3, &table.registry);
+    repeats.record(FINGERPRINT, places, 3, &table.registry);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn outdated_messages_are_removed() {
                 .registry
                 .register_with_place("a.test", &mut endpoint, table.start, table.start);
         let fingerprint = [round.wrapping_mul(0x9e37_79b9_7f4a_7c15), round];
-        repeats.note(fingerprint, place.into_iter().collect(), 0, &table.registry);
+        repeats.record(fingerprint, place.into_iter().collect(), 0, &table.registry);
     }
     assert!(repeats.len() <= 256 * 64, "{} are kept", repeats.len());
 }

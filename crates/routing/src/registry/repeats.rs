@@ -97,7 +97,7 @@ impl Repeats {
     }
 
     /// Remembers the places that a message registered. Do not call it for messages that are sent only once.
-    pub fn note(
+    pub fn record(
         &mut self,
         fingerprint: Fingerprint,
         places: Vec<Place>,

@@ -54,7 +54,7 @@ impl Emitter {
         };
         self.events.extend(unknown.cloned().map(Event::DesiredSet));
         let changes = self.table.apply(event);
-        self.repeats.note(&changes);
+        self.repeats.record(&changes);
         changes
     }
 
@@ -70,7 +70,7 @@ impl Emitter {
             return Changes::default();
         };
         let changes = self.table.sync(marker, snapshot);
-        self.repeats.note(&changes);
+        self.repeats.record(&changes);
         changes
     }
 

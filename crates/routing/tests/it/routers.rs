@@ -152,7 +152,7 @@ impl Router {
             );
         } else {
             let places = place.into_iter().collect();
-            self.repeats.note(fingerprint, places, 0, registry);
+            self.repeats.record(fingerprint, places, 0, registry);
         }
     }
 }
