@@ -303,7 +303,7 @@ mod tests {
         let emitter = Emitter::start(&address, "gorouter").unwrap();
         assert!(emitter.has_listener());
         emitter.emit(value("latency"));
-        wait_until("the kernel's word", || !emitter.has_listener());
+        wait_until("the kernel's report", || !emitter.has_listener());
         emitter.emit(value("latency"));
         assert!(emitter.queue.lock().batch.ends.is_empty());
         assert_eq!(emitter.dropped(), 0, "nobody has missed it");

@@ -38,7 +38,7 @@ impl Client {
     /// candidate.
     pub async fn state(&self, rep_url: &str) -> Result<CellState> {
         let request = self.http.get(url(rep_url, path::STATE));
-        let response = send(request, || format!("ask {rep_url} for its state")).await?;
+        let response = send(request, || format!("fetch the state of {rep_url}")).await?;
         response
             .json()
             .await
@@ -108,14 +108,14 @@ impl Client {
     /// Makes the cell evacuate: other cells start its instances, and it ends when it is empty.
     pub async fn evacuate(&self, rep_url: &str) -> Result<()> {
         let request = self.http.post(url(rep_url, path::EVACUATE));
-        send(request, || format!("ask {rep_url} to evacuate"))
+        send(request, || format!("request {rep_url} to evacuate"))
             .await
             .map(drop)
     }
 
     pub async fn container_metrics(&self, rep_url: &str) -> Result<ContainerMetricsCollection> {
         let request = self.http.get(url(rep_url, path::CONTAINER_METRICS));
-        let response = send(request, || format!("ask {rep_url} for container metrics")).await?;
+        let response = send(request, || format!("fetch the container metrics of {rep_url}")).await?;
         response
             .json()
             .await

@@ -118,7 +118,7 @@ impl Trouble {
                 "the disk of {place} is read-only ({free} bytes are free): mount it for writing"
             ),
             Self::Gone => format!(
-                "the database file in {place} was removed or replaced while it was in use: put it back, then restart this component"
+                "the database file in {place} was removed or replaced while it was in use: restore it, then restart this component"
             ),
             Self::Failing => format!(
                 "the disk of {place} reports an error ({free} bytes are free): look at the kernel's log"

@@ -143,7 +143,7 @@ pub(crate) fn unwanted_part(route: &AnyRoute, wanted: &[Registration]) -> Option
 pub(crate) fn check(registration: &Registration) -> Result<()> {
     anyhow::ensure!(
         !registration.interval.is_zero(),
-        "registration interval of route {:?} is 0: give it at least 1 s",
+        "registration interval of route {:?} is 0: set at least 1 s",
         registration.name
     );
     match &registration.route {

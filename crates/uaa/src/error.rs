@@ -98,7 +98,7 @@ pub(crate) fn method_not_allowed() -> OAuthError {
     error(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        "This path does not know that method",
+        "This path does not accept that method",
     )
 }
 pub(crate) fn client_exists(id: &str) -> OAuthError {

@@ -111,7 +111,7 @@ impl Revocations {
             StatusCode::BAD_REQUEST => Ok(true),
             status if status.is_success() => Ok(false),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(format!(
-                "the UAA does not let client {:?} look into tokens: give it the authority uaa.resource, or correct its secret",
+                "the UAA does not allow client {:?} to check tokens: grant it the authority uaa.resource, or correct its secret",
                 self.client.client_id
             )),
             status => Err(format!("the UAA answers {status}")),

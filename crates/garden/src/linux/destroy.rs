@@ -132,7 +132,7 @@ impl LinuxGarden {
                 let key = folder.file_name().unwrap_or_default().to_string_lossy();
                 self.remove(&Record::unreadable(&key)).await
             }
-            Ok(None) => fs::remove_file(folder).context("remove a file that is no container"),
+            Ok(None) => fs::remove_file(folder).context("remove a file that is not a container"),
             Err(error) => {
                 let key = folder.file_name().unwrap_or_default().to_string_lossy();
                 tracing::error!(

@@ -251,7 +251,7 @@ fn advice(app: &Path) -> &'static str {
         ),
         (
             "index.html",
-            "A folder with an index.html is published only when it holds a file named Staticfile (it may be empty): everything beside it becomes public then, or only the folder that its line \"root: FOLDER\" names.\n",
+            "A folder with an index.html is published only when it contains a file named Staticfile (it may be empty): everything beside it becomes public then, or only the folder that its line \"root: FOLDER\" names.\n",
         ),
         (
             "pom.xml",

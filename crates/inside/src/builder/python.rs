@@ -92,7 +92,7 @@ fn install(app: &Path, requirements: &[String]) -> Result<(), String> {
     let wheels = wheels(&vendor);
     if wheels.is_empty() {
         return Err(format!(
-            "requirements.txt asks for {}, but this stack has no pip and the app no wheels; {VENDOR}",
+            "requirements.txt requires {}, but this stack has no pip and the app no wheels; {VENDOR}",
             requirements.join(", ")
         ));
     }
@@ -159,7 +159,7 @@ fn pip(app: &Path, target: &Path, vendor: Option<&Path>) -> Result<(), String> {
             "pip could not install requirements.txt from vendor; see its output above. The folder must contain everything that is required: {VENDOR}"
         ),
         None if unreachable => format!(
-            "pip could not reach its package index {}. Permit it with a security group for staging, name another index with: cf set-env APP PIP_INDEX_URL URL, or bring the packages along: {VENDOR}",
+            "pip could not reach its package index {}. Permit it with a security group for staging, name another index with: cf set-env APP PIP_INDEX_URL URL, or include the packages in the app: {VENDOR}",
             index_url()
         ),
         None => "pip could not install requirements.txt; see its output above".to_owned(),

@@ -127,7 +127,7 @@ fn check_root(app: &Path, root: &str) -> Result<(), String> {
         |path: &Path| fs::canonicalize(path).map_err(|error| format!("root {root}: {error}"));
     if !real(&folder)?.starts_with(real(app)?) {
         return Err(format!(
-            "Staticfile: root {root:?} leads out of the app's folder"
+            "Staticfile: root {root:?} points outside of the app's folder"
         ));
     }
     match NGINX_FILES.iter().find(|name| folder.join(name).is_file()) {

@@ -330,7 +330,7 @@ fn settings_without_protection_or_effect_fail_the_staging() {
     folder.file("Staticfile", "root: out");
     let output = folder.build(&["-buildpackOrder=staticfile_buildpack"]);
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("leads out of the app"),
+        String::from_utf8_lossy(&output.stderr).contains("points outside of the app"),
         "{output:?}"
     );
     fs::remove_file(folder.path("app/out")).unwrap();

@@ -74,7 +74,7 @@ impl RoutingApiSection {
         ] {
             if encrypted && missing {
                 problems.push(format!(
-                    "routing_api.{key} is missing: api_url begins with https://, so give a PEM file"
+                    "routing_api.{key} is missing: api_url begins with https://, so set it to a PEM file"
                 ));
             }
         }
