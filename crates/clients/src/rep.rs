@@ -115,7 +115,10 @@ impl Client {
 
     pub async fn container_metrics(&self, rep_url: &str) -> Result<ContainerMetricsCollection> {
         let request = self.http.get(url(rep_url, path::CONTAINER_METRICS));
-        let response = send(request, || format!("fetch the container metrics of {rep_url}")).await?;
+        let response = send(request, || {
+            format!("fetch the container metrics of {rep_url}")
+        })
+        .await?;
         response
             .json()
             .await

@@ -22,7 +22,9 @@ pub(crate) async fn table(plan: &Plan) -> Result<serde_json::Value> {
         .send()
         .await
         .with_context(|| {
-            format!("query the router at {url}: is the foundation running? start it with `cupola up`")
+            format!(
+                "query the router at {url}: is the foundation running? start it with `cupola up`"
+            )
         })?;
     anyhow::ensure!(
         response.status().is_success(),

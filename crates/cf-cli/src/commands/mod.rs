@@ -75,7 +75,7 @@ pub(crate) async fn run(args: Vec<String>, environment: Environment) -> u8 {
         }
         _ => (false, args),
     };
-    let parsed = match understand(&args) {
+    let parsed = match parse_command(&args) {
         Ok(understood) => understood,
         Err(answer) => {
             let ui = Ui::new(environment);
@@ -123,7 +123,7 @@ enum Answer {
     Misused(&'static Spec, Usage),
 }
 
-fn understand(args: &[String]) -> Result<(&'static Spec, Parsed), Answer> {
+fn parse_command(args: &[String]) -> Result<(&'static Spec, Parsed), Answer> {
     let Some((name, rest)) = args.split_first() else {
         return Err(Answer::Overview);
     };

@@ -241,15 +241,9 @@ impl Foundation {
             .stderr(self.log_file()?)
             .spawn()
             .context("start cupola up")?;
-        let lines = BufReader::new(
-            child
-                .stdout
-                .take()
-                .context("the child has no standard output")?,
-        )
-        .lines();
+        let lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         self.child = Some(child);
-        let (ready, reported) = mpsc::channel();
+        let (ready, up) = mpsc::channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if line.contains("API endpoint:") {
@@ -257,8 +251,7 @@ impl Foundation {
                 }
             }
         });
-        reported
-            .recv_timeout(Duration::from_secs(90))
+        up.recv_timeout(Duration::from_secs(90))
             .with_context(|| format!("cupola up was not ready within 90 s:\n{}", self.log()))?;
         self.plan =
             serde_json::from_str(&std::fs::read_to_string(self.data.join("foundation.json"))?)?;

@@ -74,7 +74,7 @@ fn comments_use_the_verbs_of_the_field() {
     for source in workspace::sources() {
         for (line, word) in riddles(&source.text) {
             problems.push(format!(
-                "{}:{line}: a comment says {word:?}: use log, publish, register, report, return or receive (docs/glossary.md)",
+                "{}:{line}: a comment contains {word:?}: use log, publish, register, report, return or receive (docs/glossary.md)",
                 source.path
             ));
         }

@@ -410,9 +410,9 @@ impl Server {
             }
             let quiet =
                 |stream: &Stream| stream.kept.is_empty() && (stream.dry || stream.pipe.is_none());
-            let all_told = quiet(&process.stdout) && quiet(&process.stderr);
+            let all_sent = quiet(&process.stdout) && quiet(&process.stderr);
             if let Some((ended, when)) = process.ended {
-                if !connection.exit_sent && (all_told || when.elapsed() > PATIENCE) {
+                if !connection.exit_sent && (all_sent || when.elapsed() > PATIENCE) {
                     let body = serde_json::to_vec(&ended).unwrap_or_default();
                     connection.output.extend(frame(EXIT, &body));
                     connection.exit_sent = true;

@@ -193,7 +193,7 @@ fn requirements_are_fetched_from_the_index_of_the_app() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.code() == Some(223)
-            && text.contains("could not install requirements.txt; its output"),
+            && text.contains("could not install requirements.txt; see its output"),
         "{text}"
     );
     let closed = format!("http://user:secret@127.0.0.1:{}/simple", closed_port());
