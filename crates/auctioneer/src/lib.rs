@@ -133,7 +133,7 @@ async fn work(lock: &locket::Lock, runner: &Runner, queue: &Queue, shutdown: &Ca
         }
         let ended = shutdown.child_token();
         let keep = async {
-            let kept = lock.hold(shutdown.clone()).await;
+            let kept = lock.renew(shutdown.clone()).await;
             ended.cancel();
             kept
         };

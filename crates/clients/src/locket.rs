@@ -299,7 +299,7 @@ impl Lock {
 
     /// Renews the acquired lock until `shutdown`, then releases it. `Err` means that the lock is lost, because another owner has
     /// it or because no renewal succeeded for a whole TTL. Its holder must then stop everything that needed the lock.
-    pub async fn hold(&self, shutdown: CancellationToken) -> Result<()> {
+    pub async fn renew(&self, shutdown: CancellationToken) -> Result<()> {
         let mut renewed = tokio::time::Instant::now();
         let mut wait = RENEW;
         loop {

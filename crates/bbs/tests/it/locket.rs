@@ -65,7 +65,7 @@ async fn a_lock_is_awaited_held_and_released() {
     tokio::join!(keeper.acquire(), released);
     assert_eq!(f.locket.fetch("auctioneer").await.unwrap().owner, "me");
     stop.cancel();
-    keeper.hold(stop).await.unwrap();
+    keeper.renew(stop).await.unwrap();
     assert!(matches!(
         f.locket.fetch("auctioneer").await,
         Err(LocketError::NotFound { .. })
