@@ -1,7 +1,7 @@
 //! Carries out the effects of transitions after they are durable: auctions, calls to reps, task results.
 //!
-//! One task reads the effects and never waits for a peer: each kind of effect waits in a task of its own. Convergence issues again
-//! the effects that are lost with the process.
+//! One task reads the effects and never waits for a peer: each kind of effect waits in a task of its own. Convergence issues
+//! again the effects that are lost with the process.
 
 mod auctions;
 mod callbacks;

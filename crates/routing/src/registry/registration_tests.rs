@@ -6,7 +6,7 @@ use super::*;
 const FINGERPRINT: Fingerprint = [7, 9];
 
 /// Registers an endpoint and remembers the message, as the router does.
-fn register_and_note(table: &Table, repeats: &mut Repeats, uris: &[&str], at: u64) {
+fn register_and_record(table: &Table, repeats: &mut Repeats, uris: &[&str], at: u64) {
     let mut endpoint = table.registry.endpoint(spec(1, false, "app", "0"));
     let now = table.at(at);
     let places = uris
@@ -26,14 +26,14 @@ fn a_repeated_message_moves_all_its_time_stamps() {
     let (table, mut repeats) = (Table::new(), Repeats::default());
     let again = |repeats: &Repeats, at| repeats.refresh(FINGERPRINT, &table.registry, table.at(at));
     assert_eq!(again(&repeats, 0), None, "never registered");
-    register_and_note(&table, &mut repeats, &["a.test", "b.test"], 0);
+    register_and_record(&table, &mut repeats, &["a.test", "b.test"], 0);
     assert_eq!(repeats.len(), 2);
     assert_eq!(again(&repeats, 100), Some((2, 3)));
     assert!(table.registry.prune(table.at(200)).is_empty());
     assert_eq!(table.registry.since_update(table.at(101)), S(1));
     assert_eq!(table.registry.prune(table.at(221)).len(), 2);
     assert_eq!(again(&repeats, 222), None, "pruned");
-    register_and_note(&table, &mut repeats, &["a.test", "b.test"], 230);
+    register_and_record(&table, &mut repeats, &["a.test", "b.test"], 230);
     assert_eq!(again(&repeats, 231), Some((2, 3)));
 }
 
@@ -68,18 +68,18 @@ fn any_change_in_between_makes_a_message_be_parsed_again() {
     ];
     for (what, change) in changes {
         let (table, mut repeats) = (Table::new(), Repeats::default());
-        register_and_note(&table, &mut repeats, &["b.test", "a.test"], 0);
+        register_and_record(&table, &mut repeats, &["b.test", "a.test"], 0);
         let pool = table.registry.lookup("a.test", "/").unwrap();
         change(&table, &pool);
         let again = repeats.refresh(FINGERPRINT, &table.registry, table.at(1));
         assert_eq!(again, None, "{what}");
-        register_and_note(&table, &mut repeats, &["b.test", "a.test"], 130);
+        register_and_record(&table, &mut repeats, &["b.test", "a.test"], 130);
         let again = repeats.refresh(FINGERPRINT, &table.registry, table.at(131));
         assert_eq!(again, Some((2, 3)), "{what}");
     }
     // A mark is no change of the pool, so a repeated registration does not remove it either.
     let (table, mut repeats) = (Table::new(), Repeats::default());
-    register_and_note(&table, &mut repeats, &["a.test"], 0);
+    register_and_record(&table, &mut repeats, &["a.test"], 0);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let endpoint = pool.endpoints()[0].clone();
     pool.fail(&endpoint, Failure::Broken, table.start);
