@@ -24,14 +24,14 @@ pub(crate) fn router(queue: Arc<Queue>) -> Router {
 async fn lrps(State(queue): State<Arc<Queue>>, body: Bytes) -> Response {
     answer(
         serde_json::from_slice::<Vec<LrpStartRequest>>(&body)
-            .map(|requests| queue.ask_lrps(requests)),
+            .map(|requests| queue.request_lrps(requests)),
     )
 }
 
 async fn tasks(State(queue): State<Arc<Queue>>, body: Bytes) -> Response {
     answer(
         serde_json::from_slice::<Vec<TaskStartRequest>>(&body)
-            .map(|requests| queue.ask_tasks(requests)),
+            .map(|requests| queue.request_tasks(requests)),
     )
 }
 

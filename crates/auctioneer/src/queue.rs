@@ -64,7 +64,7 @@ impl Queue {
 
     /// Queues LRPs. Returns false if this auctioneer is not the active one.
     #[must_use]
-    pub(crate) fn ask_lrps(&self, requests: Vec<LrpStartRequest>) -> bool {
+    pub(crate) fn request_lrps(&self, requests: Vec<LrpStartRequest>) -> bool {
         let lrps = requests
             .into_iter()
             .flat_map(instances)
@@ -76,7 +76,7 @@ impl Queue {
     }
 
     #[must_use]
-    pub(crate) fn ask_tasks(&self, tasks: Vec<Task>) -> bool {
+    pub(crate) fn request_tasks(&self, tasks: Vec<Task>) -> bool {
         self.add(|state| {
             state.tasks.extend(tasks.into_iter().map(|work| Requested {
                 work,
@@ -198,8 +198,8 @@ mod tests {
     #[test]
     fn duplicates_are_dropped() {
         let queue = Queue::new();
-        assert!(queue.ask_lrps(vec![request("p", &[0, 1]), request("q", &[0])]));
-        assert!(queue.ask_lrps(vec![request("p", &[1, 2])]));
+        assert!(queue.request_lrps(vec![request("p", &[0, 1]), request("q", &[0])]));
+        assert!(queue.request_lrps(vec![request("p", &[1, 2])]));
         let identifiers: Vec<_> = queue
             .drain()
             .lrps
@@ -214,9 +214,9 @@ mod tests {
     fn a_standby_refuses() {
         let queue = Queue::new();
         queue.activate();
-        assert!(queue.ask_tasks(vec![Task::default()]));
+        assert!(queue.request_tasks(vec![Task::default()]));
         queue.deactivate();
-        assert!(!queue.ask_tasks(vec![Task::default()]));
+        assert!(!queue.request_tasks(vec![Task::default()]));
         assert!(queue.is_empty(), "the active one will be asked");
     }
 }

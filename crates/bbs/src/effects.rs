@@ -56,8 +56,8 @@ impl Effects {
             };
             match effect {
                 None => break,
-                Some(Effect::AuctionLrp(guid, index)) => self.auctions.want_lrp(guid, index),
-                Some(Effect::AuctionTask(guid)) => self.auctions.want_task(guid),
+                Some(Effect::AuctionLrp(guid, index)) => self.auctions.request_lrp(guid, index),
+                Some(Effect::AuctionTask(guid)) => self.auctions.request_task(guid),
                 Some(Effect::StopLrp(guid, instance)) => {
                     spawn(&shutdown, self.reps.clone().stop(guid, instance))
                 }

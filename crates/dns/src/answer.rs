@@ -191,7 +191,7 @@ mod tests {
         names
     }
 
-    fn ask_internal(names: &Names, name: &str, over: Over, payload: Option<u16>) -> Message {
+    fn query_internal(names: &Names, name: &str, over: Over, payload: Option<u16>) -> Message {
         let mut query = Message::new(77, MessageType::Query, OpCode::Query);
         query.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
         if let Some(payload) = payload {
@@ -212,7 +212,7 @@ mod tests {
         let names = internal(20);
         let orders: std::collections::HashSet<Vec<String>> = (0..20)
             .map(|_| {
-                let answers = ask_internal(&names, "a.apps.internal.", Over::Udp, None).answers;
+                let answers = query_internal(&names, "a.apps.internal.", Over::Udp, None).answers;
                 assert!(answers.len() == 20 && answers.iter().all(|record| record.ttl == 0));
                 answers
                     .iter()
@@ -221,10 +221,10 @@ mod tests {
             })
             .collect();
         assert!(orders.len() > 1, "the order never changes");
-        let missing = ask_internal(&names, "b.apps.internal.", Over::Udp, None);
+        let missing = query_internal(&names, "b.apps.internal.", Over::Udp, None);
         assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
         // A route cannot take a configured name.
-        let api = ask_internal(&names, "api.cupola.test.", Over::Udp, None);
+        let api = query_internal(&names, "api.cupola.test.", Over::Udp, None);
         assert_eq!(api.answers[0].data, RData::A(A(Ipv4Addr::new(10, 0, 0, 1))));
     }
 
@@ -237,14 +237,14 @@ mod tests {
             (Some(1232), 1232),
             (Some(4096), 1232),
         ] {
-            let response = ask_internal(&names, "a.apps.internal.", Over::Udp, payload);
+            let response = query_internal(&names, "a.apps.internal.", Over::Udp, payload);
             let length = response.to_vec().unwrap().len();
             assert!(
                 response.metadata.truncation && length <= limit && length > limit - 32,
                 "{length} for {payload:?}"
             );
         }
-        let response = ask_internal(&names, "a.apps.internal.", Over::Tcp, None);
+        let response = query_internal(&names, "a.apps.internal.", Over::Tcp, None);
         assert!(!response.metadata.truncation && response.answers.len() == 200);
     }
 

@@ -86,7 +86,7 @@ impl Database {
     pub async fn open(path: &Path, schema: &[&str]) -> Result<Self> {
         let writer = open_writer(path).await?;
         migrate(path, &writer, schema).await?;
-        keep_ballast(path);
+        ensure_ballast(path);
         Ok(Self {
             readers: readers(path, READERS, PATIENCE),
             writer,
@@ -168,7 +168,7 @@ async fn open_writer(path: &Path) -> Result<SqlitePool> {
 
 /// Writes the ballast if it is missing and the disk has room for it. Its bytes are not zero, because holes would not hold the
 /// room.
-fn keep_ballast(path: &Path) {
+fn ensure_ballast(path: &Path) {
     let ballast = ballast(path);
     let is_there = std::fs::metadata(&ballast).is_ok_and(|meta| meta.len() == BALLAST);
     let folder = path.parent().unwrap_or(Path::new("/"));

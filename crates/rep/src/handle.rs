@@ -22,7 +22,7 @@ impl Handle {
         let cell = &self.cell;
         cell.closed.store(true, Ordering::SeqCst);
         for container in cell.containers() {
-            container.ask_to_stop(StopReason::Asked);
+            container.request_stop(StopReason::Requested);
         }
         let _ = tokio::time::timeout(limit, async {
             loop {

@@ -224,7 +224,7 @@ impl SimGarden {
         }
     }
 
-    pub fn put_file(&self, handle: &str, path: &str, content: &[u8]) {
+    pub fn write_file(&self, handle: &str, path: &str, content: &[u8]) {
         if let Some(container) = self.lock().containers.get_mut(handle) {
             container.files.insert(path.to_owned(), content.to_vec());
         }

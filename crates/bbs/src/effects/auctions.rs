@@ -35,12 +35,12 @@ impl Auctions {
         }
     }
 
-    pub(super) fn want_lrp(&self, process_guid: ProcessGuid, index: i32) {
+    pub(super) fn request_lrp(&self, process_guid: ProcessGuid, index: i32) {
         self.wanted().lrps.insert((process_guid, index));
         self.more.notify_one();
     }
 
-    pub(super) fn want_task(&self, guid: TaskGuid) {
+    pub(super) fn request_task(&self, guid: TaskGuid) {
         self.wanted().tasks.insert(guid);
         self.more.notify_one();
     }

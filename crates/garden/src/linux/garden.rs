@@ -450,7 +450,7 @@ impl Garden for LinuxGarden {
     }
 
     async fn repair(&self) -> Result<Vec<String>, GardenError> {
-        if preflight::keep_forwarding()? {
+        if preflight::ensure_forwarding()? {
             tracing::warn!("net.ipv4.ip_forward was switched off; switched on again");
         }
         let reconnected = self.repair_links().await?;

@@ -69,7 +69,7 @@ pub(crate) fn check(config: &GardenConfig) -> Result<PathBuf> {
 }
 
 /// Enables forwarding again if somebody disabled it, because without it no container can be reached. Returns whether it had to.
-pub(crate) fn keep_forwarding() -> Result<bool> {
+pub(crate) fn ensure_forwarding() -> Result<bool> {
     let file = format!("/proc/sys/{IP_FORWARD}");
     let is = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
     if is.trim() != "0" {

@@ -241,7 +241,7 @@ async fn perform(
         }
         Operation::DestroyTask { guid } => {
             if let Some(container) = containers.get(&guid) {
-                container.ask_to_stop(StopReason::Replaced);
+                container.request_stop(StopReason::Replaced);
             }
             Ok(())
         }

@@ -43,14 +43,14 @@ async fn run(cell: Arc<Cell>) {
             .filter(|c| matches!(c.work, Work::Lrp { .. }) && c.status().stopping.is_none())
         {
             if !must_keep_running(&cell, container).await {
-                container.ask_to_stop(StopReason::Replaced);
+                container.request_stop(StopReason::Replaced);
             }
         }
         if tokio::time::Instant::now() >= end {
             tracing::warn!(stranded = containers.len(), "evacuation-limit-reached");
             containers
                 .iter()
-                .for_each(|c| c.ask_to_stop(StopReason::Asked));
+                .for_each(|c| c.request_stop(StopReason::Requested));
         }
         let left = cell.left.notified();
         let _ = tokio::time::timeout(timing.evacuation_poll, left).await;

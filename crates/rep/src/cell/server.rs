@@ -215,7 +215,7 @@ async fn stop_lrp(
     Path((_, instance_guid)): Path<(String, String)>,
 ) -> StatusCode {
     match cell.container(&instance_guid) {
-        Some(container) => container.ask_to_stop(StopReason::Asked),
+        Some(container) => container.request_stop(StopReason::Requested),
         // If the BBS has a row for it, that row must be removed.
         None => cell.bulk.nudge(),
     }
@@ -224,7 +224,7 @@ async fn stop_lrp(
 
 async fn cancel_task(State(cell): State<Arc<Cell>>, Path(task_guid): Path<String>) -> StatusCode {
     match cell.container(&task_guid) {
-        Some(container) => container.ask_to_stop(StopReason::Asked),
+        Some(container) => container.request_stop(StopReason::Requested),
         None => cell.bulk.nudge(),
     }
     StatusCode::ACCEPTED

@@ -53,8 +53,8 @@ impl Phase {
 /// The reason why an instance should stop. It determines the report to the BBS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StopReason {
-    /// The BBS or a drain asked for the stop. The row is removed.
-    Asked,
+    /// The BBS or a drain requested the stop. The row is removed.
+    Requested,
     /// The BBS has assigned the index to another instance, or evacuation has handled the row. Nothing is reported.
     Replaced,
 }
@@ -208,7 +208,7 @@ impl Container {
     }
 
     /// Requests a graceful stop. If several reasons are given, the first one counts.
-    pub(crate) fn ask_to_stop(&self, reason: StopReason) {
+    pub(crate) fn request_stop(&self, reason: StopReason) {
         self.lock().stopping.get_or_insert(reason);
         self.stop.cancel();
     }

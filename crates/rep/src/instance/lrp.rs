@@ -335,7 +335,7 @@ impl Instance {
             }
         };
         self.destroy().await;
-        if let (Ending::Stopped, Some(StopReason::Asked)) =
+        if let (Ending::Stopped, Some(StopReason::Requested)) =
             (ending, self.container.status().stopping)
         {
             report::removed(&self.cell, &self.container).await;

@@ -95,7 +95,7 @@ pub(crate) async fn running(cell: &Cell, container: &Container, net_info: Actual
                 }
                 Err(error) if error.kind() == Some(ErrorType::ActualLrpCannotBeStarted) => {
                     tracing::info!(container = container.guid, "instance-replaced");
-                    container.ask_to_stop(StopReason::Replaced);
+                    container.request_stop(StopReason::Replaced);
                     return;
                 }
                 Err(error) => {

@@ -79,7 +79,7 @@ async fn a_task_completes_with_its_result() {
         .await;
     fixture
         .garden
-        .put_file("task-1", "/tmp/result.json", br#"{"ok":true}"#);
+        .write_file("task-1", "/tmp/result.json", br#"{"ok":true}"#);
     fixture.garden.exit(
         "task-1",
         "action",
@@ -141,7 +141,7 @@ async fn a_task_continues_under_the_next_rep() {
     rep.stop().await;
     fixture
         .garden
-        .put_file("task-1", "/tmp/result.json", b"done");
+        .write_file("task-1", "/tmp/result.json", b"done");
     fixture.garden.exit(
         "task-1",
         "action",
@@ -307,7 +307,7 @@ async fn staging_downloads_and_uploads() {
     );
     fixture
         .garden
-        .put_file("task-1", "/tmp/droplet", b"the droplet");
+        .write_file("task-1", "/tmp/droplet", b"the droplet");
     fixture.garden.exit(
         "task-1",
         "action-1",
@@ -373,7 +373,7 @@ async fn relative_paths_start_at_the_users_home() {
         .unwrap();
     fixture
         .garden
-        .put_file("task-1", "/home/vcap/droplet", b"droplet");
+        .write_file("task-1", "/home/vcap/droplet", b"droplet");
     let done = Exit {
         status: 0,
         out_of_memory: false,
