@@ -46,7 +46,7 @@ impl State {
     ) -> Result<bool, Failure> {
         validate::present(cell_id, "cell_id")?;
         match self.task(guid)?.start(&cell_id.into(), now())? {
-            Some(started) => self.store_task(journal, started).map(|()| true),
+            Some(started) => self.advance_task(journal, started).map(|()| true),
             None => Ok(false),
         }
     }
@@ -59,7 +59,7 @@ impl State {
         outcome: Outcome,
     ) -> Result<(), Failure> {
         let completed = self.task(guid)?.complete(&cell_id.into(), outcome, now())?;
-        self.store_task(journal, completed)
+        self.advance_task(journal, completed)
     }
 
     pub(crate) fn fail_task(
@@ -69,7 +69,7 @@ impl State {
         reason: &str,
     ) -> Result<(), Failure> {
         let failed = self.task(guid)?.fail(reason, now())?;
-        self.store_task(journal, failed)
+        self.advance_task(journal, failed)
     }
 
     pub(crate) fn cancel_task(&mut self, journal: &mut Journal, guid: &str) -> Result<(), Failure> {
@@ -78,7 +78,7 @@ impl State {
         journal
             .effects
             .extend(cell.map(|cell| Effect::CancelTask(cancelled.guid.clone(), cell)));
-        self.store_task(journal, cancelled)
+        self.advance_task(journal, cancelled)
     }
 
     /// Replaces the egress rules of a task. Its cell reads the new rules when it looks at its tasks again.
@@ -118,7 +118,7 @@ impl State {
             count = rejected.rejection_count,
             "task-rejected"
         );
-        self.store_task(journal, rejected)
+        self.advance_task(journal, rejected)
     }
 
     pub(crate) fn resolve_task(
@@ -127,7 +127,7 @@ impl State {
         guid: &str,
     ) -> Result<(), Failure> {
         let resolving = self.task(guid)?.resolve(now())?;
-        self.store_task(journal, resolving)
+        self.advance_task(journal, resolving)
     }
 
     /// Marks the task as completed again, because its result could not be delivered. The delivery will be retried.
@@ -237,7 +237,7 @@ impl State {
     }
 
     /// Stores a task's next state. If the task has completed, its delivery is requested.
-    fn store_task(&mut self, journal: &mut Journal, task: Task) -> Result<(), Failure> {
+    fn advance_task(&mut self, journal: &mut Journal, task: Task) -> Result<(), Failure> {
         let completed = matches!(task.state, TaskState::Completed { .. });
         let guid = task.guid.clone();
         self.replace_task(journal, task);
