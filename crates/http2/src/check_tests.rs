@@ -214,7 +214,7 @@ fn a_reset_of_no_stream_without_an_error_is_left_out() {
         );
     }
     let mut check = Check::new(Sender::Client, 1 << 16);
-    check.take(&bytes);
+    check.consume(&bytes);
     assert_eq!(check.take_tally().resets, 2);
     // The library refuses the frame with any other code, and a backend's.
     let wrong = opened(&[reset(8)]);

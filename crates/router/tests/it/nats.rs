@@ -342,7 +342,7 @@ async fn what_a_user_may_not_hear_is_told() {
         delivery = subscription.next() => panic!("{delivery:?}"),
         () = wait_for("the reason", async || log.text().contains("nats-connection-refused")) => {}
     }
-    checked(&log, "secret", "give the user the permission");
+    checked(&log, "secret", "grant the permission on the server");
 }
 
 /// The server accepts the router and then stays silent.
