@@ -574,7 +574,7 @@ pub(crate) fn wait_for<T>(
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    bail!("{what} did not come true within {seconds} s; last: {last}")
+    bail!("{what}: not reached within {seconds} s; last: {last}")
 }
 
 /// The things that a foundation could leave behind on a machine.
