@@ -291,7 +291,7 @@ async fn update(
     )
     .await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     cc.log_to_app(&guid, format!("Updated app with guid {guid} ({request})"));
     Ok(ok(present(&cc, &app)))
 }
@@ -312,7 +312,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     .await?;
     let job = job::complete(&mut tx, "app.delete", ("apps", &guid)).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     cc.cleanup.nudge();
     Ok(cc.accepted(&job))
 }
@@ -358,7 +358,7 @@ async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiRe
             app.state
         ),
     );
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(ok(present(&cc, &app)))
 }
 
@@ -563,6 +563,6 @@ async fn set_current_droplet(
     )
     .await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(ok(present_current(&cc, &app)))
 }

@@ -229,7 +229,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     )
     .await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     cc.driver.rollout_nudge().nudge();
     Ok(created(present(&cc, &deployment)))
 }

@@ -177,7 +177,7 @@ async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: b
     let trail = audit::mappings(&mut tx, &who, &before, &after, false).await?;
     let answer = present_list(&cc, &mut tx, &guid).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(ok(answer))
 }
 
@@ -206,7 +206,7 @@ async fn update(
     let data = json!({ "request": { "destination_guid": destination.guid, "protocol": destination.protocol } });
     let trail = audit::of_route(&mut tx, &who, "audit.route.update", &route, data).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(ok(present(&destination)))
 }
 
@@ -229,6 +229,6 @@ async fn remove(
     let gone = std::slice::from_ref(&destination);
     let trail = audit::mappings(&mut tx, &who, gone, &[], false).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(no_content())
 }

@@ -287,7 +287,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let trail = record(&mut tx, &who, kind, &domain, json!({})).await?;
     let job = job::complete(&mut tx, "domain.delete", ("domains", &guid)).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 

@@ -78,7 +78,7 @@ async fn apply(
     for app_guid in &created {
         cc.log_creation(app_guid);
     }
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 

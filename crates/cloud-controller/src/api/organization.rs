@@ -204,7 +204,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let job = job::complete(&mut tx, "organization.delete", ("organizations", &guid)).await?;
     tx.commit(trail).await?;
     cc.cleanup.nudge();
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 

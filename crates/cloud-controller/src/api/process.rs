@@ -329,7 +329,7 @@ async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> Api
     .await?;
     tx.commit(trail).await?;
     if settle {
-        cc.driver.settle(vec![process.guid.clone()]).await;
+        cc.driver.reconcile(vec![process.guid.clone()]).await;
     }
     Ok(ok(present(&cc, &process, command.as_deref())))
 }
@@ -392,7 +392,7 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiR
         format!("Updated app with guid {} ({request})", app.guid),
     );
     if settle {
-        cc.driver.settle(vec![process.guid.clone()]).await;
+        cc.driver.reconcile(vec![process.guid.clone()]).await;
     }
     Ok((
         StatusCode::ACCEPTED,

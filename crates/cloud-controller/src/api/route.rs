@@ -329,7 +329,7 @@ async fn update(
     let data = json!({ "request": { "options": options, "metadata": metadata } });
     let trail = audit::of_route(&mut tx, &who, "audit.route.update", &route, data).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(ok(answer))
 }
 
@@ -349,7 +349,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     .await?;
     let job = job::complete(&mut tx, "route.delete", ("routes", &guid)).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 
@@ -469,6 +469,6 @@ async fn unshare(
     let data = json!({ "target_space_guid": space });
     let trail = audit::of_route(&mut tx, &who, "audit.route.unshare", &route, data).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(no_content())
 }

@@ -241,7 +241,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let kind = "audit.route_policy.create";
     let trail = record(&mut tx, &who, kind, &policy, &space, data).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(created(present(&cc, &policy)))
 }
 
@@ -276,6 +276,6 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let kind = "audit.route_policy.delete";
     let trail = record(&mut tx, &who, kind, &policy, &space, json!({})).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(no_content())
 }

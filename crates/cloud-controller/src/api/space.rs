@@ -201,7 +201,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let job = job::complete(&mut tx, "space.delete", ("spaces", &guid)).await?;
     tx.commit(trail).await?;
     cc.cleanup.nudge();
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 
@@ -280,7 +280,7 @@ async fn delete_unmapped_routes(
     }
     let job = job::complete(&mut tx, "space.delete_unmapped_routes", ("spaces", &guid)).await?;
     tx.commit(trail).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 

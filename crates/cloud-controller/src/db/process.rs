@@ -116,7 +116,7 @@ pub(crate) async fn processes_with_stale_lrps(conn: &mut Connection) -> sqlx::Re
     Ok(readable_rows(&rows, |row| row.try_get(0)))
 }
 
-pub(crate) async fn lrp_is_gone(conn: &mut Connection, lrp_guid: &str) -> sqlx::Result<()> {
+pub(crate) async fn delete_stale_lrp(conn: &mut Connection, lrp_guid: &str) -> sqlx::Result<()> {
     execute(
         conn,
         "DELETE FROM stale_lrps WHERE lrp_guid = $1",

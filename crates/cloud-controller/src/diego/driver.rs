@@ -31,7 +31,7 @@ struct Shared {
     names: Arc<PlatformNames>,
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// The LRPs that the BBS is known to have. These are updated first; others are desired first.
-    desired: Mutex<HashSet<String>>,
+    known_to_bbs: Mutex<HashSet<String>>,
     nudge: Nudge,
     rollout: Nudge,
 }
@@ -49,7 +49,7 @@ impl Driver {
             url: format!("{internal_url}{}", wire::cc::internal_path::LIFECYCLE),
             sha256: lifecycle.sha256.clone(),
         };
-        let (turns, desired) = (Mutex::default(), Mutex::default());
+        let (turns, known_to_bbs) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Shared {
             db,
             bbs,
@@ -58,7 +58,7 @@ impl Driver {
             lifecycle,
             names,
             turns,
-            desired,
+            known_to_bbs,
             nudge: Nudge::default(),
             rollout: Nudge::default(),
         }))
@@ -86,7 +86,7 @@ impl Driver {
     }
 
     /// Reconciles these processes, and waits for it as long as a request may. It is called after a commit.
-    pub(crate) async fn settle(&self, processes: Vec<String>) {
+    pub(crate) async fn reconcile(&self, processes: Vec<String>) {
         let steps: Vec<_> = processes
             .into_iter()
             .map(|process| {
@@ -98,16 +98,14 @@ impl Driver {
             .await
             .is_err()
         {
-            tracing::warn!(
-                "diego-is-slow: the request is answered before Diego has heard of the change"
-            );
+            tracing::warn!("diego-is-slow: the response is sent before Diego has the change");
         }
     }
 
     /// Reconciles these processes and wakes the sync, which updates the tasks. It is called after a commit that changed security
     /// groups.
     pub(crate) async fn apply_groups(&self, processes: Vec<String>) {
-        self.settle(processes).await;
+        self.reconcile(processes).await;
         self.0.nudge.nudge();
     }
 
@@ -126,7 +124,7 @@ impl Driver {
             let mut conn = self.0.db.read_own().await?;
             (
                 process::stale_lrps(&mut conn, process).await?,
-                self.wish(&mut conn, process).await?,
+                self.wanted_spec(&mut conn, process).await?,
             )
         };
         let wanted = wish.as_ref().map(AppSpec::lrp_guid);
@@ -134,12 +132,12 @@ impl Driver {
             self.remove(lrp).await?;
         }
         if let Some(spec) = wish {
-            self.bring(&spec).await?;
+            self.desire_or_update(&spec).await?;
         }
         if !stale.is_empty() {
             let mut tx = self.0.db.write().await?;
             for lrp in &stale {
-                process::lrp_is_gone(&mut tx, lrp).await?;
+                process::delete_stale_lrp(&mut tx, lrp).await?;
             }
             tx.commit(Unrecorded::Consequence).await?;
         }
@@ -153,7 +151,7 @@ impl Driver {
         let _turn = turn.lock().await;
         let wish = {
             let mut conn = self.0.db.read_own().await?;
-            self.wish(&mut conn, process).await?
+            self.wanted_spec(&mut conn, process).await?
         };
         if wish.is_some_and(|spec| spec.lrp_guid() == lrp) {
             return Ok(());
@@ -161,9 +159,9 @@ impl Driver {
         self.remove(lrp).await
     }
 
-    async fn bring(&self, spec: &AppSpec) -> Result<()> {
+    async fn desire_or_update(&self, spec: &AppSpec) -> Result<()> {
         let lrp = spec.lrp_guid();
-        let known = self.seen().contains(&lrp);
+        let known = self.known_to_bbs().contains(&lrp);
         if known {
             match self
                 .0
@@ -171,7 +169,7 @@ impl Driver {
                 .update_desired_lrp(&lrp, recipe::update(spec, None))
                 .await
             {
-                Err(error) if error.is_not_found() => drop(self.seen().remove(&lrp)),
+                Err(error) if error.is_not_found() => drop(self.known_to_bbs().remove(&lrp)),
                 result => return Ok(result?),
             }
         }
@@ -184,20 +182,23 @@ impl Driver {
             }
             result => result?,
         }
-        self.seen().insert(lrp);
+        self.known_to_bbs().insert(lrp);
         Ok(())
     }
 
     async fn remove(&self, lrp: &str) -> Result<()> {
-        self.seen().remove(lrp);
+        self.known_to_bbs().remove(lrp);
         match self.0.bbs.remove_desired_lrp(lrp).await {
             Err(error) if error.is_not_found() => Ok(()),
             result => Ok(result?),
         }
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.0.desired.lock().expect("no panic while holding it")
+    fn known_to_bbs(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0
+            .known_to_bbs
+            .lock()
+            .expect("no panic while holding it")
     }
 
     fn turn(&self, process: &str) -> Arc<tokio::sync::Mutex<()>> {

@@ -65,7 +65,7 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
         return Ok(());
     }
     tx.commit(db::Unrecorded::Consequence).await?;
-    cc.driver.settle(touched).await;
+    cc.driver.reconcile(touched).await;
     Ok(())
 }
 

@@ -85,7 +85,7 @@ pub(crate) async fn broken_groups(conn: &mut Connection) -> Result<BTreeMap<Stri
 
 impl Driver {
     /// Returns what should run of a process, or `None` when it should not run.
-    pub(crate) async fn wish(
+    pub(crate) async fn wanted_spec(
         &self,
         conn: &mut Connection,
         process_guid: &str,
@@ -109,7 +109,7 @@ impl Driver {
     }
 
     /// Returns whether a stored route may be desired. A route that an older version stored under a name of the platform may not.
-    pub(crate) fn may_have(&self, mapping: &Mapping) -> bool {
+    pub(crate) fn may_desire(&self, mapping: &Mapping) -> bool {
         let names = self.names();
         let free = names.route(&mapping.host, &mapping.domain, mapping.shared);
         if let Err(reserved) = free {
@@ -135,7 +135,7 @@ impl Driver {
             .await?
             .context("the app's space is gone")?;
         let mut mappings = route::mappings(conn, &app.guid, &process.r#type).await?;
-        mappings.retain(|mapping| self.may_have(mapping));
+        mappings.retain(|mapping| self.may_desire(mapping));
         let checksum = droplet.checksum.clone().unwrap_or_default();
         let command = process
             .command

@@ -118,7 +118,7 @@ async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<S
         api_url: cc.settings.api_url.clone(),
         uris: mappings
             .iter()
-            .filter(|mapping| cc.driver.may_have(mapping))
+            .filter(|mapping| cc.driver.may_desire(mapping))
             .map(|mapping| {
                 cc_rules::route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0)
             })
