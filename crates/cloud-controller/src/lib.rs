@@ -117,7 +117,7 @@ mod tests {
         for name in plumbing {
             assert!(
                 files.remove(*name),
-                "{folder}/{name}.rs is gone: take it off the list"
+                "{folder}/{name}.rs does not exist: remove it from the list"
             );
         }
         files

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn any_stands_alone_and_nobody_twice() {
+    fn any_excludes_other_sources_and_no_source_occurs_twice() {
         let (app, any) = (PolicySource::App(GUID.into()), PolicySource::Any);
         let (own, space) = (format!("cf:app:{GUID}"), format!("cf:space:{GUID}"));
         for (source, others, wanted) in [

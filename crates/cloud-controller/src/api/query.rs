@@ -95,7 +95,7 @@ impl Query {
         for (at, (name, _)) in params.iter().enumerate() {
             if params[..at].iter().any(|(other, _)| other == name) {
                 return Err(ApiError::bad_query(format!(
-                    "'{name}' is given more than once: join its values with commas"
+                    "'{name}' occurs more than once: join its values with commas"
                 )));
             }
         }

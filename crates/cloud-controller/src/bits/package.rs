@@ -58,7 +58,7 @@ pub enum PackageError {
     #[error("Package entry {0:?} occurs twice")]
     Duplicate(String),
     #[error(
-        "The package says that it has {said} entries, but has {found} different ones; an entry must occur once only"
+        "The package announces {said} entries, but has {found} different ones; each entry must occur once"
     )]
     Hidden { said: u64, found: usize },
     #[error("Package entry {0:?} is neither a file nor a directory nor a link")]
@@ -157,7 +157,7 @@ pub fn check<R: Read + Seek>(mut zip: R, limits: &Limits) -> Result<Summary, Pac
             _ => return Err(PackageError::Special(name)),
         }
     }
-    leaves.nothing_below(&names)?;
+    leaves.refuse_below(&names)?;
     Ok(summary)
 }
 
@@ -250,7 +250,7 @@ struct Leaves {
 impl Leaves {
     /// Refuses an entry below a link or a file. The former would be written to the place where the link leads; the latter cannot
     /// be written at all.
-    fn nothing_below(&self, names: &HashSet<String>) -> Result<(), PackageError> {
+    fn refuse_below(&self, names: &HashSet<String>) -> Result<(), PackageError> {
         for name in names {
             for (slash, _) in name.match_indices('/') {
                 let above = &name[..slash];

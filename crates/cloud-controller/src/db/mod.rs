@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn sql_stands_in_db_alone() {
+    fn sql_is_in_db_alone() {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let (mut folders, mut files, mut found) = (vec![src.clone()], 0, Vec::new());
         while let Some(folder) = folders.pop() {
@@ -280,7 +280,7 @@ mod tests {
         assert!(files > 80, "{files} files were read");
         assert!(
             found.is_empty(),
-            "SQL stands outside db/: give the condition or the statement a name in db/NOUN.rs\n{}",
+            "SQL is outside of db/: give the condition or the statement a name in db/NOUN.rs\n{}",
             found.join("\n")
         );
     }

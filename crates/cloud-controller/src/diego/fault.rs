@@ -6,7 +6,7 @@ use clients::bbs::BbsError;
 use wire::bbs::ErrorType;
 
 /// Returns whether the row itself is wrong, so that another attempt fails in the same way until somebody changes the row.
-pub(crate) fn is_of_row(error: &anyhow::Error) -> bool {
+pub(crate) fn is_row_wrong(error: &anyhow::Error) -> bool {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<BbsError>() {
             return error.kind().is_some_and(is_refusal);
@@ -58,22 +58,24 @@ mod tests {
             }
             .into()
         };
-        assert!(is_of_row(
+        assert!(is_row_wrong(
             &Err::<(), _>(answer(ErrorType::InvalidRequest))
                 .context("desire")
                 .unwrap_err()
         ));
-        assert!(is_of_row(&anyhow!("the task's droplet is gone")));
-        assert!(is_of_row(&sqlx::Error::Decode("flipped".into()).into()));
-        assert!(!is_of_row(&answer(ErrorType::UnknownError)));
-        assert!(!is_of_row(&answer(ErrorType::Deadlock)));
-        assert!(!is_of_row(
+        assert!(is_row_wrong(&anyhow!(
+            "the task's droplet does not exist any more"
+        )));
+        assert!(is_row_wrong(&sqlx::Error::Decode("flipped".into()).into()));
+        assert!(!is_row_wrong(&answer(ErrorType::UnknownError)));
+        assert!(!is_row_wrong(&answer(ErrorType::Deadlock)));
+        assert!(!is_row_wrong(
             &BbsError::Unreachable {
                 path: "/v1/ping",
                 source: anyhow!("refused")
             }
             .into()
         ));
-        assert!(!is_of_row(&sqlx::Error::PoolTimedOut.into()));
+        assert!(!is_row_wrong(&sqlx::Error::PoolTimedOut.into()));
     }
 }

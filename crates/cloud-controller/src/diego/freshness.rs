@@ -28,7 +28,7 @@ pub(super) struct Freshness {
 
 impl Freshness {
     /// Records which of the wanted LRPs the BBS has had at least once.
-    pub(super) fn saw<'a>(
+    pub(super) fn record_desired<'a>(
         &mut self,
         has: impl Iterator<Item = &'a String>,
         wanted: &BTreeSet<String>,
@@ -38,7 +38,7 @@ impl Freshness {
     }
 
     /// Returns the missing work that may be running. If there is none, the domain may be marked fresh.
-    pub(super) fn held(
+    pub(super) fn possibly_running(
         &mut self,
         missing: &[Missing],
         runs: impl Fn(&str) -> bool,
@@ -74,21 +74,38 @@ mod tests {
     fn what_never_ran_holds_nothing_back() {
         let mut freshness = Freshness::default();
         let now = Instant::now();
-        assert!(freshness.held(&[], |_| true, now).is_empty());
-        assert!(freshness.held(&missing(true), |_| false, now).is_empty());
+        assert!(freshness.possibly_running(&[], |_| true, now).is_empty());
+        assert!(
+            freshness
+                .possibly_running(&missing(true), |_| false, now)
+                .is_empty()
+        );
     }
 
     #[test]
     fn what_may_run_holds_until_the_cells_have_reported() {
         let mut freshness = Freshness::default();
         let now = Instant::now();
-        assert_eq!(freshness.held(&missing(false), |_| false, now), ["p-v"]);
+        assert_eq!(
+            freshness.possibly_running(&missing(false), |_| false, now),
+            ["p-v"]
+        );
         let later = now + SETTLED;
-        assert_eq!(freshness.held(&missing(false), |_| true, later), ["p-v"]);
-        assert!(freshness.held(&missing(false), |_| false, later).is_empty());
+        assert_eq!(
+            freshness.possibly_running(&missing(false), |_| true, later),
+            ["p-v"]
+        );
+        assert!(
+            freshness
+                .possibly_running(&missing(false), |_| false, later)
+                .is_empty()
+        );
         // The work was desired and lost again, so its time starts anew.
-        freshness.held(&[], |_| false, later);
-        assert_eq!(freshness.held(&missing(false), |_| false, later), ["p-v"]);
+        freshness.possibly_running(&[], |_| false, later);
+        assert_eq!(
+            freshness.possibly_running(&missing(false), |_| false, later),
+            ["p-v"]
+        );
     }
 
     #[test]
@@ -96,9 +113,12 @@ mod tests {
         let mut freshness = Freshness::default();
         let now = Instant::now();
         let wanted = BTreeSet::from(["p-v".to_owned()]);
-        freshness.saw(wanted.iter(), &wanted);
-        assert!(freshness.held(&[], |_| true, now).is_empty());
-        freshness.saw([].iter(), &wanted);
-        assert_eq!(freshness.held(&missing(true), |_| false, now), ["p-v"]);
+        freshness.record_desired(wanted.iter(), &wanted);
+        assert!(freshness.possibly_running(&[], |_| true, now).is_empty());
+        freshness.record_desired([].iter(), &wanted);
+        assert_eq!(
+            freshness.possibly_running(&missing(true), |_| false, now),
+            ["p-v"]
+        );
     }
 }

@@ -33,7 +33,7 @@ impl Pass {
     pub(super) fn note(&mut self, guid: &str, result: Result<()>) {
         match result {
             Ok(()) => {}
-            Err(error) if fault::is_of_row(&error) => {
+            Err(error) if fault::is_row_wrong(&error) => {
                 self.skipped.insert(guid.to_owned(), format!("{error:#}"));
             }
             Err(error) => {

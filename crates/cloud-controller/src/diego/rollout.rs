@@ -28,7 +28,7 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
         webs(&mut conn, deployment).await?
     };
     let Some(new) = new else {
-        return give_up(cc, deployment).await;
+        return end_without_process(cc, deployment).await;
     };
     let lrps = instances::of_processes(cc, std::slice::from_ref(&new)).await?;
     let present = instances::by_index(&new, lrps.get(&new.lrp_guid()).map_or(&[], Vec::as_slice));
@@ -70,7 +70,7 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
 }
 
 /// Ends a deployment whose new process was removed. It can neither continue nor be cancelled; the app stays as it runs.
-async fn give_up(cc: &Cc, deployment: &Deployment) -> Result<()> {
+async fn end_without_process(cc: &Cc, deployment: &Deployment) -> Result<()> {
     let mut tx = cc.db.write().await?;
     let Some(mut deployment) = db::by_guid::<Deployment>(&mut tx, &deployment.guid)
         .await?
@@ -78,7 +78,7 @@ async fn give_up(cc: &Cc, deployment: &Deployment) -> Result<()> {
     else {
         return Ok(());
     };
-    deployment.error = Some("the deploying process is gone".to_owned());
+    deployment.error = Some("the deploying process does not exist any more".to_owned());
     actions::deployment::finalize(&mut tx, &mut deployment, DeploymentReason::Canceled).await?;
     tx.commit(db::Unrecorded::Consequence).await?;
     Ok(())
@@ -168,7 +168,7 @@ mod tests {
                     (facts.new, facts.old) = (new, old);
                 }
                 Step::Finish => return assert_eq!((facts.new, facts.routable), (4, 4)),
-                Step::Cancel => panic!("nobody cancelled"),
+                Step::Cancel => panic!("the deployment was not cancelled"),
             }
             assert!(facts.routable + facts.old >= 4);
         }

@@ -24,10 +24,10 @@ use wire::lrp_routes::{ROUTE_POLICY_SCOPE, ROUTE_POLICY_SOURCES};
 pub(crate) async fn identity(conn: &mut Connection, app: &App) -> Result<AppIdentity> {
     let space: Space = db::by_guid(conn, &app.space_guid)
         .await?
-        .context("the app's space is gone")?;
+        .context("the app's space does not exist any more")?;
     let organization: Organization = db::by_guid(conn, &space.organization_guid)
         .await?
-        .context("the space's organization is gone")?;
+        .context("the space's organization does not exist any more")?;
     Ok(AppIdentity {
         app_guid: app.guid.clone(),
         app_name: app.name.clone(),
@@ -133,7 +133,7 @@ impl Driver {
     ) -> Result<AppSpec> {
         let space: Space = db::by_guid(conn, &app.space_guid)
             .await?
-            .context("the app's space is gone")?;
+            .context("the app's space does not exist any more")?;
         let mut mappings = route::mappings(conn, &app.guid, &process.r#type).await?;
         mappings.retain(|mapping| self.may_desire(mapping));
         let checksum = droplet.checksum.clone().unwrap_or_default();

@@ -40,7 +40,7 @@ pub(crate) async fn start(cc: &Cc, build: &Build) {
 /// Desires the task of a build. A build that can never be desired fails, so that its owner learns the reason.
 async fn desire(cc: &Cc, build: &Build) -> Result<()> {
     match try_desire(cc, build).await {
-        Err(error) if fault::is_of_row(&error) => {
+        Err(error) if fault::is_row_wrong(&error) => {
             let description = format!("Staging error: {error:#}");
             let problem = StagingError {
                 id: "StagingError",
@@ -83,10 +83,10 @@ async fn try_desire(cc: &Cc, build: &Build) -> Result<()> {
 async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<StagingSpec> {
     let app: App = db::by_guid(conn, &build.app_guid)
         .await?
-        .context("the build's app is gone")?;
+        .context("the build's app does not exist any more")?;
     let package: Package = db::by_guid(conn, &build.package_guid)
         .await?
-        .context("the build's package is gone")?;
+        .context("the build's package does not exist any more")?;
     let droplet = build
         .droplet_guid
         .as_deref()
@@ -142,7 +142,7 @@ async fn succeed(cc: &Cc, build_guid: &str, staged: Staged) -> Result<()> {
     };
     let Some(mut droplet) = droplet else {
         drop(tx);
-        let description = "Staging error: the build's droplet is gone".to_owned();
+        let description = "Staging error: the build's droplet does not exist any more".to_owned();
         let problem = StagingError {
             id: "StagingError",
             description,

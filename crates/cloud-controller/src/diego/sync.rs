@@ -57,7 +57,7 @@ impl Sync {
         };
         let wanted: Vec<Wanted> = found.rows.iter().map(Wanted::from).collect();
         let lrps = wanted.iter().map(|wanted| wanted.lrp.clone()).collect();
-        self.freshness.saw(has.keys(), &lrps);
+        self.freshness.record_desired(has.keys(), &lrps);
         let plan = plan(&wanted, &found.broken, &has, stale);
         let done = carry_out(cc, &plan, &found).await;
         let missing = missing(&wanted, &found.broken, &has, &done.skipped, self.began);
@@ -98,7 +98,9 @@ impl Sync {
             .map(|lrp| lrp.key.unwrap_or_default().process_guid)
             .collect();
         let runs = |guid: &str| lrps.contains(guid) || has_lrp_of(lrps.iter(), guid);
-        let held = self.freshness.held(missing, runs, Instant::now());
+        let held = self
+            .freshness
+            .possibly_running(missing, runs, Instant::now());
         if nameless || !held.is_empty() {
             tracing::warn!(
                 ?held,
@@ -149,7 +151,7 @@ impl Done {
     fn note(&mut self, process: &str, result: Result<()>) {
         match result {
             Ok(()) => {}
-            Err(error) if fault::is_of_row(&error) => {
+            Err(error) if fault::is_row_wrong(&error) => {
                 self.skipped
                     .insert(process.to_owned(), format!("{error:#}"));
             }
@@ -173,7 +175,7 @@ fn report(cc: &Cc, processes: &[Process], skipped: Skipped) {
         cc.log_to_app(
             &process.app_guid,
             format!(
-                "Process \"{}\" cannot be brought to Diego: {}",
+                "Process \"{}\" cannot be desired in Diego: {}",
                 process.r#type, skipped[&process.guid]
             ),
         );

@@ -29,7 +29,7 @@ pub(crate) async fn start(cc: &Cc, task: &Task) {
 /// Desires a task. A task that can never be desired fails, so that its owner learns the reason.
 async fn desire(cc: &Cc, task: &Task) -> Result<()> {
     match try_desire(cc, task).await {
-        Err(error) if fault::is_of_row(&error) => {
+        Err(error) if fault::is_row_wrong(&error) => {
             finish(cc, &task.guid, Some(format!("{error:#}"))).await
         }
         result => result,
@@ -41,10 +41,10 @@ async fn try_desire(cc: &Cc, task: &Task) -> Result<()> {
         let mut conn = cc.db.read_own().await?;
         let app: App = db::by_guid(&mut conn, &task.app_guid)
             .await?
-            .context("the task's app is gone")?;
+            .context("the task's app does not exist any more")?;
         let droplet: Droplet = db::by_guid(&mut conn, &task.droplet_guid)
             .await?
-            .context("the task's droplet is gone")?;
+            .context("the task's droplet does not exist any more")?;
         let web = process::of_type(&mut conn, &app.guid, "web")
             .await?
             .unwrap_or_default();

@@ -75,7 +75,7 @@ async fn repairs_by_itself(f: &Foundation, app: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_the_bbs_never_had_holds_no_freshness_back() {
+async fn a_version_that_the_bbs_never_had_does_not_prevent_freshness() {
     let f = Foundation::start_syncing(SYNC).await;
     let good = f.started_app("good").await;
     let bad = f.create_app("bad").await;
@@ -125,7 +125,7 @@ async fn a_task_without_a_droplet_fails_and_the_next_runs() {
     .await;
     assert_eq!(
         failed["result"]["failure_reason"],
-        "the task's droplet is gone"
+        "the task's droplet does not exist any more"
     );
     freshness_becomes(&f, "cf-tasks", true).await;
     f.finish().await;
@@ -144,7 +144,7 @@ async fn a_build_without_its_package_fails() {
     .await;
     assert_eq!(
         build["error"],
-        "StagingError - Staging error: the build's package is gone"
+        "StagingError - Staging error: the build's package does not exist any more"
     );
     repairs(&f, &app).await;
     f.finish().await;
@@ -181,7 +181,7 @@ async fn a_deployment_without_its_process_ends_and_unknown_tasks_are_cancelled()
     .await;
     assert_eq!(
         ended["status"]["details"]["error"],
-        "the deploying process is gone"
+        "the deploying process does not exist any more"
     );
 
     let task = f

@@ -79,7 +79,7 @@ async fn execute(pool: &SqlitePool, statement: String) -> u64 {
 }
 
 /// Checks everything that must continue to work, whatever is damaged, and returns what does not work.
-async fn broken(f: &Foundation, good: &str, what: &str) -> Vec<String> {
+async fn failures(f: &Foundation, good: &str, what: &str) -> Vec<String> {
     let lists = cloud_controller::endpoints()
         .into_iter()
         .filter(|endpoint| {
@@ -116,18 +116,18 @@ async fn broken(f: &Foundation, good: &str, what: &str) -> Vec<String> {
         .await
         .is_err()
     {
-        wrong.push(format!("{what}: the sync does not go on"));
+        wrong.push(format!("{what}: the sync does not continue"));
     }
     wrong
 }
 
 async fn check(f: &Foundation, good: &str, what: &str) {
-    let wrong = broken(f, good, what).await;
+    let wrong = failures(f, good, what).await;
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_value_costs_only_itself() {
+async fn a_damaged_value_affects_only_its_row() {
     let f = Foundation::start_syncing(Duration::from_millis(50)).await;
     let (good, _) = fill(&f).await;
     let pool = f.database().await;
@@ -150,7 +150,7 @@ async fn a_damaged_value_costs_only_itself() {
             continue;
         }
         damaged += 1;
-        wrong.extend(broken(&f, &good, &format!("{table}.{column}")).await);
+        wrong.extend(failures(&f, &good, &format!("{table}.{column}")).await);
         execute(&pool, set(&before)).await;
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -410,7 +410,7 @@ async fn a_user_without_roles_keeps_nobody_from_reading() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn small_answers_that_were_missing() {
+async fn filters_embeds_and_includes_are_answered() {
     let f = Foundation::start().await;
     let app = f.started_app("web").await;
     // An app without a stack of its own has the default one.

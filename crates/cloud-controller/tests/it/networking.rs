@@ -55,7 +55,7 @@ fn policy(source: &str, destination: &str, start: u32, end: u32) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policies_are_kept_shown_and_told_to_cells() {
+async fn policies_are_stored_shown_and_sent_to_cells() {
     const PATH: &str = "/networking/v1/external/policies";
     let f = Foundation::start().await;
     let (front, back) = (f.started_app("front").await, f.started_app("back").await);

@@ -51,7 +51,7 @@ async fn discovery_needs_no_token_and_everything_else_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn organizations_live_and_die() {
+async fn organizations_are_created_changed_and_removed() {
     let f = Foundation::start().await;
     let organization = f
         .send(

@@ -590,7 +590,7 @@ async fn limits_of_quotas_are_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn space_quotas_live_and_die() {
+async fn space_quotas_are_created_changed_and_removed() {
     let f = Foundation::start().await;
     let (other, other_space) = f.another_place("other").await;
     let manager = f

@@ -282,7 +282,7 @@ async fn suspending_is_for_administrators_and_for_spaces_also_for_managers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_app_that_cannot_start_says_so_to_every_reader() {
+async fn every_reader_gets_the_error_of_an_app_that_cannot_start() {
     let world = World::start().await;
     let app = world.f.create_app("bare").await;
     let path = format!("/v3/apps/{app}/actions/start");
