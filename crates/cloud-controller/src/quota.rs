@@ -338,7 +338,7 @@ impl Meter {
             after.apps.memory_in_mb = after.apps.memory_in_mb.saturating_add(more.memory_in_mb);
             after.apps.instances = after.apps.instances.saturating_add(more.instances);
             after.apps.log_rate = after.apps.log_rate.saturating_add(more.log_rate);
-            problems.extend(excess(place, &after, subject, largest));
+            problems.extend(exceeded(place, &after, subject, largest));
         }
         refuse(problems)
     }
@@ -348,12 +348,12 @@ impl Meter {
         let problems = self
             .places
             .iter()
-            .filter(|place| over(place.limits.instance_memory_in_mb, memory_in_mb, 0))
+            .filter(|place| exceeds(place.limits.instance_memory_in_mb, memory_in_mb, 0))
             .map(|place| {
                 let kind = place.kind.name();
                 format!(
                     "memory_in_mb exceeds {kind} instance memory quota{}",
-                    stated(place, place.limits.instance_memory_in_mb, "MB")
+                    limit_text(place, place.limits.instance_memory_in_mb, "MB")
                 )
             })
             .collect();
@@ -368,7 +368,7 @@ impl Meter {
                 .apps
                 .memory_in_mb
                 .saturating_add(place.before.apps.staging_in_mb);
-            if over(
+            if exceeds(
                 place.limits.memory_in_mb,
                 used.saturating_add(memory_in_mb),
                 used,
@@ -376,7 +376,7 @@ impl Meter {
                 return Err(ApiError::unprocessable(format!(
                     "{}'s memory limit exceeded: staging requires {memory_in_mb}M memory{}",
                     place.kind.name(),
-                    stated(place, place.limits.memory_in_mb, "MB")
+                    limit_text(place, place.limits.memory_in_mb, "MB")
                 )));
             }
         }
@@ -422,12 +422,12 @@ fn refuse(problems: Vec<String>) -> ApiResult<()> {
 }
 
 /// Returns whether something grew and now exceeds its limit.
-fn over(limit: Option<i64>, after: i64, before: i64) -> bool {
+fn exceeds(limit: Option<i64>, after: i64, before: i64) -> bool {
     limit.is_some_and(|limit| after > limit) && after > before
 }
 
 /// Formats the limit for a refusal: ` (the quota of organization 'demo' allows 1024 MB)`.
-fn stated(place: &Place, limit: Option<i64>, unit: &str) -> String {
+fn limit_text(place: &Place, limit: Option<i64>, unit: &str) -> String {
     let limit = limit.unwrap_or_default();
     let unit = if unit.is_empty() {
         String::new()
@@ -442,21 +442,21 @@ fn stated(place: &Place, limit: Option<i64>, unit: &str) -> String {
 }
 
 /// Returns the limits of a place that the change exceeds, as texts. This function is pure.
-fn excess(place: &Place, after: &Usage, subject: Subject, largest_instance: i64) -> Vec<String> {
+fn exceeded(place: &Place, after: &Usage, subject: Subject, largest_instance: i64) -> Vec<String> {
     let (limits, before, kind) = (&place.limits, &place.before, place.kind);
     let (name, prefix) = (kind.name(), kind.prefix());
-    let memory = over(
+    let memory = exceeds(
         limits.memory_in_mb,
         after.apps.memory_in_mb,
         before.apps.memory_in_mb,
     );
-    let log_rate = over(limits.log_rate, after.apps.log_rate, before.apps.log_rate);
+    let log_rate = exceeds(limits.log_rate, after.apps.log_rate, before.apps.log_rate);
     let unlimited_logs =
         limits.log_rate.is_some() && after.apps.unlimited_logs > before.apps.unlimited_logs;
     let mut problems = Vec::new();
     let mut note = |exceeded: bool, text: String, limit: Option<i64>, unit: &str| {
         if exceeded {
-            problems.push(format!("{text}{}", stated(place, limit, unit)));
+            problems.push(format!("{text}{}", limit_text(place, limit, unit)));
         }
     };
     match subject {
@@ -467,10 +467,10 @@ fn excess(place: &Place, after: &Usage, subject: Subject, largest_instance: i64)
                 limits.memory_in_mb,
                 "MB",
             );
-            let instance = over(limits.instance_memory_in_mb, largest_instance, 0);
+            let instance = exceeds(limits.instance_memory_in_mb, largest_instance, 0);
             let text = format!("memory {prefix}instance_memory_limit_exceeded");
             note(instance, text, limits.instance_memory_in_mb, "MB");
-            let instances = over(
+            let instances = exceeds(
                 limits.instances,
                 after.apps.instances,
                 before.apps.instances,
@@ -481,7 +481,7 @@ fn excess(place: &Place, after: &Usage, subject: Subject, largest_instance: i64)
         Subject::Task => {
             let text = format!("memory_in_mb exceeds {name} memory quota");
             note(memory, text, limits.memory_in_mb, "MB");
-            let tasks = over(limits.tasks, after.apps.tasks, before.apps.tasks);
+            let tasks = exceeds(limits.tasks, after.apps.tasks, before.apps.tasks);
             note(
                 tasks,
                 "app_task_limit quota exceeded".to_owned(),
@@ -491,10 +491,10 @@ fn excess(place: &Place, after: &Usage, subject: Subject, largest_instance: i64)
         }
         Subject::Route => {
             let place_name = format!("{name} '{}'.", place.name);
-            let routes = over(limits.routes, after.routes.routes, before.routes.routes);
+            let routes = exceeds(limits.routes, after.routes.routes, before.routes.routes);
             let text = format!("Routes quota exceeded for {place_name}");
             note(routes, text, limits.routes, "routes");
-            let ports = over(
+            let ports = exceeds(
                 limits.reserved_ports,
                 after.routes.reserved_ports,
                 before.routes.reserved_ports,
@@ -503,7 +503,7 @@ fn excess(place: &Place, after: &Usage, subject: Subject, largest_instance: i64)
             note(ports, text, limits.reserved_ports, "ports");
         }
         Subject::Domain => {
-            let domains = over(limits.domains, after.domains, before.domains);
+            let domains = exceeds(limits.domains, after.domains, before.domains);
             let text = format!(
                 "The number of private domains exceeds the quota for {name} \"{}\"",
                 place.name
@@ -556,7 +556,7 @@ mod tests {
             ..Limits::default()
         };
         let check = |before: Usage, after: Usage| {
-            excess(
+            exceeded(
                 &place(Kind::Organization, limits, before),
                 &after,
                 Subject::Process,
@@ -604,7 +604,7 @@ mod tests {
             domains: 1,
         };
         let texts = |kind, subject| {
-            excess(&place(kind, limits, Usage::default()), &after, subject, 1).join("|")
+            exceeded(&place(kind, limits, Usage::default()), &after, subject, 1).join("|")
         };
         let of_space = texts(Kind::Space, Subject::Process);
         for text in [

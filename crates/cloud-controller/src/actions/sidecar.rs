@@ -169,7 +169,7 @@ pub(crate) async fn take_from_droplet(
     app: &App,
     droplet: &Droplet,
 ) -> ApiResult<()> {
-    sidecar::forget_of_buildpack(conn, &app.guid).await?;
+    sidecar::delete_of_buildpack(conn, &app.guid).await?;
     for staged in &droplet.sidecars.0 {
         if sidecar::by_name(conn, &app.guid, &staged.name)
             .await?

@@ -309,7 +309,7 @@ async fn upload(
     audit::also(audit::of_app(&mut tx, &who, kind, &app, data.clone()).await?);
     let trail = audit::of_app(&mut tx, &who, "audit.app.upload-bits", &app, data).await?;
     let most = u64::from(cc.settings.limits.resource_pool_mb) << 20;
-    let forgotten = db::resource::forget_surplus(&mut tx, most).await?;
+    let forgotten = db::resource::remove_surplus(&mut tx, most).await?;
     tx.commit(trail).await?;
     delete_all(&cc, Kind::Resource, forgotten);
     match refusal {

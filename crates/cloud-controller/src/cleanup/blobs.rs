@@ -31,7 +31,7 @@ pub(super) async fn remove_dead(db: &Db, store: &Store) -> Result<u64> {
         .context("delete files")??;
         let mut tx = db.write().await?;
         for (kind, guid) in &dead {
-            sql::forget_dead_blob(&mut tx, kind, guid).await?;
+            sql::delete_dead_blob(&mut tx, kind, guid).await?;
         }
         tx.commit(Unrecorded::Bookkeeping).await?;
         removed += dead.len() as u64;

@@ -120,7 +120,7 @@ pub(crate) async fn dead_blobs(
 }
 
 /// Removes the note of a file that has been removed.
-pub(crate) async fn forget_dead_blob(
+pub(crate) async fn delete_dead_blob(
     conn: &mut Connection,
     kind: &str,
     guid: &str,

@@ -136,7 +136,7 @@ impl Tx {
     /// `trail` comes from the transaction's audit event, or names the reason why there is none.
     pub(crate) async fn commit(mut self, trail: impl Into<Trail>) -> sqlx::Result<()> {
         let _: Trail = trail.into();
-        usage_event::settle(&mut self.inner).await?;
+        usage_event::write_events(&mut self.inner).await?;
         self.inner.commit().await
     }
 }

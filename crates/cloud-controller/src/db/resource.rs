@@ -53,7 +53,7 @@ pub(crate) async fn keep(conn: &mut Connection, space: &str, kept: &[Kept]) -> s
 
 /// Removes the entries that were not used for the longest time, until the rest has at most `most` bytes. Returns the removed
 /// contents.
-pub(crate) async fn forget_surplus(conn: &mut Connection, most: u64) -> sqlx::Result<Vec<String>> {
+pub(crate) async fn remove_surplus(conn: &mut Connection, most: u64) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query(
         "SELECT sha256, MAX(size) FROM resources GROUP BY sha256 ORDER BY MAX(used_at) DESC",
     )

@@ -53,7 +53,7 @@ pub(crate) async fn by_name(
 }
 
 /// Removes the sidecars that the buildpack of the previous droplet defined.
-pub(crate) async fn forget_of_buildpack(conn: &mut Connection, app: &str) -> sqlx::Result<()> {
+pub(crate) async fn delete_of_buildpack(conn: &mut Connection, app: &str) -> sqlx::Result<()> {
     execute(
         conn,
         "DELETE FROM sidecars WHERE app_guid = $1 AND origin = 'buildpack'",

@@ -1,7 +1,7 @@
 //! Usage events: what every app, task and staging used in which time, for billing.
 //!
 //! No verb writes them. Triggers note every process, task and build whose use may have changed, and the commit compares each
-//! with its previously recorded use ([`settle`]). So no path can change the use without an event.
+//! with its previously recorded use ([`write_events`]). So no path can change the use without an event.
 
 use super::app::AppState;
 use super::build::BuildState;
@@ -69,7 +69,7 @@ impl Footprint {
     }
 
     /// Returns whether it is a task that is being cancelled. Such a task still uses what it used before.
-    fn is_in_between(&self) -> bool {
+    fn is_canceling(&self) -> bool {
         self.kind == "task" && self.state == TaskState::Canceling.as_str()
     }
 }
@@ -108,7 +108,7 @@ fn size(footprint: Option<&Footprint>) -> Option<(i64, i64)> {
 }
 
 /// Writes the events of all that changed in the transaction. It is called before the commit.
-pub(super) async fn settle(conn: &mut Connection) -> sqlx::Result<()> {
+pub(super) async fn write_events(conn: &mut Connection) -> sqlx::Result<()> {
     let changed = sqlx::query("SELECT kind, guid FROM usage_changes ORDER BY rowid")
         .fetch_all(&mut *conn)
         .await?;
@@ -118,12 +118,12 @@ pub(super) async fn settle(conn: &mut Connection) -> sqlx::Result<()> {
     let changed: Vec<(String, String)> =
         super::readable_rows(&changed, |row| Ok((row.try_get(0)?, row.try_get(1)?)));
     for (kind, guid) in changed {
-        match settle_one(conn, &kind, &guid).await {
+        match write_events_of(conn, &kind, &guid).await {
             // A row that cannot be read has no events, so that the changes of others are committed.
             Err(error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
                 tracing::warn!(kind, guid, %error, "row-damaged");
             }
-            settled => settled?,
+            written => written?,
         }
     }
     execute(conn, "DELETE FROM usage_changes", &[])
@@ -131,7 +131,7 @@ pub(super) async fn settle(conn: &mut Connection) -> sqlx::Result<()> {
         .map(drop)
 }
 
-async fn settle_one(conn: &mut Connection, kind: &str, guid: &str) -> sqlx::Result<()> {
+async fn write_events_of(conn: &mut Connection, kind: &str, guid: &str) -> sqlx::Result<()> {
     let before: Option<Footprint> =
         sqlx::query_as("SELECT * FROM usage_footprints WHERE kind = $1 AND guid = $2")
             .bind(kind.to_owned())
@@ -142,7 +142,7 @@ async fn settle_one(conn: &mut Connection, kind: &str, guid: &str) -> sqlx::Resu
         .bind(guid.to_owned())
         .fetch_optional(&mut *conn)
         .await?;
-    if after.as_ref().is_some_and(Footprint::is_in_between) {
+    if after.as_ref().is_some_and(Footprint::is_canceling) {
         return Ok(());
     }
     for (state, previous) in events(before.as_ref(), after.as_ref()) {
@@ -164,7 +164,9 @@ async fn settle_one(conn: &mut Connection, kind: &str, guid: &str) -> sqlx::Resu
     .await?;
     match after {
         // After something has ended, its use cannot change any more.
-        Some(after) if after.kind == "process" || after.runs() => remember(conn, &after).await,
+        Some(after) if after.kind == "process" || after.runs() => {
+            store_footprint(conn, &after).await
+        }
         _ => Ok(()),
     }
 }
@@ -199,7 +201,7 @@ async fn buildpack_guid(conn: &mut Connection, name: Option<&str>) -> sqlx::Resu
         .await
 }
 
-async fn remember(conn: &mut Connection, footprint: &Footprint) -> sqlx::Result<()> {
+async fn store_footprint(conn: &mut Connection, footprint: &Footprint) -> sqlx::Result<()> {
     let args = [
         Arg::from(&footprint.kind),
         (&footprint.guid).into(),
