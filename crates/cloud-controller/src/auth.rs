@@ -270,7 +270,7 @@ impl Principal {
     }
 
     /// Waits until the caller has few enough requests of this kind of work under way, so that other callers are served as well.
-    pub(crate) async fn take_turn(&mut self, cc: &Cc, work: Work) -> ApiResult<()> {
+    pub(crate) async fn wait_for_turn(&mut self, cc: &Cc, work: Work) -> ApiResult<()> {
         self._turn = Some(Arc::new(
             cc.turns
                 .take(self.guid(), work, &cc.settings.limits)
@@ -285,7 +285,7 @@ impl Principal {
     }
 
     /// Stores a user at the first request, so that others can assign roles to this user by name.
-    pub(crate) async fn remember(&self, cc: &Cc) -> ApiResult<()> {
+    pub(crate) async fn store_user(&self, cc: &Cc) -> ApiResult<()> {
         let known = cc
             .seen_users
             .lock()
@@ -296,7 +296,7 @@ impl Principal {
             return Ok(());
         }
         let mut tx = cc.db.write().await?;
-        user::see(
+        user::store_user(
             &mut tx,
             self.guid(),
             self.claims.user_name.as_deref(),

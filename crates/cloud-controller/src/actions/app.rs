@@ -166,14 +166,14 @@ pub(crate) async fn start(conn: &mut Connection, app: &mut App) -> ApiResult<Vec
     if app.is_started() {
         return guids(conn, app).await;
     }
-    begin(conn, app).await
+    start_stopped(conn, app).await
 }
 
 /// Starts a stopped app, if the quotas have room for it.
-async fn begin(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
+async fn start_stopped(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
     let meter = Meter::of_app(conn, app).await?;
     set_state(conn, app, AppState::Started).await?;
-    let renewed = renew(conn, app).await?;
+    let renewed = give_new_versions(conn, app).await?;
     meter.check(conn, Subject::Process).await?;
     Ok(renewed)
 }
@@ -195,7 +195,7 @@ pub(crate) async fn restart(conn: &mut Connection, app: &mut App) -> ApiResult<V
     let mut touched = end_deployment(conn, app).await?;
     // The restart is measured as a stop and a start, so that an app that no longer fits its quota is not started again.
     set_state(conn, app, AppState::Stopped).await?;
-    touched.extend(begin(conn, app).await?);
+    touched.extend(start_stopped(conn, app).await?);
     Ok(touched)
 }
 
@@ -207,7 +207,7 @@ async fn set_state(conn: &mut Connection, app: &mut App, state: AppState) -> Api
 }
 
 /// Gives every process a new version. Returns the processes.
-async fn renew(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
+async fn give_new_versions(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
     let mut renewed = Vec::new();
     for mut process in process::of_app(conn, &app.guid).await? {
         verbs::new_version(conn, &mut process).await?;

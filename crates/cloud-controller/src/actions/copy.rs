@@ -13,13 +13,13 @@ use crate::error::{ApiError, ApiResult};
 pub(crate) trait Copied: Row + Clone {
     const KIND: Kind;
     /// Stores the outcome of copying in the row: the checksum, or what is wrong.
-    fn settle(&mut self, outcome: Result<String, String>);
+    fn set_outcome(&mut self, outcome: Result<String, String>);
     fn is_copying(&self) -> bool;
 }
 
 impl Copied for Droplet {
     const KIND: Kind = Kind::Droplet;
-    fn settle(&mut self, outcome: Result<String, String>) {
+    fn set_outcome(&mut self, outcome: Result<String, String>) {
         self.state = match outcome {
             Ok(_) => DropletState::Staged,
             Err(_) => DropletState::Failed,
@@ -34,7 +34,7 @@ impl Copied for Droplet {
 
 impl Copied for Package {
     const KIND: Kind = Kind::Package;
-    fn settle(&mut self, outcome: Result<String, String>) {
+    fn set_outcome(&mut self, outcome: Result<String, String>) {
         self.state = match outcome {
             Ok(_) => PackageState::Ready,
             Err(_) => PackageState::Failed,
@@ -81,10 +81,10 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
         return Ok(copy.clone());
     };
     match copied {
-        Ok(Blob { sha256, .. }) => row.settle(Ok(sha256)),
+        Ok(Blob { sha256, .. }) => row.set_outcome(Ok(sha256)),
         Err(error) => {
             tracing::warn!(error = format!("{error:#}"), "copy-failed");
-            row.settle(Err("The bits could not be copied".to_owned()));
+            row.set_outcome(Err("The bits could not be copied".to_owned()));
         }
     }
     db::update(&mut tx, &row).await?;

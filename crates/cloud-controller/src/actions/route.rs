@@ -143,7 +143,7 @@ pub(crate) async fn transfer(
 /// Removes a route. Returns the processes whose routes change.
 pub(crate) async fn delete(conn: &mut Connection, route: &Route) -> ApiResult<Vec<String>> {
     let destinations = destination::of_route(conn, &route.guid).await?;
-    let affected = affected(conn, &destinations).await?;
+    let affected = touch_processes(conn, &destinations).await?;
     db::delete::<Route>(conn, &route.guid).await?;
     Ok(affected)
 }
@@ -158,13 +158,16 @@ pub(crate) async fn set_options(
         return Ok(Vec::new());
     }
     route.options.0 = options;
-    behind(conn, &route.guid).await
+    processes_of_route(conn, &route.guid).await
 }
 
 /// Returns the processes to which a route leads. Their desired LRPs change with the route.
-pub(super) async fn behind(conn: &mut Connection, route: &str) -> ApiResult<Vec<String>> {
+pub(super) async fn processes_of_route(
+    conn: &mut Connection,
+    route: &str,
+) -> ApiResult<Vec<String>> {
     let destinations = destination::of_route(conn, route).await?;
-    affected(conn, &destinations).await
+    touch_processes(conn, &destinations).await
 }
 
 /// Adds destinations; one that exists already stays unchanged. Returns the processes whose routes change.
@@ -182,14 +185,14 @@ pub(crate) async fn map(
         if !before
             .iter()
             .chain(&added)
-            .any(|other| same(other, &destination))
+            .any(|other| is_same_destination(other, &destination))
         {
             db::insert(conn, &destination).await?;
             added.push(destination);
         }
     }
     check_count(settings, before.len() + added.len())?;
-    affected(conn, &added).await
+    touch_processes(conn, &added).await
 }
 
 /// Makes `targets` the only destinations. Returns the processes whose routes change.
@@ -208,7 +211,7 @@ pub(crate) async fn replace(
     let mut changed = Vec::new();
     let before = destination::of_route(conn, &route.guid).await?;
     for old in &before {
-        match wanted.iter().find(|new| same(new, old)) {
+        match wanted.iter().find(|new| is_same_destination(new, old)) {
             Some(new) if new.protocol == old.protocol && new.weight == old.weight => {}
             _ => {
                 db::delete::<Destination>(conn, &old.guid).await?;
@@ -217,15 +220,17 @@ pub(crate) async fn replace(
         }
     }
     for new in &wanted {
-        let kept = before
-            .iter()
-            .any(|old| same(new, old) && new.protocol == old.protocol && new.weight == old.weight);
+        let kept = before.iter().any(|old| {
+            is_same_destination(new, old)
+                && new.protocol == old.protocol
+                && new.weight == old.weight
+        });
         if !kept {
             db::insert(conn, new).await?;
             changed.push(new.clone());
         }
     }
-    affected(conn, &changed).await
+    touch_processes(conn, &changed).await
 }
 
 pub(crate) async fn unmap(
@@ -233,7 +238,7 @@ pub(crate) async fn unmap(
     destination: &Destination,
 ) -> ApiResult<Vec<String>> {
     db::delete::<Destination>(conn, &destination.guid).await?;
-    affected(conn, std::slice::from_ref(destination)).await
+    touch_processes(conn, std::slice::from_ref(destination)).await
 }
 
 pub(crate) async fn set_protocol(
@@ -244,7 +249,7 @@ pub(crate) async fn set_protocol(
     destination.protocol = protocol;
     destination.touch();
     db::update(conn, destination).await?;
-    affected(conn, std::slice::from_ref(destination)).await
+    touch_processes(conn, std::slice::from_ref(destination)).await
 }
 
 /// Removes all destinations in an app. Returns its processes.
@@ -253,7 +258,7 @@ pub(crate) async fn unmap_all(conn: &mut Connection, app: &App) -> ApiResult<Vec
     for destination in &destinations {
         db::delete::<Destination>(conn, &destination.guid).await?;
     }
-    affected(conn, &destinations).await
+    touch_processes(conn, &destinations).await
 }
 
 /// Reads the protocol that a request or a manifest names.
@@ -275,7 +280,7 @@ fn destination(route: &Route, target: Target) -> ApiResult<Destination> {
     })
 }
 
-fn same(a: &Destination, b: &Destination) -> bool {
+fn is_same_destination(a: &Destination, b: &Destination) -> bool {
     let port = |destination: &Destination| destination.port.unwrap_or(8080);
     a.app_guid == b.app_guid && a.process_type == b.process_type && port(a) == port(b)
 }
@@ -342,7 +347,10 @@ async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target])
 
 /// Returns the processes behind destinations. Each is marked as changed, so that the sync sees a change even if the driver
 /// fails.
-async fn affected(conn: &mut Connection, destinations: &[Destination]) -> ApiResult<Vec<String>> {
+async fn touch_processes(
+    conn: &mut Connection,
+    destinations: &[Destination],
+) -> ApiResult<Vec<String>> {
     let mut guids = Vec::new();
     for destination in destinations {
         let select = Select::new()

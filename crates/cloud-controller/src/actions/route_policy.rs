@@ -1,6 +1,6 @@
 //! Verbs of route policies: create and remove. The permitted callers of a route are a part of its routes in Diego.
 
-use super::route::behind;
+use super::route::processes_of_route;
 use crate::controller::Settings;
 use crate::db::domain::{Domain, PolicyScope};
 use crate::db::route::Route;
@@ -23,13 +23,13 @@ pub(crate) async fn create(
     let most = settings.limits.route_policies_per_route;
     check_siblings(source, &siblings, most).map_err(ApiError::unprocessable)?;
     db::insert(conn, policy).await?;
-    behind(conn, &route.guid).await
+    processes_of_route(conn, &route.guid).await
 }
 
 /// Removes a route policy. Returns the processes whose routes change.
 pub(crate) async fn delete(conn: &mut Connection, policy: &RoutePolicy) -> ApiResult<Vec<String>> {
     db::delete::<RoutePolicy>(conn, &policy.guid).await?;
-    behind(conn, &policy.route_guid).await
+    processes_of_route(conn, &policy.route_guid).await
 }
 
 fn check_domain(route: &Route, domain: &Domain, source: &PolicySource) -> Result<(), String> {

@@ -187,7 +187,7 @@ impl Body {
             Some(value) => match whole(value) {
                 Some(number) if range.contains(&number) => Some(number),
                 Some(number) => {
-                    self.problems.push(outside(field, number, &range));
+                    self.problems.push(out_of_range(field, number, &range));
                     None
                 }
                 None => {
@@ -337,7 +337,7 @@ fn whole(value: &Value) -> Option<i64> {
 }
 
 /// Returns the error text, which clients know, for a number outside its range.
-fn outside(field: &str, number: i64, range: &std::ops::RangeInclusive<i64>) -> String {
+fn out_of_range(field: &str, number: i64, range: &std::ops::RangeInclusive<i64>) -> String {
     let bound = match range.start() {
         _ if number > *range.end() => format!("less than or equal to {}", range.end()),
         1 if field.ends_with("_in_mb") => "greater than 0".to_owned(),

@@ -358,7 +358,7 @@ async fn share_with(
         let unusable = format!(
             "Organization with guid '{guid}' does not exist, or you do not have access to it: sharing a domain needs the role organization_manager there, and an organization that is not suspended."
         );
-        who.target::<Organization>(conn, guid, Right::ManageOrganization, &unusable)
+        who.share_target::<Organization>(conn, guid, Right::ManageOrganization, &unusable)
             .await?;
         if domain.organization_guid.as_ref() == Some(guid) {
             return Err(ApiError::unprocessable(

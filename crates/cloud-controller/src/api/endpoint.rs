@@ -240,9 +240,9 @@ async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Re
             principal.check_scope(&parts.method)?;
         }
         if let Some(work) = work(&accepts, &parts.method) {
-            principal.take_turn(cc, work).await?;
+            principal.wait_for_turn(cc, work).await?;
         }
-        principal.remember(cc).await?;
+        principal.store_user(cc).await?;
         parts.extensions.insert(principal);
     }
     let query = Query::read(&parts.uri, &accepts)?;

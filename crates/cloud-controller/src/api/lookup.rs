@@ -33,7 +33,7 @@ impl Principal {
         guid: &str,
         right: Right,
     ) -> ApiResult<Found<R>> {
-        let found = self.see(conn, guid).await?;
+        let found = self.find_visible(conn, guid).await?;
         granted(found, right, || ApiError::not_found(R::NOUN))
     }
 
@@ -45,7 +45,7 @@ impl Principal {
         right: Right,
         unseen: &str,
     ) -> ApiResult<Found<R>> {
-        let found = self.see(conn, guid).await?;
+        let found = self.find_visible(conn, guid).await?;
         granted(found, right, || ApiError::unprocessable(unseen))
     }
 
@@ -69,26 +69,30 @@ impl Principal {
         right: Right,
         unusable: &str,
     ) -> ApiResult<Found<R>> {
-        let found = self.see(conn, guid).await?;
+        let found = self.find_visible(conn, guid).await?;
         let found = found.filter(|found: &Found<R>| found.access.must_hold(right).is_ok());
         granted(found, right, || ApiError::unprocessable(unusable))
     }
 
     /// Returns a row with which something is shared. A suspended one is refused with the same 422.
-    pub(crate) async fn target<R: Seen>(
+    pub(crate) async fn share_target<R: Seen>(
         &self,
         conn: &mut Connection,
         guid: &str,
         right: Right,
         unusable: &str,
     ) -> ApiResult<Found<R>> {
-        self.see(conn, guid)
+        self.find_visible(conn, guid)
             .await?
             .filter(|found| found.access.may(right))
             .ok_or_else(|| ApiError::unprocessable(unusable))
     }
 
-    async fn see<R: Seen>(&self, conn: &mut Connection, guid: &str) -> ApiResult<Option<Found<R>>> {
+    async fn find_visible<R: Seen>(
+        &self,
+        conn: &mut Connection,
+        guid: &str,
+    ) -> ApiResult<Option<Found<R>>> {
         let seen = sight::<R>(self, R::SEEN)
             .is("guid", guid)
             .first::<R>(conn)

@@ -372,7 +372,7 @@ async fn transfer(
     );
     let wanted = wanted.unwrap_or_default();
     let space = who
-        .target::<Space>(&mut tx, &wanted, Right::Support, &unusable)
+        .share_target::<Space>(&mut tx, &wanted, Right::Support, &unusable)
         .await?
         .row;
     if !domain::is_usable(&mut tx, &route.domain_guid, &space.organization_guid).await? {
@@ -421,7 +421,7 @@ async fn share(
         let unusable = format!(
             "Unable to share route with spaces ['{space}']. Ensure the spaces exist, are not suspended, and that you may write to them."
         );
-        who.target::<Space>(&mut tx, space, Right::Develop, &unusable)
+        who.share_target::<Space>(&mut tx, space, Right::Develop, &unusable)
             .await?;
         if *space == route.space_guid {
             return Err(ApiError::unprocessable(format!(
@@ -448,7 +448,7 @@ async fn unshare(
     let unusable = format!(
         "Unable to unshare route from space '{space}'. Ensure the space exists, is not suspended, and that you may write to it."
     );
-    who.target::<Space>(&mut tx, &space, Right::Support, &unusable)
+    who.share_target::<Space>(&mut tx, &space, Right::Support, &unusable)
         .await?;
     if space == route.space_guid {
         return Err(ApiError::unprocessable(format!(

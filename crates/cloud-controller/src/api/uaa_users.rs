@@ -14,7 +14,7 @@ pub(super) async fn by_name(
     if let Some(origin) = origin {
         filter.push_str(&format!(" and origin eq {}", quoted(origin)?));
     }
-    let mut found = ask(cc, who, &filter).await?;
+    let mut found = fetch_users(cc, who, &filter).await?;
     // Whatever the UAA returned for the filter, a role must never be assigned to a user of another name.
     found.retain(|user| {
         let same = |name: &str| name.eq_ignore_ascii_case(username);
@@ -26,7 +26,7 @@ pub(super) async fn by_name(
 
 /// Returns a user. `None` means that there is no such user, or that the UAA could not be requested.
 pub(super) async fn of_guid(cc: &Cc, who: &Principal, guid: &str) -> Option<User> {
-    let found = ask(cc, who, &format!("id eq {}", quoted(guid)?)).await?;
+    let found = fetch_users(cc, who, &format!("id eq {}", quoted(guid)?)).await?;
     found.into_iter().find(|user| user.guid == guid)
 }
 
@@ -36,7 +36,7 @@ fn quoted(text: &str) -> Option<String> {
     safe.then(|| format!("\"{text}\""))
 }
 
-async fn ask(cc: &Cc, who: &Principal, filter: &str) -> Option<Vec<User>> {
+async fn fetch_users(cc: &Cc, who: &Principal, filter: &str) -> Option<Vec<User>> {
     let filter = percent_encoding::utf8_percent_encode(filter, percent_encoding::NON_ALPHANUMERIC);
     let url = format!("{}/Users?filter={filter}", cc.settings.uaa_internal_url);
     let authorization = authorization(cc, who).await;

@@ -135,7 +135,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     }
     let name = username.or_else(|| known.as_ref().and_then(|user| user.username.clone()));
     let origin = origin.or_else(|| known.as_ref().and_then(|user| user.origin.clone()));
-    user::see(&mut tx, &guid, name.as_deref(), origin.as_deref()).await?;
+    user::store_user(&mut tx, &guid, name.as_deref(), origin.as_deref()).await?;
     let mut user = who.find::<User>(&mut tx, &guid, Right::Admin).await?.row;
     user.metadata = metadata;
     db::update(&mut tx, &user).await?;

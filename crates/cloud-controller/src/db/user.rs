@@ -9,7 +9,7 @@ rows! {
 }
 
 /// Stores the user to whom a token belongs, so that roles can be assigned by user name.
-pub(crate) async fn see(
+pub(crate) async fn store_user(
     conn: &mut Connection,
     guid: &str,
     username: Option<&str>,
