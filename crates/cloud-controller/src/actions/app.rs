@@ -131,7 +131,7 @@ pub(crate) async fn assign_droplet(
     app.droplet_guid = Some(droplet.guid.clone());
     app.touch();
     db::update(conn, app).await?;
-    sidecar::take_from_droplet(conn, &settings.limits, app, droplet).await?;
+    sidecar::replace_with_droplets(conn, &settings.limits, app, droplet).await?;
     let existing = process::of_app(conn, &app.guid).await?;
     let most = settings.limits.processes_per_app as usize;
     if droplet.process_types.0.len() > most {
@@ -143,7 +143,7 @@ pub(crate) async fn assign_droplet(
     for kind in droplet.process_types.0.keys() {
         if !existing.iter().any(|process| &process.r#type == kind) {
             let process = verbs::fresh(settings, app, kind);
-            sidecar::leave_room_for_new(conn, &process).await?;
+            sidecar::check_room_for_new(conn, &process).await?;
             db::insert(conn, &process).await?;
         }
     }

@@ -64,7 +64,7 @@ pub(crate) async fn create(
         ..web.clone()
     };
     verbs::check_limits(settings, &before, &goal)?;
-    super::sidecar::leave_room(conn, &web).await?;
+    super::sidecar::check_room(conn, &web).await?;
     if !app.is_started() {
         web.instances = deployment.instances;
         web.touch();

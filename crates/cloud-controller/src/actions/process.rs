@@ -110,7 +110,7 @@ pub(super) async fn change_unmetered(
         new_version(conn, process).await?;
     }
     if before.memory_in_mb != process.memory_in_mb {
-        sidecar::leave_room(conn, process).await?;
+        sidecar::check_room(conn, process).await?;
     }
     process.touch();
     db::update(conn, process).await?;

@@ -134,7 +134,7 @@ pub(crate) fn memory(sidecars: &[Sidecar]) -> i64 {
 }
 
 /// Refuses a process whose sidecars would use all of its memory.
-pub(crate) async fn leave_room(conn: &mut Connection, process: &Process) -> ApiResult<()> {
+pub(crate) async fn check_room(conn: &mut Connection, process: &Process) -> ApiResult<()> {
     if has_room(conn, process).await? {
         return Ok(());
     }
@@ -143,8 +143,8 @@ pub(crate) async fn leave_room(conn: &mut Connection, process: &Process) -> ApiR
     ))
 }
 
-/// Refuses a process of a droplet whose sidecars would use all of its memory. Only the error text differs from `leave_room`.
-pub(crate) async fn leave_room_for_new(conn: &mut Connection, process: &Process) -> ApiResult<()> {
+/// Refuses a process of a droplet whose sidecars would use all of its memory. Only the error text differs from `check_room`.
+pub(crate) async fn check_room_for_new(conn: &mut Connection, process: &Process) -> ApiResult<()> {
     if has_room(conn, process).await? {
         return Ok(());
     }
@@ -163,7 +163,7 @@ async fn has_room(conn: &mut Connection, process: &Process) -> ApiResult<bool> {
 }
 
 /// Replaces the sidecars of the app's previous droplet with those of its new one.
-pub(crate) async fn take_from_droplet(
+pub(crate) async fn replace_with_droplets(
     conn: &mut Connection,
     limits: &Limits,
     app: &App,
