@@ -349,9 +349,13 @@ async fn a_client_that_never_ends_is_not_waited_for_without_end() {
         .unwrap()
         .unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 404 "));
-    // The client sends nothing more, and after two seconds the router closes its other half as well. Any byte would extend that.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    // The client sends nothing more, and after two seconds the router closes its other half as well. Any byte extends that, so
+    // the client looks seldom.
     wait_for("the close", async || {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        // The first byte after the close is answered with a reset.
+        let _ = stream.try_write(b"x");
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let mut probe = [0; 1];
         stream.try_write(b"x").is_err() || matches!(stream.try_read(&mut probe), Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset)
     })
@@ -370,7 +374,5 @@ async fn a_client_that_never_ends_is_not_waited_for_without_end() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), ended)
-        .await
-        .expect("the router ends");
+    timeout(PATIENCE, ended).await.expect("the router ends");
 }

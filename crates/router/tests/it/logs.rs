@@ -24,11 +24,14 @@ async fn ingress(ca: &Ca) -> (String, mpsc::UnboundedReceiver<Envelope>) {
     let config = server_config(&ca.issue(&["127.0.0.1"]), ClientAuth::Required, &["h2"]).unwrap();
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let stream = tokio_rustls::TlsAcceptor::from(config)
-            .accept(stream)
-            .await
-            .unwrap();
+        // The emitter may have given up an attempt that took too long.
+        let stream = loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = tokio_rustls::TlsAcceptor::from(config.clone());
+            if let Ok(stream) = acceptor.accept(stream).await {
+                break stream;
+            }
+        };
         let service = service_fn(move |request: Request<Incoming>| {
             let sender = sender.clone();
             async move {
@@ -73,6 +76,8 @@ async fn the_same_line_goes_to_the_apps_log_stream() {
         .register("app.test", "app-guid", 1, backend.addr)
         .await;
     world.get("nobody.test", "/").await;
+    // Each worker writes its own lines: the second line only follows the first if it is requested later.
+    world.log_lines(1).await;
     world.get("app.test", "/").await;
     let envelope = tokio::time::timeout(PATIENCE, envelopes.recv())
         .await

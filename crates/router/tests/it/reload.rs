@@ -107,11 +107,14 @@ async fn connections_to_backends_are_not_kept_over_a_change_of_trust() {
         .reload(reload(front, distrustful, Settings::default()))
         .await
         .unwrap();
+    // An old worker that a busy machine does not run may accept some more connections.
     wait_for("the new workers alone to accept", async || {
-        world.get("app.apps.test", "/").await.status == 526
+        for _ in 0..20 {
+            if world.get("app.apps.test", "/").await.status != 526 {
+                return false;
+            }
+        }
+        true
     })
     .await;
-    for _ in 0..4 {
-        assert_eq!(world.get("app.apps.test", "/").await.status, 526);
-    }
 }

@@ -132,6 +132,7 @@ async fn a_token_that_is_not_taken_any_more_is_fetched_anew() {
     let api = RoutingApiServer::started().await;
     let world = world(&api, OFTEN).await;
     wait_for("a list", async || api.happened().lists_read > 0).await;
+    wait_for_stream(&api).await;
     let before = api.happened().tokens_given;
     api.forget_tokens();
     api.set_routes(&[route("a.test", 80, 120, ("g", 0))]);
@@ -234,7 +235,7 @@ async fn routes_are_there_before_the_first_request() {
     let api = RoutingApiServer::started().await;
     api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
     let settings = Settings {
-        start_delay: Duration::from_secs(1),
+        start_delay: Duration::from_secs(5),
         ..settings(SELDOM)
     };
     let world = World::asking(api.accepted(), settings).await;

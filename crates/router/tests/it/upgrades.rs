@@ -56,9 +56,8 @@ async fn any_token_upgrades_and_a_refusal_passes_through() {
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut head = vec![0; 4096];
-            let n = stream.read(&mut head).await.unwrap();
-            let head = String::from_utf8_lossy(&head[..n]).to_lowercase();
+            let head = crate::http1::read_until(&mut stream, "\r\n\r\n").await;
+            let head = head.to_lowercase();
             if head.contains("get /yes") {
                 assert!(
                     head.contains("upgrade: my-proto/2\r\n")

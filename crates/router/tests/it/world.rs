@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest wait for anything. Nothing is slow on purpose, but a busy machine may stand still for seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn free_port() -> u16 {
     kit::net::free_port().unwrap()
@@ -267,6 +268,24 @@ impl World {
         self.publish("router.register", tls(uri, app, san, addr))
             .await;
         self.wait_for_endpoint(uri, addr).await;
+    }
+
+    /// Publishes a registration and waits until the router has counted it. The endpoint may already be pruned by then.
+    pub(crate) async fn register_for_a_moment(&self, message: serde_json::Value) {
+        let before = self.added();
+        self.publish("router.register", message).await;
+        wait_for("the registration", async || self.added() > before).await;
+    }
+
+    /// Returns the number of endpoints that were ever added.
+    fn added(&self) -> u64 {
+        let text = self.handle.metrics_text();
+        let added = text
+            .lines()
+            .filter(|line| line.starts_with("registry_message{") && line.contains("\"added\""));
+        added
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
     }
 
     async fn wait_for_endpoint(&self, uri: &str, addr: SocketAddr) {
