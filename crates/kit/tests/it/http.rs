@@ -45,7 +45,7 @@ impl Server {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         stream
     }
@@ -102,7 +102,11 @@ fn off_runtime<T: Send + 'static>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_short_unread_body_leaves_the_connection_usable() {
-    let server = Server::start(Limits::default()).await;
+    let limits = Limits {
+        rest_time: Duration::from_secs(20),
+        ..Limits::default()
+    };
+    let server = Server::start(limits).await;
     let mut stream = server.connect();
     off_runtime(move || {
         for body in ["", "x", &"y".repeat(20_000)] {
@@ -211,7 +215,7 @@ async fn a_missing_rest_delays_the_response_only_briefly() {
 fn impatient() -> Limits {
     Limits {
         head: Duration::from_millis(400),
-        idle: Duration::from_millis(1200),
+        idle: Duration::from_secs(5),
         stall: Duration::from_millis(400),
         ..Limits::default()
     }
@@ -252,7 +256,7 @@ async fn slow_clients_are_disconnected() {
                     }
                 });
                 stream
-                    .set_read_timeout(Some(Duration::from_secs(10)))
+                    .set_read_timeout(Some(Duration::from_secs(60)))
                     .unwrap();
                 let mut rest = Vec::new();
                 let end = stream.read_to_end(&mut rest);
@@ -266,7 +270,7 @@ async fn slow_clients_are_disconnected() {
         }
     }
     for client in clients {
-        assert!(client.await.unwrap() < Duration::from_secs(10));
+        assert!(client.await.unwrap() < Duration::from_secs(60));
     }
     let mut stream = server.connect();
     write!(stream, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -377,7 +381,7 @@ async fn http2_connections_end_gracefully() {
         .unwrap();
     let answer = sender.send_request(request).await.unwrap();
     assert_eq!(answer.status(), 200);
-    let ended = tokio::time::timeout(Duration::from_secs(20), connection).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), connection).await;
     ended.unwrap().unwrap().unwrap();
     server.finish().await;
 }
