@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::process::{Child, Command};
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 9, 8, 7);
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 struct Stage {
     addr: SocketAddr,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 use wire::dropsonde::{Event, LogMessage, MessageType};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 fn identity() -> Identity {
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -84,8 +84,8 @@ impl Stage {
                 "secret",
                 &["cloud_controller.read"],
             )],
-            access_token_validity: Duration::from_secs(60),
-            refresh_token_validity: Duration::from_secs(60),
+            access_token_validity: Duration::from_secs(600),
+            refresh_token_validity: Duration::from_secs(600),
         })
         .await
         .unwrap();
@@ -103,7 +103,8 @@ impl Stage {
         let mut stage = Self {
             identity,
             url: String::new(),
-            grpc_port: 0,
+            // A port that nobody gets by chance, because log-cache binds it again when it is restarted.
+            grpc_port: kit::net::free_port().unwrap(),
             dropsonde: String::new(),
             uaa_url,
             cc_url,
