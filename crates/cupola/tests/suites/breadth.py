@@ -37,7 +37,7 @@ def curl(router, *arguments, tls=False, data=None):
     """Runs curl and returns (exit code, standard output, standard error)."""
     port = router.https if tls else router.http
     url = f"{'https' if tls else 'http'}://{HOST}:{port}{arguments[-1]}"
-    command = ["curl", "-sS", "--max-time", "20", "--cacert", f"{router.certificates.at}/ca.pem", "--resolve", f"{HOST}:{port}:127.0.0.1", *arguments[:-1], url]
+    command = ["curl", "-sS", "--max-time", "60", "--cacert", f"{router.certificates.at}/ca.pem", "--resolve", f"{HOST}:{port}:127.0.0.1", *arguments[:-1], url]
     done = subprocess.run(command, input=data, capture_output=True, env={**os.environ, "no_proxy": "*"})
     return done.returncode, done.stdout, done.stderr.decode("latin-1")
 
@@ -81,7 +81,7 @@ def with_curl(router, check):
         expect(f"103 Early Hints, {name}", "(?i)^HTTP/[12.]+ 103.*link: .*HTTP/[12.]+ 200", *options, "-i", "/hints", tls=tls)
 
 
-def raw(router, data, count=1, method="GET", seconds=5):
+def raw(router, data, count=1, method="GET", seconds=20):
     client = Client(router.http, method)
     client.send(data if isinstance(data, bytes) else data.encode("latin-1"))
     client.read(count, seconds)
@@ -100,7 +100,7 @@ def http1(router, check, backend):
             client.socket.close()
 
     def closed(client):
-        client._more(2)
+        client._more(20)
         return client.closed
 
     one(
@@ -168,7 +168,7 @@ def again(client):
     """Sends a second request on the same connection."""
     before = len(client.finals()[0])
     client.send(f"GET /again HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
-    client.read(before + 1, 5)
+    client.read(before + 1, 20)
     found = client.finals()[0]
     return len(found) == before + 1 and b"target=/again" in found[-1].body
 
@@ -176,12 +176,12 @@ def again(client):
 def continued(router, line):
     client = Client(router.http)
     client.send(f"POST /up HTTP/1.1\r\n{line}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n".encode())
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 20
     while b"100" not in client.data and time.monotonic() < deadline and not client.closed:
         client._more(0.5)
     interim = client.data
     client.send(b"hello")
-    client.read(1, 5)
+    client.read(1, 20)
     found = client.finals()[0]
     client.socket.close()
     ones = client.data.count(b"HTTP/1.1 100")
@@ -196,7 +196,7 @@ def early_answer(router, line):
     """Announces 20 MB to a backend that refuses after the head: the client must see the refusal (routing-release issue 98)."""
     client = Client(router.http)
     client.send(f"POST /early HTTP/1.1\r\n{line}Content-Length: 20000000\r\n\r\n".encode() + bytes(100_000))
-    client.read(1, 5)
+    client.read(1, 20)
     before = [m.status for m in client.finals()[0]]
     client.socket.close()
     return None if before == [413] else f"answers before the upload's end: {before}"
@@ -233,14 +233,14 @@ def duplex(router):
     client.send(b"POST / HTTP/1.1\r\nHost: duplex.lab.test\r\nTransfer-Encoding: chunked\r\n\r\n")
     for n in range(1, 4):
         client.send(b"4\r\nping\r\n")
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + 20
         while client.data.count(b"echo") < n and time.monotonic() < deadline and not client.closed:
             client._more(0.5)
         if client.data.count(b"echo") < n:
             client.socket.close()
             return f"no echo of chunk {n}: {client.data[-200:]!r}"
     client.send(b"0\r\n\r\n")
-    client.read(1, 5)
+    client.read(1, 20)
     found = client.finals()[0]
     client.socket.close()
     return None if found and found[0].body.startswith(b"echoecho") else f"{client.data[-200:]!r}"

@@ -17,7 +17,7 @@ def call(client, number, path, flags=END_HEADERS):
     client.send(headers(number, request(HOST, path, "POST", more=CALL), flags))
 
 
-def finished(client, number, seconds=5):
+def finished(client, number, seconds=20):
     return client.until(lambda: client.over(number), seconds)
 
 
@@ -41,7 +41,7 @@ def both_ways(client):
     call(client, 1, "/chat")
     for n in range(1, 6):
         client.send(frame(DATA, 0, 1, b"ping"))
-        if not client.until(lambda: client.stream(1).body == b"ping" * n, 3):
+        if not client.until(lambda: client.stream(1).body == b"ping" * n, 20):
             return f"no echo of message {n}: {client.stream(1).body!r} {client.stream(1).reset}"
     client.send(frame(DATA, END_STREAM, 1))
     finished(client, 1)
@@ -51,7 +51,7 @@ def both_ways(client):
 def headers_first(client):
     """Checks that the client sees the server's head before it sends its first message."""
     call(client, 1, "/chat")
-    return None if client.until(lambda: client.stream(1).headers, 3) else "no head before the first message"
+    return None if client.until(lambda: client.stream(1).headers, 20) else "no head before the first message"
 
 
 def large(client):
@@ -64,10 +64,10 @@ def large(client):
         if room > 0:
             client.send(frame(DATA, 0, 1, body[sent : sent + room]))
             sent += room
-        elif not client.read(5):
+        elif not client.read(20):
             return f"stuck after {sent} bytes"
     client.send(frame(DATA, END_STREAM, 1))
-    finished(client, 1, 10)
+    finished(client, 1)
     return None if client.stream(1).body == body else f"{len(client.stream(1).body)} bytes, reset {client.stream(1).reset}"
 
 
@@ -104,7 +104,7 @@ def run(router, check):
     for name, options, port in (("HTTP/1.1", ["--http1.1"], router.http),):
         url = f"http://{HOST}:{port}/plain"
         done = subprocess.run(
-            ["curl", "-sS", "--max-time", "10", "--resolve", f"{HOST}:{port}:127.0.0.1", *options, "--data-binary", "hello", "-w", " %{http_code}", url], capture_output=True
+            ["curl", "-sS", "--max-time", "60", "--resolve", f"{HOST}:{port}:127.0.0.1", *options, "--data-binary", "hello", "-w", " %{http_code}", url], capture_output=True
         )
         check(f"{name} client, h2 backend", None if done.stdout == b"hello 200" else f"{done.stdout!r} {done.stderr!r}")
 
@@ -113,10 +113,10 @@ def cancelled(router, backend, context):
     client = h2wire.Client(router.https, context, HOST)
     call(client, 1, "/cancelled")
     client.send(frame(DATA, 0, 1, b"x"))
-    if not client.until(lambda: client.stream(1).body == b"x", 5):
+    if not client.until(lambda: client.stream(1).body == b"x", 20):
         return f"no echo: {client.frames[-3:]}"
     client.send(rst(1))
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 20
     while time.monotonic() < deadline and not any(path == "/cancelled" for path, _ in backend.resets):
         time.sleep(0.02)
     client.close()

@@ -34,7 +34,7 @@ class Connection(Expect):
         if client.goaway and client.goaway.code() != "NO_ERROR":
             if client.goaway.code() not in self.codes:
                 return f"GOAWAY {client.goaway.code()}, expected {' or '.join(self.codes)}"
-            client.until(lambda: False, 3)
+            client.until(lambda: False, 10)
             return None if client.closed else "GOAWAY, but the connection stays open"
         return None if client.closed else f"no connection error {' or '.join(self.codes)}; frames: {client.frames[-4:]}"
 
@@ -85,7 +85,7 @@ class Answered(Expect):
     def check(self, client):
         for number in self.streams:
             stream = client.stream(number)
-            client.until(lambda: client.over(number) or (client.goaway and client.goaway.code() != "NO_ERROR"), 5)
+            client.until(lambda: client.over(number) or (client.goaway and client.goaway.code() != "NO_ERROR"), 20)
             if stream.status != self.status or not stream.ended or stream.reset not in (None, "NO_ERROR"):
                 return f"stream {number}: status {stream.status}, ended {stream.ended}, reset {stream.reset}; {client.frames[-4:]}"
         return alive(client) or (self.then and self.then(client))
@@ -113,7 +113,7 @@ def alive(client):
     number = client.next
     client.auto = True
     client.send(ask(number, "/alive", "HEAD"))  # without a body, whatever became of the windows
-    client.until(lambda: client.over(number) or client.goaway, 5)
+    client.until(lambda: client.over(number) or client.goaway, 20)
     got = client.stream(number)
     return None if got.status == 200 and got.ended else f"the next request got {got.status}, {got.reset}, {client.goaway}"
 

@@ -120,7 +120,7 @@ class Client:
     """A connection. `first` is the client's SETTINGS; with None it sends no preface at all."""
 
     def __init__(self, port, context, host, first=b"", preface=PREFACE):
-        plain = socket.create_connection(("127.0.0.1", port), 10)
+        plain = socket.create_connection(("127.0.0.1", port), 30)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = context.wrap_socket(plain, server_hostname=host)
         assert self.socket.selected_alpn_protocol() == "h2", "no h2 over ALPN"
@@ -168,7 +168,7 @@ class Client:
             self._take(got)
         return True
 
-    def until(self, is_so, seconds=3.0):
+    def until(self, is_so, seconds=10.0):
         """Reads until the condition holds, the peer closes, or the time is over."""
         end = time.monotonic() + seconds
         while not is_so() and not self.closed:
@@ -182,7 +182,7 @@ class Client:
         stream = self.stream(number)
         return stream.ended or stream.reset is not None
 
-    def alive(self, seconds=3.0):
+    def alive(self, seconds=10.0):
         """Returns whether a PING is answered."""
         mark = struct.pack(">Q", time.monotonic_ns())
         self.send(ping(mark))

@@ -17,7 +17,7 @@ from recorder import Recorder, echo, reply
 def respond(message, connection):
     path = message.target.split("/")[1:] or [""]
     if path[0] == "slow":
-        time.sleep(0.4)
+        time.sleep(float(path[1]) if len(path) > 1 else 0.4)
     elif path[0] == "big":
         return reply(b"x" * int(path[1]))
     elif path[0] == "status":

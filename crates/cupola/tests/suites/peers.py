@@ -4,6 +4,7 @@ import atexit
 import base64
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import tempfile
 import time
 import urllib.request
 
-PATIENCE = 15
+PATIENCE = 60
 _children = []
 _folders = []
 
@@ -44,8 +45,14 @@ def folder():
 
 
 def free_ports(count):
-    """Returns ports that differ, because all are bound at once. If another program then binds one, the start below fails."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Returns ports that differ, below those that the kernel gives to clients and to listeners on port 0: no other program binds
+    one by chance before the start below does."""
+    sockets = []
+    while len(sockets) < count:
+        try:
+            sockets.append(socket.create_server(("127.0.0.1", random.randrange(20_000, 32_000))))
+        except OSError:
+            pass  # this one is taken
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()
@@ -168,7 +175,7 @@ class Router:
     def table(self):
         ask = urllib.request.Request(f"http://127.0.0.1:{self.routes}/routes")
         ask.add_header("Authorization", "Basic " + base64.b64encode(b"u:p").decode())
-        with urllib.request.urlopen(ask, timeout=5) as answer:
+        with urllib.request.urlopen(ask, timeout=20) as answer:
             return json.load(answer)
 
     def memory(self):

@@ -32,7 +32,7 @@ class Haproxy:
         # HAProxy gives each stream one buffer. With larger windows, a stream that stalls would block the others in HAProxy
         # itself.
         text += "  tune.h2.initial-window-size 16384\n"
-        text += "defaults\n  mode http\n  http-reuse always\n  timeout client 60s\n  timeout server 60s\n  timeout connect 5s\n"
+        text += "defaults\n  mode http\n  http-reuse always\n  timeout client 60s\n  timeout server 60s\n  timeout connect 20s\n"
         text += f"frontend f\n  bind 127.0.0.1:{self.http}\n  bind 127.0.0.1:{self.https} ssl crt {certificates.at}/both.pem alpn h2,http/1.1\n"
         text += f"  default_backend b\nbackend b\n  server r 127.0.0.1:{router.https} ssl verify none alpn h2 sni str({HOST})\n"
         with open(f"{at}/haproxy.cfg", "w") as file:
@@ -54,8 +54,8 @@ class Other(threading.Thread):
         stream = None
         while self.going:
             try:
-                stream = stream or socket.create_connection(("127.0.0.1", self.port), 10)
-                stream.settimeout(10)
+                stream = stream or socket.create_connection(("127.0.0.1", self.port), 30)
+                stream.settimeout(30)
                 body = b"b" * 3000 if self.count % 2 else b""
                 method = b"POST" if body else b"GET"
                 stream.sendall(b"%s /ok HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s" % (method, HOST.encode(), len(body), body))
@@ -119,13 +119,13 @@ def run(case, port, https, context):
     except (OSError, AssertionError) as error:
         problem = f"the case itself: {type(error).__name__}: {error}"
     seen = [other.count for other in others]
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while any(other.count < begun + ENOUGH for other, begun in zip(others, seen)) and time.monotonic() < end:
         time.sleep(0.01)
     for other in others:
         other.going = False
     for other in others:
-        other.join(15)
+        other.join(40)
     failures = [failure for other in others for failure in other.failures]
     count = sum(other.count for other in others)
     if count < OTHERS * ENOUGH or any(other.is_alive() for other in others):

@@ -31,14 +31,14 @@ class Client:
     def __init__(self, port, method="GET"):
         """Connects. `method` is that of the first request, and determines the end of its response."""
         self.method = method
-        self.socket = socket.create_connection(("127.0.0.1", port), 10)
+        self.socket = socket.create_connection(("127.0.0.1", port), 30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.data, self.closed, self.lost = b"", False, False
 
     def send(self, raw):
         """Sends bytes. A router that refuses early may close before all of them are sent."""
         try:
-            self.socket.settimeout(5)
+            self.socket.settimeout(20)
             self.socket.sendall(raw)
         except OSError:
             self.lost = True
@@ -98,8 +98,8 @@ def run(case, lane, patience, number, context):
         over_h2(case, lane, patience, number, context, outcome)
     else:
         over_h1(case, lane, patience, number, outcome)
-    fresh(lane, f"/fresh-{number}", outcome)
-    look_at_backend(case, lane, number, outcome)
+    fresh(lane, f"/fresh-{number}", patience, outcome)
+    look_at_backend(case, lane, patience, number, outcome)
     return outcome
 
 
@@ -116,13 +116,13 @@ def over_h1(case, lane, patience, number, outcome):
     if not answers and not client.closed and not client.lost and not case.waits:
         outcome.wrong.append("neither an answer nor a close")
     if not case.waits and not client.closed and not client.lost:
-        canary(client, lane, f"/canary-{number}", len(answers), outcome)
+        canary(client, lane, f"/canary-{number}", len(answers), patience, outcome)
     client.socket.close()
 
 
-def canary(client, lane, target, before, outcome):
+def canary(client, lane, target, before, patience, outcome):
     client.send(f"GET {target} HTTP/1.1\r\nHost: {lane.host}\r\n\r\n".encode())
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + max(patience, 2)
     while time.monotonic() < deadline and not client.closed:
         answers = client.finals()[0]
         if any(target in a.body.decode("latin-1") for a in answers) or (len(answers) > before and answers[-1].status >= 400):
@@ -150,27 +150,27 @@ def over_h2(case, lane, patience, number, context, outcome):
     if not client.closed and not client.goaway:
         target = f"/canary-{number}"
         client.send(h2wire.headers(3, h2wire.request(lane.host, target)))
-        client.until(lambda: client.over(3) or client.goaway, 2)
+        client.until(lambda: client.over(3) or client.goaway, max(patience, 2))
         body = client.stream(3).body.decode("latin-1")
         if client.stream(3).status == 200 and f"target={target} " not in body:
             outcome.unsafe.append(f"the canary was answered with {body!r}")
     client.close()
 
 
-def fresh(lane, target, outcome):
+def fresh(lane, target, patience, outcome):
     """Sends a request of a new client after the case: no bytes of the case may be left on the backend's connection."""
     client = Client(lane.http)
     client.send(f"GET {target} HTTP/1.1\r\nHost: {lane.host}\r\n\r\n".encode())
-    client.read(1, 5)
+    client.read(1, max(patience, 5))
     answers, _ = client.finals()
     client.socket.close()
     if len(answers) != 1 or answers[0].status != 200 or f"target={target} " not in answers[0].body.decode("latin-1"):
         outcome.unsafe.append(f"the next client got {client.data[:200]!r}")
 
 
-def look_at_backend(case, lane, number, outcome):
+def look_at_backend(case, lane, patience, number, outcome):
     taken = lane.backend.take()
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + max(patience, 2)
     while any(state == "incomplete" and not closed for _, _, state, closed, _ in taken) and time.monotonic() < deadline:
         time.sleep(0.02)  # a refused request's backend connection is about to be closed
         found = [(n, requests, "clean", closed, raw) for n, requests, _, closed, raw in taken if requests]

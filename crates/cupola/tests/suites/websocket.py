@@ -25,7 +25,7 @@ from wsbackend import EchoServer
 
 HOST = "ws.lab.test"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-PATIENCE = 5
+PATIENCE = 15
 
 
 def ws(opcode, payload=b"", fin=True, rsv=0, mask=b"\x01\x02\x03\x04", length=None):
@@ -126,7 +126,7 @@ class Direct:
     """A connection that is upgraded over HTTP/1.1, as bytes."""
 
     def __init__(self, address, target, headers=()):
-        self.socket = socket.create_connection(address, 10)
+        self.socket = socket.create_connection(address, 30)
         self.socket.settimeout(PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         key = base64.b64encode(os.urandom(16)).decode()
@@ -172,7 +172,7 @@ class OverH2:
     """A connection that is upgraded by extended CONNECT."""
 
     def __init__(self, port, context, target, headers=()):
-        plain = socket.create_connection(("127.0.0.1", port), 10)
+        plain = socket.create_connection(("127.0.0.1", port), 30)
         self.socket = context.wrap_socket(plain, server_hostname=HOST)
         self.socket.settimeout(PATIENCE)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
@@ -300,9 +300,8 @@ class Suite:
         self.router.register(HOST, self.echo.address)
         plain = Recorder(lambda message, connection: reply("no upgrade here", "426 Upgrade Required", ["Upgrade: websocket"]))
         self.router.register(HOST + "/plain", plain.address)
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            dead = gone.getsockname()
-        self.router.register(HOST + "/dead", dead)
+        (dead,) = peers.free_ports(1)
+        self.router.register(HOST + "/dead", ("127.0.0.1", dead))
         self.failed, self.count = [], 0
 
     def check(self, name, problem):
