@@ -103,7 +103,7 @@ impl Stage {
         let mut stage = Self {
             identity,
             url: String::new(),
-            // A port that nobody gets by chance, because log-cache binds it again when it is restarted.
+            // Nobody gets this port by chance while log-cache is restarted.
             grpc_port: kit::net::free_port().unwrap(),
             dropsonde: String::new(),
             uaa_url,
