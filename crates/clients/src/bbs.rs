@@ -589,7 +589,7 @@ mod tests {
         let tls = rustls::ClientConfig::builder()
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        Client::with_tls(url, tls, Some(Duration::from_secs(10))).unwrap()
+        Client::with_tls(url, tls, Some(Duration::from_secs(60))).unwrap()
     }
 
     #[tokio::test]

@@ -251,7 +251,7 @@ mod tests {
     fn an_event_arrives_as_one_datagram() {
         let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
         agent
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         let address = agent.local_addr().unwrap().to_string();
         let emitter = Emitter::start(&address, "gorouter").unwrap();
@@ -273,7 +273,7 @@ mod tests {
             message: vec![b'x'; LARGEST],
             ..LogMessage::default()
         }));
-        emitter.flush(Duration::from_secs(10));
+        emitter.flush(Duration::from_secs(60));
         assert_eq!(emitter.dropped(), 1);
         let queue = Queue::default();
         for _ in 0..=MAX_QUEUED {
@@ -288,7 +288,7 @@ mod tests {
 
     /// Waits for a condition of another thread.
     fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-        let end = std::time::Instant::now() + Duration::from_secs(20);
+        let end = std::time::Instant::now() + Duration::from_secs(60);
         while !is_so() {
             assert!(std::time::Instant::now() < end, "{what}");
             std::thread::sleep(Duration::from_millis(5));
@@ -297,28 +297,37 @@ mod tests {
 
     #[test]
     fn nothing_is_queued_while_no_agent_listens() {
-        let free = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
+        let address = format!("127.0.0.1:{}", kit::net::free_port().unwrap());
         let emitter = Emitter::start(&address, "gorouter").unwrap();
         assert!(emitter.has_listener());
+        let began = std::time::Instant::now();
         emitter.emit(value("latency"));
         wait_until("the kernel's report", || !emitter.has_listener());
         emitter.emit(value("latency"));
-        assert!(emitter.queue.lock().batch.ends.is_empty());
-        assert_eq!(emitter.dropped(), 0, "nobody has missed it");
+        let queued = emitter.queue.lock().batch.ends.len();
+        // A machine that stands still may reach the time at which an envelope tries again.
+        if began.elapsed() < SILENCE {
+            assert_eq!(queued, 0);
+            assert_eq!(emitter.dropped(), 0, "nobody has missed it");
+        }
 
         let agent = UdpSocket::bind(&address).unwrap();
         agent
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         wait_until("another attempt", || emitter.has_listener());
         emitter.emit(value("again"));
         let mut buffer = [0; 1024];
-        let n = agent.recv(&mut buffer).unwrap();
-        let envelope = Envelope::decode(&buffer[..n]).unwrap();
-        assert_eq!(envelope.event, Some(value("again")));
-        emitter.flush(Duration::from_secs(10));
+        let mut heard = || {
+            let n = agent.recv(&mut buffer).unwrap();
+            Envelope::decode(&buffer[..n]).unwrap().event
+        };
+        let mut event = heard();
+        while event == Some(value("latency")) {
+            event = heard();
+        }
+        assert_eq!(event, Some(value("again")));
+        emitter.flush(Duration::from_secs(60));
         assert!(emitter.has_listener());
     }
 }

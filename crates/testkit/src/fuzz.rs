@@ -33,7 +33,8 @@ pub fn fuzz(parser: &str, words: &[&str], check: impl Fn(&[u8])) {
     let until = Instant::now() + Duration::from_secs(number("FUZZ_SECONDS", 3));
     let mut rng = StdRng::seed_from_u64(seed);
     let mut runs = 0_u64;
-    while Instant::now() < until {
+    // A machine that stands still in that time does not end it after a few runs.
+    while Instant::now() < until || runs <= 20 {
         let mut input = corpus[rng.random_range(0..corpus.len())].clone();
         for _ in 0..rng.random_range(1..6) {
             change(&mut input, &corpus, words, &mut rng);
@@ -46,7 +47,6 @@ pub fn fuzz(parser: &str, words: &[&str], check: impl Fn(&[u8])) {
         );
         runs += 1;
     }
-    assert!(runs > 20, "only {runs} runs");
 }
 
 fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], words: &[&str], rng: &mut StdRng) {

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn every_datagram_arrives_whole_whatever_the_lengths() {
         let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let timeout = Some(Duration::from_secs(10));
+        let timeout = Some(Duration::from_secs(60));
         agent.set_read_timeout(timeout).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(agent.local_addr().unwrap()).unwrap();

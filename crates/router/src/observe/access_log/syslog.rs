@@ -209,7 +209,7 @@ mod tests {
 
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         let address = socket.local_addr().unwrap().to_string();
         let sender = Sender::open(&settings(address, false), true).unwrap();
@@ -232,6 +232,8 @@ mod tests {
             sender.send(line.as_bytes());
         }
         assert!(sender.dropped() > 0);
-        assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+        // Waiting for the server would take two seconds for each of thousands of lines.
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(60), "{took:?}");
     }
 }

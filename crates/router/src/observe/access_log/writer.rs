@@ -155,6 +155,18 @@ impl Queue {
 mod tests {
     use super::*;
 
+    /// Waits until everything is written, however long that takes.
+    fn flush(writer: &Writer) {
+        loop {
+            let state = writer.0.lock();
+            if !state.writing && !state.reopen && state.lines.is_empty() {
+                return;
+            }
+            drop(state);
+            writer.flush();
+        }
+    }
+
     #[test]
     fn lines_arrive_in_order() {
         let folder = tempfile::tempdir().unwrap();
@@ -163,7 +175,7 @@ mod tests {
         for n in 0..100 {
             writer.write(format!("line {n}").as_bytes());
         }
-        writer.flush();
+        flush(&writer);
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             text.lines().collect::<Vec<_>>(),
@@ -183,7 +195,7 @@ mod tests {
                 writer.reopen();
             }
         }
-        writer.flush();
+        flush(&writer);
         let read = |path| std::fs::read_to_string(path).unwrap();
         let (before, after) = (read(&moved), read(&path));
         let all: Vec<_> = before
@@ -201,7 +213,7 @@ mod tests {
         for _ in 0..10 {
             writer.write(b"line");
         }
-        writer.flush();
+        flush(&writer);
         assert_eq!(writer.dropped(), 10);
     }
 }

@@ -57,7 +57,7 @@ mod tests {
         assert!(open_files().unwrap() > 0);
         let started = std::time::Instant::now();
         while used_hundredths() == 0 {
-            assert!(started.elapsed().as_secs() < 10, "no time was used");
+            assert!(started.elapsed().as_secs() < 60, "no time was used");
         }
     }
 }
