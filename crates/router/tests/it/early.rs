@@ -328,6 +328,9 @@ async fn whoever_was_refused_leave_to_send_a_body_learns_that_the_connection_end
     let head =
         "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
     let answer = raw(world.addr, head, "Disabled").await;
+    // After a second without an answer the router gives leave itself, because some servers never do.
+    let leave = "HTTP/1.1 100 Continue\r\n\r\n";
+    let answer = answer.strip_prefix(leave).unwrap_or(&answer);
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     // The next request uses another connection.

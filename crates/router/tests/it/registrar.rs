@@ -43,7 +43,7 @@ async fn a_server_that_is_not_an_app_is_routable_while_it_is_well() {
         "unregistration_message_limit": 2,
         "dynamic_config_globs": [path("*").join("registrar.yml")],
         "routes": [
-            {"name": "checked", "port": port, "uris": ["api.sys.test", "*.api.sys.test"], "registration_interval": "50ms",
+            {"name": "checked", "port": port, "uris": ["api.sys.test", "*.api.sys.test"], "registration_interval": "400ms",
              "tags": {"component": "api"}, "health_check": {"name": "check", "script_path": path("check")}},
             {"name": "unchecked", "port": port, "uris": ["uaa.sys.test"], "registration_interval": "20s"}
         ]
