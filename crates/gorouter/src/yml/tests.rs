@@ -152,7 +152,7 @@ status_typo: {{a: 1}}
 }
 
 #[test]
-fn what_gorouter_has_and_this_router_has_not_is_told() {
+fn unsupported_keys_of_gorouter_cause_warnings() {
     let text = "publish_active_apps_interval: 30s
 endpoint_keep_alive_probe_interval: 1s
 ";
@@ -212,7 +212,7 @@ token_fetcher_expiration_buffer_time: 31
 }
 
 #[test]
-fn what_is_wrong_with_the_routing_api_is_told() {
+fn problems_with_the_routing_api_are_reported() {
     let problems = |text: &str| read(text).unwrap_err();
     assert_eq!(
         problems("routing_api: {uri: http://x, port: 3000}"),
@@ -388,7 +388,7 @@ domains:
 }
 
 #[test]
-fn every_problem_is_told_at_once() {
+fn all_problems_are_reported_together() {
     let problems = read(
         "port: http\nendpoint_timeout: 30\nenable_ssl: true\ncipher_suites: RC4-SHA\nforwarded_client_cert: maybe\nrouting_table_sharding_mode: segments\nnats: {tls_enabled: true}\nstatus: {pass: [1]}\nbackends: {cert_chain: x}\nclient_cert_validation: sometimes",
     )
@@ -413,7 +413,7 @@ fn every_problem_is_told_at_once() {
 }
 
 #[test]
-fn an_unknown_key_is_told_beside_the_problem_that_it_may_have_made() {
+fn an_unknown_key_is_reported_beside_the_problem_it_may_have_caused() {
     let problems = read("enable_ssl: true\ntls_pems: []").unwrap_err();
     assert!(
         problems[0].starts_with("tls_pem has no certificate"),
@@ -426,7 +426,7 @@ fn an_unknown_key_is_told_beside_the_problem_that_it_may_have_made() {
 }
 
 #[test]
-fn a_certificate_where_a_path_belongs_is_not_looked_for_as_a_file() {
+fn a_certificate_in_place_of_a_path_is_not_opened_as_a_file() {
     let (cert, _) = pem();
     let problems = read(&format!("pid_file: {}", scalar(&cert))).unwrap_err();
     assert_eq!(
@@ -445,7 +445,7 @@ fn pings_to_nats_cannot_be_switched_off() {
 /// These are values that gorouter starts with, decided key by key by its own reading: `""`, 0, a number below 0, null and Go's
 /// older flags.
 #[test]
-fn values_that_say_not_set_are_taken() {
+fn values_that_mean_not_set_are_accepted() {
     let (cert, key) = pem();
     let (cert, key) = (scalar(&cert), scalar(&key));
     let ssl = format!(
@@ -633,7 +633,7 @@ fn values_that_gorouter_refuses_are_refused() {
 }
 
 #[test]
-fn what_the_values_that_say_not_set_mean() {
+fn the_meaning_of_values_for_not_set() {
     let of = |text: &str| read(text).unwrap();
     assert_eq!(
         of("status: {host: ''}").status.host,
@@ -711,7 +711,7 @@ fn what_the_values_that_say_not_set_mean() {
 }
 
 #[test]
-fn suites_and_versions_are_spoken_on_every_side() {
+fn suites_and_versions_apply_to_every_side() {
     let (cert, key) = pem();
     let (cert, key) = (scalar(&cert), scalar(&key));
     let text = format!(

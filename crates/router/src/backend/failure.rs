@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn alerts_have_the_words_of_the_original() {
+    fn alerts_have_the_texts_of_the_original() {
         let alert = rustls::Error::AlertReceived(AlertDescription::ProtocolVersion);
         let fault = Fault::from_handshake(&io::Error::other(alert));
         let words = "incomplete request (remote error: tls: protocol version not supported)";
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn both_names_are_told() {
+    fn both_names_are_in_the_error() {
         let expected = rustls::pki_types::ServerName::try_from("inst-a").unwrap();
         let error = rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
             expected,

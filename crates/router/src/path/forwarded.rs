@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn many_names_go_like_few() {
+    fn many_names_are_removed_like_few() {
         for count in [1, FEW, FEW + 1, 5000] {
             let mut fields = Fields::default();
             for n in 0..count {
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_may_come_whoever_lists_te() {
+    fn trailers_pass_whichever_header_lists_te() {
         for (te, connection, left) in [
             ("trailers", "TE", Some("trailers")),
             ("gzip, Trailers", "close, TE", Some("trailers")),

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_route_is_told_once() {
+    fn an_invalid_route_is_reported_once() {
         let mut known = Known::default();
         let bad = Route {
             route_service_url: Some("http://rs.test".into()),

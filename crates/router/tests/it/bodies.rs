@@ -148,7 +148,7 @@ async fn a_client_that_goes_is_logged_as_499() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_takes_too_long_is_given_up() {
+async fn a_slow_backend_is_timed_out() {
     for (compat_gorouter, status) in [(false, 504), (true, 502)] {
         let world = World::with(Settings {
             endpoint_timeout: Duration::from_millis(100),

@@ -246,7 +246,7 @@ async fn a_thousand_cancellations_in_one_flight_leave_the_others() {
 
 /// These floods break streams off, or make the router do so.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_breaks_off_everything_has_to_go() {
+async fn a_client_that_cancels_everything_is_disconnected() {
     let world = World::new().await;
     H2Backend::start(&world, "app.apps.test").await;
     let other = connect(&world).await;
@@ -295,7 +295,7 @@ async fn whoever_breaks_off_everything_has_to_go() {
 
 /// The library counts, over a connection's life, the streams that it breaks off for a client's fault.
 #[tokio::test(flavor = "multi_thread")]
-async fn malformed_requests_beside_good_ones_cost_nobody_a_request() {
+async fn malformed_requests_cost_no_valid_request() {
     let world = World::new().await;
     H2Backend::start(&world, "app.apps.test").await;
     let mut wire = Wire::open(&world).await;

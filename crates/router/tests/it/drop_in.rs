@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_certificates_and_what_backends_hear_of_them() {
+async fn client_certificates_are_forwarded_to_backends() {
     for mode in [
         ForwardedClientCert::SanitizeSet,
         ForwardedClientCert::Forward,
@@ -74,7 +74,7 @@ async fn client_certificates_and_what_backends_hear_of_them() {
 
 /// The address is logged also for a connection that another request had before, as in gorouter.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_tells_the_routers_address_on_the_connection_to_the_backend() {
+async fn the_log_contains_the_routers_address_on_the_connection_to_the_backend() {
     let world = World::with(Settings {
         log_format: LogFormat {
             extra_fields: vec![LogField::LocalAddress, LogField::DialTime],
@@ -103,7 +103,7 @@ async fn the_log_tells_the_routers_address_on_the_connection_to_the_backend() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn responses_are_rewritten_and_the_log_tells_what_it_should() {
+async fn responses_are_rewritten_and_the_log_has_its_additional_fields() {
     let name = |text: &str| text.parse().unwrap();
     let world = World::with(Settings {
         response_rewrite: ResponseRewrite {
@@ -168,7 +168,7 @@ async fn responses_are_rewritten_and_the_log_tells_what_it_should() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_can_connect_before_the_start_delay_is_over() {
+async fn no_client_can_connect_before_the_start_delay_is_over() {
     let ca = Ca::new();
     let delay = Duration::from_millis(300);
     let socket = TcpSocket::new_v4().unwrap();
@@ -221,7 +221,7 @@ async fn nobody_can_connect_before_the_start_delay_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_balancer_in_front_says_who_the_client_is() {
+async fn a_load_balancer_in_front_announces_the_client() {
     let world = World::with(Settings {
         proxy_protocol: true,
         ..Settings::default()

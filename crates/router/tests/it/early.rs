@@ -262,7 +262,7 @@ async fn an_early_refusal_leaves_a_connection_of_http2_usable() {
 /// Another client's request never meets the close of a connection whose request was not read whole, whatever its size. Some
 /// bodies fit into the socket's buffer, and look as if the backend had read them.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_is_lost_to_a_connection_that_an_early_answer_has_spoilt() {
+async fn no_request_is_lost_to_a_connection_with_an_early_answer() {
     let world = World::new().await;
     let backend = Impatient::start(Then::Closes).await;
     world.register("app.test", "app", 0, backend.addr).await;
@@ -335,7 +335,7 @@ async fn a_connection_whose_request_was_sent_whole_is_reused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_was_refused_leave_to_send_a_body_learns_that_the_connection_ends() {
+async fn a_client_that_was_refused_100_continue_gets_connection_close() {
     let world = World::new().await;
     let backend = Impatient::start(Then::Stays).await;
     world.register("app.test", "app", 0, backend.addr).await;
@@ -354,7 +354,7 @@ async fn whoever_was_refused_leave_to_send_a_body_learns_that_the_connection_end
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_never_ends_is_not_waited_for_without_end() {
+async fn the_wait_for_a_client_that_never_ends_is_bounded() {
     let world = World::new().await;
     let mut stream = TcpStream::connect(world.addr).await.unwrap();
     let head =

@@ -23,7 +23,7 @@ fn dumped<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_backend_sees_what_a_gorouter_would_tell_it() {
+async fn the_backend_gets_the_headers_that_a_gorouter_would_send() {
     let world = World::with(Settings {
         zipkin: true,
         w3c: true,
@@ -62,7 +62,7 @@ async fn the_backend_sees_what_a_gorouter_would_tell_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_instance_header_names_nobody() {
+async fn an_empty_instance_header_names_no_instance() {
     let world = World::new().await;
     let backend = Backend::start("x").await;
     world.register("app.test", "app", 0, backend.addr).await;
@@ -76,7 +76,7 @@ async fn an_empty_instance_header_names_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_cookie_without_an_instance_to_come_back_to() {
+async fn without_an_instance_there_is_no_sticky_cookie() {
     let world = World::new().await;
     let backend = Backend::start("x").await;
     let mut message = plain("app.test", "app", 0, backend.addr);
@@ -154,7 +154,7 @@ async fn a_full_route_is_named() {
 
 /// Many servers ignore `Expect`, and wait for a body that the client will not send unasked.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_asks_for_leave_gets_it_from_the_router_in_the_end() {
+async fn a_client_that_expects_100_continue_gets_it_from_the_router_at_last() {
     let world = World::new().await;
     let addr = app(async |mut stream| {
         read_until(&mut stream, "\r\n\r\nhello").await;

@@ -217,7 +217,7 @@ async fn an_answer_that_ends_with_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
+async fn a_truncated_answer_is_not_seen_as_whole() {
     let world = World::new().await;
     let addr = app(async |mut stream| {
         read_until(&mut stream, "\r\n\r\n").await;
@@ -234,7 +234,7 @@ async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_trickle_are_given_up() {
+async fn slow_clients_are_timed_out() {
     let world = World::with(Settings {
         read_header_timeout: Duration::from_millis(150),
         frontend_idle_timeout: Duration::from_millis(400),
@@ -265,7 +265,7 @@ async fn clients_that_trickle_are_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_makes_no_sense_ends_its_connection() {
+async fn a_malformed_body_ends_its_connection() {
     let world = World::new().await;
     let addr = app(async |mut stream| {
         read_until(&mut stream, "never").await;
@@ -280,7 +280,7 @@ async fn a_body_that_makes_no_sense_ends_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_draining_idle_connections_close_and_answers_say_so() {
+async fn while_draining_idle_connections_close_and_answers_announce_it() {
     let world = World::with(Settings {
         drain_timeout: Duration::from_secs(30),
         ..Settings::default()
@@ -431,7 +431,7 @@ async fn a_limit_of_heads_counts_to_the_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_server_could_take_for_ours_does_not_pass() {
+async fn ambiguous_requests_do_not_pass() {
     let world = World::new().await;
     let addr = app(async |mut stream| {
         let head = read_until(&mut stream, "\r\n\r\n").await;

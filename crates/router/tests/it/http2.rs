@@ -254,7 +254,7 @@ async fn heads_that_would_mean_something_else_in_http1_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_says_goaway_and_lets_streams_end() {
+async fn a_drain_sends_goaway_and_lets_streams_end() {
     let world = World::with(Settings {
         drain_timeout: Duration::from_secs(30),
         ..Settings::default()

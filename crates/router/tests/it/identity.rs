@@ -53,7 +53,7 @@ async fn world_with_domain(instances: &Ca) -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_gets_into_a_domain_without_its_certificate_or_around_the_question() {
+async fn no_client_enters_a_domain_without_its_certificate() {
     let instances = Ca::new();
     let world = world_with_domain(&instances).await;
     let backend = Backend::start("app").await;
@@ -94,7 +94,7 @@ async fn nobody_gets_into_a_domain_without_its_certificate_or_around_the_questio
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_a_route_does_not_name_does_not_reach_it() {
+async fn a_caller_that_a_route_does_not_name_is_denied() {
     let instances = Ca::new();
     let world = world_with_domain(&instances).await;
     let (near, far) = (Backend::start("near").await, Backend::start("far").await);

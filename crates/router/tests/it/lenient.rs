@@ -122,7 +122,7 @@ async fn a_host_may_end_with_a_dot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_keeps_no_connection_says_so() {
+async fn a_router_that_keeps_no_connection_announces_close() {
     for (max_idle_per_endpoint, closes) in [(0, true), (2, false)] {
         let world = World::with(Settings {
             max_idle_per_endpoint,

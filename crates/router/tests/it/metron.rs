@@ -163,7 +163,7 @@ impl Agent {
 const APP: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_told_of_by_both_sides_and_as_a_line() {
+async fn a_request_is_reported_by_both_sides_and_as_a_line() {
     let agent = Agent::start().await;
     let world = World::with(Settings {
         index: 4,
@@ -240,7 +240,7 @@ async fn a_request_is_told_of_by_both_sides_and_as_a_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_that_failed_is_told_of() {
+async fn a_failed_attempt_is_reported() {
     let agent = Agent::start().await;
     let world = World::with(Settings {
         metron: Metron {
@@ -290,7 +290,7 @@ async fn a_line_that_is_too_long_for_a_datagram_is_shortened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_told_as_they_change() {
+async fn metrics_are_sent_as_they_change() {
     let agent = Agent::start().await;
     let world = World::with(Settings {
         metron: agent.everything(),

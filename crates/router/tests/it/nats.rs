@@ -83,7 +83,7 @@ fn clustered(ports: [u16; 2], cluster: [u16; 2], n: usize) -> Nats {
 }
 
 #[tokio::test]
-async fn a_server_of_which_only_another_server_tells() {
+async fn a_server_that_only_another_server_announces() {
     let (ports, cluster) = ([free_port(), free_port()], [free_port(), free_port()]);
     let [first, _second] = [0, 1].map(|n| clustered(ports, cluster, n));
     let other = format!("127.0.0.1:{}", ports[1]);
@@ -175,7 +175,7 @@ async fn one_of_several_servers_dies() {
 
 /// The lifecycle test covers the other half: pruning that is suspended.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bus_that_is_away_keeps_no_route_unless_pruning_is_suspended() {
+async fn an_absent_bus_keeps_no_route_unless_pruning_is_suspended() {
     let mut world = World::with(Settings {
         prune_interval: Duration::from_millis(20),
         stale_threshold: Duration::from_millis(500),
@@ -191,7 +191,7 @@ async fn a_bus_that_is_away_keeps_no_route_unless_pruning_is_suspended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn routers_of_isolation_segments_take_their_own() {
+async fn routers_of_isolation_segments_accept_their_own_routes() {
     let mine = || vec!["mine".to_owned()];
     for (sharding, taken) in [
         (
@@ -257,7 +257,7 @@ impl Log {
 }
 
 #[tokio::test]
-async fn who_is_not_taken_learns_which_key_is_wrong() {
+async fn a_refused_router_logs_which_key_is_wrong() {
     let log = Log::default();
     let _logging = log.take_over();
     let (ca, other) = (Ca::new(), Ca::new());
@@ -331,7 +331,7 @@ fn checked(log: &Log, password: &str, key: &str) {
 }
 
 #[tokio::test]
-async fn what_a_user_may_not_hear_is_told() {
+async fn a_forbidden_subscription_is_logged() {
     let log = Log::default();
     let _logging = log.take_over();
     let port = free_port();
@@ -349,7 +349,7 @@ async fn what_a_user_may_not_hear_is_told() {
 
 /// The server accepts the router and then stays silent.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_server_is_left_after_pings_at_the_configured_interval() {
+async fn a_silent_server_is_left_after_unanswered_pings() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
     let config = clients::nats::Config {
@@ -484,7 +484,7 @@ async fn what_waits_for_a_slow_reader_is_bounded_in_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_that_was_too_slow_asks_everybody_again() {
+async fn a_router_that_was_too_slow_requests_all_registrations_again() {
     const ROUTES: usize = 20_000;
     let world = World::with(Settings {
         bus_pending_limit: 16 << 10,

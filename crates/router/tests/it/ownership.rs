@@ -116,7 +116,7 @@ async fn an_app_gets_no_login_whatever_it_registers_and_whenever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_cannot_unregister_a_component_or_put_words_into_its_mouth() {
+async fn an_app_cannot_unregister_a_component_or_set_its_options() {
     let world = World::with(protected()).await;
     let uaa = Backend::start("uaa").await;
     // The rule holds for a listed host and for another one.
@@ -141,7 +141,7 @@ async fn an_app_cannot_unregister_a_component_or_put_words_into_its_mouth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_component_that_comes_later_takes_its_host_from_an_app() {
+async fn a_component_that_registers_later_replaces_an_app_at_its_host() {
     let world = World::with(protected()).await;
     let (own, evil) = (Backend::start("own").await, Backend::start("evil").await);
     for uri in ["shop.sys.test", "shop.sys.test/cart"] {
@@ -171,7 +171,7 @@ async fn a_component_that_comes_later_takes_its_host_from_an_app() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_of_another_segment_gives_the_name_to_nobody() {
+async fn a_router_of_another_segment_serves_the_host_to_no_app() {
     let world = World::with(Settings {
         sharding: Sharding::Segments(vec!["far".into()]),
         ..protected()

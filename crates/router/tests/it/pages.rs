@@ -149,7 +149,7 @@ async fn counters_that_gorouter_has_and_seldom_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn errors_look_as_the_operator_wants() {
+async fn errors_use_the_operators_template() {
     let template =
         "<p>{{.Status}} {{.StatusText}}: {{.Message}} {{.Header.Get \"X-Cf-RouterError\"}}";
     let world = World::with(Settings {
@@ -207,7 +207,7 @@ async fn the_access_log_as_json() {
 
 /// The query contains a `;`, at which frameworks once split.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quirk_of_gorouter_is_there_when_wanted() {
+async fn a_quirk_of_gorouter_exists_in_compatibility() {
     for compat in [true, false] {
         let world = World::with(Settings {
             compat_gorouter: compat,

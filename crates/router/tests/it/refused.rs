@@ -90,7 +90,7 @@ async fn a_refused_request_is_sent_again_to_the_only_endpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_refuses_everything_is_asked_a_few_times() {
+async fn a_backend_that_refuses_everything_is_tried_a_few_times() {
     let world = World::new().await;
     let backend = H2Backend::start(&world, "app.apps.test").await;
     let reply = world.get("app.apps.test", "/refuse").await;

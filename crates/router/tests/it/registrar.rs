@@ -17,7 +17,7 @@ fn on_bus(client: async_nats::Client) -> Outlets {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_not_an_app_is_routable_while_it_is_well() {
+async fn a_server_that_is_not_an_app_is_routable_while_healthy() {
     let world = World::new().await;
     let backend = Backend::start("api").await;
     let folder = tempfile::tempdir().unwrap();

@@ -128,7 +128,7 @@ async fn a_route_that_vanishes_from_the_list_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_not_taken_any_more_is_fetched_anew() {
+async fn a_refused_token_is_fetched_again() {
     let api = RoutingApiServer::started().await;
     let world = world(&api, OFTEN).await;
     wait_for("a list", async || api.happened().lists_read > 0).await;
@@ -164,7 +164,7 @@ async fn an_api_that_is_away_at_the_start_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_shows_no_certificate_is_told_why_there_are_no_routes() {
+async fn a_missing_certificate_is_logged_as_the_reason() {
     keep_lines();
     let api = RoutingApiServer::started().await;
     api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
@@ -176,7 +176,7 @@ async fn who_shows_no_certificate_is_told_why_there_are_no_routes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_uaa_must_be_who_it_says() {
+async fn the_certificate_of_the_uaa_is_verified() {
     keep_lines();
     let api = RoutingApiServer::started().await;
     api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
@@ -201,7 +201,7 @@ async fn the_uaa_must_be_who_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_sources_may_tell_of_one_endpoint() {
+async fn both_sources_may_register_one_endpoint() {
     let (api, backend) = (RoutingApiServer::started().await, Backend::start("x").await);
     let told = route("app.test", backend.addr.port(), 100, ("g", 0));
     let world = world(&api, SELDOM).await;

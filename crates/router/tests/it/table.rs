@@ -204,7 +204,7 @@ async fn waiting_is_bounded_and_off_by_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_start_message_tells_the_interval_and_not_the_start_delay() {
+async fn the_start_message_contains_the_interval_and_not_the_start_delay() {
     let world = World::with(Settings {
         register_interval: Duration::from_secs(7),
         start_delay: Duration::from_millis(10),

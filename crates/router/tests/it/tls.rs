@@ -249,7 +249,7 @@ async fn http2_on_both_sides() {
 
 /// The backend behaves like an Envoy: the app has closed its connection, and the socket waits for the router to close.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_ends_with_the_backends_farewell_though_its_socket_stays_open() {
+async fn an_answer_ends_with_close_notify_although_the_socket_stays_open() {
     let world = World::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -285,7 +285,7 @@ async fn an_answer_ends_with_the_backends_farewell_though_its_socket_stays_open(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_speaks_http_where_tls_is_spoken_is_told() {
+async fn http_on_a_tls_port_is_answered_with_an_explanation() {
     let world = World::new().await;
     let told = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     for request in [
@@ -385,7 +385,7 @@ async fn a_leaf_that_calls_itself_an_authority_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_of_another_tls_version_is_told_of_in_gos_words() {
+async fn a_backend_of_another_tls_version_is_reported_with_gos_text() {
     let settings = Settings {
         backend_terms: TlsTerms {
             versions: vec![&rustls::version::TLS12],
@@ -439,7 +439,7 @@ async fn without_http2_no_protocol_is_negotiated() {
 
 /// The router offers the versions and suites that the operator permits to backends and to route services.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_without_a_suite_of_the_operators_is_not_spoken_to() {
+async fn a_backend_without_a_permitted_suite_is_refused() {
     let settings = Settings {
         backend_terms: TlsTerms {
             versions: Vec::new(),

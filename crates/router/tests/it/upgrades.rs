@@ -142,7 +142,7 @@ async fn a_drain_ends_websockets_with_a_close_frame() {
 
 /// Ten thousand idle connections must not hold ten thousand buffers.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_idle_holds_no_buffer() {
+async fn idle_connections_hold_no_buffer() {
     let world = World::new().await;
     let addr = crate::http1::app(async |mut stream| {
         crate::http1::read_until(&mut stream, "\r\n\r\n").await;

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_no_disk_takes_are_counted() {
+    fn lines_that_no_disk_accepts_are_counted() {
         let writer = Writer::open(Path::new("/dev/full"), None).unwrap();
         for _ in 0..10 {
             writer.write(b"line");

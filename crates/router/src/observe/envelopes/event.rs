@@ -35,7 +35,12 @@ pub(super) fn server(finished: &FinishedRequest<'_>) -> HttpStartStop {
         status_code: record.status.into(),
         content_length: i64::try_from(record.sent).unwrap_or(i64::MAX),
         forwarded,
-        ..common(&finished.origin(), PeerType::Server, host, request.received_target())
+        ..common(
+            &finished.origin(),
+            PeerType::Server,
+            host,
+            request.received_target(),
+        )
     }
 }
 
@@ -157,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_as_far_as_the_head_tells() {
+    fn lengths_are_those_that_the_head_states() {
         let mut response = Response::default();
         for (framing, to_head, wanted) in [
             (Framing::Length(7), false, 7),

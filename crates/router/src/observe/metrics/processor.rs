@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells() {
+    fn the_kernel_reports_usage() {
         assert!(resident_kilobytes() > 0);
         assert!(open_files().unwrap() > 0);
         let started = std::time::Instant::now();

@@ -154,7 +154,7 @@ mod tests {
 
     /// The note was made by an independent implementation of the same recipe.
     #[test]
-    fn a_note_from_elsewhere_opens() {
+    fn a_note_of_another_implementation_opens() {
         let key = Key::derive("route-secret").unwrap();
         let (url, at) = key.open(SIGNATURE.as_bytes(), METADATA.as_bytes()).unwrap();
         assert_eq!(url, "https://app.test/path?q=1");

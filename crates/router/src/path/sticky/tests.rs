@@ -130,7 +130,7 @@ fn the_cookies_copy_the_sessions_attributes() {
 }
 
 #[test]
-fn each_session_cookie_gets_a_pair_and_an_apps_own_word_counts() {
+fn each_session_cookie_gets_a_pair_and_an_apps_own_cookie_wins() {
     let two = [
         "JSESSIONID=; Max-Age=0",
         "JSESSIONID=x; Partitioned; Secure",
