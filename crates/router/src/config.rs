@@ -165,7 +165,7 @@ pub struct LogFormat {
 
 impl LogFormat {
     /// Returns whether a line contains the router's address on the connection to the backend.
-    pub(crate) fn tells_local_address(&self) -> bool {
+    pub(crate) fn logs_local_address(&self) -> bool {
         self.extra_fields.contains(&LogField::LocalAddress)
     }
 }

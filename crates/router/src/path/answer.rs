@@ -60,11 +60,11 @@ pub(crate) async fn deliver(
     }
     // The next request can be read only after the rest of this request's body. The router does not wait for a long rest, and the
     // answer announces the close.
-    keep_alive &= may_go_on(exchange);
+    keep_alive &= may_keep_alive(exchange);
     match answer {
         Answer::Own { body, close } => {
             keep_alive &= !close;
-            let sent = own(exchange, &body, &mut keep_alive).await;
+            let sent = send_own(exchange, &body, &mut keep_alive).await;
             record.sent = if exchange.request.is("HEAD") || exchange.response.status == 499 {
                 0
             } else {
@@ -72,7 +72,7 @@ pub(crate) async fn deliver(
             };
             finish(record, worker, client, context.host, &exchange.request);
             if sent {
-                settle(exchange, keep_alive).await
+                skip_rest_of_body(exchange, keep_alive).await
             } else {
                 After::Abort
             }
@@ -102,14 +102,14 @@ pub(crate) async fn deliver(
 }
 
 /// Returns whether the client's connection can carry another request after this one's answer.
-fn may_go_on(exchange: &Exchange) -> bool {
+fn may_keep_alive(exchange: &Exchange) -> bool {
     let asked_for_leave = exchange.request.fields.contains(Known::Expect);
     let most = if asked_for_leave { 0 } else { MOST_SKIPPED };
     exchange.client.body_is_within(most)
 }
 
 /// Sends the router's own body.
-async fn own(exchange: &mut Exchange, body: &[u8], keep_alive: &mut bool) -> bool {
+async fn send_own(exchange: &mut Exchange, body: &[u8], keep_alive: &mut bool) -> bool {
     if exchange.response.status == 499 {
         return false;
     }
@@ -144,7 +144,7 @@ async fn after(
 ) -> After {
     match relayed {
         Relayed::Whole if delivery.upload.done => {
-            delivery.give_back(&exchange.worker);
+            delivery.return_connection(&exchange.worker);
             if keep_alive {
                 After::Next
             } else {
@@ -154,7 +154,7 @@ async fn after(
         // The backend has sent all of its answer without waiting for the end of the request.
         Relayed::Whole => {
             drop(delivery);
-            settle(exchange, keep_alive).await
+            skip_rest_of_body(exchange, keep_alive).await
         }
         Relayed::ClientGone | Relayed::BackendBroke | Relayed::TimedOut => {
             exchange.client.abort();
@@ -164,7 +164,7 @@ async fn after(
 }
 
 /// Skips the rest of the request's body after the answer, because it precedes the next request.
-async fn settle(exchange: &mut Exchange, keep_alive: bool) -> After {
+async fn skip_rest_of_body(exchange: &mut Exchange, keep_alive: bool) -> After {
     if !keep_alive {
         return After::Close;
     }
@@ -217,7 +217,7 @@ fn switch(
         worker.clone(),
         backend,
         delivery.in_flight,
-        crate::path::tunnel::Told {
+        crate::path::tunnel::Closing {
             record,
             host,
             client,

@@ -337,7 +337,7 @@ impl Delivery {
     /// A backend that answered before it had received the whole request may close at any time, and a request that meets the close
     /// is lost. Such a connection is not used again. Only the backend knows whether it has read everything that it was sent.
     /// Where that is doubtful, the connection first rests for a while, in which a close would arrive.
-    pub(crate) fn give_back(self, worker: &Worker) {
+    pub(crate) fn return_connection(self, worker: &Worker) {
         let Upload {
             done,
             early,

@@ -72,7 +72,13 @@ impl Outgoing {
     }
 
     /// Sets the header fields that depend on the endpoint and on its connection.
-    fn dress(&self, request: &mut Request, endpoint: &Endpoint, http2: bool, keep_alive: bool) {
+    fn set_endpoint_fields(
+        &self,
+        request: &mut Request,
+        endpoint: &Endpoint,
+        http2: bool,
+        keep_alive: bool,
+    ) {
         let fields = &mut request.fields;
         if !self.to_service {
             for (name, value) in [
@@ -110,9 +116,9 @@ impl Outgoing {
     }
 }
 
-/// The request's wishes about its endpoint.
+/// The request's preferences about its endpoint.
 #[derive(Debug)]
-struct Wish<'w> {
+struct Preferences<'w> {
     /// The endpoints that the caller may reach.
     within: Within<'w>,
     sticky: Option<Sticky>,
@@ -123,7 +129,7 @@ struct Wish<'w> {
     traced: bool,
 }
 
-impl<'w> Wish<'w> {
+impl<'w> Preferences<'w> {
     fn of(fields: &Fields, pool: &Pool, settings: &Serving, within: Within<'w>) -> Self {
         let to_service = fields.contains(Known::XCfProxySignature);
         Self {
@@ -163,7 +169,13 @@ impl<'w> Wish<'w> {
     }
 
     /// Adds the header fields by which the client learns of the endpoint.
-    fn tell(&self, fields: &mut Fields, pool: &Pool, endpoint: &Endpoint, shared: &Shared) {
+    fn add_fields_about_endpoint(
+        &self,
+        fields: &mut Fields,
+        pool: &Pool,
+        endpoint: &Endpoint,
+        shared: &Shared,
+    ) {
         if !self.to_service {
             let settings = &shared.settings;
             sticky::remember(fields, self.sticky.as_ref(), pool, endpoint, settings);
@@ -186,14 +198,14 @@ pub(crate) async fn forward(
 ) -> Result<Answer, Rejection> {
     let settings = &context.worker.shared.settings;
     let pool = &target.pool;
-    let wish = Wish::of(&exchange.request.fields, pool, settings, within);
+    let preferences = Preferences::of(&exchange.request.fields, pool, settings, within);
     let mut attempts = Attempts::new(settings.max_attempts);
     let mut last: Option<Fault> = None;
     let mut now = Instant::now();
     context.record.backend_begins(now);
     exchange.client.mark();
     loop {
-        let want = wish.want(target, attempts.tried(), settings);
+        let want = preferences.want(target, attempts.tried(), settings);
         let endpoint = match pool.pick(&want, now) {
             Ok(endpoint) => endpoint,
             Err(reason) => {
@@ -214,7 +226,8 @@ pub(crate) async fn forward(
                 let route = pool.uri();
                 let answer = accept(context, route, &endpoint, exchange, &outgoing, delivery)?;
                 let shared = &context.worker.shared;
-                wish.tell(&mut exchange.response.fields, pool, &endpoint, shared);
+                let fields = &mut exchange.response.fields;
+                preferences.add_fields_about_endpoint(fields, pool, &endpoint, shared);
                 return Ok(answer);
             }
             Err(fault) => fault,
@@ -228,7 +241,7 @@ pub(crate) async fn forward(
             retriable: outgoing.may_repeat(&fault, &exchange.client),
         };
         failed.report(context, exchange, pool);
-        let want = wish.want(target, &[], settings);
+        let want = preferences.want(target, &[], settings);
         let again = attempts.failed(pool, endpoint, fault.blame(), &want, now);
         if !again || !outgoing.may_repeat(&fault, &exchange.client) {
             return Err(Rejection::Backend(fault));
@@ -256,7 +269,7 @@ fn none_left(
     reason: NoPick,
     last: Option<Fault>,
 ) -> Rejection {
-    let tell = || {
+    let log = || {
         tracing::error!(
             host,
             error = "No endpoints available",
@@ -265,7 +278,7 @@ fn none_left(
     };
     match (last, reason) {
         (Some(fault), NoPick::None) => {
-            tell();
+            log();
             Rejection::Backend(fault)
         }
         (Some(fault), _) => Rejection::Backend(fault),
@@ -277,7 +290,7 @@ fn none_left(
             }
         }
         (None, NoPick::None | NoPick::Tried) => {
-            tell();
+            log();
             Rejection::NoneAvailable
         }
     }
@@ -334,7 +347,7 @@ pub(crate) async fn attempt(
         let settings = &worker.shared.settings;
         if let Connected::Http1(side) = &connected
             && reused
-            && settings.log_format.tells_local_address()
+            && settings.log_format.logs_local_address()
         {
             outgoing.made.local = side.local_addr();
         }
@@ -399,7 +412,7 @@ async fn send(
     exchange.client.rewind();
     let http2 = matches!(connected, Connected::Http2(_));
     let keep_alive = exchange.worker.connections.keeps_any();
-    outgoing.dress(&mut exchange.request, endpoint, http2, keep_alive);
+    outgoing.set_endpoint_fields(&mut exchange.request, endpoint, http2, keep_alive);
     let mut backend = match connected {
         Connected::Http1(mut side) => {
             side.send_request(&exchange.request);

@@ -68,7 +68,7 @@ pub(crate) fn apply(
         // The value is the client's own, as the first pass left it.
     } else if settings.force_forwarded_proto_https {
         fields.set(Known::XForwardedProto, b"https");
-    } else if settings.sanitize_forwarded_proto || !says(fields, Known::XForwardedProto) {
+    } else if settings.sanitize_forwarded_proto || !has_value(fields, Known::XForwardedProto) {
         let scheme: &[u8] = if client.is_some() { b"https" } else { b"http" };
         fields.set(Known::XForwardedProto, scheme);
     }
@@ -84,7 +84,7 @@ pub(crate) fn apply(
 }
 
 /// Returns whether the field is present and not empty.
-fn says(fields: &Fields, name: Known) -> bool {
+fn has_value(fields: &Fields, name: Known) -> bool {
     fields.get(name).is_some_and(|value| !value.is_empty())
 }
 

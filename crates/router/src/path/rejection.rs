@@ -200,7 +200,7 @@ impl Rejection {
             cache,
         } = self.answer(shared.lasting.compat_gorouter);
         self.count(&shared.metrics, status);
-        self.tell();
+        self.log();
         let reason = reason(status);
         exchange.response.begin(status, reason);
         let fields = &mut exchange.response.fields;
@@ -278,7 +278,7 @@ impl Rejection {
     }
 
     /// Logs the refusal, where gorouter logs it. The code that tries an endpoint logs its failure.
-    fn tell(&self) {
+    fn log(&self) {
         let expired = match self {
             Self::InvalidAppInstance => {
                 return tracing::error!("invalid-app-instance-header");

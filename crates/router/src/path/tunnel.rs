@@ -21,7 +21,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The values that the record of the request needs at the end.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Closing {
     pub(crate) record: Record,
     pub(crate) host: Span,
     pub(crate) client: String,
@@ -33,7 +33,7 @@ pub(crate) struct Tunnel {
     worker: Arc<Worker>,
     backend: Side,
     _in_flight: InFlight,
-    told: Told,
+    closing: Closing,
     watch: Watch,
     up: Way,
     down: Way,
@@ -76,10 +76,10 @@ impl Tunnel {
         worker: Arc<Worker>,
         backend: Side,
         in_flight: InFlight,
-        mut told: Told,
+        mut closing: Closing,
         websocket: bool,
     ) -> Self {
-        told.request.fields.shrink(0);
+        closing.request.fields.shrink(0);
         let way = || Way {
             frames: websocket.then(Frames::default),
             ..Way::default()
@@ -89,7 +89,7 @@ impl Tunnel {
             worker,
             backend,
             _in_flight: in_flight,
-            told,
+            closing,
             up: way(),
             down: way(),
         }
@@ -99,14 +99,14 @@ impl Tunnel {
     pub(crate) async fn run(mut self: Box<Self>, mut client: Side) {
         std::future::poll_fn(|cx| self.poll(cx, &mut client)).await;
         if self.worker.drain.is_over() {
-            let _ = timeout(FAREWELL, self.say_goodbye(&mut client)).await;
+            let _ = timeout(FAREWELL, self.send_going_away(&mut client)).await;
         }
-        let Told {
+        let Closing {
             mut record,
             host,
             client: peer,
             request,
-        } = self.told;
+        } = self.closing;
         (record.received, record.sent) = (self.up.bytes, self.down.bytes);
         finish(record, &self.worker, &peer, host, &request);
     }
@@ -124,7 +124,7 @@ impl Tunnel {
 
     /// Sends 1001, "going away", to each side that is between two frames. A side in the middle of a frame first receives the rest
     /// of it, if it arrives.
-    async fn say_goodbye(&mut self, client: &mut Side) {
+    async fn send_going_away(&mut self, client: &mut Side) {
         let (mut to_client, mut to_backend) = (false, false);
         std::future::poll_fn(|cx| {
             let between = |way: &Way| way.frames.as_ref().is_some_and(Frames::between);
@@ -138,7 +138,7 @@ impl Tunnel {
             }
             let one = client.poll_flush(cx);
             let other = self.backend.poll_flush(cx);
-            let awaited = |told: bool, way: &Way| !told && !way.ended && way.frames.is_some();
+            let awaited = |sent: bool, way: &Way| !sent && !way.ended && way.frames.is_some();
             if !awaited(to_client, &self.down) && !awaited(to_backend, &self.up) {
                 return match (one, other) {
                     (Poll::Ready(_), Poll::Ready(_)) => Poll::Ready(()),

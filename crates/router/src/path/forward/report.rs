@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const REGISTRY: &str = "router::observe::registrations";
 
 /// Logs an error that begins with its endpoint, with gorouter's keys.
-macro_rules! tell {
+macro_rules! log_endpoint_error {
     ($target:expr, $pool:expr, $endpoint:expr, $($more:tt)+) => {{
         let spec = $endpoint.spec();
         tracing::error!(
@@ -92,7 +92,7 @@ impl Failed<'_> {
                 "backend-request-timeout"
             );
         }
-        tell!(
+        log_endpoint_error!(
             module_path!(),
             pool,
             endpoint,
@@ -115,7 +115,7 @@ impl Failed<'_> {
         let Some(failure) = fault.blame() else { return };
         match pool.fail(endpoint, failure, Instant::now()) {
             Consequence::Pruned => self.report_pruned(pool),
-            Consequence::Marked => tell!(
+            Consequence::Marked => log_endpoint_error!(
                 REGISTRY,
                 pool,
                 endpoint,
@@ -135,7 +135,7 @@ impl Failed<'_> {
             } => (expected.as_str(), presented.as_str()),
             _ => (endpoint.tls_name(), "-"),
         };
-        tell!(
+        log_endpoint_error!(
             REGISTRY,
             pool,
             endpoint,

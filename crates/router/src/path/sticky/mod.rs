@@ -93,13 +93,13 @@ pub(crate) fn remember(
     let now = since_1970.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     });
-    let told = Told {
+    let answered = Answered {
         wanted,
         negotiated,
         instance,
         path: pool.cookie_path(),
     };
-    for cookie in told.cookies(fields, settings, now) {
+    for cookie in answered.cookies(fields, settings, now) {
         // The instance guid comes from a registration and the attributes from the app's own cookie, so neither is trusted.
         if cookie.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             fields.append(Known::SetCookie, cookie.as_bytes());
@@ -108,14 +108,14 @@ pub(crate) fn remember(
 }
 
 /// The properties of an answer that decide about stickiness.
-struct Told<'a> {
+struct Answered<'a> {
     wanted: Option<&'a Sticky>,
     negotiated: bool,
     instance: &'a str,
     path: &'a str,
 }
 
-impl Told<'_> {
+impl Answered<'_> {
     fn cookies(&self, fields: &Fields, settings: &Serving, now: i64) -> Vec<String> {
         let lines = fields.get_all(Known::SetCookie);
         let lines = lines.filter_map(|line| std::str::from_utf8(line).ok());

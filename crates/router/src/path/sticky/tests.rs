@@ -14,13 +14,13 @@ fn added(answer: &[&str], wanted: Option<&Sticky>, settings: &Serving) -> Vec<St
     for line in answer {
         fields.append(Known::SetCookie, line.as_bytes());
     }
-    let told = Told {
+    let answered = Answered {
         wanted,
         negotiated: false,
         instance: "i",
         path: "/P/up",
     };
-    told.cookies(&fields, settings, NOW)
+    answered.cookies(&fields, settings, NOW)
 }
 
 fn sticky(line: &str) -> Option<Sticky> {
@@ -64,8 +64,8 @@ fn a_negotiation_insists_on_its_instance() {
     assert_eq!(wanted(&fields, &serving()), None);
     let sticky = wanted(&fields, &on).unwrap();
     assert!(sticky.mandatory);
-    let told = |wanted, instance: &'static str| {
-        let told = Told {
+    let cookies = |wanted, instance: &'static str| {
+        let answered = Answered {
             wanted,
             negotiated: true,
             instance,
@@ -73,13 +73,13 @@ fn a_negotiation_insists_on_its_instance() {
         };
         let mut answer = Fields::default();
         answer.append(Known::SetCookie, b"JSESSIONID=x; Max-Age=5");
-        told.cookies(&answer, &on, NOW)
+        answered.cookies(&answer, &on, NOW)
     };
     let negotiated = "__VCAP_ID__=other; Path=/; Max-Age=60; HttpOnly; SameSite=Strict";
-    assert_eq!(told(None, "other"), [negotiated]);
-    assert_eq!(told(Some(&sticky), "other"), [negotiated]);
+    assert_eq!(cookies(None, "other"), [negotiated]);
+    assert_eq!(cookies(Some(&sticky), "other"), [negotiated]);
     // The instance that answered is the known one, but the app's new session counts.
-    assert_eq!(told(Some(&sticky), "inst").len(), 2);
+    assert_eq!(cookies(Some(&sticky), "inst").len(), 2);
 }
 
 #[test]
