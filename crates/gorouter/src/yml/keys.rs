@@ -206,7 +206,7 @@ impl<'n> Keys<'n> {
 
     /// Reads a known key that asks for what this router does not do. If its value asks for that, it warns what to do instead.
     pub(super) fn elsewhere(&mut self, key: &str, instead: &str) {
-        if self.take(key).is_some_and(|value| asks(&value)) {
+        if self.take(key).is_some_and(|value| switches_on(&value)) {
             self.warn(key, instead);
         }
     }
@@ -221,12 +221,12 @@ impl Drop for Keys<'_> {
 }
 
 /// Returns whether a value switches something on.
-fn asks(value: &Value) -> bool {
+fn switches_on(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
-        Value::Sequence(items) => items.iter().any(asks),
-        Value::Mapping(mapping) => mapping.iter().any(|(_, value)| asks(value)),
+        Value::Sequence(items) => items.iter().any(switches_on),
+        Value::Mapping(mapping) => mapping.iter().any(|(_, value)| switches_on(value)),
         Value::Number(number) => number.as_u64() != Some(0),
         _ => true,
     }

@@ -92,14 +92,14 @@ fn without_brackets(host: String) -> String {
 
 /// Reads the options of a route. An invalid option is logged and costs only itself.
 fn options(given: &Map<String, Value>, uris: &[String]) -> RouteOptions {
-    let tell = |why: String| tracing::error!(why, ?uris, "invalid-route-option");
+    let log = |why: String| tracing::error!(why, ?uris, "invalid-route-option");
     RouteOptions {
         balancing: balancing(given).unwrap_or_else(|why| {
-            tell(why);
+            log(why);
             None
         }),
         policy: policy(given).unwrap_or_else(|why| {
-            tell(why);
+            log(why);
             // An operator who meant to restrict a route must not open it by a typing error.
             Some(RoutePolicy::default())
         }),

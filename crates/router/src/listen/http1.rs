@@ -113,7 +113,7 @@ fn poll_next(
         return Poll::Ready(Next::End);
     };
     watch.register(cx);
-    worker.heads.take(request, response);
+    worker.heads.provide(request, response);
     match client.poll_request(cx, request, limits) {
         Poll::Ready(Ok(Head::Whole)) => return Poll::Ready(Next::Request),
         Poll::Ready(Ok(Head::Refused(refusal))) => return Poll::Ready(Next::Refused(refusal)),
@@ -124,9 +124,9 @@ fn poll_next(
     let deadline = if client.has_begun() {
         *head_since.get_or_insert_with(Instant::now) + patience(settings.read_header_timeout)
     } else {
-        worker.heads.give(request, response);
+        worker.heads.reclaim(request, response);
         let until = idle_since + patience(settings.frontend_idle_timeout);
-        let last_chance = worker.drain.patience();
+        let last_chance = worker.drain.idle_until();
         last_chance.map_or(until, |last_chance| last_chance.min(until))
     };
     if worker.drain.is_over() || timer.poll(cx, deadline).is_ready() {
@@ -158,7 +158,7 @@ async fn refuse(exchange: &mut Exchange, refusal: Refusal) -> After {
         "Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     if let Side::Http1(client) = &mut exchange.client {
-        client.say(&head);
+        client.write_message(&head);
         let flushed = std::future::poll_fn(|cx| client.poll_flush(cx));
         let _ = timeout(LINGER, flushed).await;
     }

@@ -81,7 +81,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         fault,
         resets,
         window: Window::default(),
-        told: false,
+        fault_sent: false,
         timer: Timer::default(),
         idle_since: Some(Instant::now()),
         going_since: None,
@@ -114,7 +114,7 @@ struct Front {
     /// The client's protocol error, after which nothing more of it is read.
     fault: FaultSeen,
     /// Whether the client was sent that error.
-    told: bool,
+    fault_sent: bool,
     resets: ResetsSent,
     window: Window,
     timer: Timer,
@@ -187,14 +187,14 @@ impl Front {
     /// Returns the next stream. Streams that came before a fault are accepted first.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
         let accepted = self.connection.poll_accept(cx);
-        if accepted.is_ready() || self.told {
+        if accepted.is_ready() || self.fault_sent {
             return accepted;
         }
         let Some(fault) = self.fault.get() else {
             return accepted;
         };
         tracing::debug!(%fault, "client-http2-fault");
-        self.told = true;
+        self.fault_sent = true;
         self.connection.abrupt_shutdown(Reason::from(fault.code()));
         self.connection.poll_accept(cx)
     }
@@ -212,7 +212,7 @@ impl Drop for Front {
     }
 }
 
-fn says_empty(headers: &HeaderMap) -> bool {
+fn announces_empty_body(headers: &HeaderMap) -> bool {
     let length = headers.get(CONTENT_LENGTH);
     length.is_some_and(|length| length.as_bytes().iter().all(|digit| *digit == b'0'))
 }
@@ -226,7 +226,7 @@ async fn stream_request(
     let gone = std::future::poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await;
     let (parts, mut body) = head.into_parts();
     let mut ended = body.is_end_stream();
-    if !gone && !ended && says_empty(&parts.headers) {
+    if !gone && !ended && announces_empty_body(&parts.headers) {
         // The head announces an empty body, and only its end is missing: until the end arrives, the head may be wrong.
         let limit = patience(worker.shared.settings.body_idle_timeout);
         while !ended {

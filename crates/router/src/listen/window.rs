@@ -21,7 +21,7 @@ pub(crate) struct Windows(AtomicUsize);
 
 impl Windows {
     /// Reserves room for one more body, if there is any.
-    fn take(&self) -> bool {
+    fn reserve(&self) -> bool {
         let more = |taken| (taken < MOST).then_some(taken + 1);
         let taken = self
             .0
@@ -29,7 +29,7 @@ impl Windows {
         taken.is_ok()
     }
 
-    fn give(&self, bodies: usize) {
+    fn release(&self, bodies: usize) {
         self.0.fetch_sub(bodies, Ordering::Relaxed);
     }
 }
@@ -60,7 +60,7 @@ impl Window {
         if others == 0 {
             self.shrink(windows);
         }
-        if others + 1 > FREE + self.grown && windows.take() {
+        if others + 1 > FREE + self.grown && windows.reserve() {
             self.grown += 1;
         }
         let size = CONNECTION + STREAM * u32::try_from(self.grown).unwrap_or(0);
@@ -70,7 +70,7 @@ impl Window {
 
     /// Returns the room that it has grown by.
     pub(super) fn shrink(&mut self, windows: &Windows) {
-        windows.give(std::mem::take(&mut self.grown));
+        windows.release(std::mem::take(&mut self.grown));
     }
 }
 

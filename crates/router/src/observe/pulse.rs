@@ -21,7 +21,7 @@ pub(crate) async fn pulse(shared: Arc<Shared>, end: CancellationToken) -> Result
             _ = ticks.tick() => false,
         };
         if let Some(numbers) = &mut numbers {
-            numbers.tell(&shared);
+            numbers.send(&shared);
         }
         if over {
             return Ok(());

@@ -6,7 +6,7 @@ use routing::registry::{Endpoint, EndpointSpec, Registered, Unregistered};
 use std::time::Instant;
 
 /// Logs a line about a route's endpoint.
-macro_rules! told {
+macro_rules! log_endpoint {
     ($level:ident, $uri:expr, $endpoint:expr, $message:literal) => {{
         let spec = $endpoint.spec();
         tracing::$level!(
@@ -51,22 +51,22 @@ pub(crate) fn registered(
                 shared.metrics.routes_registered.add(1);
                 tracing::info!(uri, "route-registered");
             }
-            told!(info, uri, endpoint, "endpoint-registered");
+            log_endpoint!(info, uri, endpoint, "endpoint-registered");
         }
         Registered::Updated | Registered::Refreshed => {
-            told!(debug, uri, endpoint, "endpoint-registered");
+            log_endpoint!(debug, uri, endpoint, "endpoint-registered");
         }
-        Registered::Unmodified => told!(debug, uri, endpoint, "endpoint-not-registered"),
+        Registered::Unmodified => log_endpoint!(debug, uri, endpoint, "endpoint-not-registered"),
         Registered::Refused => {
             shared.metrics.component_routes_refused.add(1);
-            told!(warn, uri, endpoint, "component-route-refused");
+            log_endpoint!(warn, uri, endpoint, "component-route-refused");
         }
     }
     let is_new = matches!(outcome, Registered::Added { .. } | Registered::Updated);
     if is_new && endpoint.is_component() {
         for evicted in shared.registry.evict_apps(uri, now) {
             shared.metrics.component_routes_refused.add(1);
-            told!(
+            log_endpoint!(
                 warn,
                 evicted.uri,
                 evicted.endpoint,

@@ -38,7 +38,8 @@ impl Known {
         gone.chain(changes).collect()
     }
 
-    pub(super) fn heard(&mut self, event: Event) -> Option<Change> {
+    /// Applies one event. Returns the change that it causes, if any.
+    pub(super) fn applied(&mut self, event: Event) -> Option<Change> {
         match event {
             Event::Upsert(route) => {
                 let known = self.0.get(&key(&route)).cloned();
@@ -74,8 +75,8 @@ fn key(route: &Route) -> Key {
 
 /// Returns whether `route` is an older version of the `known` route: both have the same tag guid, and its index is lower.
 fn is_older(route: &Route, known: &Route) -> bool {
-    let (told, known) = (&route.modification_tag, &known.modification_tag);
-    !told.guid.is_empty() && told.guid == known.guid && told.index < known.index
+    let (tag, known) = (&route.modification_tag, &known.modification_tag);
+    !tag.guid.is_empty() && tag.guid == known.guid && tag.index < known.index
 }
 
 fn unregister(route: &Route) -> Option<Change> {
@@ -155,7 +156,7 @@ mod tests {
         let second = known.fetched(vec![c.clone(), a]);
         assert_eq!(short(second), ["-b:1@0", "+b:2@0", "+a:1@0"]);
         // An event makes a route known as well.
-        assert_eq!(short(known.heard(Event::Upsert(b))), ["+b:1@0"]);
+        assert_eq!(short(known.applied(Event::Upsert(b))), ["+b:1@0"]);
         assert_eq!(
             short(known.fetched(vec![c])),
             ["-a:1@0", "-b:1@0", "+b:2@0"]
@@ -169,7 +170,7 @@ mod tests {
         let mut known = Known::default();
         known.fetched(vec![route("a", 1, 3)]);
         assert_eq!(
-            short(known.heard(Event::Delete(route("a", 1, 3)))),
+            short(known.applied(Event::Delete(route("a", 1, 3)))),
             ["-a:1@3"]
         );
         assert_eq!(short(known.fetched(Vec::new())), [""; 0]);
@@ -178,27 +179,30 @@ mod tests {
     #[test]
     fn the_newest_version_is_the_one_that_vanishes() {
         let mut known = Known::default();
-        known.heard(Event::Upsert(route("a", 1, 3)));
+        known.applied(Event::Upsert(route("a", 1, 3)));
         // The table refuses both of them because of their tags.
-        known.heard(Event::Upsert(route("a", 1, 2)));
-        known.heard(Event::Delete(route("a", 1, 2)));
+        known.applied(Event::Upsert(route("a", 1, 2)));
+        known.applied(Event::Delete(route("a", 1, 2)));
         assert_eq!(short(known.fetched(Vec::new())), ["-a:1@3"]);
     }
 
     #[test]
     fn endpoints_are_plain_and_live_for_their_ttl() {
-        let told = Route {
+        let listed = Route {
             route_service_url: Some("https://rs.test".into()),
             ..route("a.test/x", 8080, 7)
         };
-        let spec = spec(&told).unwrap();
+        let spec = spec(&listed).unwrap();
         assert_eq!(spec.address(), "10.0.0.1:8080");
         assert_eq!(spec.stale_threshold, Duration::from_secs(60));
         assert_eq!((spec.app_id.as_str(), spec.tls), ("app", false));
         assert_eq!(spec.server_cert_domain_san, "app");
         assert_eq!(spec.route_service_url, "https://rs.test");
         assert_eq!(spec.modification_tag.index, 7);
-        let forever = Route { ttl: None, ..told };
+        let forever = Route {
+            ttl: None,
+            ..listed
+        };
         assert_eq!(
             super::spec(&forever).unwrap().stale_threshold,
             Duration::ZERO

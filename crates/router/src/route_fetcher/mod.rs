@@ -81,7 +81,7 @@ impl Fetcher {
                 }
                 event = next(&mut stream) => match event {
                     Ok(event) => {
-                        let change = self.known.heard(event);
+                        let change = self.known.applied(event);
                         self.apply(change, Instant::now());
                     }
                     Err(error) => {
@@ -110,7 +110,7 @@ impl Fetcher {
             Err(error) => {
                 let what = "failed-subscribing-to-routing-api-event-stream";
                 self.shared.metrics.subscribe_events_errors.add(1);
-                self.no_stream.tell(&self.shared, &self.api, what, error);
+                self.no_stream.log(&self.shared, &self.api, what, error);
                 None
             }
         }
@@ -128,7 +128,7 @@ impl Fetcher {
             }
             Err(error) => {
                 let what = "failed-to-fetch-routes";
-                self.no_list.tell(&self.shared, &self.api, what, error);
+                self.no_list.log(&self.shared, &self.api, what, error);
                 false
             }
         }
@@ -173,7 +173,7 @@ struct Trouble(String);
 
 impl Trouble {
     /// Logs the trouble once, until it changes. Trouble with the UAA is logged by the code that requests the token.
-    fn tell(&mut self, shared: &Shared, api: &RoutingApi, what: &str, error: RoutingApiError) {
+    fn log(&mut self, shared: &Shared, api: &RoutingApi, what: &str, error: RoutingApiError) {
         let key = match &error {
             RoutingApiError::Token(_) => {
                 shared.metrics.token_fetch_errors.add(1);

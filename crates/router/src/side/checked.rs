@@ -20,7 +20,7 @@ pub(crate) struct Checked {
     stream: Gathered,
     check: Check,
     /// The number of the check's own bytes that were passed on.
-    handed: usize,
+    passed: usize,
     /// The place that stores a client's fault for the task that sends it. `None`: the peer is a backend, whose fault is an error
     /// of the connection.
     fault: Option<FaultSeen>,
@@ -79,7 +79,7 @@ impl Checked {
         Self {
             stream,
             check: Check::new(sender, most_head),
-            handed: 0,
+            passed: 0,
             fault: None,
             written: Written::to(sender),
             sent: ResetsSent::default(),
@@ -120,17 +120,17 @@ impl Checked {
     }
 
     /// Passes the check's own bytes on. Returns false if there are none.
-    fn hand_on(&mut self, room: &mut ReadBuf<'_>) -> bool {
+    fn pass_own_bytes(&mut self, room: &mut ReadBuf<'_>) -> bool {
         let replacement = self.check.replacement();
-        let rest = &replacement[self.handed..];
+        let rest = &replacement[self.passed..];
         if rest.is_empty() {
             return false;
         }
         let size = rest.len().min(room.remaining());
         room.put_slice(&rest[..size]);
-        self.handed += size;
-        if self.handed == replacement.len() {
-            (*replacement, self.handed) = (Vec::new(), 0);
+        self.passed += size;
+        if self.passed == replacement.len() {
+            (*replacement, self.passed) = (Vec::new(), 0);
         }
         true
     }
@@ -146,7 +146,7 @@ impl AsyncRead for Checked {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            if this.hand_on(room) {
+            if this.pass_own_bytes(room) {
                 return Poll::Ready(Ok(()));
             }
             if std::mem::take(&mut this.pause) {

@@ -32,7 +32,7 @@ impl Drain {
 
     /// Returns the time until which an idle connection stays open. A request that its client sends at the very moment of the
     /// drain is answered with `Connection: close`, instead of finding the connection closed. `None`: there is no drain.
-    pub(crate) fn patience(&self) -> Option<Instant> {
+    pub(crate) fn idle_until(&self) -> Option<Instant> {
         let begun = self.begun.get().filter(|_| self.has_begun())?;
         Some(*begun + IDLE)
     }

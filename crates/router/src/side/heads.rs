@@ -14,7 +14,7 @@ pub(crate) struct Heads(Mutex<Vec<(Request, Response)>>);
 
 impl Heads {
     /// Provides both with memory, if they have none.
-    pub(crate) fn take(&self, request: &mut Request, response: &mut Response) {
+    pub(crate) fn provide(&self, request: &mut Request, response: &mut Response) {
         if request.fields.has_room() {
             return;
         }
@@ -24,8 +24,8 @@ impl Heads {
         }
     }
 
-    /// Takes their memory back, and with it their contents.
-    pub(crate) fn give(&self, request: &mut Request, response: &mut Response) {
+    /// Reclaims the memory of both, and with it their contents.
+    pub(crate) fn reclaim(&self, request: &mut Request, response: &mut Response) {
         if !request.fields.has_room() {
             return;
         }

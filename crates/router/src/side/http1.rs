@@ -370,7 +370,7 @@ impl Http1 {
     }
 
     /// Writes bytes that already are a whole message.
-    pub(crate) fn say(&mut self, bytes: &[u8]) {
+    pub(crate) fn write_message(&mut self, bytes: &[u8]) {
         self.take_output();
         self.output.extend_from_slice(bytes);
     }

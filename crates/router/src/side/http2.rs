@@ -191,7 +191,7 @@ impl Http2 {
     }
 
     /// Reads what has arrived while it cannot be passed on.
-    pub(crate) fn poll_stock(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn poll_read_ahead(&mut self, cx: &mut Context<'_>) {
         let Some(incoming) = &mut self.incoming else {
             return;
         };

@@ -128,9 +128,9 @@ impl Side {
     }
 
     /// Reads bytes that would otherwise wait where they block others. (A connection of HTTP/1 carries only one exchange.)
-    fn poll_stock(&mut self, cx: &mut Context<'_>) {
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) {
         if let Self::Http2(side) = self {
-            side.poll_stock(cx);
+            side.poll_read_ahead(cx);
         }
     }
 
@@ -301,7 +301,7 @@ pub(crate) fn poll_pump(
         }
         let flushed = to.poll_flush(cx);
         if flushed.is_pending() {
-            from.poll_stock(cx);
+            from.poll_read_ahead(cx);
         }
         ready!(flushed).map_err(|_| Broken::To)?;
         if to.is_finished() {

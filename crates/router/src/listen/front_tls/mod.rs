@@ -119,13 +119,13 @@ impl Handshakes {
         let leaf = session.peer_certificates().and_then(<[_]>::first);
         let caller = leaf.filter(|_| domain.is_some());
         let format = domain.as_ref().map(|domain| domain.xfcc_format);
-        let told = ClientTls {
+        let client = ClientTls {
             xfcc: leaf.map(|leaf| xfcc(leaf, format.unwrap_or_default())),
             sni: session.server_name().map(str::to_ascii_lowercase),
             caller: caller.and_then(|leaf| Caller::of(leaf)),
             domain,
         };
-        Ok((stream, told))
+        Ok((stream, client))
     }
 }
 

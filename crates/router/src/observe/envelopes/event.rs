@@ -99,13 +99,13 @@ fn forwarded(fields: &Fields) -> Vec<String> {
 
 /// Returns the length of the body; -1: only its end will show it.
 fn content_length(response: &Response, to_head: bool) -> i64 {
-    let told = || {
+    let stated = || {
         let length = response.fields.get_text(Known::ContentLength)?;
         length.parse().ok()
     };
     match response.framing {
         Framing::Length(length) => i64::try_from(length).unwrap_or(i64::MAX),
-        Framing::None if to_head => told().unwrap_or(-1),
+        Framing::None if to_head => stated().unwrap_or(-1),
         Framing::None => 0,
         Framing::Chunked | Framing::UntilClose => -1,
     }

@@ -33,7 +33,7 @@ const ALWAYS: &[&str] = &[
 pub(crate) struct Numbers {
     envelopes: Arc<Envelopes>,
     started: Instant,
-    told: HashMap<String, u64>,
+    sent: HashMap<String, u64>,
 }
 
 impl Numbers {
@@ -41,11 +41,11 @@ impl Numbers {
         Self {
             envelopes,
             started: Instant::now(),
-            told: HashMap::new(),
+            sent: HashMap::new(),
         }
     }
 
-    pub(crate) fn tell(&mut self, shared: &Shared) {
+    pub(crate) fn send(&mut self, shared: &Shared) {
         for (name, delta) in self.grown(totals(&shared.metrics)) {
             self.envelopes.count(name, delta);
         }
@@ -68,8 +68,8 @@ impl Numbers {
     fn grown(&mut self, totals: Vec<(String, u64)>) -> Vec<(String, u64)> {
         let mut grown = Vec::new();
         for (name, total) in totals {
-            let told = self.told.entry(name.clone()).or_default();
-            let delta = total.saturating_sub(std::mem::replace(told, total));
+            let sent = self.sent.entry(name.clone()).or_default();
+            let delta = total.saturating_sub(std::mem::replace(sent, total));
             if delta > 0 || ALWAYS.contains(&name.as_str()) {
                 grown.push((name, delta));
             }
