@@ -224,7 +224,7 @@ fn problems_with_the_routing_api_are_reported() {
 oauth: {token_endpoint: 'https://uaa:8443', skip_ssl_validation: 3}
 token_fetcher_retry_interval: 5
 ";
-    let told = problems(text);
+    let list = problems(text);
     for wanted in [
         "routing_api.cert_chain and private_key are not a PEM certificate and its key",
         "routing_api.ca_certs is missing, but uri begins with https://",
@@ -236,21 +236,21 @@ token_fetcher_retry_interval: 5
         "token_fetcher_retry_interval \"5\" is not a duration",
     ] {
         assert!(
-            told.iter().any(|problem| problem.starts_with(wanted)),
-            "{wanted} in {told:#?}"
+            list.iter().any(|problem| problem.starts_with(wanted)),
+            "{wanted} in {list:#?}"
         );
     }
-    let told = problems("routing_api: {uri: x, port: 70000, ca_certs: y}");
+    let list = problems("routing_api: {uri: x, port: 70000, ca_certs: y}");
     assert!(
-        told.iter()
+        list.iter()
             .any(|p| p.starts_with("routing_api.port \"70000\" is not a whole number"))
     );
     assert!(
-        told.iter()
+        list.iter()
             .any(|p| p.starts_with("routing_api.ca_certs is not PEM text"))
     );
-    let told = problems("routing_api: {uri: x.internal, port: 1, auth_disabled: true}");
-    assert!(told[0].starts_with("routing_api.uri \"x.internal\" begins with neither"));
+    let list = problems("routing_api: {uri: x.internal, port: 1, auth_disabled: true}");
+    assert!(list[0].starts_with("routing_api.uri \"x.internal\" begins with neither"));
 }
 
 #[test]

@@ -151,12 +151,12 @@ mod tests {
         // The library has written everything before it waits for the other side.
         gathered.write_all(b"greeting").await.unwrap();
         let (mut own, mut byte) = (gathered.clone(), [0; 8]);
-        let (read, heard) = tokio::join!(own.read(&mut byte), async {
+        let (read, received) = tokio::join!(own.read(&mut byte), async {
             let count = peer.read(&mut room).await.unwrap();
             peer.write_all(b"!").await.unwrap();
             count
         });
-        assert_eq!((read.unwrap(), heard), (1, 8));
+        assert_eq!((read.unwrap(), received), (1, 8));
 
         // The bytes for a peer that reads nothing do not grow without end.
         let much = vec![0; MOST];

@@ -1,7 +1,7 @@
 //! Tests of what the log contains about failing backends: gorouter's keys, which tools look for.
 
 use crate::backends::Backend;
-use crate::world::{World, nobody, plain, wait_for};
+use crate::world::{World, plain, unused_address, wait_for};
 use kit::tls::{ClientAuth, server_config};
 use router::Settings;
 use std::collections::BTreeMap;
@@ -98,7 +98,7 @@ async fn world() -> World {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_refuses() {
     let world = world().await;
-    let addr = nobody();
+    let addr = unused_address();
     let mut message = plain("app.test", "app", 0, addr);
     message["availability_zone"] = "z1".into();
     world.publish("router.register", message).await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 /// Starts an app that answers each connection's requests with the same bytes.
-async fn says(answer: String) -> SocketAddr {
+async fn answering(answer: String) -> SocketAddr {
     app(move |mut stream| {
         let answer = answer.clone();
         async move {
@@ -27,7 +27,7 @@ async fn says(answer: String) -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn blanks_in_an_answer_are_removed() {
     let world = World::new().await;
-    let addr = says("HTTP/1.1 200 OK\r\nX-Padded : 1\r\nTransfer-Encoding\t: chunked\r\nTrailer: X-Sum\r\n\r\n5   \r\nhello\r\n6\t\r\n world\r\n0 \r\nX-Sum : 2\r\n\r\n".into()).await;
+    let addr = answering("HTTP/1.1 200 OK\r\nX-Padded : 1\r\nTransfer-Encoding\t: chunked\r\nTrailer: X-Sum\r\n\r\n5   \r\nhello\r\n6\t\r\n world\r\n0 \r\nX-Sum : 2\r\n\r\n".into()).await;
     world.register("app.test", "app", 0, addr).await;
     let ask = "GET / HTTP/1.1\r\nHost: app.test\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n";
     let seen = raw(world.addr, ask, "").await;
@@ -63,9 +63,9 @@ async fn fields_are_not_counted_unless_they_are_to_be() {
             "HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nok",
             fields(MANY)
         );
-        let addr = says(many).await;
+        let addr = answering(many).await;
         world.register("app.apps.test", "app", 0, addr).await;
-        let few = says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".into()).await;
+        let few = answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".into()).await;
         world.register("app.apps.test/few", "app", 0, few).await;
         let sender = connect(&world).await;
         let (request, response) = if most == 0 { (200, 200) } else { (431, 502) };

@@ -2,7 +2,7 @@
 
 use crate::backends::Backend;
 use crate::client::request;
-use crate::world::{PATIENCE, World, nobody, plain, wait_for};
+use crate::world::{PATIENCE, World, plain, unused_address, wait_for};
 use router::{LogFormat, Metron, Settings};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -109,7 +109,7 @@ impl Message {
 /// A metron agent, which keeps envelopes by their type.
 struct Agent {
     address: SocketAddr,
-    heard: Arc<Mutex<Vec<Message>>>,
+    received: Arc<Mutex<Vec<Message>>>,
 }
 
 const HTTP: u64 = 4;
@@ -121,8 +121,8 @@ impl Agent {
     async fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let heard = Arc::<Mutex<Vec<Message>>>::default();
-        let to = heard.clone();
+        let received = Arc::<Mutex<Vec<Message>>>::default();
+        let to = received.clone();
         tokio::spawn(async move {
             let mut buffer = vec![0; 1 << 16];
             while let Ok(length) = socket.recv(&mut buffer).await {
@@ -131,13 +131,13 @@ impl Agent {
                 to.lock().unwrap().push(envelope);
             }
         });
-        Self { address, heard }
+        Self { address, received }
     }
 
     /// Returns the contents of all envelopes of a type, and their tags.
     fn of(&self, kind: u64) -> Vec<(Message, BTreeMap<String, String>)> {
-        let heard = self.heard.lock().unwrap();
-        let of = heard.iter().filter(|e| e.number(2) == Some(kind));
+        let received = self.received.lock().unwrap();
+        let of = received.iter().filter(|e| e.number(2) == Some(kind));
         // Types and the fields of their contents have the same order.
         of.map(|e| (e.message(kind + 3).unwrap(), e.tags()))
             .collect()
@@ -251,7 +251,7 @@ async fn a_failed_attempt_is_reported() {
         ..Settings::default()
     })
     .await;
-    let addr = nobody();
+    let addr = unused_address();
     world.register("app.test", APP, 0, addr).await;
     assert_eq!(world.get("app.test", "/").await.status, 502);
     let (event, _) = &agent.wait_for(HTTP, 1).await[0];
@@ -314,8 +314,8 @@ async fn metrics_are_sent_as_they_change() {
     world.shutdown.cancel();
     wait_for("the router to end", async || world.running.is_finished()).await;
     wait_for("the last counters", async || {
-        let told = agent.of(COUNTER).into_iter();
-        told.filter(|(c, _)| c.text(1) == "total_requests").count() >= 2
+        let counters = agent.of(COUNTER).into_iter();
+        counters.filter(|(c, _)| c.text(1) == "total_requests").count() >= 2
             && counts().get("rejected_requests") == Some(&1)
             && counts().get("routes_registered") == Some(&1)
     })
@@ -347,10 +347,10 @@ async fn metrics_are_sent_as_they_change() {
         ("gorouter_time", "ms", 3),
         ("route_lookup_time", "ns", 4),
     ] {
-        let told = of(name);
-        assert_eq!(told.len(), times, "{name}");
+        let sent = of(name);
+        assert_eq!(sent.len(), times, "{name}");
         let plausible = |(value, of): &(f64, String)| *value > 0.0 && *value < 1e9 && of == unit;
-        assert!(told.iter().all(plausible), "{name}: {told:?}");
+        assert!(sent.iter().all(plausible), "{name}: {sent:?}");
     }
     assert_eq!(of("total_routes")[0], (1.0, String::new()));
     assert!(of("file_descriptors")[0].0 > 5.0);

@@ -135,7 +135,7 @@ async fn one_of_several_servers_dies() {
     let mut starts = world.bus.subscribe("router.start").await.unwrap();
     world.bus.flush().await.unwrap();
     servers[0] = world.nats.take();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for n in 0..2 {
         drop(servers[n].take());
         let start = async {
@@ -146,7 +146,7 @@ async fn one_of_several_servers_dies() {
             }
         };
         let start = tokio::time::timeout(crate::world::PATIENCE, start).await;
-        heard.push(start.expect("a start or an answer").payload);
+        received.push(start.expect("a start or an answer").payload);
         let later = format!("later-{n}.test");
         wait_for("registrations over the other server", async || {
             let message = plain(&later, "app", 0, backend.addr);
@@ -162,12 +162,12 @@ async fn one_of_several_servers_dies() {
         })
         .await;
     }
-    for start in heard {
+    for start in received {
         let mut start: serde_json::Value = serde_json::from_slice(&start).unwrap();
         let id = start.as_object_mut().unwrap().remove("id").unwrap();
         assert!(id.as_str().unwrap().starts_with("0-"), "{id}");
         let rest = json!({"hosts": ["127.0.0.1"], "minimumRegisterIntervalInSeconds": 7, "pruneThresholdInSeconds": 1});
-        assert_eq!(start, rest, "nothing else is said");
+        assert_eq!(start, rest, "the message has no other field");
     }
     // Pruning continues, because no emitter registers any more.
     wait_for("pruning", async || world.handle.routes() == 0).await;
@@ -296,7 +296,7 @@ async fn a_refused_router_logs_which_key_is_wrong() {
             tls,
             ..clients::nats::Config::default()
         };
-        let told = async || {
+        let logged = async || {
             wait_for("the reason", async || {
                 log.text().contains("nats-connection-refused")
             })
@@ -305,13 +305,13 @@ async fn a_refused_router_logs_which_key_is_wrong() {
         let mut subscription = Subscription::new(&config, "test", &["any"], 1 << 20).unwrap();
         tokio::select! {
             delivery = subscription.next() => panic!("{delivery:?}"),
-            () = told() => {}
+            () = logged() => {}
         }
         checked(&log, password, key);
         let _client = clients::nats::connect(&config, "test", |_| std::future::ready(()))
             .await
             .unwrap();
-        told().await;
+        logged().await;
         checked(&log, password, key);
     }
 }
@@ -361,9 +361,9 @@ async fn a_silent_server_is_left_after_unanswered_pings() {
     let server = async {
         let (mut stream, _) = silent.accept().await.unwrap();
         stream.write_all(b"INFO {}\r\nPONG\r\n").await.unwrap();
-        let mut heard = String::new();
-        stream.read_to_string(&mut heard).await.unwrap();
-        heard
+        let mut received = String::new();
+        stream.read_to_string(&mut received).await.unwrap();
+        received
     };
     let client = async {
         assert!(matches!(subscription.next().await, Delivery::Connected));
@@ -373,11 +373,11 @@ async fn a_silent_server_is_left_after_unanswered_pings() {
         }
     };
     let both = futures::future::join(server, client);
-    let (heard, ()) = tokio::time::timeout(crate::world::PATIENCE, both)
+    let (received, ()) = tokio::time::timeout(crate::world::PATIENCE, both)
         .await
         .expect("it is left");
     // The first PING belongs to the handshake; the other two are never answered.
-    assert_eq!(heard.matches("PING\r\n").count(), 3, "{heard}");
+    assert_eq!(received.matches("PING\r\n").count(), 3, "{received}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -400,25 +400,25 @@ async fn a_message_larger_than_the_room_for_it() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let hear = async {
-        let mut heard = Vec::new();
-        while heard.len() < 12 {
+    let receive = async {
+        let mut received = Vec::new();
+        while received.len() < 12 {
             match subscription.next().await {
-                Delivery::Message(message) => heard.push(message.payload().len()),
+                Delivery::Message(message) => received.push(message.payload().len()),
                 other => panic!("{other:?}"),
             }
         }
-        heard
+        received
     };
-    let heard = tokio::select! {
+    let received = tokio::select! {
         () = publish => unreachable!("publishing does not end"),
-        heard = tokio::time::timeout(crate::world::PATIENCE, hear) => heard.expect("messages"),
+        received = tokio::time::timeout(crate::world::PATIENCE, receive) => received.expect("messages"),
     };
-    let from = heard
+    let from = received
         .iter()
         .position(|length| *length == 1_000_000)
         .unwrap();
-    for (n, length) in heard[from..].iter().enumerate() {
+    for (n, length) in received[from..].iter().enumerate() {
         assert_eq!(*length, [1_000_000, 0, 100_000, 3][n % 4]);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::backends::Backend;
 use crate::client::request;
-use crate::world::{World, nobody, plain, wait_for};
+use crate::world::{World, plain, unused_address, wait_for};
 use router::{ErrorPage, LogField, LogFormat, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -163,7 +163,7 @@ async fn errors_use_the_operators_template() {
         "<p>404 Not Found: Requested route (&#39;nobody.test&#39;) does not exist. unknown_route"
     );
     assert_eq!(reply.header("content-type"), "text/html; charset=utf-8");
-    let addr = nobody();
+    let addr = unused_address();
     world.register("app.test", "app", 0, addr).await;
     let reply = world.get("app.test", "/").await;
     assert_eq!(
@@ -219,7 +219,7 @@ async fn a_quirk_of_gorouter_exists_in_compatibility() {
         let reply = world.get("app.test", "/?a=1;b=2").await;
         assert_eq!((reply.status, reply.router_error()), (200, ""));
         let line = world.log_lines(1).await.remove(0);
-        let said = line.contains("x_cf_routererror:\"deprecated-semicolon-params\"");
-        assert_eq!(said, compat, "{line}");
+        let reported = line.contains("x_cf_routererror:\"deprecated-semicolon-params\"");
+        assert_eq!(reported, compat, "{line}");
     }
 }

@@ -87,7 +87,7 @@ async fn a_server_that_is_not_an_app_is_routable_while_healthy() {
     }
     assert!(
         !world.handle.serves("stuck.sys.test"),
-        "a check that hangs says nothing good"
+        "a check that hangs counts as a failure"
     );
     stop.cancel();
     running.await.unwrap().unwrap();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Starts a router that reads all routes of the API with this interval.
 async fn world(api: &RoutingApiServer, interval: Duration) -> World {
-    World::asking(api.accepted(), settings(interval)).await
+    World::with_routing_api(api.accepted(), settings(interval)).await
 }
 
 fn settings(interval: Duration) -> Settings {
@@ -43,7 +43,7 @@ async fn wait_for_ttl(world: &World, uri: &str, ttl: u64) {
 async fn wait_for_stream(api: &RoutingApiServer) {
     let nothing = route("nothing", 1, 1, ("x", 0));
     wait_for("an event stream", async || {
-        api.tell("Invalid", &nothing) > 0
+        api.send_event("Invalid", &nothing) > 0
     })
     .await;
 }
@@ -66,12 +66,12 @@ async fn events_make_change_and_delete_routes() {
 
     // An event that was sent after it shows that the event before was read.
     let marker = |n: u32| route("marker.test", 1, 10 + n, ("m", n));
-    api.tell("Upsert", &version(90, ("g", 4)));
-    api.tell("Upsert", &marker(1));
+    api.send_event("Upsert", &version(90, ("g", 4)));
+    api.send_event("Upsert", &marker(1));
     wait_for_ttl(&world, "marker.test", 11).await;
     wait_for_ttl(&world, "app.test/path", 100).await;
-    api.tell("Delete", &version(90, ("g", 4)));
-    api.tell("Upsert", &marker(2));
+    api.send_event("Delete", &version(90, ("g", 4)));
+    api.send_event("Upsert", &marker(2));
     wait_for_ttl(&world, "marker.test", 12).await;
     assert!(
         world.handle.serves("app.test/path"),
@@ -81,11 +81,11 @@ async fn events_make_change_and_delete_routes() {
     let unmodified = "registry_message{component=\"\",action=\"unmodified\"} 1\n";
     assert!(metrics.contains(unmodified), "{metrics}");
 
-    api.tell("Upsert", &version(80, ("g", 6)));
+    api.send_event("Upsert", &version(80, ("g", 6)));
     wait_for_ttl(&world, "app.test/path", 80).await;
-    api.tell("Upsert", &version(70, ("another life", 0)));
+    api.send_event("Upsert", &version(70, ("another life", 0)));
     wait_for_ttl(&world, "app.test/path", 70).await;
-    api.tell("Delete", &version(70, ("another life", 0)));
+    api.send_event("Delete", &version(70, ("another life", 0)));
     wait_for("the route to go", async || {
         world.get("app.test", "/path").await.status == 404
     })
@@ -103,7 +103,7 @@ async fn certificates_that_call_themselves_authorities_are_taken() {
     api.set_routes(&[route("a.test", 80, 120, ("g", 0))]);
     let mut config = api.config(Some(api.ca.issue_authority(&["router"])));
     config.oauth.as_mut().unwrap().tls.authorities = Authorities::Pem(api.ca.pem.clone());
-    let world = World::asking(config, settings(OFTEN)).await;
+    let world = World::with_routing_api(config, settings(OFTEN)).await;
     wait_for("the route", async || world.handle.serves("a.test")).await;
 }
 
@@ -120,7 +120,7 @@ async fn a_route_that_vanishes_from_the_list_is_gone() {
     // This also holds for a route that came by an event.
     wait_for_stream(&api).await;
     api.set_routes(&[one.clone(), two.clone()]);
-    api.tell("Upsert", &one);
+    api.send_event("Upsert", &one);
     wait_for("both routes", async || world.handle.routes() == 2).await;
     api.set_routes(&[]);
     wait_for("no routes", async || world.handle.routes() == 0).await;
@@ -134,7 +134,7 @@ async fn a_refused_token_is_fetched_again() {
     wait_for("a list", async || api.happened().lists_read > 0).await;
     wait_for_stream(&api).await;
     let before = api.happened().tokens_given;
-    api.forget_tokens();
+    api.revoke_tokens();
     api.set_routes(&[route("a.test", 80, 120, ("g", 0))]);
     wait_for("the route", async || world.handle.serves("a.test")).await;
     wait_for_stream(&api).await;
@@ -168,7 +168,7 @@ async fn a_missing_certificate_is_logged_as_the_reason() {
     keep_lines();
     let api = RoutingApiServer::started().await;
     api.set_routes(&[route("api.test", 80, 120, ("g", 0))]);
-    let world = World::asking(api.config(None), settings(OFTEN)).await;
+    let world = World::with_routing_api(api.config(None), settings(OFTEN)).await;
     let url = api.api_url();
     let line = line_about("failed-to-fetch-routes", "url", &url).await;
     assert_eq!(line["key"], "routing_api.uri");
@@ -183,7 +183,7 @@ async fn the_certificate_of_the_uaa_is_verified() {
     let with = |authorities| {
         let mut config = api.accepted();
         config.oauth.as_mut().unwrap().tls.authorities = authorities;
-        World::asking(config, settings(SELDOM))
+        World::with_routing_api(config, settings(SELDOM))
     };
     let stranger = with(Authorities::Pem(crate::certs::Ca::new().pem)).await;
     let uaa = api.uaa_url();
@@ -203,10 +203,10 @@ async fn the_certificate_of_the_uaa_is_verified() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_sources_may_register_one_endpoint() {
     let (api, backend) = (RoutingApiServer::started().await, Backend::start("x").await);
-    let told = route("app.test", backend.addr.port(), 100, ("g", 0));
+    let registered = route("app.test", backend.addr.port(), 100, ("g", 0));
     let world = world(&api, SELDOM).await;
     wait_for_stream(&api).await;
-    api.tell("Upsert", &told);
+    api.send_event("Upsert", &registered);
     wait_for_ttl(&world, "app.test", 100).await;
     // The latest registration wins.
     let registration = plain("app.test", "app", 0, backend.addr);
@@ -214,18 +214,18 @@ async fn both_sources_may_register_one_endpoint() {
     wait_for_ttl(&world, "app.test", 120).await;
     // The endpoint no longer belongs to the Routing API.
     let marker = route("marker.test", 1, 10, ("m", 0));
-    api.tell("Delete", &told);
-    api.tell("Upsert", &marker);
+    api.send_event("Delete", &registered);
+    api.send_event("Upsert", &marker);
     wait_for_ttl(&world, "marker.test", 10).await;
     assert_eq!(world.get("app.test", "/").await.text(), "x");
-    api.tell("Upsert", &told);
+    api.send_event("Upsert", &registered);
     wait_for_ttl(&world, "app.test", 100).await;
     // This repeats an earlier message byte for byte, but the endpoint has changed since.
     world.publish("router.register", registration.clone()).await;
     wait_for_ttl(&world, "app.test", 120).await;
     world.publish("router.unregister", registration).await;
     wait_for("the route to go", async || !world.handle.serves("app.test")).await;
-    api.tell("Upsert", &told);
+    api.send_event("Upsert", &registered);
     wait_for_ttl(&world, "app.test", 100).await;
     assert_eq!(world.handle.routes(), 2);
 }
@@ -238,6 +238,6 @@ async fn routes_are_there_before_the_first_request() {
         start_delay: Duration::from_secs(5),
         ..settings(SELDOM)
     };
-    let world = World::asking(api.accepted(), settings).await;
+    let world = World::with_routing_api(api.accepted(), settings).await;
     assert!(world.handle.healthy() && world.handle.serves("api.test"));
 }

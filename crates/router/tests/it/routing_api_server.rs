@@ -112,7 +112,7 @@ impl RoutingApiServer {
     }
 
     /// Sends an event to all listeners and returns their number.
-    pub(crate) fn tell(&self, name: &str, route: &Value) -> usize {
+    pub(crate) fn send_event(&self, name: &str, route: &Value) -> usize {
         let text = Bytes::from(format!("id: 1\nevent: {name}\ndata: {route}\n\n"));
         let streams = &mut self.happened().streams;
         streams.retain(|stream| stream.unbounded_send(text.clone()).is_ok());
@@ -120,7 +120,7 @@ impl RoutingApiServer {
     }
 
     /// Invalidates all tokens and ends all streams.
-    pub(crate) fn forget_tokens(&self) {
+    pub(crate) fn revoke_tokens(&self) {
         let mut state = self.happened();
         state.tokens.clear();
         state.streams.clear();

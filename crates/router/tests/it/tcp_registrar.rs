@@ -126,7 +126,7 @@ async fn tcp_routes_are_registered_refreshed_and_deleted() {
     // One route is removed, and one stays.
     running.change(&json!([tcp(1234, "20ms")])).await;
     wait_for("the deletion", async || count(&server, "delete", 1235) == 1).await;
-    server.forget_tokens();
+    server.revoke_tokens();
     let before = count(&server, "create", 1234);
     wait_for("a token that is good", async || {
         count(&server, "create", 1234) > before

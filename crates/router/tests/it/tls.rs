@@ -3,7 +3,7 @@
 use crate::backends::Backend;
 use crate::certs::Ca;
 use crate::client::raw;
-use crate::world::{World, nobody, wait_for};
+use crate::world::{World, unused_address, wait_for};
 use clients::loggregator::Emitter;
 use kit::tls::{ClientAuth, server_config};
 use router::{ClientCertValidation, ForwardedClientCert, FrontTls, Settings, TlsTerms};
@@ -131,7 +131,7 @@ async fn each_tls_failure_has_its_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_connection_is_retried_elsewhere_and_never_prunes_the_last() {
     let world = World::new().await;
-    let gone = nobody();
+    let gone = unused_address();
     world
         .register_tls("alone.test", "app", "instance-a", gone)
         .await;
@@ -151,7 +151,7 @@ async fn a_refused_connection_is_retried_elsewhere_and_never_prunes_the_last() {
     assert_eq!(world.get("alone.test", "/").await.text(), "back");
     drop(back);
 
-    let gone = nobody();
+    let gone = unused_address();
     let healthy = Backend::start("healthy").await;
     world.register("two.test", "app", 0, gone).await;
     world.register("two.test", "app", 1, healthy.addr).await;
@@ -287,17 +287,22 @@ async fn an_answer_ends_with_close_notify_although_the_socket_stays_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn http_on_a_tls_port_is_answered_with_an_explanation() {
     let world = World::new().await;
-    let told = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    let explanation =
+        "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     for request in [
         "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 3\r\n\r\nabc",
         "OPTIO",
     ] {
-        assert_eq!(raw(world.https, request, told).await, told, "{request}");
+        assert_eq!(
+            raw(world.https, request, explanation).await,
+            explanation,
+            "{request}"
+        );
     }
     for other in ["DELETE / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x00\x05hello"] {
-        let heard = raw(world.https, other, told).await;
-        assert!(!heard.contains("HTTP"), "{other:?}: {heard:?}");
+        let received = raw(world.https, other, explanation).await;
+        assert!(!received.contains("HTTP"), "{other:?}: {received:?}");
     }
 }
 

@@ -129,8 +129,8 @@ async fn a_drain_ends_websockets_with_a_close_frame() {
         Message::text("hello")
     );
     world.shutdown.cancel();
-    let told = tokio::time::timeout(crate::world::PATIENCE, socket.next()).await;
-    for message in [told.unwrap().unwrap().unwrap(), app.await.unwrap()] {
+    let received = tokio::time::timeout(crate::world::PATIENCE, socket.next()).await;
+    for message in [received.unwrap().unwrap().unwrap(), app.await.unwrap()] {
         let Message::Close(Some(frame)) = message else {
             panic!("want a close frame, have {message:?}")
         };

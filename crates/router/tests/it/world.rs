@@ -22,7 +22,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// Returns an address on which nothing listens.
-pub(crate) fn nobody() -> SocketAddr {
+pub(crate) fn unused_address() -> SocketAddr {
     ([127, 0, 0, 1], free_port()).into()
 }
 
@@ -163,7 +163,10 @@ impl World {
     }
 
     /// Starts a router that also uses a Routing API.
-    pub(crate) async fn asking(api: clients::routing_api::Config, settings: Settings) -> Self {
+    pub(crate) async fn with_routing_api(
+        api: clients::routing_api::Config,
+        settings: Settings,
+    ) -> Self {
         let port = free_port();
         let (nats, bus) = (Nats::start(port), Nats::config(port));
         let sources = (bus, Some(api));
