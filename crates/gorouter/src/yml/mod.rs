@@ -174,7 +174,7 @@ fn file(keys: &mut Keys<'_>, fixed: Fixed) -> GorouterYml {
 fn elsewhere(keys: &mut Keys<'_>) {
     keys.elsewhere(
         "publish_active_apps_interval",
-        "has no effect: nobody has listened to router.active_apps since DEA times; remove it",
+        "has no effect: no component has subscribed to router.active_apps since the DEAs; remove it",
     );
     keys.without_effect(&[
         // gorouter does not use these either.

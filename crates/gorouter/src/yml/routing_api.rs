@@ -33,7 +33,7 @@ pub(super) fn routing_api(keys: &mut Keys<'_>) -> Option<RoutingApiKeys> {
     if uri.is_empty() != (port == 0) {
         section.warn(
             "port",
-            "and uri belong together: without both the Routing API is not asked",
+            "and uri belong together: without both the Routing API is not used",
         );
     }
     let encrypted = uri.starts_with("https://");

@@ -201,7 +201,7 @@ fn sharding(keys: &mut Keys<'_>, listed: Vec<String>) -> Sharding {
     match mode.unwrap_or(Mode::All) {
         Mode::All => Sharding::All,
         Mode::Segments if listed.is_empty() => {
-            keys.problem("routing_table_sharding_mode", "is \"segments\", but isolation_segments is empty: no route would be taken; list at least one segment");
+            keys.problem("routing_table_sharding_mode", "is \"segments\", but isolation_segments is empty: no route would be accepted; list at least one segment");
             Sharding::All
         }
         Mode::Segments => Sharding::Segments(listed),

@@ -142,8 +142,8 @@ status_typo: {{a: 1}}
     assert_eq!(
         read.warnings,
         [
-            "min_tls_version is below TLSv1.2, which this router does not speak: raised to TLSv1.2",
-            "cipher_suites has AES128-SHA, which this router does not speak: dropped",
+            "min_tls_version is below TLSv1.2, which this router does not support: raised to TLSv1.2",
+            "cipher_suites has AES128-SHA, which this router does not support: dropped",
             "logging.extra_access_log_fields has made_up, which this router does not know: dropped",
             "made_up is unknown: ignored",
             "status_typo is unknown: ignored",
@@ -397,7 +397,7 @@ fn all_problems_are_reported_together() {
         "port \"http\" is not a port: write a number from 1 to 65535",
         "endpoint_timeout \"30\" is not a duration",
         "tls_pem has no certificate",
-        "cipher_suites has nothing that this router speaks",
+        "cipher_suites has no suite that this router supports",
         "forwarded_client_cert \"maybe\" is not one of always_forward, forward, sanitize_set",
         "routing_table_sharding_mode is \"segments\", but",
         "nats.tls_enabled is true, but",

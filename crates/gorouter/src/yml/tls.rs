@@ -222,7 +222,7 @@ fn versions(keys: &mut Keys<'_>) -> Vec<&'static rustls::SupportedProtocolVersio
     if min < 12 {
         keys.warn(
             "min_tls_version",
-            "is below TLSv1.2, which this router does not speak: raised to TLSv1.2",
+            "is below TLSv1.2, which this router does not support: raised to TLSv1.2",
         );
     }
     let versions: Vec<_> = [(12, &TLS12), (13, &TLS13)]
@@ -231,7 +231,7 @@ fn versions(keys: &mut Keys<'_>) -> Vec<&'static rustls::SupportedProtocolVersio
         .map(|(_, version)| version)
         .collect();
     if versions.is_empty() {
-        keys.problem("max_tls_version", "leaves no version of TLS that this router speaks: write TLSv1.2 or TLSv1.3, not below min_tls_version");
+        keys.problem("max_tls_version", "leaves no version of TLS that this router supports: write TLSv1.2 or TLSv1.3, not below min_tls_version");
     }
     versions
 }
@@ -255,14 +255,14 @@ fn cipher_suites(
         } else {
             keys.warn(
                 "cipher_suites",
-                &format!("has {name}, which this router does not speak: dropped"),
+                &format!("has {name}, which this router does not support: dropped"),
             );
         }
     }
     if usable.is_empty() && !list.is_empty() {
         versions.retain(|version| tls13 && version.version == TLS13.version);
         if versions.is_empty() {
-            keys.problem("cipher_suites", "has nothing that this router speaks: add e.g. ECDHE-RSA-AES128-GCM-SHA256 and ECDHE-ECDSA-AES128-GCM-SHA256");
+            keys.problem("cipher_suites", "has no suite that this router supports: add e.g. ECDHE-RSA-AES128-GCM-SHA256 and ECDHE-ECDSA-AES128-GCM-SHA256");
         }
     }
     usable

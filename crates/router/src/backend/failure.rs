@@ -61,7 +61,7 @@ pub(crate) enum Fault {
     BadBody(http1::Refusal),
     #[error("request body timed out")]
     BodyTimeout,
-    #[error("the request cannot be said in HTTP/2")]
+    #[error("the request cannot be expressed in HTTP/2")]
     NotForHttp2,
     #[error("invalid response: {0}")]
     BadResponse(String),

@@ -56,7 +56,7 @@ impl Front {
         let listener = match socket {
             Socket::Listening(listener) => listener,
             Socket::Bound(socket) => {
-                let address = socket.local_addr().context("ask for a socket's address")?;
+                let address = socket.local_addr().context("read a socket's address")?;
                 socket
                     .listen(BACKLOG)
                     .and_then(tokio::net::TcpListener::into_std)

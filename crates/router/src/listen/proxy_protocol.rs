@@ -42,7 +42,7 @@ pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, Inv
         let peeked = match timeout_at(deadline, stream.peek(&mut buffer)).await {
             Ok(peeked) => peeked.map_err(|_| Invalid("the connection broke"))?,
             Err(_) if seen == 0 => return Ok(None),
-            Err(_) => return Err(Invalid("it does not end")),
+            Err(_) => return Err(Invalid("the header does not end")),
         };
         match parse(&buffer[..peeked])? {
             Parsed::Absent => return Ok(None),
@@ -58,7 +58,7 @@ pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, Inv
             }
             Parsed::Partial if peeked == 0 => return Ok(None),
             Parsed::Partial if Instant::now() > started + PATIENCE => {
-                return Err(Invalid("it does not end"));
+                return Err(Invalid("the header does not end"));
             }
             // A peek returns the same bytes again at once.
             Parsed::Partial => sleep(Duration::from_millis(2)).await,
@@ -83,12 +83,12 @@ fn text(bytes: &[u8]) -> Result<Parsed, Invalid> {
         return if bytes.len() < LONGEST_TEXT {
             Ok(Parsed::Partial)
         } else {
-            Err(Invalid("its line is too long"))
+            Err(Invalid("the line is too long"))
         };
     };
-    let line = std::str::from_utf8(&bytes[..end]).map_err(|_| Invalid("it is not text"))?;
+    let line = std::str::from_utf8(&bytes[..end]).map_err(|_| Invalid("the header is not text"))?;
     let [_, family, source, _, port, _] = line.split(' ').collect::<Vec<_>>()[..] else {
-        return Err(Invalid("it does not name the client"));
+        return Err(Invalid("the header does not name the client"));
     };
     let ip: IpAddr = source.parse().map_err(|_| Invalid("bad address"))?;
     let port = port.parse().map_err(|_| Invalid("bad port"))?;
@@ -110,7 +110,7 @@ fn binary(bytes: &[u8]) -> Result<Parsed, Invalid> {
         return Err(Invalid("unknown version or command"));
     }
     if 16 + size > LONGEST {
-        return Err(Invalid("it is too long"));
+        return Err(Invalid("the header is too long"));
     }
     let Some(rest) = rest.get(..size) else {
         return Ok(Parsed::Partial);
@@ -126,7 +126,7 @@ fn binary(bytes: &[u8]) -> Result<Parsed, Invalid> {
             let ip = <[u8; 16]>::try_from(&rest[..16]).map(Ipv6Addr::from);
             ip.ok().map(|ip| SocketAddr::new(ip.into(), port(32)))
         }
-        (1, 1 | 2) => return Err(Invalid("it is too short for its addresses")),
+        (1, 1 | 2) => return Err(Invalid("the header is too short for its addresses")),
         _ => None,
     };
     Ok(Parsed::Header {

@@ -295,7 +295,7 @@ impl Rejection {
         let error = if expired {
             "expired"
         } else {
-            "it proves nothing"
+            "invalid signature"
         };
         tracing::error!(error, "signature-validation-failed");
     }

@@ -19,10 +19,10 @@ pub(crate) fn check(
     let Some(upgrade) = upgrade else {
         return Err("101 Switching Protocols without a request to switch");
     };
-    let asked = request.fields.slice(upgrade.token);
+    let requested = request.fields.slice(upgrade.token);
     let token = match response.fields.get(Known::Upgrade) {
-        Some(token) if token.eq_ignore_ascii_case(asked) => token.to_vec(),
-        _ => return Err("101 Switching Protocols to another protocol than asked for"),
+        Some(token) if token.eq_ignore_ascii_case(requested) => token.to_vec(),
+        _ => return Err("101 Switching Protocols to a protocol that was not requested"),
     };
     // A client of HTTP/2 did not send a key, so it cannot check whether the answer fits.
     if request.version == Version::Http2 && !accepts(request, response) {

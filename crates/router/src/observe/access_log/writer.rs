@@ -108,7 +108,7 @@ impl Queue {
             if state.reopen {
                 // This happens under the lock, so a caller that waits for it finds the new file.
                 if let Err(error) = file.reopen() {
-                    tracing::error!(%error, "access-log-reopen-failed: the log goes on in the file before");
+                    tracing::error!(%error, "access-log-reopen-failed: the log continues in the previous file");
                 }
                 state.reopen = false;
                 self.changed.notify_all();
