@@ -315,7 +315,10 @@ async fn metrics_are_sent_as_they_change() {
     wait_for("the router to end", async || world.running.is_finished()).await;
     wait_for("the last counters", async || {
         let counters = agent.of(COUNTER).into_iter();
-        counters.filter(|(c, _)| c.text(1) == "total_requests").count() >= 2
+        counters
+            .filter(|(c, _)| c.text(1) == "total_requests")
+            .count()
+            >= 2
             && counts().get("rejected_requests") == Some(&1)
             && counts().get("routes_registered") == Some(&1)
     })
