@@ -19,7 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use wire::dropsonde::{Envelope, Event};
+use wire::dropsonde::{Envelope, Event, append_tag};
 
 /// The highest number of waiting datagrams, and of their bytes.
 const MAX_QUEUED: usize = 16_384;
@@ -74,10 +74,20 @@ impl Emitter {
     }
 
     pub fn send(&self, envelope: &Envelope) {
+        self.send_with_tags(envelope, std::iter::empty());
+    }
+
+    /// Sends an envelope with further tags. They need not be copied into its map.
+    pub fn send_with_tags<'t>(
+        &self,
+        envelope: &Envelope,
+        tags: impl Iterator<Item = (&'t str, &'t str)>,
+    ) {
         ENCODED.with_borrow_mut(|encoded| {
             encoded.clear();
             // Encoding into a growing vector cannot fail for lack of room.
             if envelope.encode(encoded).is_ok() {
+                tags.for_each(|(name, value)| append_tag(encoded, name, value));
                 self.queue.push(encoded);
             }
         });

@@ -1,10 +1,13 @@
 //! The envelopes of dropsonde (package `events`, "v1"), which a gorouter sends to the metron agent of its machine, one envelope
 //! in one UDP datagram (default port 3457).
 
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use std::collections::BTreeMap;
 
 /// The largest datagram that UDP carries over IPv4, in bytes.
 pub const LARGEST: usize = 65_507;
+/// The number of the field [`Envelope::tags`].
+const TAGS: u32 = 17;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Envelope {
@@ -41,6 +44,20 @@ impl Envelope {
             event: Some(event),
             ..Self::default()
         }
+    }
+}
+
+/// Appends a tag to an encoded envelope. The result is the envelope that also has this tag in [`Envelope::tags`], but no map with
+/// copies of all names and values is made for it.
+pub fn append_tag(encoded: &mut Vec<u8>, name: &str, value: &str) {
+    let texts = [(1, name), (2, value)];
+    let length = texts.map(|(_, text)| 1 + encoded_len_varint(text.len() as u64) + text.len());
+    encode_key(TAGS, WireType::LengthDelimited, encoded);
+    encode_varint(length.iter().sum::<usize>() as u64, encoded);
+    for (field, text) in texts {
+        encode_key(field, WireType::LengthDelimited, encoded);
+        encode_varint(text.len() as u64, encoded);
+        encoded.extend_from_slice(text.as_bytes());
     }
 }
 
@@ -327,6 +344,23 @@ mod tests {
         assert_eq!(written.len(), bytes.len());
         assert_eq!(Envelope::decode(&bytes[..]).unwrap(), envelope);
         assert_eq!(Envelope::decode(&written[..]).unwrap(), envelope);
+    }
+
+    #[test]
+    fn an_appended_tag_equals_one_of_the_map() {
+        let envelope = |tags: &[(&str, &str)]| {
+            let mut envelope = Envelope::new("r", 1, Event::CounterEvent(CounterEvent::default()));
+            let owned = tags.iter().map(|(k, v)| ((*k).into(), (*v).into()));
+            envelope.tags = owned.collect();
+            envelope
+        };
+        let long = "x".repeat(300);
+        let tags = [("app", "a"), ("space", ""), ("url", long.as_str())];
+        let mut encoded = envelope(&[]).encode_to_vec();
+        for (name, value) in tags {
+            append_tag(&mut encoded, name, value);
+        }
+        assert_eq!(Envelope::decode(&encoded[..]).unwrap(), envelope(&tags));
     }
 
     #[test]

@@ -64,8 +64,8 @@ impl Envelopes {
         endpoint: &Endpoint,
         shortened: impl FnOnce() -> Vec<u8>,
     ) {
-        let tags = peer::tags(endpoint);
-        let around: usize = tags.iter().map(|(k, v)| k.len() + v.len() + 16).sum();
+        let tags = endpoint.tags().iter();
+        let around: usize = tags.map(|(k, v)| k.len() + v.len() + 16).sum();
         // The envelope also holds the name of the app and its other fields.
         let around = around + peer::app_id(endpoint).len() + 128;
         let line = if line.len() > LONGEST_LINE.min(LARGEST.saturating_sub(around)) {
@@ -84,22 +84,23 @@ impl Envelopes {
         if let Some(Event::LogMessage(log)) = &mut envelope.event {
             log.timestamp = envelope.timestamp.unwrap_or_default();
         }
-        envelope.tags = Arc::unwrap_or_clone(tags);
-        self.emitter.send(&envelope);
+        self.emitter
+            .send_with_tags(&envelope, endpoint.tags().iter());
     }
 
     /// Sends the event of a finished request. `trace`: the ids of trace and span.
     pub(crate) fn request(&self, finished: &FinishedRequest<'_>, trace: Option<(String, String)>) {
         let event = Event::HttpStartStop(event::server(finished));
-        let mut envelope = self.emitter.envelope(event);
-        if let Some(endpoint) = finished.endpoint() {
-            envelope.tags = endpoint.tags().to_map();
-        }
-        if let Some((trace, span)) = trace {
-            envelope.tags.insert("trace_id".into(), trace);
-            envelope.tags.insert("span_id".into(), span);
-        }
-        self.emitter.send(&envelope);
+        let envelope = self.emitter.envelope(event);
+        let tags = finished.endpoint().map(|endpoint| endpoint.tags().iter());
+        let trace = trace.as_ref().map(|(trace, span)| {
+            let ids = [("trace_id", trace.as_str()), ("span_id", span.as_str())];
+            ids.into_iter()
+        });
+        // A reader keeps the last value of a tag that comes twice.
+        let tags = tags.into_iter().flatten();
+        self.emitter
+            .send_with_tags(&envelope, tags.chain(trace.into_iter().flatten()));
     }
 
     /// Sends the event of an attempt: a backend has answered, or failed.
