@@ -16,12 +16,21 @@ pub(crate) fn sorted(values: &[f64]) -> Vec<f64> {
     values
 }
 
+/// Returns the value in the middle; of an even number of values, the mean of the two in the middle.
 pub(crate) fn median(values: &[f64]) -> f64 {
-    quantile(&sorted(values), 0.5)
+    let values = sorted(values);
+    let Some(last) = values.len().checked_sub(1) else {
+        return f64::NAN;
+    };
+    f64::midpoint(values[last / 2], values[last.div_ceil(2)])
 }
 
 pub(crate) fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::min)
+}
+
+pub(crate) fn most(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NAN, f64::max)
 }
 
 pub(crate) fn milliseconds(times: &[Duration]) -> Vec<f64> {
@@ -41,6 +50,9 @@ mod tests {
         assert_eq!(quantile(&values, 0.99), 5.0);
         assert!(quantile(&[], 0.5).is_nan());
         assert_eq!(median(&[2.0, 9.0, 1.0]), 2.0);
+        assert_eq!(median(&[2.0, 9.0, 1.0, 4.0]), 3.0);
+        assert!(median(&[]).is_nan());
+        assert_eq!(most(&[2.0, 1.0]), 2.0);
         assert_eq!(least(&[2.0, 1.0]), 1.0);
     }
 }

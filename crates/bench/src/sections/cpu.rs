@@ -116,6 +116,21 @@ pub(super) fn per_request(peers: &[Running], measured: &[Measured], peer: Peer) 
     Some(median(&measured[at].per_request))
 }
 
+/// Returns the ratios of two peers' costs, one for each round.
+pub(super) fn pairs(
+    peers: &[Running],
+    measured: &[Measured],
+    ours: Peer,
+    other: Peer,
+) -> Option<Vec<f64>> {
+    let costs = |peer| {
+        let at = peers.iter().position(|p| p.peer == peer)?;
+        Some(&measured[at].per_request)
+    };
+    let pairs = costs(ours)?.iter().zip(costs(other)?);
+    Some(pairs.map(|(ours, other)| ours / other).collect())
+}
+
 /// Returns the table, and our cost beside HAProxy's.
 pub(super) fn table(peers: &[Running], measured: &[Measured]) -> Result<(Table, String)> {
     let of = |peer| per_request(peers, measured, peer);
