@@ -9,7 +9,7 @@
 use anyhow::{Context, Result};
 use nix::sys::prctl::set_child_subreaper;
 use nix::unistd::{dup2_stdout, setsid};
-use protocol::{Ready, Setup};
+use shim_protocol::{Ready, Setup};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -18,8 +18,6 @@ use std::process::ExitCode;
 pub(crate) mod enter;
 mod mounts;
 mod process;
-#[path = "../../garden/src/linux/shim_protocol.rs"]
-mod protocol;
 mod server;
 pub(crate) mod userns;
 

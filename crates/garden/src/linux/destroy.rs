@@ -3,12 +3,12 @@
 use super::config::BASE_ID;
 use super::garden::LinuxGarden;
 use super::record::Record;
-use super::shim_protocol::{Ended, Setup};
 use super::{firewall, netlink, shim, stacks};
 use crate::api::{Exit, GardenError};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use shim_protocol::{Ended, Setup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

@@ -69,7 +69,7 @@ fn not_started(message: &str) -> Option<i32> {
 
 fn run(paths: &Paths, record: &Record, process: &Path, complaint: &Path) -> Result<i32> {
     let setup = paths.container(&record.key).join("setup.json");
-    let setup: super::shim_protocol::Setup = serde_json::from_slice(
+    let setup: shim_protocol::Setup = serde_json::from_slice(
         &std::fs::read(&setup).with_context(|| format!("read {}", setup.display()))?,
     )?;
     let crun = find_program(&setup.crun).unwrap_or_else(|| PathBuf::from("crun"));

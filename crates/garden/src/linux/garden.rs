@@ -8,7 +8,6 @@ use super::firewall::{self, Cell, Feature, Rules};
 use super::iptables::{CELL, Iptables};
 use super::policies::Policies;
 use super::record::Record;
-use super::shim_protocol::Setup;
 use super::stacks::Stacks;
 use super::turns::Turns;
 use super::{cell_network, preflight, shim, usage};
@@ -18,6 +17,7 @@ use crate::api::{
 };
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
+use shim_protocol::Setup;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};

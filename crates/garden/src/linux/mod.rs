@@ -35,7 +35,6 @@ mod record;
 mod ruleset;
 mod seccomp;
 mod shim;
-mod shim_protocol;
 mod stacks;
 mod turns;
 mod usage;

@@ -3,10 +3,10 @@
 use super::garden::LinuxGarden;
 use super::passwd::User;
 use super::record::{self, Record, write_private};
-use super::shim_protocol::{Reply, Run};
 use super::{oci, preflight, shim};
 use crate::api::{GardenError, Output, Process, ProcessSpec, Signal};
 use anyhow::{Context, Result, anyhow, bail};
+use shim_protocol::{Reply, Run};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 

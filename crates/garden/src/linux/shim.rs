@@ -1,12 +1,12 @@
 //! Garden's side of the shims: starts a shim and communicates with it.
 
-use super::shim_protocol::{
-    EXIT, Ended, FRAME_HEADER, MAX_FRAME, REPLY, REQUEST, Ready, Reply, Request, Run, STDERR,
-    STDOUT, State, frame, header,
-};
 use crate::api::{Exit, Output, Process};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use shim_protocol::{
+    EXIT, Ended, FRAME_HEADER, MAX_FRAME, REPLY, REQUEST, Ready, Reply, Request, Run, STDERR,
+    STDOUT, State, frame, header,
+};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,13 +1,13 @@
 //! The root file system: an overlay of the stack and a writable layer, with bind mounts on top, in a mount namespace that only
 //! the shim and its container share.
 
-use super::protocol::{Bind, Setup};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, chown, fchown};
+use shim_protocol::{Bind, Setup};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;

@@ -4,13 +4,13 @@
 //! is in the cgroups in which crun itself was started, so crun need not handle cgroups.
 
 use super::mounts;
-use super::protocol::{Run, Setup};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
+use shim_protocol::{Run, Setup};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

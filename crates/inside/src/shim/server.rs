@@ -1,10 +1,6 @@
 //! The shim's loop: requests on its socket, output of processes, their exits.
 
 use super::process::{self, RunError};
-use super::protocol::{
-    EXIT, Ended, FRAME_HEADER, MAX_FRAME, REPLY, REQUEST, Reply, Request, Run, STDERR, STDOUT,
-    Setup, State, frame, header,
-};
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,6 +8,10 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use shim_protocol::{
+    EXIT, Ended, FRAME_HEADER, MAX_FRAME, REPLY, REQUEST, Reply, Request, Run, STDERR, STDOUT,
+    Setup, State, frame, header,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,6 @@
-//! The protocol between garden and a container's shim. This one file is compiled into both programs.
+//! The protocol between garden and a container's shim. Both programs compile this crate.
+//!
+//! It is pure and small, because the shim is a part of the static binary in every container.
 //!
 //! Garden starts `inside shim SETUP_FILE`. The shim answers with one line of JSON ([`Ready`]) on stdout. From then on it serves a
 //! Unix socket: the client sends one [`Request`] frame and gets a [`Reply`] frame. After a successful `Run` or `Attach`, frames
@@ -10,19 +12,25 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub(crate) const REQUEST: u8 = 0;
-pub(crate) const REPLY: u8 = 1;
-pub(crate) const STDOUT: u8 = 2;
-pub(crate) const STDERR: u8 = 3;
-pub(crate) const EXIT: u8 = 4;
+/// The kind of a frame with a [`Request`].
+pub const REQUEST: u8 = 0;
+/// The kind of a frame with a [`Reply`].
+pub const REPLY: u8 = 1;
+/// The kind of a frame with bytes of a process's standard output.
+pub const STDOUT: u8 = 2;
+/// The kind of a frame with bytes of a process's standard error.
+pub const STDERR: u8 = 3;
+/// The kind of a frame with a process's [`Ended`].
+pub const EXIT: u8 = 4;
 
-pub(crate) const FRAME_HEADER: usize = 5;
+/// The number of bytes before a frame's body.
+pub const FRAME_HEADER: usize = 5;
 /// The maximum length of a frame. A longer one is an error of the peer.
-pub(crate) const MAX_FRAME: usize = 4 << 20;
+pub const MAX_FRAME: usize = 4 << 20;
 
 /// Everything that the shim needs to make the container. It looks up nothing elsewhere.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Setup {
+pub struct Setup {
     /// crun's name for the container.
     pub key: String,
     /// The container's folder with bundle, disk and records.
@@ -55,21 +63,21 @@ pub(crate) struct Setup {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Bind {
+pub struct Bind {
     pub host: PathBuf,
     pub container: String,
     pub read_only: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Ready {
+pub enum Ready {
     /// The container's init runs. The value is its process id on the host.
     Pid(i32),
     Failed(String),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Request {
+pub enum Request {
     Run(Run),
     Attach {
         id: String,
@@ -84,7 +92,7 @@ pub(crate) enum Request {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Run {
+pub struct Run {
     pub id: String,
     /// The file on the host that describes the OCI process.
     pub process: PathBuf,
@@ -95,7 +103,7 @@ pub(crate) struct Run {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Reply {
+pub enum Reply {
     Done,
     State(State),
     UnknownProcess,
@@ -105,7 +113,7 @@ pub(crate) enum Reply {
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct State {
+pub struct State {
     pub init: i32,
     /// The status of the container's init. It is set when init has ended, and all processes with it.
     pub init_status: Option<i32>,
@@ -114,13 +122,14 @@ pub(crate) struct State {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ended {
+pub struct Ended {
     /// The exit status; 128 + signal if a signal ended the process.
     pub status: i32,
     pub out_of_memory: bool,
 }
 
-pub(crate) fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
+/// Returns the bytes of one frame.
+pub fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FRAME_HEADER + body.len());
     bytes.push(kind);
     bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
@@ -129,7 +138,7 @@ pub(crate) fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// Returns kind and length of the frame that begins with these bytes.
-pub(crate) fn header(bytes: [u8; FRAME_HEADER]) -> (u8, usize) {
+pub fn header(bytes: [u8; FRAME_HEADER]) -> (u8, usize) {
     let [kind, a, b, c, d] = bytes;
     (kind, u32::from_be_bytes([a, b, c, d]) as usize)
 }
