@@ -1,20 +1,21 @@
 //! `make demo`: a throw-away foundation, an app that is pushed with a route, and the path of that route through every component,
 //! with the values that each component itself shows. Every hop is compared with the previous one; the demo fails if they differ.
 
+mod client;
+mod observe;
+
 use crate::plan::{Plan, random_hex};
-use crate::routes;
 use crate::signals::{Hangup, Signals};
 use crate::terminal::{print_error, print_line};
 use anyhow::{Context as _, Result, bail, ensure};
-use futures::StreamExt as _;
-use serde_json::Value;
-use std::net::Ipv4Addr;
+use client::{CfClient, step};
+use observe::{Observer, Registrations};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use why::Walk;
 
 const APP: &str = "proxy";
 
@@ -71,7 +72,7 @@ async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
 
 async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Result<()> {
     let plan = Plan::read(data)?;
-    let messages = Registrations::listen(&plan).await?;
+    let registrations = Registrations::listen(&plan).await?;
     let client = CfClient {
         home: data.join("demo-home"),
     };
@@ -123,11 +124,18 @@ async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Resu
     ));
     step(&format!("curl {}/", plan.route_url(&route)));
     print_line(&format!("   {} {}", answer.0, answer.1.trim()));
-    let way = RoutePath::follow(data, &plan, &client, &messages, &route).await?;
-    step(
-        "the path of the route, from the user's request to the answer; every value is read from the component itself",
-    );
-    way.print(&answer);
+    let observer = Observer {
+        data,
+        plan: &plan,
+        client: &client,
+        registrations: &registrations,
+        instance: &format!("{APP}/0"),
+    };
+    let walk = why::walk(&observer.observe(&route, answer.0).await);
+    if let Some(problem) = walk.problem() {
+        bail!("{problem}");
+    }
+    print(&walk);
     Ok(())
 }
 
@@ -144,10 +152,6 @@ fn example_folder() -> Result<PathBuf> {
         folder.join("proxy").display()
     );
     Ok(folder)
-}
-
-fn step(text: &str) {
-    print_line(&format!("\n▶ {text}"));
 }
 
 /// A child process `cupola up`.
@@ -219,84 +223,6 @@ impl Foundation {
     }
 }
 
-/// A client that runs `cupola cf …` as a person would.
-struct CfClient {
-    home: PathBuf,
-}
-
-impl CfClient {
-    fn command(&self, args: &[&str]) -> Result<Command> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .arg("cf")
-            .args(args)
-            .env("CF_HOME", &self.home)
-            .stdin(Stdio::null());
-        Ok(command)
-    }
-
-    async fn run(&self, args: &[&str], shown: Option<&str>) -> Result<()> {
-        step(&shown.map_or_else(|| format!("cf {}", args.join(" ")), str::to_owned));
-        let status = self.command(args)?.status().await?;
-        ensure!(status.success(), "cf {} ended with {status}", args[0]);
-        Ok(())
-    }
-
-    async fn get(&self, path: &str) -> Result<Value> {
-        let output = self.command(&["curl", path])?.output().await?;
-        ensure!(
-            output.status.success(),
-            "cf curl {path} ended with {}",
-            output.status
-        );
-        serde_json::from_slice(&output.stdout).with_context(|| {
-            format!(
-                "cf curl {path}: {}",
-                String::from_utf8_lossy(&output.stdout)
-            )
-        })
-    }
-}
-
-/// A NATS subscriber that keeps every `router.register` message.
-struct Registrations {
-    _client: async_nats::Client,
-    seen: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Registrations {
-    async fn listen(plan: &Plan) -> Result<Self> {
-        let client = clients::nats::connect(&plan.nats(), "demo", |_| async {}).await?;
-        let mut messages = client.subscribe("router.register").await?;
-        client.flush().await?;
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let sink = seen.clone();
-        tokio::spawn(async move {
-            while let Some(message) = messages.next().await {
-                if let Ok(value) = serde_json::from_slice(&message.payload) {
-                    sink.lock().expect("no panic while held").push(value);
-                }
-            }
-        });
-        Ok(Self {
-            _client: client,
-            seen,
-        })
-    }
-
-    fn of(&self, route: &str) -> Option<Value> {
-        let seen = self.seen.lock().expect("no panic while held");
-        seen.iter()
-            .rev()
-            .find(|m| {
-                m["uris"]
-                    .as_array()
-                    .is_some_and(|u| u.iter().any(|u| u == route))
-            })
-            .cloned()
-    }
-}
-
 async fn fetch(plan: &Plan, route: &str) -> Result<(u16, String)> {
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -319,232 +245,15 @@ async fn fetch(plan: &Plan, route: &str) -> Result<(u16, String)> {
     }
 }
 
-/// The values of one route in every component.
-struct RoutePath {
-    route: String,
-    route_guid: String,
-    app_guid: String,
-    process_guid: String,
-    instance_guid: String,
-    cell_id: String,
-    cell_ip: String,
-    overlay_ip: String,
-    host_tls_port: u64,
-    envoy_listener: String,
-    certificate_san: String,
-    dnat_rule: String,
-    nats: String,
-    router_entry: String,
-}
-
-impl RoutePath {
-    async fn follow(
-        data: &Path,
-        plan: &Plan,
-        client: &CfClient,
-        messages: &Registrations,
-        route: &str,
-    ) -> Result<Self> {
-        let host = route.split('.').next().unwrap_or_default();
-        let routes = client.get(&format!("/v3/routes?hosts={host}")).await?;
-        let route_guid = text(&routes["resources"][0]["guid"], "route guid")?;
-        let app_guid = text(
-            &routes["resources"][0]["destinations"][0]["app"]["guid"],
-            "app guid of the destination",
-        )?;
-
-        let bbs = crate::exec::bbs_client(data, plan)?;
-        let actual = bbs
-            .actual_lrps(&wire::bbs::ActualLrpsRequest::default())
-            .await?;
-        let lrp = actual
-            .into_iter()
-            .find(|l| {
-                l.key
-                    .as_ref()
-                    .is_some_and(|k| k.process_guid.starts_with(&app_guid))
-            })
-            .with_context(|| format!("no actual LRP whose process guid begins with {app_guid}"))?;
-        ensure!(
-            lrp.state == wire::bbs::state::RUNNING,
-            "the actual LRP is {}",
-            lrp.state
-        );
-        let (key, instance, net) = (
-            lrp.key.unwrap_or_default(),
-            lrp.instance_key.unwrap_or_default(),
-            lrp.net_info.unwrap_or_default(),
-        );
-        let mapping = net
-            .ports
-            .iter()
-            .find(|p| p.container_tls_proxy_port == 61001)
-            .context("no port mapping to 61001")?;
-
-        let dump = inside(data, &["curl", "-s", "http://localhost:61003/config_dump"]).await?;
-        let listener = format!("0.0.0.0:{}", mapping.container_tls_proxy_port);
-        ensure!(
-            dump.contains(&format!(
-                "\"port_value\": {}",
-                mapping.container_tls_proxy_port
-            )),
-            "Envoy has no listener on {listener}"
-        );
-        ensure!(
-            dump.contains(&net.instance_address),
-            "Envoy's cluster does not name {}",
-            net.instance_address
-        );
-        let san = inside(
-            data,
-            &[
-                "bash",
-                "-c",
-                "openssl x509 -in $CF_INSTANCE_CERT -noout -ext subjectAltName",
-            ],
-        )
-        .await?;
-        let san = san.lines().last().unwrap_or_default().trim().to_owned();
-        ensure!(
-            san.contains(&instance.instance_guid),
-            "the certificate's names {san:?} lack the instance guid {}",
-            instance.instance_guid
-        );
-
-        let rules = Command::new("iptables")
-            .args(["-w", "-t", "nat", "-S"])
-            .output()
-            .await?;
-        let destination = format!(
-            "--dport {} -j DNAT --to-destination {}:{}",
-            mapping.host_tls_proxy_port, net.instance_address, mapping.container_tls_proxy_port
-        );
-        let dnat_rule = String::from_utf8_lossy(&rules.stdout)
-            .lines()
-            .find(|l| l.contains(&destination))
-            .map(str::to_owned)
-            .with_context(|| format!("no DNAT rule {destination}"))?;
-
-        let message = messages
-            .of(route)
-            .with_context(|| format!("no router.register with {route} was seen on NATS"))?;
-        ensure!(
-            message["tls_port"] == mapping.host_tls_proxy_port
-                && message["host"] == net.address.as_str(),
-            "the router.register message names {}:{}",
-            message["host"],
-            message["tls_port"]
-        );
-        ensure!(
-            message["server_cert_domain_san"] == instance.instance_guid.as_str(),
-            "the router.register message names the certificate {}",
-            message["server_cert_domain_san"]
-        );
-
-        let table = routes::table(plan).await?;
-        let address = format!("{}:{}", net.address, mapping.host_tls_proxy_port);
-        let entry = table[route]
-            .as_array()
-            .and_then(|e| e.iter().find(|e| e["address"] == address.as_str()))
-            .with_context(|| format!("the router's table has no {address} under {route}"))?;
-        ensure!(entry["tls"] == true, "the router's endpoint is not TLS");
-        ensure!(
-            net.address.parse::<Ipv4Addr>().is_ok(),
-            "{:?} is not the address of a cell",
-            net.address
-        );
-        Ok(Self {
-            route: route.to_owned(),
-            route_guid,
-            app_guid,
-            process_guid: key.process_guid,
-            instance_guid: instance.instance_guid,
-            cell_id: instance.cell_id,
-            cell_ip: net.address,
-            overlay_ip: net.instance_address,
-            host_tls_port: u64::from(mapping.host_tls_proxy_port),
-            envoy_listener: listener,
-            certificate_san: san,
-            dnat_rule,
-            nats: format!(
-                "host {} tls_port {} uris {} server_cert_domain_san {}",
-                message["host"],
-                message["tls_port"],
-                message["uris"],
-                message["server_cert_domain_san"]
-            ),
-            router_entry: format!("{} → {address} tls=true", route),
-        })
-    }
-
-    fn print(&self, answer: &(u16, String)) {
-        let rows = [
-            (
-                "cloud-controller",
-                "route",
-                format!("{} ({})", self.route, self.route_guid),
-            ),
-            ("cloud-controller", "app", self.app_guid.clone()),
-            ("bbs", "process guid", self.process_guid.clone()),
-            ("bbs", "instance guid", self.instance_guid.clone()),
-            (
-                "rep",
-                "cell",
-                format!("{} at {}", self.cell_id, self.cell_ip),
-            ),
-            (
-                "garden",
-                "container",
-                format!("overlay IP {}", self.overlay_ip),
-            ),
-            (
-                "envoy",
-                "listener",
-                format!("{} → {}:8080", self.envoy_listener, self.overlay_ip),
-            ),
-            ("envoy", "certificate", self.certificate_san.clone()),
-            ("iptables", "DNAT", self.dnat_rule.clone()),
-            ("NATS", "router.register", self.nats.clone()),
-            ("router", "table", self.router_entry.clone()),
-            (
-                "client",
-                "answer",
-                format!(
-                    "{} through {}:{}",
-                    answer.0, self.cell_ip, self.host_tls_port
-                ),
-            ),
-        ];
-        for (component, what, value) in rows {
-            print_line(&format!("   ✓ {component:<17}{what:<17}{value}"));
-        }
-    }
-}
-
-/// Runs a command in the app's container with `cupola exec`.
-async fn inside(data: &Path, command: &[&str]) -> Result<String> {
-    let output = Command::new(std::env::current_exe()?)
-        .args(["exec", "--data"])
-        .arg(data)
-        .arg(format!("{APP}/0"))
-        .arg("--")
-        .args(command)
-        .stdin(Stdio::null())
-        .output()
-        .await?;
-    ensure!(
-        output.status.success(),
-        "cupola exec {} ended with {}: {}",
-        command.join(" "),
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
+fn print(walk: &Walk) {
+    step(
+        "the path of the route, from the user's request to the answer; every value is read from the component itself",
     );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn text(value: &Value, what: &str) -> Result<String> {
-    value
-        .as_str()
-        .map(str::to_owned)
-        .with_context(|| format!("the Cloud Controller returned no {what}"))
+    for hop in &walk.hops {
+        let found = hop.outcome.found().unwrap_or_default();
+        print_line(&format!(
+            "   ✓ {:<17}{:<17}{found}",
+            hop.component, hop.part
+        ));
+    }
 }

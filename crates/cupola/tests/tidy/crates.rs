@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("wire", 3),
     ("kit", 3),
     ("cc-rules", 4),
+    ("why", 4),
     ("clients", 4),
     ("garden", 4),
     ("router", 5),
@@ -56,6 +57,7 @@ pub(crate) const CORES: &[&str] = &[
     "http2",
     "cell-plan",
     "cc-rules",
+    "why",
 ];
 const NOT_IN_CORES: &[&str] = &[
     "tokio",

@@ -24,7 +24,6 @@ const LONGER: &[(&str, usize)] = &[
     ("crates/cloud-controller/tests/it/quotas.rs", 700),
     ("crates/cloud-controller/tests/it/role_table/world.rs", 560),
     ("crates/cupola/src/config.rs", 600),
-    ("crates/cupola/src/demo.rs", 560),
     ("crates/cupola/tests/router_process.rs", 640),
     ("crates/cupola/tests/stories/foundation.rs", 660),
     ("crates/garden/src/linux/cgroups.rs", 600),

@@ -1,0 +1,18 @@
+//! Explains the path of a route: which value each component shows, and whether it agrees with the components before it.
+//!
+//! It is pure. The caller reads the components and passes what they show ([`Observations`]). [`walk`] compares, and returns a
+//! [`Walk`]: a list of [`Hop`]s in the order in which a route becomes reachable. `cupola demo` prints it. The types can be
+//! serialised, so that a page or another program reads the same data.
+//!
+//! ```text
+//!   cloud-controller ─▶ bbs ─▶ rep, garden ─▶ envoy, iptables ─▶ NATS ─▶ router ─▶ client
+//!   route, app          guids  cell, address  port, certificate  message  endpoint  answer
+//! ```
+
+mod hop;
+mod observations;
+mod walk;
+
+pub use hop::{Component, Hop, Outcome, Source, Walk};
+pub use observations::{Observations, Read};
+pub use walk::walk;
