@@ -1,9 +1,8 @@
-//! Examines the disk below a folder: how much room it has, and how much of it is kept in reserve. It also holds the texts that
-//! report failures of a disk.
+//! Examines the disk below a folder, and holds the texts that report failures of a disk.
 
 use nix::sys::statvfs::statvfs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Returns the free bytes on the disk of `folder`, as `df` shows them.
 ///
@@ -28,7 +27,10 @@ pub fn has(folder: &Path, bytes: u64) -> bool {
 }
 
 /// Returns the free bytes and the disk's size.
-fn room(folder: &Path) -> io::Result<(u64, u64)> {
+///
+/// # Errors
+/// It fails if the folder does not exist or cannot be read.
+pub fn room(folder: &Path) -> io::Result<(u64, u64)> {
     let disk = statvfs(folder)?;
     Ok((
         disk.blocks_available() * disk.fragment_size(),
@@ -144,51 +146,6 @@ impl Trouble {
     }
 }
 
-/// The room that large files leave to databases and logs.
-#[derive(Clone, Debug)]
-pub struct Reserve {
-    folder: PathBuf,
-    bytes: Option<u64>,
-}
-
-/// The reserve in bytes unless the operator chose one, and the divisor of the disk's size that bounds it.
-const RESERVE: u64 = 512 << 20;
-const RESERVE_PART: u64 = 20;
-
-impl Reserve {
-    /// Makes the reserve of a disk. `None` means 512 MiB, and on a small disk a twentieth of it.
-    pub fn new(folder: &Path, bytes: Option<u64>) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            bytes,
-        }
-    }
-
-    /// Checks that `more` bytes fit beside the reserve.
-    ///
-    /// # Errors
-    /// It fails with [`io::ErrorKind::StorageFull`] if they do not fit.
-    pub fn check(&self, more: u64) -> io::Result<()> {
-        let Ok((free, size)) = room(&self.folder) else {
-            // A write to a folder that cannot be examined fails anyway.
-            return Ok(());
-        };
-        let reserve = self
-            .bytes
-            .unwrap_or_else(|| RESERVE.min(size / RESERVE_PART));
-        if free >= reserve.saturating_add(more) {
-            return Ok(());
-        }
-        Err(io::Error::new(
-            io::ErrorKind::StorageFull,
-            format!(
-                "the disk of {} has {free} bytes free, of which {reserve} are kept in reserve: make room, or lower disk_reserve_mb",
-                self.folder.display()
-            ),
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,18 +176,5 @@ mod tests {
         assert_eq!(Trouble::of_code(778), Some(Trouble::Failing));
         assert_eq!(Trouble::of_code(1032), Some(Trouble::ReadOnly));
         assert_eq!(Trouble::of_code(2067), None);
-    }
-
-    #[test]
-    fn large_files_leave_the_reserve() {
-        let folder = tempfile::tempdir().unwrap();
-        let free = free(folder.path()).unwrap();
-        let none = Reserve::new(folder.path(), Some(0));
-        none.check(free / 2).unwrap();
-        let error = Reserve::new(folder.path(), Some(u64::MAX / 2))
-            .check(1)
-            .unwrap_err();
-        assert_eq!(Trouble::of_io(&error), Some(Trouble::Full));
-        assert!(error.to_string().contains("disk_reserve_mb"), "{error}");
     }
 }

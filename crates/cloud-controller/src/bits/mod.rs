@@ -5,5 +5,6 @@
 pub mod droplet;
 pub mod lifecycle;
 pub mod package;
+mod reserve;
 pub mod resources;
 pub mod store;

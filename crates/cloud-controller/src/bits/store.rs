@@ -1,8 +1,8 @@
 //! Keeps the files of packages and droplets under the data directory, by guid. A file exists completely or not at all: it is
 //! written beside its place, synced, and renamed.
 
+use super::reserve::Reserve;
 use anyhow::{Context as _, Result};
-use kit::disk::Reserve;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
@@ -56,7 +56,7 @@ pub struct Store {
 
 impl Store {
     /// Creates `<data_dir>/blobs` and removes the files of interrupted uploads. Uploads leave `reserve` bytes of the disk free
-    /// (`None`: see [`Reserve::new`]).
+    /// (`None`: see `Reserve::new`).
     pub fn open(data_dir: &Path, reserve: Option<u64>) -> Result<Self> {
         let root = data_dir.join("blobs");
         let uploads = root.join("uploads");
