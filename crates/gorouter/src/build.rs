@@ -212,10 +212,14 @@ pub(super) async fn reach(api: &routing_api::Config) -> Result<()> {
 
 /// Returns the TLS configuration of the metrics listener; `None` means without TLS.
 fn metrics_tls(prometheus: &Prometheus) -> Result<Option<Arc<ServerConfig>>> {
-    let Some(files) = &prometheus.tls_files else {
+    let Some([cert, key, ca]) = &prometheus.tls_files else {
         return Ok(None);
     };
-    let identity = Identity::from_files("prometheus", files)?;
+    let identity = Identity::from_files([
+        ("prometheus.cert_path", cert.as_path()),
+        ("prometheus.key_path", key.as_path()),
+        ("prometheus.ca_path", ca.as_path()),
+    ])?;
     let config = server_config(&identity, ClientAuth::Required, &["http/1.1"]);
     config
         .context("use the certificate of prometheus")

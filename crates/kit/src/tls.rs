@@ -1,4 +1,4 @@
-//! Makes TLS configurations of the control plane from identities: a certificate, its key and the CA to which peers must chain.
+//! Makes TLS configurations from identities: a certificate, its key and the CA to which peers must chain.
 
 mod authorities;
 mod chain;
@@ -12,7 +12,7 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, ServerConfig, SignatureScheme};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The PEM texts of one component's certificate chain, its key and the CA that it trusts.
@@ -32,20 +32,20 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads the three files, which a configuration names `cert_path`, `key_path` and `ca_path` in its section.
-    pub fn from_files(section: &str, [cert, key, ca]: &[PathBuf; 3]) -> Result<Self> {
-        let read = |path: &PathBuf, key: &str| {
+    /// Reads the files of certificate, key and CA. Each comes with the key of the configuration that names it, for the errors.
+    pub fn from_files([cert, key, ca]: [(&str, &Path); 3]) -> Result<Self> {
+        let read = |(key, path): (&str, &Path)| {
             std::fs::read_to_string(path).with_context(|| {
                 format!(
-                    "{section}.{key} {}: the file cannot be read: does it exist, and may this process read it?",
+                    "{key} {}: the file cannot be read: does it exist, and may this process read it?",
                     path.display()
                 )
             })
         };
         Ok(Self {
-            cert_pem: read(cert, "cert_path")?,
-            key_pem: read(key, "key_path")?,
-            ca_pem: read(ca, "ca_path")?,
+            cert_pem: read(cert)?,
+            key_pem: read(key)?,
+            ca_pem: read(ca)?,
         })
     }
 }

@@ -35,7 +35,13 @@ impl Config {
     /// Returns the message bus, and reads its certificates. `None` means that there is none, and that no route needs it.
     pub fn nats(&self) -> anyhow::Result<Option<clients::nats::Config>> {
         let files = self.nats_tls_files.as_ref();
-        let read = |files| Identity::from_files("nats_mtls_config", files);
+        let read = |[cert, key, ca]: &[PathBuf; 3]| {
+            Identity::from_files([
+                ("nats_mtls_config.cert_path", cert.as_path()),
+                ("nats_mtls_config.key_path", key.as_path()),
+                ("nats_mtls_config.ca_path", ca.as_path()),
+            ])
+        };
         let tls = files.map(read).transpose()?;
         let with = |bus: &clients::nats::Config| clients::nats::Config { tls, ..bus.clone() };
         Ok(self.bus.as_ref().map(with))
