@@ -267,25 +267,25 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
     let foundation = || data.clone().unwrap_or_else(|| config::DEFAULT_DATA.into());
     let result = match command {
         Command::Up(boot) => {
-            kit::logging::init("warn");
+            terminal::start_logging("warn");
             match config::load(boot.overrides(data)) {
                 Ok(config) => up::up(config).await,
                 Err(error) => Err(error),
             }
         }
         Command::Serve { roles, boot } => {
-            kit::logging::init("info");
+            terminal::start_logging("info");
             match config::load(boot.overrides(data)) {
                 Ok(config) => up::serve(config, &roles).await,
                 Err(error) => Err(error),
             }
         }
         Command::Cf { args } => {
-            kit::logging::init("error");
+            terminal::start_logging("error");
             return cf_cli::run(args).await;
         }
         Command::Cfdot { args } => {
-            kit::logging::init("error");
+            terminal::start_logging("error");
             return exec::cfdot(&foundation(), args).await;
         }
         Command::Routes => routes::print(&foundation()).await,
@@ -295,11 +295,11 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
         },
         Command::Evacuate { cell } => exec::evacuate(&foundation(), cell.as_deref()).await,
         Command::ResetPassword { stdin, user } => {
-            kit::logging::init("error");
+            terminal::start_logging("error");
             reset_password::run(&foundation(), &user, stdin).await
         }
         Command::Demo => {
-            kit::logging::init("error");
+            terminal::start_logging("error");
             demo::run().await
         }
         Command::Router { config } => gorouter::run(&config).await,

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 /// Runs until SIGTERM or SIGINT, and then unregisters every route.
 pub(crate) async fn run(path: &Path) -> Result<()> {
     let config = load(path)?;
-    kit::logging::init("info");
+    crate::terminal::start_logging("info");
     warn(&config);
     let outlets = outlets(&config).await?;
     let registrar = Registrar::with(outlets, config.registrations, config.unregistration_limit)?;

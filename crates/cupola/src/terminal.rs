@@ -28,3 +28,8 @@ pub(crate) fn print_line(text: &str) {
 pub(crate) fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
+
+/// Starts logging to standard error at this level. `CUPOLA_LOG` overrides it (`debug`, `router=debug,info`).
+pub(crate) fn start_logging(level: &str) {
+    kit::logging::init("CUPOLA_LOG", level);
+}

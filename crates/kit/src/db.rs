@@ -1,4 +1,4 @@
-//! The embedded database: one SQLite file per role, with WAL and `synchronous=FULL`, so that a commit that returned is durable.
+//! The embedded database: one SQLite file, with WAL and `synchronous=FULL`, so that a commit that returned is durable.
 //!
 //! Reads borrow one of a few connections, which cannot write. Every change goes through [`Database::begin`]: one transaction at a
 //! time. A connection is closed if its BEGIN, COMMIT or ROLLBACK failed, or if its transaction was abandoned and cannot be rolled

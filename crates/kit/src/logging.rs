@@ -1,12 +1,12 @@
-//! Logs a process's events through `tracing`, as text to stderr. The level comes from `CUPOLA_LOG` (`info` when unset; `debug`,
-//! `router=debug` …).
+//! Logs a process's events through `tracing`, as text to stderr.
 
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging to stderr. Call it once, at the start of a process.
-pub fn init(default: &str) {
-    let filter = EnvFilter::try_from_env("CUPOLA_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+/// Starts logging to stderr. Call it once, at the start of a process. The environment variable of this name overrides the default
+/// level; its value is a level, or a filter such as `some_crate=debug,info`.
+pub fn init(variable: &str, default: &str) {
+    let filter = EnvFilter::try_from_env(variable).unwrap_or_else(|_| EnvFilter::new(default));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

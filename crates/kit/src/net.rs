@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The range of ports. It is below the ports that the kernel assigns to clients and to listeners on port 0, so no process gets
-/// one of these by chance between our check and the start of the program. Ports above the kernel's range may be mapped host
-/// ports.
+/// one of these by chance between our check and the start of the program. Ports above the kernel's range may be mapped to
+/// containers.
 const PORTS: Range<u16> = 20_000..32_000;
 
 /// Returns a TCP port on which no process listens now, at no address of this machine. Two calls in one process return the same

@@ -158,7 +158,7 @@ impl Foundation {
         sync_interval: Duration,
         limits: cloud_controller::Limits,
     ) -> Self {
-        kit::logging::init("warn");
+        kit::logging::init("CUPOLA_LOG", "warn");
         let data = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         let mut running = Vec::new();
