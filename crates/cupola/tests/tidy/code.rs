@@ -72,3 +72,36 @@ fn transactions_are_the_kit_s() {
     }
     report(&problems);
 }
+
+/// Tests that the kit's code names no component of Cloud Foundry, and not this program. Comments may name an example.
+#[test]
+fn the_kit_knows_no_cloud_foundry() {
+    const NAMES: &[&str] = &[
+        "buildpack",
+        "bbs",
+        "cupola",
+        "diego",
+        "droplet",
+        "envoy",
+        "garden",
+        "gorouter",
+        "nats",
+        "spiffe",
+        "uaa",
+    ];
+    let mut problems = Vec::new();
+    let kit = workspace::sources().iter().filter(|s| s.krate == "kit");
+    for source in kit.filter(|s| !s.is_test()) {
+        for line in source.code() {
+            let lower = line.to_lowercase();
+            let mut words = lower.split(|c: char| !c.is_ascii_alphanumeric());
+            if let Some(name) = words.find(|word| NAMES.contains(word)) {
+                problems.push(format!(
+                    "{} names {name}: move what knows it to the crate that owns it, and pass a value to the kit",
+                    source.path
+                ));
+            }
+        }
+    }
+    report(&problems);
+}
