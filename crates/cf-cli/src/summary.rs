@@ -7,6 +7,7 @@ use crate::start::stats;
 use crate::units;
 use anyhow::Result;
 use futures::future::try_join_all;
+use go_values::quantity;
 use time::OffsetDateTime;
 
 struct Summary {
@@ -185,8 +186,8 @@ fn instance_row(instance: &Instance, now: OffsetDateTime) -> Vec<String> {
     let of = |used: Option<u64>, quota: Option<u64>| {
         format!(
             "{} of {}",
-            units::bytes(used.unwrap_or(0)),
-            units::bytes(quota.unwrap_or(0))
+            quantity::show(used.unwrap_or(0)),
+            quantity::show(quota.unwrap_or(0))
         )
     };
     let percent = |part: f64| format!("{:.1}%", part * 100.0);
@@ -199,7 +200,7 @@ fn instance_row(instance: &Instance, now: OffsetDateTime) -> Vec<String> {
         of(usage.disk, instance.disk_quota),
         format!(
             "{}/s of {}",
-            units::bytes(usage.log_rate.unwrap_or(0)),
+            quantity::show(usage.log_rate.unwrap_or(0)),
             units::log_rate_limit(instance.log_rate_limit.unwrap_or(-1))
         ),
         usage.cpu_entitlement.map(percent).unwrap_or_default(),

@@ -1,23 +1,11 @@
 //! Quantities and times, as people read and type them.
 
+use go_values::quantity;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
 const K: u64 = 1024;
-
-/// Formats bytes with the largest unit that leaves at least 1: `12.4M`, `1G`, `0B`.
-pub(crate) fn bytes(n: u64) -> String {
-    let (unit, size) = match n {
-        n if n >= K * K * K * K => ("T", K * K * K * K),
-        n if n >= K * K * K => ("G", K * K * K),
-        n if n >= K * K => ("M", K * K),
-        n if n >= K => ("K", K),
-        n => return format!("{n}B"),
-    };
-    let text = format!("{:.1}", n as f64 / size as f64);
-    format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text))
-}
 
 /// Formats bytes for upload progress: `1.50 MiB`.
 pub(crate) fn kibibytes(n: u64) -> String {
@@ -35,12 +23,15 @@ pub(crate) const QUANTITY: &str =
 
 /// Parses `256M`, `0.5G`, `65536K` or `512mb` as mebibytes. Returns `None` if it is no such quantity, or less than one mebibyte.
 pub(crate) fn megabytes(text: &str) -> Option<u64> {
-    go_values::quantity::megabytes(text).filter(|megabytes| *megabytes > 0)
+    quantity::megabytes(text).filter(|megabytes| *megabytes > 0)
 }
 
 /// Formats a log rate; -1 means unlimited.
 pub(crate) fn log_rate_limit(limit: i64) -> String {
-    u64::try_from(limit).map_or_else(|_| "unlimited".into(), |n| format!("{}/s", bytes(n)))
+    u64::try_from(limit).map_or_else(
+        |_| "unlimited".into(),
+        |n| format!("{}/s", quantity::show(n)),
+    )
 }
 
 /// Formats an RFC 3339 time as `Tue 02 Jan 10:00:00 UTC 2024`. Text that is no time is returned unchanged.
@@ -89,21 +80,6 @@ pub(crate) fn since(now: OffsetDateTime, seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_have_the_shortest_form() {
-        for (n, text) in [
-            (0, "0B"),
-            (1023, "1023B"),
-            (1024, "1K"),
-            (1536, "1.5K"),
-            (268_435_456, "256M"),
-            (1 << 30, "1G"),
-            (13_002_342, "12.4M"),
-        ] {
-            assert_eq!(bytes(n), text);
-        }
-    }
 
     #[test]
     fn quantities_need_a_unit() {

@@ -34,9 +34,49 @@ pub fn megabytes(text: &str) -> Option<u64> {
     bytes(text).map(|bytes| bytes >> 20)
 }
 
+/// Prints a quantity with the largest unit that leaves at least 1: `12.4M`, `1G`, `0B`.
+pub fn show(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 6] = [
+        ("E", 60),
+        ("P", 50),
+        ("T", 40),
+        ("G", 30),
+        ("M", 20),
+        ("K", 10),
+    ];
+    for (unit, shift) in UNITS {
+        let size = 1_u64 << shift;
+        if bytes >= size {
+            let text = format!("{:.1}", bytes as f64 / size as f64);
+            return format!("{}{unit}", text.strip_suffix(".0").unwrap_or(&text));
+        }
+    }
+    format!("{bytes}B")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_have_the_shortest_form() {
+        for (n, text) in [
+            (0, "0B"),
+            (5, "5B"),
+            (1023, "1023B"),
+            (1024, "1K"),
+            (1536, "1.5K"),
+            (1 << 20, "1M"),
+            (1_300_000, "1.2M"),
+            (13_002_342, "12.4M"),
+            (268_435_456, "256M"),
+            (1 << 30, "1G"),
+            (1 << 40, "1T"),
+            (u64::MAX, "16E"),
+        ] {
+            assert_eq!(show(n), text);
+        }
+    }
 
     #[test]
     fn a_number_and_a_unit() {

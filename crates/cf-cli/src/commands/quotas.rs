@@ -6,6 +6,7 @@ use crate::args::{Flag, Parsed, Spec, Usage, switch, value};
 use crate::session::Session;
 use crate::units;
 use anyhow::{Context as _, Result, bail, ensure};
+use go_values::quantity;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -316,7 +317,7 @@ fn size(flag: &str, text: &str, in_bytes: bool) -> Result<Value> {
         _ => {}
     }
     let size = if in_bytes {
-        go_values::quantity::bytes(text)
+        quantity::bytes(text)
     } else {
         units::megabytes(text)
     };
@@ -488,7 +489,7 @@ async fn unset(s: &Session, kind: &Kind, p: &Parsed) -> Result<()> {
 /// Returns the limits for people, in the order of [`HEADER`].
 fn shown(quota: &Quota) -> Vec<String> {
     let megabytes = |value: Option<&Value>| match value.and_then(Value::as_u64) {
-        Some(number) => units::bytes(number << 20),
+        Some(number) => quantity::show(number << 20),
         None => "unlimited".to_owned(),
     };
     let number = |value: Option<&Value>| match value.and_then(Value::as_u64) {

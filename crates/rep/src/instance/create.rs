@@ -9,12 +9,13 @@ use crate::instance::record::ContainerDir;
 use crate::instance::spec::Definition;
 use crate::supply::assets::mount;
 use crate::supply::eviction::PINS;
-use crate::supply::transfer::{Checksum, human_size};
+use crate::supply::transfer::Checksum;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use cell_plan::instance_env;
 use cell_plan::ports::{self, Mapping, PortPlan};
 use clients::loggregator::Stream;
 use garden::api::{BindMount, ContainerSpec, NetIn};
+use go_values::quantity;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -277,7 +278,10 @@ async fn mounts(
             .directory(&dependency.from, &dependency.cache_key, &checksum)
             .await
             .with_context(|| format!("fetch {name}"))?;
-        log(format!("Downloaded {name} ({})", human_size(content.size)));
+        log(format!(
+            "Downloaded {name} ({})",
+            quantity::show(content.size)
+        ));
         anyhow::Ok((content, &dependency.to))
     });
     let mut contents = Vec::new();

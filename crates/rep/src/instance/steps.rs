@@ -8,13 +8,13 @@ use crate::instance::logs::Logs;
 use crate::instance::process;
 use crate::instance::record::ContainerDir;
 use crate::supply::archive;
-use crate::supply::transfer::{Checksum, human_size};
+use crate::supply::transfer::Checksum;
 use anyhow::anyhow;
 use clients::loggregator::Stream;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use garden::api::{Exit, ProcessSpec};
-use go_values::duration;
+use go_values::{duration, quantity};
 use kit::CancellationToken;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -307,7 +307,7 @@ impl Steps {
                     self.log(
                         source,
                         Stream::Out,
-                        &format!("Downloaded {} ({})", action.artifact, human_size(size)),
+                        &format!("Downloaded {} ({})", action.artifact, quantity::show(size)),
                     );
                 }
                 Ok(())
@@ -358,7 +358,7 @@ impl Steps {
                     self.log(
                         source,
                         Stream::Out,
-                        &format!("Uploaded {} ({})", action.artifact, human_size(size)),
+                        &format!("Uploaded {} ({})", action.artifact, quantity::show(size)),
                     );
                 }
                 Ok(())
