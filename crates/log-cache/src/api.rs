@@ -140,10 +140,7 @@ fn parse(raw: &str, now: i64) -> Result<Query, String> {
                 query.limit = usize::try_from(number()?)
                     .map_err(|_| format!("limit: {value:?} is negative"))?
             }
-            "descending" => {
-                query.descending =
-                    matches!(value.as_str(), "true" | "1" | "t" | "T" | "TRUE" | "True")
-            }
+            "descending" => query.descending = go_values::boolean(&value) == Some(true),
             "envelope_types" | "envelope_type" => query.kinds.extend(kind(&value)?),
             "name_filter" if !value.is_empty() => {
                 let regex = regex::RegexBuilder::new(&value)

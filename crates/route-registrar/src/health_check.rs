@@ -41,7 +41,7 @@ impl HealthCheck {
                 false
             }
             Err(_) => {
-                let timeout = format!("{:?}", self.timeout);
+                let timeout = go_values::duration::show(self.timeout);
                 tracing::warn!(check = self.name, timeout, "health-check-timed-out");
                 let _ = child.kill().await;
                 false
