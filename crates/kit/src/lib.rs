@@ -1,5 +1,5 @@
 //! The parts that every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database
-//! file, the disk, files that change, logging, reconcilers and back-off. No Cloud Foundry policy is here, and no key of
+//! file, the disk, files that change, logging, reconcilers, fetched lists, zips and back-off. No Cloud Foundry policy is here, and no key of
 //! our configuration.
 
 pub mod backoff;

@@ -162,7 +162,7 @@ fn process<'a>(seen: &'a Observations, app_guid: Option<&str>) -> (Hop, Option<&
 }
 
 fn process_guid(lrp: &ActualLrp) -> &str {
-    lrp.key.as_ref().map_or("", |key| &key.process_guid)
+    lrp.key.as_ref().map_or("", |key| key.process_guid.as_str())
 }
 
 fn instance(seen: &Observations, lrp: Option<&ActualLrp>) -> Hop {
