@@ -1,6 +1,7 @@
 //! The parts that every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database
-//! file, the disk, files that change, logging, reconcilers, fetched lists, zips and back-off. No Cloud Foundry policy is here, and no key of
-//! our configuration.
+//! file, the disk, files that change, logging, reconcilers, fetched lists, zips and back-off.
+//!
+//! No Cloud Foundry policy is here, and no key of our configuration.
 
 pub mod backoff;
 pub mod db;
