@@ -1,10 +1,6 @@
 //! foundation: the time from a change of a route at the Cloud Controller's API until a client sees it, and the memory of a
 //! foundation. It boots one of its own, in a temporary folder, and uses plain sockets to its router and `/proc`.
 
-#[path = "../../../cupola/tests/stories/foundation.rs"]
-#[allow(dead_code, reason = "the stories use more of it")]
-mod booted;
-
 mod api;
 mod memory;
 
@@ -14,8 +10,8 @@ use crate::statistics::{milliseconds, quantile};
 use crate::table::{Table, verdict};
 use anyhow::{Context as _, Result, ensure};
 use api::{Api, Connection};
-use booted::{Foundation, Mode, PASSWORD, example};
 use std::time::{Duration, Instant};
+use testkit::foundation::{Foundation, Mode, PASSWORD, example};
 
 const APPS: usize = 10;
 

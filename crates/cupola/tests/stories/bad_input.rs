@@ -1,11 +1,11 @@
 //! Stories of mistakes that a person can make, and of the one clear line that answers each.
 
-use crate::foundation::{Foundation, PASSWORD, binary, both, example, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use testkit::foundation::{Foundation, PASSWORD, binary, both, example, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[
     story("wrong_command_lines", command_lines),
@@ -370,7 +370,7 @@ fn archives(f: &mut Foundation) -> Result<()> {
         &script,
         "import zipfile,sys,stat\nd=sys.argv[1]\nz=zipfile.ZipFile(d+'/dots.zip','w'); z.writestr('../../evil','x'); z.close()\nz=zipfile.ZipFile(d+'/link.zip','w'); i=zipfile.ZipInfo('passwd'); i.external_attr=(stat.S_IFLNK|0o777)<<16; z.writestr(i,'/etc/passwd'); z.close()\nz=zipfile.ZipFile(d+'/bomb.zip','w',zipfile.ZIP_DEFLATED)\nfor n in range(8): z.writestr('z%d'%n, b'\\0'*(200<<20))\nz.close()\nopen(d+'/not.zip','w').write('not a zip')\n",
     )?;
-    crate::foundation::sh(&format!(
+    testkit::foundation::sh(&format!(
         "python3 {} {}",
         script.display(),
         f.folder().display()

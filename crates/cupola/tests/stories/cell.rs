@@ -1,12 +1,12 @@
 //! Stories of what an app sees and may do inside its container, and of what an operator sees from outside.
 
-use crate::foundation::{Foundation, binary, both, example, sh, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use testkit::foundation::{Foundation, binary, both, example, sh, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[
     story("cell_names_lead_to_the_router", names),

@@ -1,10 +1,10 @@
 //! Stories of a cell's firewall while it serves: damage by others is repaired, and changes by the platform apply at once.
 
-use crate::foundation::{Foundation, example, sh, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use std::process::{Child, Command};
+use testkit::foundation::{Foundation, example, sh, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[
     story("firewall_a_flush_under_traffic_is_repaired", flushed),

@@ -1,7 +1,6 @@
 //! Stories of a full disk. It fails only writes: apps, reads and the router continue, and everything recovers by itself when
 //! there is space again.
 
-use crate::foundation::{Foundation, both, example, sh, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -9,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use testkit::foundation::{Foundation, both, example, sh, wait_for};
 
 pub(crate) const DISK_MB: u64 = 3000;
 const RESERVE_MB: u64 = 100;
@@ -180,7 +180,7 @@ fn while_full(f: &Foundation) -> Result<()> {
         let home = f.folder().join("other-home");
         for args in [
             &["api", &f.api(), "--skip-ssl-validation"][..],
-            &["auth", "admin", crate::foundation::PASSWORD],
+            &["auth", "admin", testkit::foundation::PASSWORD],
         ] {
             let output = f.cf_in(&home, args)?;
             ensure!(output.status.success(), "cf {args:?}: {}", both(&output));

@@ -1,8 +1,8 @@
 //! Stories 14–16: the effect of a DNAT rule that points at the wrong container, and the certificate that prevents it.
 
-use crate::foundation::{Answer, Foundation, example, sh, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use testkit::foundation::{Answer, Foundation, example, sh, wait_for};
 
 pub(crate) const ON: &[Story] = &[
     story(

@@ -8,7 +8,6 @@
 mod bad_input;
 mod cell;
 mod firewall;
-mod foundation;
 mod full_disk;
 mod integrity;
 mod networking;
@@ -22,10 +21,10 @@ mod route_registrar;
 mod tour;
 
 use anyhow::Result;
-use foundation::{Foundation, Mode};
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Instant;
+use testkit::foundation::{Foundation, Mode};
 
 /// One story: its name and its test.
 pub(crate) struct Story {

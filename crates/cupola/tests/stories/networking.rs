@@ -1,9 +1,9 @@
 //! Stories of static sites and internal routes: what a folder serves to the world, and which container reaches which.
 
-use crate::foundation::{Foundation, wait_for};
 use crate::{Story, story};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
+use testkit::foundation::{Foundation, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[
     story("networking_static_sites", static_sites),

@@ -1,11 +1,11 @@
 //! Stories of one foundation of several `cupola serve` processes: processes start, stop and are killed, and the rest is not
 //! affected.
 
-use crate::foundation::{Foundation, binary, both, sh, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use std::process::Command;
+use testkit::foundation::{Foundation, binary, both, sh, wait_for};
 
 /// The stories of one process that must also pass with several.
 pub(crate) const ALSO_HERE: &[&str] = &[

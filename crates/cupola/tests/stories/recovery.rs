@@ -1,10 +1,10 @@
 //! Stories of recovery: what dies is restarted, nothing that was acknowledged is lost, and nothing leaks.
 
-use crate::foundation::{Foundation, example, sh, wait_for};
 use crate::peers::Nats;
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use std::process::Command;
+use testkit::foundation::{Foundation, example, sh, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[
     story("recovery_app_killed", app_killed),
@@ -195,13 +195,13 @@ fn python_client(f: &mut Foundation) -> Result<()> {
     let venv = std::env::var("CUPOLA_CACHE").unwrap_or_else(|_| "/var/cache/cupola".into());
     let output = Command::new(format!("{venv}/client-venv/bin/python"))
         .arg(&script)
-        .args([&f.api(), crate::foundation::PASSWORD, &f.domain])
+        .args([&f.api(), testkit::foundation::PASSWORD, &f.domain])
         .output()
         .context("run the Python client: make setup installs it")?;
     ensure!(
         output.status.success(),
         "{}",
-        crate::foundation::both(&output)
+        testkit::foundation::both(&output)
     );
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! Stories of starts that fail half way or are stopped, and of parts that are killed at a bad moment: nothing is left behind, and
 //! the message states what to do.
 
-use crate::foundation::{Foundation, Machine, binary, both, end, example, sh, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use testkit::foundation::{Foundation, Machine, binary, both, end, example, sh, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[
     story("robust_stopped_during_boot", stopped_during_boot),

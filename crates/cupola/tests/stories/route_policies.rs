@@ -1,9 +1,9 @@
 //! Stories of apps that call each other by their instance identities: which callers are admitted, which are refused, and how soon
 //! that changes.
 
-use crate::foundation::{Foundation, wait_for};
 use crate::{Story, story};
 use anyhow::{Result, ensure};
+use testkit::foundation::{Foundation, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[story("route_policies_let_one_app_in", one_app_is_let_in)];
 

@@ -1,12 +1,12 @@
 //! Stories 1–13: the path of a route from `cf push` to the router's table, step by step.
 
-use crate::foundation::{Foundation, example, sh, wait_for};
 use crate::peers::{self, Nats};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use testkit::foundation::{Foundation, example, sh, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[
     story(

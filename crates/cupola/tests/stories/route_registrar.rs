@@ -1,12 +1,12 @@
 //! Story 18: the real `cupola route-registrar` registers a route of a server that is not an app.
 
-use crate::foundation::{Foundation, binary, end, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use testkit::foundation::{Foundation, binary, end, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[story("story_18_route_registrar", route_registrar)];
 

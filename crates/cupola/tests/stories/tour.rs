@@ -1,11 +1,11 @@
 //! The story of a person who uses most of the client: many apps and routes, several users, crashes, restarts, sudden ends.
 
-use crate::foundation::{Foundation, PASSWORD, wait_for};
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use testkit::foundation::{Foundation, PASSWORD, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[
     story("tour_two_apps_share_a_route_and_a_path_has_its_own", shared),

@@ -1,11 +1,11 @@
 //! Calls the Cloud Controller's API and apps, over keep-alive connections to the router.
 
-use super::booted::Foundation;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
+use testkit::foundation::Foundation;
 
 pub(super) struct Api {
     pub(super) port: u16,
