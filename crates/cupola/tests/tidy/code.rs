@@ -105,3 +105,26 @@ fn the_kit_knows_no_cloud_foundry() {
     }
     report(&problems);
 }
+
+/// Tests that no crate compiles a file of another crate. Such an arrow is in no `Cargo.toml`.
+#[test]
+fn no_path_leads_over_a_crate_s_wall() {
+    let mut problems = Vec::new();
+    for source in workspace::sources() {
+        for line in source.code().map(str::trim) {
+            let Some(path) = line.strip_prefix("#[path = \"") else {
+                continue;
+            };
+            // `crates/a/src/b.rs` has two folders of its crate above it.
+            let below = source.path.split('/').count() - 3;
+            let up = path.split('/').take_while(|part| *part == "..").count();
+            if up > below {
+                problems.push(format!(
+                    "{} compiles {path}: make it a crate, or a module of testkit",
+                    source.path
+                ));
+            }
+        }
+    }
+    report(&problems);
+}
