@@ -82,9 +82,11 @@ impl Place {
 #[derive(Debug)]
 pub struct Pool {
     pub(super) common: Arc<Common>,
-    uri: Box<str>,
+    /// The normalised uri. Behind it stands the path as the first registration spelt it, if that differs: few pools have one, and
+    /// no pool needs a field for it.
+    texts: Box<str>,
+    uri_len: u32,
     host_len: u32,
-    written_path: Option<Box<str>>,
     /// The position in the list of the endpoint that has the next turn.
     pub(super) next: AtomicU32,
     members: RwLock<Members>,
@@ -161,9 +163,11 @@ impl Members {
 impl Pool {
     pub(super) fn new(key: &RouteKey, common: Arc<Common>) -> Self {
         Self {
-            uri: key.uri().into(),
+            texts: [key.uri(), key.written_path().unwrap_or_default()]
+                .concat()
+                .into(),
+            uri_len: key.uri().len() as u32,
             host_len: key.host_len() as u32,
-            written_path: key.written_path().map(Box::from),
             next: AtomicU32::new(spread(key.uri()) ^ common.settings.seed as u32),
             members: RwLock::default(),
             common,
@@ -172,20 +176,20 @@ impl Pool {
 
     /// Returns the normalised uri.
     pub fn uri(&self) -> &str {
-        &self.uri
+        &self.texts[..self.uri_len as usize]
     }
 
     /// Returns the `Path` of cookies of this route, as its first registration spelt it: `/` or `/Some/path`.
     pub fn cookie_path(&self) -> &str {
-        match &self.written_path {
-            Some(path) => path,
-            None => self.context_path(),
+        match &self.texts[self.uri_len as usize..] {
+            "" => self.context_path(),
+            path => path,
         }
     }
 
     /// Returns the context path in lower case: `/` or `/some/path`.
     pub fn context_path(&self) -> &str {
-        match &self.uri[self.host_len as usize..] {
+        match &self.uri()[self.host_len as usize..] {
             "" => "/",
             path => path,
         }
@@ -198,7 +202,7 @@ impl Pool {
 
     /// Returns the host, with `*.` in front if it is a wildcard.
     pub(super) fn host(&self) -> &str {
-        &self.uri[..self.host_len as usize]
+        &self.texts[..self.host_len as usize]
     }
 
     pub fn is_empty(&self) -> bool {
