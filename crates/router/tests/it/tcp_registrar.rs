@@ -156,7 +156,7 @@ async fn an_api_that_is_away_and_a_group_that_is_unknown_are_waited_for() {
     let line = line_about("failed-to-fetch-token", "url", &server.uaa_url()).await;
     assert_eq!(line["key"], "routing_api.oauth_url");
     server.start().await;
-    let unknown = "router_group \"default-tcp\" is unknown to the Routing API: correct the name, or make the group";
+    let unknown = "router_group \"default-tcp\" is unknown to the Routing API: correct the name, or create the group";
     line_about("route-not-registered", "error", unknown).await;
     server.set_group("default-tcp", "group-2");
     wait_for("the route", async || count(&server, "create", 1234) > 0).await;
