@@ -148,6 +148,13 @@ impl Parsed {
         read.insert(key.to_owned());
     }
 
+    /// Ends a command that has nothing to do, because the user declined or the thing is as it should be. No flag is reported as
+    /// without effect then.
+    pub(crate) fn end_early(&self) -> anyhow::Result<()> {
+        self.flags.keys().for_each(|key| self.mark_read(key));
+        Ok(())
+    }
+
     /// Returns the given flags that the command never read, as a person types them.
     pub(crate) fn without_effect(&self, spec: &Spec) -> Vec<String> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);

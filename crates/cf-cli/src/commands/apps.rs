@@ -250,13 +250,13 @@ pub(super) async fn delete(s: &Session, p: &Parsed) -> Result<()> {
             .confirm(&format!("Really delete the app {}?", s.ui.named(name)))?
     {
         s.ui.line(format!("App '{name}' has not been deleted."));
-        return Ok(());
+        return p.end_early();
     }
     announce(s, "Deleting", name, &target);
     let Some(app) = s.find_app(name, &target.space.guid).await? else {
         s.ui.warn(format!("App '{name}' does not exist."));
         s.ui.ok();
-        return Ok(());
+        return p.end_early();
     };
     let routes: Vec<Route> = if p.has("routes") {
         s.list(&format!("/v3/apps/{}/routes", app.guid), &[])
@@ -304,7 +304,7 @@ pub(super) async fn scale(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
                 s.ui.named(&app.name)
             ))? {
                 s.ui.line("Scaling cancelled");
-                return Ok(());
+                return p.end_early();
             }
             s.ui.blank();
         }

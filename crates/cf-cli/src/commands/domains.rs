@@ -210,7 +210,7 @@ pub(super) async fn delete(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     );
     if !p.has("force") && !s.ui.confirm(&question)? {
         s.ui.line(format!("Domain '{name}' has not been deleted."));
-        return Ok(());
+        return p.end_early();
     }
     s.ui.flavor("Deleting domain {} as {}...", &[name, &user]);
     let found: Option<Domain> = s

@@ -154,7 +154,7 @@ pub(super) async fn unset_env(s: &Session, p: &Parsed) -> Result<()> {
     if !env.environment_variables.contains_key(p.arg(1)) {
         s.ui.warn(format!("Env variable {} was not set.", p.arg(1)));
         s.ui.ok();
-        return Ok(());
+        return p.end_early();
     }
     change(s, &app.guid, p.arg(1), None).await?;
     tip(s, p.arg(0));

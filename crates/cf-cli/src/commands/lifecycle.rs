@@ -102,7 +102,7 @@ pub(super) async fn start(s: &Session, p: &Parsed) -> Result<()> {
     if app.is_started() {
         s.ui.line(format!("App '{}' is already started.", app.name));
         s.ui.ok();
-        return Ok(());
+        return p.end_early();
     }
     s.ui.blank();
     stage_if_needed(s, &app).await?;

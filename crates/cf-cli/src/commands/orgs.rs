@@ -131,7 +131,7 @@ pub(super) async fn create_org(s: &Session, p: &Parsed) -> Result<()> {
         {
             s.ui.line(format!("Organization '{name}' already exists."));
             s.ui.ok();
-            return Ok(());
+            return p.end_early();
         }
         Err(error) => return Err(error),
     }
@@ -150,7 +150,7 @@ pub(super) async fn delete_org(s: &Session, p: &Parsed) -> Result<()> {
     );
     if !p.has("force") && !s.ui.confirm(&question)? {
         s.ui.line(format!("Organization '{name}' has not been deleted."));
-        return Ok(());
+        return p.end_early();
     }
     s.ui.flavor("Deleting org {} as {}...", &[name, &user]);
     match s.find_org(name).await? {

@@ -413,7 +413,7 @@ async fn create(s: &Session, kind: &Kind, p: &Parsed) -> Result<()> {
             p.arg(0)
         ));
         s.ui.ok();
-        return Ok(());
+        return p.end_early();
     }
     let _: Quota = s.post(kind.path, &body).await?;
     s.ui.ok();
@@ -442,7 +442,7 @@ async fn delete(s: &Session, kind: &Kind, p: &Parsed) -> Result<()> {
     let question = format!("Really delete the {} {}?", kind.noun, s.ui.named(name));
     if !p.has("force") && !s.ui.confirm(&question)? {
         s.ui.line(format!("{} '{name}' has not been deleted.", kind.noun));
-        return Ok(());
+        return p.end_early();
     }
     kind.announce(s, "Deleting", name);
     match kind.find(s, name).await? {

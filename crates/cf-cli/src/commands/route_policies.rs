@@ -324,7 +324,7 @@ pub(super) async fn remove(s: &Session, p: &Parsed) -> Result<()> {
     );
     if !p.has("force") && !s.ui.confirm(&question)? {
         s.ui.line("Route policy has not been removed.");
-        return Ok(());
+        return p.end_early();
     }
     s.ui.flavor(
         "Removing route policy for route {} as {}...",

@@ -561,7 +561,7 @@ pub(super) async fn map_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()
             app.name
         ));
         s.ui.ok();
-        return Ok(());
+        return p.end_early();
     }
     let mut destination = json!({"app": {"guid": app.guid}});
     if let Some(protocol) = protocol {
@@ -667,7 +667,7 @@ pub(super) async fn delete_route(s: &Session, spec: &Spec, p: &Parsed) -> Result
         Err(error) if error.is::<NoSuchDomain>() => {
             s.ui.warn(error.to_string());
             s.ui.ok();
-            return Ok(());
+            return p.end_early();
         }
         wanted => wanted?,
     };
@@ -682,7 +682,7 @@ pub(super) async fn delete_route(s: &Session, spec: &Spec, p: &Parsed) -> Result
     let question = format!("Really delete the route {}?", s.ui.named(&url));
     if !p.has("force") && !s.ui.confirm(&question)? {
         s.ui.line(format!("Route '{url}' has not been deleted."));
-        return Ok(());
+        return p.end_early();
     }
     s.ui.flavor("Deleting route {}...", &[&url]);
     match wanted.find(s).await? {
@@ -699,7 +699,7 @@ pub(super) async fn delete_orphaned_routes(s: &Session, p: &Parsed) -> Result<()
     let target = s.require_space()?;
     if !p.has("force") && !s.ui.confirm("Really delete orphaned routes?")? {
         s.ui.line("Routes have not been deleted.");
-        return Ok(());
+        return p.end_early();
     }
     announce(
         s,

@@ -208,7 +208,7 @@ pub(super) async fn delete_space(s: &Session, p: &Parsed) -> Result<()> {
     );
     if !p.has("force") && !s.ui.confirm(&question)? {
         s.ui.line(format!("Space '{name}' has not been deleted."));
-        return Ok(());
+        return p.end_early();
     }
     s.ui.flavor(
         "Deleting space {} in org {} as {}...",

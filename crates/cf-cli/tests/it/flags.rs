@@ -332,3 +332,22 @@ async fn tasks_policies_and_quotas_report_what_they_did() {
         );
     }
 }
+
+#[tokio::test]
+async fn flags_do_not_matter_when_there_is_nothing_to_do() {
+    let person = Person::new().await;
+    person.logs_in().await;
+    for (line, answer, wanted) in [
+        ("delete nope -f -r", "", "App 'nope' does not exist.\n"),
+        (
+            "delete-route nope.test -n x --path y -f",
+            "",
+            "Domain 'nope.test' not found.\n",
+        ),
+        ("delete dora -r", "n\n", ""),
+    ] {
+        let seen = person.answers(line, answer).await;
+        assert_eq!((seen.code, seen.err.as_str()), (0, wanted), "{line}");
+        assert!(!seen.out.contains("FAILED"), "{line}: {}", seen.out);
+    }
+}
