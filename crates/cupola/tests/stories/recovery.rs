@@ -210,9 +210,10 @@ fn python_client(f: &mut Foundation) -> Result<()> {
 const OUR_PROCESSES: &str = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null; echo; done | grep -cE '^([^ ]*/)?(inside|crun|envoy|cupola|nats-server) '";
 
 fn no_leaks(f: &mut Foundation) -> Result<()> {
+    // Other programs of the machine have cgroups of their own, which come and go.
     let count = || {
         sh(&format!(
-            "echo $(iptables -w -S | wc -l; iptables -w -t nat -S | wc -l; ip -o link | wc -l; wc -l < /proc/self/mountinfo; find /sys/fs/cgroup -type d | wc -l; losetup -a | wc -l; {OUR_PROCESSES})"
+            "echo $(iptables -w -S | wc -l; iptables -w -t nat -S | wc -l; ip -o link | wc -l; wc -l < /proc/self/mountinfo; find /sys/fs/cgroup -type d -path '*cupola*' | wc -l; losetup -a | wc -l; {OUR_PROCESSES})"
         ))
     };
     let rounds: u32 = std::env::var("CUPOLA_LEAK_ROUNDS")
