@@ -353,9 +353,13 @@ pub fn binary() -> PathBuf {
     root().join("bin/cupola")
 }
 
-/// Returns the root of the repository.
+/// Returns the root of the repository: of the one whose tests `cargo test` runs, also when this crate was compiled in another clone
+/// with the same target directory; else of the one in which this crate was compiled.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    let running = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    running
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")))
+        .join("../..")
 }
 
 /// Returns the path of an example app.
