@@ -328,13 +328,13 @@ mod tests {
         wait_until("another attempt", || emitter.has_listener());
         emitter.emit(value("again"));
         let mut buffer = [0; 1024];
-        let mut heard = || {
+        let mut received = || {
             let n = agent.recv(&mut buffer).unwrap();
             Envelope::decode(&buffer[..n]).unwrap().event
         };
-        let mut event = heard();
+        let mut event = received();
         while event == Some(value("latency")) {
-            event = heard();
+            event = received();
         }
         assert_eq!(event, Some(value("again")));
         emitter.flush(Duration::from_secs(60));

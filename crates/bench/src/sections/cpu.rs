@@ -112,8 +112,13 @@ fn once(peer: &Running, scheme: Scheme, rig: &Rig, measured: &mut Measured) -> R
 
 /// Returns the median in µs.
 pub(super) fn per_request(peers: &[Running], measured: &[Measured], peer: Peer) -> Option<f64> {
+    Some(median(costs(peers, measured, peer)?))
+}
+
+/// Returns the costs in µs, one for each round.
+fn costs<'m>(peers: &[Running], measured: &'m [Measured], peer: Peer) -> Option<&'m [f64]> {
     let at = peers.iter().position(|p| p.peer == peer)?;
-    Some(median(&measured[at].per_request))
+    Some(&measured[at].per_request)
 }
 
 /// Returns the ratios of two peers' costs, one for each round.
@@ -123,11 +128,8 @@ pub(super) fn pairs(
     ours: Peer,
     other: Peer,
 ) -> Option<Vec<f64>> {
-    let costs = |peer| {
-        let at = peers.iter().position(|p| p.peer == peer)?;
-        Some(&measured[at].per_request)
-    };
-    let pairs = costs(ours)?.iter().zip(costs(other)?);
+    let ours = costs(peers, measured, ours)?.iter();
+    let pairs = ours.zip(costs(peers, measured, other)?);
     Some(pairs.map(|(ours, other)| ours / other).collect())
 }
 

@@ -103,7 +103,7 @@ impl Stage {
         let mut stage = Self {
             identity,
             url: String::new(),
-            // Nobody gets this port by chance while log-cache is restarted.
+            // The kernel gives this port to no other program while log-cache restarts.
             grpc_port: kit::net::free_port().unwrap(),
             dropsonde: String::new(),
             uaa_url,
