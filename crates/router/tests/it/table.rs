@@ -106,11 +106,7 @@ async fn a_request_waits_from_the_moment_the_last_instance_is_taken_out() {
         world.register("app.test", "app", 0, old.addr).await;
         let message = plain("app.test", "app", 0, old.addr);
         let began = Instant::now();
-        world.publish("router.unregister", message.clone()).await;
-        wait_for("the old one to leave", async || {
-            !world.handle.serves("app.test")
-        })
-        .await;
+        world.unregister("app.test", "app", 0, old.addr).await;
         let later = async {
             wait_for("the request to wait", async || {
                 world.handle.held() == 1 || began.elapsed() > KEPT
@@ -139,9 +135,7 @@ async fn a_request_waits_from_the_moment_the_last_instance_is_taken_out() {
                 "{announced}"
             );
         }
-        world
-            .publish("router.unregister", plain("app.test", "app", 1, new.addr))
-            .await;
+        world.unregister("app.test", "app", 1, new.addr).await;
     }
     // No instance comes: the route ends soon, and as if it had never existed.
     let reply = world.get("app.test", "/").await;
@@ -163,10 +157,7 @@ async fn a_route_that_has_ended_gives_way_to_the_wildcard_behind_it() {
     let (own, behind) = (Backend::start("own").await, Backend::start("behind").await);
     world.register("*.test", "behind", 0, behind.addr).await;
     world.register("app.test", "app", 0, own.addr).await;
-    world
-        .publish("router.unregister", plain("app.test", "app", 0, own.addr))
-        .await;
-    wait_for("it to leave", async || !world.handle.serves("app.test")).await;
+    world.unregister("app.test", "app", 0, own.addr).await;
     assert_eq!(world.get("app.test", "/").await.text(), "behind");
 }
 

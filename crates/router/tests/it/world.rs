@@ -291,11 +291,25 @@ impl World {
             .sum()
     }
 
+    /// Unregisters a plain endpoint of `app` and waits until the router no longer picks it.
+    pub(crate) async fn unregister(&self, uri: &str, app: &str, index: u32, addr: SocketAddr) {
+        self.publish("router.unregister", plain(uri, app, index, addr))
+            .await;
+        wait_for("the endpoint to leave", async || {
+            !self.has_endpoint(uri, addr).await
+        })
+        .await;
+    }
+
+    async fn has_endpoint(&self, uri: &str, addr: SocketAddr) -> bool {
+        self.table().await[uri]
+            .as_array()
+            .is_some_and(|rows| rows.iter().any(|row| row["address"] == addr.to_string()))
+    }
+
     async fn wait_for_endpoint(&self, uri: &str, addr: SocketAddr) {
         wait_for("the endpoint to be registered", async || {
-            self.table().await[uri]
-                .as_array()
-                .is_some_and(|rows| rows.iter().any(|row| row["address"] == addr.to_string()))
+            self.has_endpoint(uri, addr).await
         })
         .await;
     }
