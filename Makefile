@@ -64,17 +64,17 @@ test: build ## all tests, with real parts, as root
 	@scripts/setup-tests
 	@echo "== all tests with real containers, Envoy, iptables, nats-server"
 	@CUPOLA_ROOT_TESTS=1 CUPOLA_INSIDE=$(CURDIR)/bin/inside CUPOLA_STACK=$(CUPOLA_CACHE)/cflinuxfs4.tar CUPOLA_ENVOY=$(CUPOLA_CACHE)/envoy \
-	  cargo test $(SUITES)
+	  scripts/run-tests $(SUITES)
 	@$(MAKE) --no-print-directory suites
 	@$(MAKE) --no-print-directory stories
 
 suites: build ## attacks and conformance against the router, beside nginx and HAProxy (SUITE=name runs one)
 	@scripts/setup-tests
-	@cargo test --workspace --test suites -- $(SUITE)
+	@scripts/run-tests --workspace --test suites -- $(SUITE)
 
 stories: build ## the mission's stories, on a foundation of their own (STORY=name runs one)
 	@scripts/setup-tests
-	@cargo test --workspace --test stories -- $(STORY)
+	@scripts/run-tests --workspace --test stories -- $(STORY)
 
 bench: ## the benchmarks, side by side (ONLY=section,… ROUNDS=1 for a quick look); tables in target/bench/report.md
 	@scripts/setup-bench $(findstring router-flame,$(ONLY))

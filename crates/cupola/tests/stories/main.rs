@@ -1,6 +1,5 @@
 //! The end-to-end stories, seen from outside with the real binary, containers, Envoy, iptables and nats-server. Each foundation
 //! is booted once, its stories run in order (one story reads values that an earlier one recorded), and it is always removed.
-//! removed.
 //!
 //! The stories speak the wire formats of Cloud Foundry directly and do not use our own `wire` types. Arguments filter stories by
 //! name.
@@ -106,6 +105,13 @@ fn main() -> ExitCode {
     }
     for (name, error) in &tally.failures {
         println!("\n---- {name} ----\n{error}");
+    }
+    // As libtest does: scripts/run-tests reads this list.
+    if !tally.failures.is_empty() {
+        println!("\nfailures:");
+    }
+    for (name, _) in &tally.failures {
+        println!("    {name}");
     }
     let verdict = if tally.failures.is_empty() {
         "ok"

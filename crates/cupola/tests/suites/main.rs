@@ -2,7 +2,8 @@
 //!
 //! The suites are the Python programs beside this file, because the independent HTTP/2 and WebSocket implementations against
 //! which they compare ours are written in Python. Each prints its cases and counts; this program runs them in turn and reports
-//! which failed. `cargo test --test suites -- NAME [arguments of the suite]` runs one.
+//! which failed. `cargo test --test suites -- NAME [arguments of the suite]` runs one. The output has libtest's form, because
+//! scripts/run-tests reads it.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -19,11 +20,16 @@ const SUITES: &[&str] = &[
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (only, rest) = match arguments.split_first() {
-        Some((name, rest)) if !name.starts_with('-') => (Some(name.as_str()), rest),
-        _ => (None, &[][..]),
-    };
+    // scripts/run-tests gives libtest's arguments when it runs a suite again.
+    let mut rest: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !["--exact", "--test-threads=1"].contains(&argument.as_str()))
+        .collect();
+    let named = rest
+        .iter()
+        .take_while(|name| !name.starts_with('-'))
+        .count();
+    let only: Vec<String> = rest.drain(..named).collect();
     let Some(python) = python() else {
         eprintln!("suites: their Python is missing: run scripts/setup-tests through make test");
         return ExitCode::FAILURE;
@@ -32,7 +38,7 @@ fn main() -> ExitCode {
     let mut failed = Vec::new();
     let mut run = 0;
     for name in SUITES {
-        if only.is_some_and(|only| only != *name) {
+        if !only.is_empty() && !only.iter().any(|only| only == name) {
             continue;
         }
         run += 1;
@@ -42,26 +48,25 @@ fn main() -> ExitCode {
             .arg("-B")
             .arg(folder.join(name).with_extension("py"))
             .args(["--cupola", env!("CARGO_BIN_EXE_cupola")])
-            .args(rest)
+            .args(&rest)
             .status();
         let passed = status.is_ok_and(|status| status.success());
         println!(
-            "== suite {name}: {} in {} s",
-            if passed { "passed" } else { "FAILED" },
+            "test {name} ... {} ({} s)",
+            if passed { "ok" } else { "FAILED" },
             started.elapsed().as_secs()
         );
         if !passed {
             failed.push(*name);
         }
     }
+    if !failed.is_empty() {
+        println!("\nfailures:\n    {}", failed.join("\n    "));
+    }
     println!(
-        "\n{} of {run} suites passed{}",
+        "\ntest result: {}. {} of {run} suites passed\n",
+        if failed.is_empty() { "ok" } else { "FAILED" },
         run - failed.len(),
-        if failed.is_empty() {
-            String::new()
-        } else {
-            format!("; failed: {}", failed.join(", "))
-        }
     );
     if run > 0 && failed.is_empty() {
         ExitCode::SUCCESS
