@@ -1,10 +1,9 @@
 use super::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use testkit::wait::{until, wait_for, within};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const SHORT: Pauses = Pauses {
     first: Duration::from_millis(1),
     cap: Duration::from_millis(10),
@@ -27,8 +26,8 @@ async fn start(unit: Unit) -> (Running, CancellationToken, mpsc::UnboundedReceiv
 
 async fn stop(mut running: Running, shutdown: CancellationToken) {
     shutdown.cancel();
-    timeout(PATIENCE, running.ended()).await.unwrap();
-    timeout(PATIENCE, running.release()).await.unwrap();
+    within("the role's end", running.ended()).await;
+    within("the role's release", running.release()).await;
 }
 
 /// Tests every kind of failure in turn: an error, a panic, an end, a build that fails, a build that panics.
@@ -57,18 +56,16 @@ async fn a_role_that_fails_is_built_again() {
         "cannot be built",
         "it panicked: panics in its build",
     ] {
-        let failure = timeout(PATIENCE, failed.recv()).await.unwrap().unwrap();
+        let failure = within("a failure", failed.recv()).await.unwrap();
         assert_eq!(
             (failure.role, failure.error.to_string()),
             ("role", text.into())
         );
     }
-    let sixth = async {
-        while script.builds.load(Ordering::SeqCst) < 6 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, sixth).await.unwrap();
+    until("the sixth build", || {
+        script.builds.load(Ordering::SeqCst) >= 6
+    })
+    .await;
     stop(running, shutdown).await;
     assert_eq!(script.builds.load(Ordering::SeqCst), 6);
     assert!(failed.recv().await.is_none(), "it did not fail again");
@@ -112,16 +109,11 @@ async fn what_a_failed_role_had_started_ends_with_it() {
         Ok(String::from_utf8_lossy(&byte).into_owned())
     };
     assert_eq!(ask().await.unwrap(), "0");
-    timeout(PATIENCE, failed.recv()).await.unwrap().unwrap();
-    let again = async {
-        loop {
-            match ask().await {
-                Ok(number) if number != "0" => return number,
-                _ => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    };
-    assert_eq!(timeout(PATIENCE, again).await.unwrap(), "1");
+    within("a failure", failed.recv()).await.unwrap();
+    let again = wait_for("the role's next run", async || {
+        ask().await.ok().filter(|number| number != "0")
+    });
+    assert_eq!(again.await, "1");
     stop(running, shutdown).await;
 }
 
@@ -141,7 +133,7 @@ async fn one_role_s_panic_is_not_another_s() {
     });
     let (broken_role, broken_shutdown, mut failed) = start(broken).await;
     for _ in 0..5 {
-        timeout(PATIENCE, failed.recv()).await.unwrap().unwrap();
+        within("a failure", failed.recv()).await.unwrap();
     }
     assert!(failures.try_recv().is_err());
     stop(broken_role, broken_shutdown).await;
@@ -164,7 +156,7 @@ async fn a_role_that_may_finish_is_not_started_again() {
         Ok(run(async |_| Ok(())))
     });
     let (mut running, _shutdown, _failed) = start(unit.may_finish()).await;
-    timeout(PATIENCE, running.ended()).await.unwrap();
+    within("the role's end", running.ended()).await;
     running.release().await;
     assert_eq!(script.builds.load(Ordering::SeqCst), 1);
 }

@@ -10,17 +10,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use std::time::Duration;
+use testkit::wait::block_until;
 
 fn free_port() -> u16 {
     kit::net::free_port().unwrap()
@@ -128,7 +119,7 @@ go_max_procs: 2
             config,
         };
         world.register();
-        wait_for("the route to answer", || world.get("app.test") == Some(200));
+        block_until("the route to answer", || world.get("app.test") == Some(200));
         world
     }
 
@@ -355,15 +346,15 @@ fn an_upgrade_under_load_loses_nothing() {
     let fresh = Load::start(world.address(), 4, false);
     let kept = Load::start(world.address(), 4, true);
     signal(before, "USR2");
-    wait_for("the successor to take over", || {
+    block_until("the successor to take over", || {
         world.log().contains("gorouter.upgrade.taken-over")
     });
-    wait_for("the old process to end", || world.ended() == Some(true));
+    block_until("the old process to end", || world.ended() == Some(true));
     let after = world.pid();
     assert_ne!(before, after);
     let done = || [&fresh, &kept].map(|load| load.done.load(Ordering::Relaxed));
     let so_far = done();
-    wait_for("requests at the successor", || {
+    block_until("requests at the successor", || {
         let now = done();
         now[0] > so_far[0] + 100 && now.iter().all(|done| *done > 200)
     });
@@ -380,18 +371,18 @@ fn an_upgrade_under_load_loses_nothing() {
     assert_eq!(world.healthy(), Some(true));
     // The successor can be replaced as well.
     signal(after, "USR2");
-    wait_for("the successor's successor", || {
+    block_until("the successor's successor", || {
         let now = world.pid();
         now != after && now != 0
     });
     let last = world.pid();
-    wait_for("the successor to end", || {
+    block_until("the successor to end", || {
         !PathBuf::from(format!("/proc/{after}")).exists()
     });
     assert_eq!(world.get("app.test"), Some(200));
     signal(last, "TERM");
-    wait_for("nobody to listen", || world.get("app.test").is_none());
-    wait_for("the pid file to go", || world.pid() == 0);
+    block_until("nobody to listen", || world.get("app.test").is_none());
+    block_until("the pid file to go", || world.pid() == 0);
 }
 
 #[test]
@@ -400,7 +391,7 @@ fn a_successor_that_fails_leaves_the_old_one_serving() {
     let pid = world.pid();
     world.rewrite("port: nonsense\n");
     signal(pid, "USR2");
-    wait_for("the failure to be reported", || {
+    block_until("the failure to be reported", || {
         world.log().contains("gorouter.upgrade.failed")
     });
     assert!(world.log().contains("is not a port"), "{}", world.log());
@@ -410,7 +401,7 @@ fn a_successor_that_fails_leaves_the_old_one_serving() {
     // With a corrected configuration the upgrade succeeds.
     world.rewrite(&world.config);
     signal(pid, "USR2");
-    wait_for("the successor", || world.pid() != pid);
+    block_until("the successor", || world.pid() != pid);
     assert_eq!(world.get("app.test"), Some(200));
 }
 
@@ -426,15 +417,15 @@ fn a_reload_changes_what_can_change_and_refuses_a_broken_file() {
         world.config
     ));
     signal(pid, "HUP");
-    wait_for("the new setting", || {
+    block_until("the new setting", || {
         world.get_as("nobody.test", "Probe/2") == Some(200)
     });
-    wait_for("a word about what waits for an upgrade", || {
+    block_until("a word about what waits for an upgrade", || {
         world.log().contains(r#""key":"index""#)
     });
     world.rewrite("endpoint_timeout: soon\n");
     signal(pid, "HUP");
-    wait_for("the refusal", || {
+    block_until("the refusal", || {
         world.log().contains("gorouter.reload-refused")
     });
     assert!(world.log().contains("is not a duration"), "{}", world.log());
@@ -447,14 +438,14 @@ fn a_drain_fails_health_first_and_ignores_later_signals() {
     let mut world = World::new("drain_wait: 10s\n");
     let pid = world.pid();
     signal(pid, "USR1");
-    wait_for("health to fail", || world.healthy() == Some(false));
+    block_until("health to fail", || world.healthy() == Some(false));
     assert_eq!(world.get("app.test"), Some(200), "it still serves");
     signal(pid, "TERM");
-    wait_for("the signal to be ignored", || {
+    block_until("the signal to be ignored", || {
         world.log().contains("gorouter.signal.ignored")
     });
     assert_eq!(world.get("app.test"), Some(200), "it still serves");
-    wait_for("the end", || world.ended() == Some(true));
+    block_until("the end", || world.ended() == Some(true));
     assert!(world.get("app.test").is_none());
     assert_eq!(world.pid(), 0, "the pid file is gone");
 }
@@ -463,14 +454,14 @@ fn a_drain_fails_health_first_and_ignores_later_signals() {
 fn a_stop_is_at_once_as_in_gorouter_or_a_drain_without_its_quirks() {
     let mut world = World::new("drain_wait: 600s\n");
     signal(world.pid(), "TERM");
-    wait_for("the end", || world.ended() == Some(true));
-    wait_for("the log", || world.log().contains("gorouter.stopping"));
+    block_until("the end", || world.ended() == Some(true));
+    block_until("the log", || world.log().contains("gorouter.stopping"));
 
     let mut world = World::new("drain_wait: 10s\ncompat: none\n");
     signal(world.pid(), "TERM");
-    wait_for("health to fail", || world.healthy() == Some(false));
+    block_until("health to fail", || world.healthy() == Some(false));
     assert_eq!(world.get("app.test"), Some(200), "it still serves");
-    wait_for("the end", || world.ended() == Some(true));
+    block_until("the end", || world.ended() == Some(true));
 }
 
 /// Runs a router that cannot start, and returns its standard output and error.
@@ -487,7 +478,7 @@ fn refused(yml: &str) -> (String, String) {
         .spawn();
     let mut process = Process(child.unwrap());
     let mut code = None;
-    wait_for("the router to end", || {
+    block_until("the router to end", || {
         code = process.0.try_wait().unwrap().and_then(|s| s.code());
         code.is_some()
     });
@@ -579,13 +570,13 @@ routing_api: {{uri: 'http://127.0.0.1', port: {}, auth_disabled: true}}
         r#""message":"using-noop-token-fetcher""#,
         r#""message":"gorouter.started""#,
     ] {
-        wait_for(words, || world.log().contains(words));
+        block_until(words, || world.log().contains(words));
     }
     let address = format!(
         r#""message":"Successfully-connected-to-nats","source":"vcap.gorouter.nats","data":{{"addr":"127.0.0.1:{0}","host":"127.0.0.1:{0}"}}"#,
         world.nats_port
     );
-    wait_for(&address, || world.log().contains(&address));
+    block_until(&address, || world.log().contains(&address));
 }
 
 #[test]
@@ -596,11 +587,11 @@ fn sockets_from_systemd_are_used_and_handed_on() {
     let world = World::with("", Some(listener));
     let pid = world.pid();
     signal(pid, "USR2");
-    wait_for(
+    block_until(
         "the successor",
         || !matches!(world.pid(), now if now == pid || now == 0),
     );
-    wait_for("the old process to accept no more", || {
+    block_until("the old process to accept no more", || {
         world.log().contains("gorouter.handed-over")
     });
     assert_eq!(world.get("app.test"), Some(200));
@@ -623,5 +614,5 @@ fn the_log_level_changes_while_it_runs() {
     assert_eq!(put("debug"), 200);
     let mut client = Client::connect(([127, 0, 0, 1], world.http).into()).unwrap();
     let _ = client.ask("no request\r\n\r\n");
-    wait_for("a debug line", || world.log().contains(r#""log_level":0"#));
+    block_until("a debug line", || world.log().contains(r#""log_level":0"#));
 }

@@ -1,6 +1,15 @@
-//! Simulates edges of the machine for tests, feeds changed inputs to parsers, and boots a foundation for stories and benchmarks.
-//! The components themselves are always the real ones.
+//! Everything that the suites of several crates need. Components are always the real ones; simulated are only edges of the machine.
+//!
+//! | A test needs | It takes |
+//! |---|---|
+//! | to wait for something | [`wait`]: one bound, and a panic that names what was awaited |
+//! | a whole foundation of real processes | [`foundation`] |
+//! | containers without Linux's help | [`sim_garden`] |
+//! | inputs that break a parser | [`fuzz`] |
+//!
+//! Its functions panic when they fail, because a test fails by panicking. No component depends on it, except in tests.
 
 pub mod foundation;
 pub mod fuzz;
 pub mod sim_garden;
+pub mod wait;

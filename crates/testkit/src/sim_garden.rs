@@ -4,6 +4,7 @@
 //! signalled; health checks succeed at once. Like the real garden it outlives the rep that uses it: attach finds what was
 //! started.
 
+use crate::wait::within;
 use garden::api::{
     Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, NetIn,
     Output, Policy, Process, ProcessSpec, Signal,
@@ -231,16 +232,23 @@ impl SimGarden {
     }
 
     /// Waits until `condition` holds. It is evaluated again after every change.
-    pub async fn wait_for<T>(&self, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
+    pub async fn wait_for<T>(
+        &self,
+        what: &str,
+        mut condition: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
         let mut changes = self.changes.subscribe();
-        loop {
-            changes.borrow_and_update();
-            if let Some(found) = condition(self) {
-                return found;
+        let wait = async {
+            loop {
+                changes.borrow_and_update();
+                if let Some(found) = condition(self) {
+                    return found;
+                }
+                // The wait cannot fail, because the sender lives in `self`.
+                let _ = changes.changed().await;
             }
-            // The wait cannot fail, because the sender lives in `self`.
-            let _ = changes.changed().await;
-        }
+        };
+        within(what, wait).await
     }
 
     /// Makes every call take some milliseconds before and after its effect from now on, as this seed decides.
@@ -256,7 +264,7 @@ impl SimGarden {
         let before = *made.borrow_and_update();
         self.lists_held.send_replace(true);
         // The wait cannot fail, because the sender lives in `self`.
-        let _ = made.wait_for(|made| *made > before).await;
+        let _ = within("a list", made.wait_for(|made| *made > before)).await;
     }
 
     pub fn answer_lists(&self) {
@@ -285,7 +293,7 @@ impl SimGarden {
         let mut made = self.lists_made.subscribe();
         let enough = *made.borrow_and_update() + more;
         // The wait cannot fail, because the sender lives in `self`.
-        let _ = made.wait_for(|made| *made >= enough).await;
+        let _ = within("further lists", made.wait_for(|made| *made >= enough)).await;
     }
 
     /// Ends the watcher of the container, so that the exits of its processes are no longer delivered.

@@ -17,6 +17,7 @@ use kit::tls::{ClientAuth, Identity};
 use prost::Message;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use testkit::wait::until;
 use tokio::net::TcpListener;
 use wire::bbs as m;
 use wire::rep::{
@@ -43,7 +44,6 @@ struct Foundation {
     client: AuctioneerClient,
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<anyhow::Result<()>>,
-    changed: Arc<tokio::sync::Notify>,
 }
 
 fn identity() -> Identity {
@@ -91,9 +91,7 @@ fn granted() -> Response {
         .unwrap()
 }
 
-fn router(peers: Shared, changed: Arc<tokio::sync::Notify>) -> Router {
-    let saw = move |changed: &tokio::sync::Notify| changed.notify_one();
-    let (on_work, on_fail, on_reject) = (changed.clone(), changed.clone(), changed);
+fn router(peers: Shared) -> Router {
     Router::new()
         .route("/models.Locket/Lock", post(async || granted()))
         .route("/models.Locket/Release", post(async || granted()))
@@ -108,25 +106,23 @@ fn router(peers: Shared, changed: Arc<tokio::sync::Notify>) -> Router {
         )
         .route(
             m::path::ACTUAL_LRPS_FAIL,
-            post(async move |State(peers): State<Shared>, body: Bytes| {
+            post(async |State(peers): State<Shared>, body: Bytes| {
                 peers
                     .lock()
                     .unwrap()
                     .failed
                     .push(Message::decode(body).unwrap());
-                saw(&on_fail);
                 protobuf(&m::LifecycleResponse::default())
             }),
         )
         .route(
             m::path::REJECT_TASK,
-            post(async move |State(peers): State<Shared>, body: Bytes| {
+            post(async |State(peers): State<Shared>, body: Bytes| {
                 peers
                     .lock()
                     .unwrap()
                     .rejected
                     .push(Message::decode(body).unwrap());
-                saw(&on_reject);
                 protobuf(&m::LifecycleResponse::default())
             }),
         )
@@ -155,7 +151,7 @@ fn router(peers: Shared, changed: Arc<tokio::sync::Notify>) -> Router {
         .route(
             "/{cell}/work",
             post(
-                async move |State(peers): State<Shared>, axum::Json(work): axum::Json<Work>| {
+                async |State(peers): State<Shared>, axum::Json(work): axum::Json<Work>| {
                     let mut peers = peers.lock().unwrap();
                     let refused = if peers.refusing.contains(&work.cell_id) {
                         work.clone()
@@ -163,7 +159,6 @@ fn router(peers: Shared, changed: Arc<tokio::sync::Notify>) -> Router {
                         Work::default()
                     };
                     peers.work.push(work);
-                    saw(&on_work);
                     axum::Json(refused)
                 },
             ),
@@ -187,16 +182,13 @@ impl Foundation {
             states: cells.to_vec(),
             ..Peers::default()
         }));
-        let (shutdown, changed) = (
-            CancellationToken::new(),
-            Arc::new(tokio::sync::Notify::new()),
-        );
+        let shutdown = CancellationToken::new();
         let tls =
             kit::tls::server_config(&identity, ClientAuth::Required, &["h2", "http/1.1"]).unwrap();
         tokio::spawn(kit::http::serve(
             listener,
             Some(tls),
-            router(peers.clone(), changed.clone()),
+            router(peers.clone()),
             shutdown.clone(),
         ));
 
@@ -214,23 +206,12 @@ impl Foundation {
             client,
             shutdown,
             running,
-            changed,
         }
     }
 
     /// Waits until the peers have received what `look` searches.
-    async fn until<T>(&self, look: impl Fn(&Peers) -> Option<T>) -> T {
-        let wait = async {
-            loop {
-                if let Some(found) = look(&self.peers.lock().unwrap()) {
-                    return found;
-                }
-                self.changed.notified().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), wait)
-            .await
-            .expect("the auctioneer did nothing for a minute")
+    async fn until<T>(&self, what: &str, look: impl Fn(&Peers) -> Option<T>) -> T {
+        until(what, || look(&self.peers.lock().unwrap())).await
     }
 
     async fn stop(self) {
@@ -320,7 +301,9 @@ async fn instances_and_tasks_reach_cells() {
             .await
             .unwrap();
         placed = foundation
-            .until(|peers| Some(placements(peers, &process)).filter(|placed| placed.len() == 2))
+            .until("two instances at cells", |peers| {
+                Some(placements(peers, &process)).filter(|placed| placed.len() == 2)
+            })
             .await;
         if placed == wanted {
             break;
@@ -337,7 +320,7 @@ async fn instances_and_tasks_reach_cells() {
         .await
         .unwrap();
     let task = foundation
-        .until(|peers| {
+        .until("the task at a cell", |peers| {
             peers
                 .work
                 .iter()
@@ -358,7 +341,9 @@ async fn work_without_room_is_reported() {
         .await
         .unwrap();
     let failed = foundation
-        .until(|peers| peers.failed.first().cloned())
+        .until("the instance's failure", |peers| {
+            peers.failed.first().cloned()
+        })
         .await;
     assert_eq!(
         failed.error_message,
@@ -386,7 +371,9 @@ async fn work_without_room_is_reported() {
         .await
         .unwrap();
     let rejected = foundation
-        .until(|peers| peers.rejected.first().cloned())
+        .until("the task's rejection", |peers| {
+            peers.rejected.first().cloned()
+        })
         .await;
     assert_eq!(
         (
@@ -408,7 +395,9 @@ async fn a_missing_cell_is_named_in_the_error() {
         .unwrap();
     assert_eq!(
         foundation
-            .until(|peers| peers.failed.first().cloned())
+            .until("the instance's failure", |peers| {
+                peers.failed.first().cloned()
+            })
             .await
             .error_message,
         "unable to communicate to compatible cells"
@@ -426,7 +415,9 @@ async fn refused_work_is_auctioned_once_more() {
         .await
         .unwrap();
     let failed = foundation
-        .until(|peers| peers.failed.first().cloned())
+        .until("the instance's failure", |peers| {
+            peers.failed.first().cloned()
+        })
         .await;
     assert_eq!(
         failed.error_message,

@@ -1,6 +1,7 @@
 //! Tests of convergence: lost cells, new cells, and stale rows.
 
 use crate::fixture::{Foundation, Request, desired, key, on, start};
+use testkit::wait::wait_for;
 use wire::bbs as m;
 use wire::locket::{Resource, TypeCode};
 
@@ -59,7 +60,7 @@ async fn a_dead_cell_is_replaced_and_forgiven() {
     );
 
     let (_gone, _keeper) = f.cell("cell-1").await;
-    f.wait_for("the suspect is restored", async || {
+    wait_for("the suspect to be restored", async || {
         f.rows("p").await == ["0 Ordinary RUNNING a"]
     })
     .await;
@@ -77,7 +78,7 @@ async fn a_cell_that_releases_its_presence_is_held() {
         .unwrap();
     gone.cancel();
     keeper.await.unwrap();
-    f.wait_for("the cell is gone", async || {
+    wait_for("the cell to be gone", async || {
         f.bbs.cells().await.unwrap().is_empty()
     })
     .await;

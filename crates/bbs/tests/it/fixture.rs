@@ -10,13 +10,12 @@ use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use testkit::wait::{wait_for, within};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wire::bbs as m;
 use wire::rep::{LrpStartRequest, LrpUpdate, TaskStartRequest};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request that a peer received.
 #[derive(Debug, PartialEq)]
@@ -61,7 +60,8 @@ impl Foundation {
             data_dir: data.path().to_owned(),
             identity: identity(),
             auctioneer_url: peer_url.clone(),
-            convergence_interval: Duration::from_secs(30),
+            // This is longer than every wait, so that the tests see the effects of events only.
+            convergence_interval: Duration::from_secs(3600),
         };
         let built = bbs::Bbs::build(config).await.unwrap();
         let bbs_url = format!("https://{}", built.addr());
@@ -139,9 +139,8 @@ impl Foundation {
 
     /// Returns the next request that a peer received.
     pub(crate) async fn next_request(&mut self) -> Request {
-        tokio::time::timeout(PATIENCE, self.requests.recv())
+        within("a request at a peer", self.requests.recv())
             .await
-            .expect("a peer receives a request within 20 s")
             .unwrap()
     }
 
@@ -172,22 +171,11 @@ impl Foundation {
 
     /// Waits until the BBS knows the listed cells.
     pub(crate) async fn wait_for_cells(&self, ids: &[&str]) {
-        self.wait_for("the cells are there", async || {
+        wait_for("the presence of the cells", async || {
             let cells = self.bbs.cells().await.unwrap();
             ids.iter().all(|id| cells.iter().any(|c| c.cell_id == *id))
         })
         .await;
-    }
-
-    pub(crate) async fn wait_for(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
-        let waited = tokio::time::timeout(PATIENCE, async {
-            while !condition().await {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        });
-        waited
-            .await
-            .unwrap_or_else(|_| panic!("{what} within 20 s"));
     }
 
     /// Returns `presence STATE instance` for every row of the process, in the order of the response.

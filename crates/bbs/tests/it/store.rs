@@ -1,6 +1,7 @@
 //! Tests of a database that cannot be written, and of one with damaged rows.
 
 use crate::fixture::{Foundation, claim, desired, on, run_action, start};
+use testkit::wait::wait_for;
 use wire::bbs::{self as m, Event};
 
 async fn desired_guids(f: &Foundation) -> Vec<String> {
@@ -38,7 +39,7 @@ async fn unwritable_changes_are_refused_and_reads_continue() {
     let (_late, _late_keeper) = f.cell("cell-2").await;
 
     std::fs::rename(&aside, &file).unwrap();
-    f.wait_for("changes are taken again", async || {
+    wait_for("changes to be accepted again", async || {
         f.bbs.desire_lrp(desired("after", 1)).await.is_ok()
     })
     .await;

@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use testkit::wait::{wait_for, within};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use wire::bbs::CellPresence;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Diego {
     pub(crate) folder: tempfile::TempDir,
@@ -57,9 +56,9 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     pub(crate) async fn seen(self) -> Seen {
-        let code = tokio::time::timeout(PATIENCE, self.running).await;
+        let code = within("the end of the command", self.running).await;
         Seen {
-            code: code.expect("the command ends").unwrap(),
+            code: code.unwrap(),
             out: self.out.text(),
             err: self.err.text(),
         }
@@ -110,11 +109,8 @@ impl Diego {
 
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.running)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
+        let ended = within("the end of the BBS", self.running).await;
+        ended.unwrap().unwrap();
     }
 
     pub(crate) async fn types(&self, line: &str) -> Seen {
@@ -149,23 +145,22 @@ impl Diego {
     /// Creates LRPs and tasks one after the other until each stream has printed its text, because the moment at which a stream
     /// begins is not known.
     pub(crate) async fn changes_until(&self, wanted: &[(&Watcher, &str)]) {
-        let changes = async {
-            for n in 0.. {
-                let has_printed =
-                    |(watcher, text): &(&Watcher, &str)| watcher.out.text().contains(text);
-                if wanted.iter().all(has_printed) {
-                    return;
-                }
-                let lrp = crate::LRP.replace("\"P\"", &format!("\"P{n}\""));
-                let task = crate::TASK.replace("\"T\"", &format!("\"T{n}\""));
-                assert_eq!(self.runs(&["create-desired-lrp", &lrp]).await.code, 0);
-                assert_eq!(self.runs(&["create-task", &task]).await.code, 0);
-                tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut n = 0;
+        wait_for("the output of the streams", async || {
+            let has_printed =
+                |(watcher, text): &(&Watcher, &str)| watcher.out.text().contains(text);
+            if wanted.iter().all(has_printed) {
+                return Ok(());
             }
-        };
-        let waited = tokio::time::timeout(PATIENCE, changes).await;
-        let printed: Vec<_> = wanted.iter().map(|(w, _)| w.out.text()).collect();
-        assert!(waited.is_ok(), "{printed:?}");
+            let lrp = crate::LRP.replace("\"P\"", &format!("\"P{n}\""));
+            let task = crate::TASK.replace("\"T\"", &format!("\"T{n}\""));
+            n += 1;
+            assert_eq!(self.runs(&["create-desired-lrp", &lrp]).await.code, 0);
+            assert_eq!(self.runs(&["create-task", &task]).await.code, 0);
+            let printed: Vec<_> = wanted.iter().map(|(w, _)| w.out.text()).collect();
+            Err(format!("{printed:?}"))
+        })
+        .await;
     }
 
     /// Registers the presence of a cell whose rep does not run.
@@ -176,14 +171,10 @@ impl Diego {
             ..CellPresence::default()
         };
         tokio::spawn(Presence::cell(self.locket.clone(), &cell).run(self.stop.clone()));
-        let present = async {
-            while !self.types("cells").await.out.contains(id) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, present)
-            .await
-            .expect("the cell is present");
+        wait_for("the presence of the cell", async || {
+            self.types("cells").await.out.contains(id)
+        })
+        .await;
     }
 
     /// Returns the file of a CA that nobody uses.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
+pub(crate) use testkit::wait::wait_for;
 use tokio::net::TcpListener;
 use wire::bbs as m;
 
@@ -740,17 +741,6 @@ pub(crate) async fn answer(response: reqwest::Response) -> (u16, Value) {
         status,
         serde_json::from_str(&text).unwrap_or(Value::String(text)),
     )
-}
-
-/// Repeats `check` until it returns something.
-pub(crate) async fn wait_for<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..1000 {
-        if let Some(found) = check().await {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("waited in vain for {what}");
 }
 
 /// Returns the detail of the only error.

@@ -7,7 +7,7 @@ use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The layers, bottom up. A crate depends only on crates of lower layers, so components (layer 5) do not depend on each other.
-/// Only tests may also use a crate of the same layer, as a real peer.
+/// Only tests may also use a crate of the same layer, as a real peer, and [`FOR_TESTS`], whatever its layer.
 const LAYERS: &[(&str, u8)] = &[
     ("ids", 0),
     ("go-values", 0),
@@ -38,11 +38,14 @@ const LAYERS: &[(&str, u8)] = &[
     ("cf-cli", 5),
     ("cfdot", 5),
     ("inside", 5),
-    ("testkit", 5),
+    ("testkit", 6),
     ("gorouter", 6),
-    ("bench", 6),
+    ("bench", 7),
     ("cupola", 7),
 ];
+
+/// The crate that starts peers for tests. It depends on components, and the suites of these components depend on it.
+const FOR_TESTS: &str = "testkit";
 
 /// The crates that only make decisions: they use no runtime, sockets or files.
 pub(crate) const CORES: &[&str] = &[
@@ -105,7 +108,7 @@ fn dependencies_point_downwards() {
                 continue;
             };
             let right = match dependency.kind {
-                Kind::Dev => other <= own,
+                Kind::Dev => other <= own || dependency.package == FOR_TESTS,
                 Kind::Normal | Kind::Build => other < own,
             };
             if !right {
@@ -117,6 +120,33 @@ fn dependencies_point_downwards() {
                     package.name,
                 ));
             }
+        }
+    }
+    report(&problems);
+}
+
+/// Tests that no unit test uses [`FOR_TESTS`] if that crate depends on the unit test's own crate. The compiler would build the crate
+/// twice, and a type of one build is no type of the other. Suites below `tests/` see one build only.
+#[test]
+fn unit_tests_see_their_own_crate_once() {
+    let packages = workspace::packages();
+    let (mut below, mut open) = (BTreeSet::new(), vec![FOR_TESTS]);
+    while let Some(name) = open.pop() {
+        let found = packages.iter().filter(|package| package.name == name);
+        for dependency in found.flat_map(|package| &package.dependencies) {
+            if dependency.kind != Kind::Dev && below.insert(&*dependency.package) {
+                open.push(&dependency.package);
+            }
+        }
+    }
+    let mut problems = Vec::new();
+    for source in workspace::sources() {
+        let is_below = below.contains(&*source.krate) && source.path.contains("/src/");
+        if is_below && named(source.code()).contains(FOR_TESTS) {
+            problems.push(format!(
+                "{} uses {FOR_TESTS}, which depends on {}: move the test below tests/, or what it needs into a lower crate",
+                source.path, source.krate
+            ));
         }
     }
     report(&problems);

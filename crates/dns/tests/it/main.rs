@@ -9,11 +9,13 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use kit::CancellationToken;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
+use testkit::wait::{wait_for, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::process::{Child, Command};
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 9, 8, 7);
+/// The longest time until a query is answered for which no resolver answers.
 const SOON: Duration = Duration::from_secs(30);
 
 struct Stage {
@@ -75,9 +77,8 @@ impl Stage {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket.send_to(&query(name, kind), self.addr).await.unwrap();
         let mut buffer = vec![0; 4096];
-        let (length, _) = tokio::time::timeout(SOON, socket.recv_from(&mut buffer))
+        let (length, _) = within("an answer", socket.recv_from(&mut buffer))
             .await
-            .expect("no answer")
             .unwrap();
         Message::from_vec(&buffer[..length]).unwrap()
     }
@@ -86,15 +87,13 @@ impl Stage {
         std::fs::read_to_string(self.dir.path().join("hosts")).unwrap()
     }
 
+    /// Waits until a condition holds. The panic shows the hosts file.
     async fn wait_for(&self, what: &str, mut is: impl AsyncFnMut(&Self) -> bool) {
-        let wait = async {
-            while !is(self).await {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(SOON, wait)
-            .await
-            .unwrap_or_else(|_| panic!("{what}; hosts file: {}", self.hosts()));
+        wait_for(what, async || {
+            let holds = is(self).await;
+            holds.then_some(()).ok_or_else(|| self.hosts())
+        })
+        .await;
     }
 }
 
@@ -224,14 +223,14 @@ async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
         .await
         .unwrap();
     stage
-        .wait_for("the system's names are there", async |stage| {
+        .wait_for("the system's names", async |stage| {
             stage.hosts().contains("127.0.0.1 api.cupola.test\n")
         })
         .await;
     assert!(!stage.hosts().contains('*'));
     let message = r#"{"host":"10.0.0.1","port":61001,"uris":["shop.example.com/cart"]}"#;
     stage
-        .wait_for("the route is a name", async |stage| {
+        .wait_for("the route to be a name", async |stage| {
             // The server may subscribe after the first message was published.
             bus.publish("router.register", message.into())
                 .await
@@ -240,7 +239,7 @@ async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
         })
         .await;
     stage
-        .wait_for("the route is in the file", async |stage| {
+        .wait_for("the route in the file", async |stage| {
             stage.hosts().contains("127.0.0.1 shop.example.com\n")
         })
         .await;
@@ -248,7 +247,7 @@ async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
         .await
         .unwrap();
     stage
-        .wait_for("the route is gone", async |stage| {
+        .wait_for("the route to be gone", async |stage| {
             !stage.hosts().contains("shop.example.com")
         })
         .await;
@@ -293,10 +292,8 @@ async fn internal_routes_are_the_containers_addresses_and_no_hosts_file_has_them
     bus.flush().await.unwrap();
     let stage = Stage::start(&[resolver().await], vec![server]).await;
     // A name server that begins to listen requests the messages that it missed.
-    tokio::time::timeout(SOON, futures::StreamExt::next(&mut started))
-        .await
-        .expect("no service-discovery.start")
-        .unwrap();
+    let start = futures::StreamExt::next(&mut started);
+    within("service-discovery.start", start).await.unwrap();
     let message = |last: u8, index: u8| {
         format!(
             r#"{{"host":"10.255.0.{last}","port":0,"uris":["shop.apps.internal","{index}.shop.apps.internal"],"app":"a"}}"#
@@ -310,7 +307,7 @@ async fn internal_routes_are_the_containers_addresses_and_no_hosts_file_has_them
         .await
         .unwrap();
     stage
-        .wait_for("both instances are answered", async |stage| {
+        .wait_for("both instances to be answered", async |stage| {
             let shop = stage.query("shop.apps.internal.", RecordType::A).await;
             addresses(&shop) == [one, two]
         })
@@ -329,7 +326,7 @@ async fn internal_routes_are_the_containers_addresses_and_no_hosts_file_has_them
         .await
         .unwrap();
     stage
-        .wait_for("one instance has gone", async |stage| {
+        .wait_for("one instance to be gone", async |stage| {
             let shop = stage.query("shop.apps.internal.", RecordType::A).await;
             addresses(&shop) == [two]
         })

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use testkit::wait::{until, within};
 
 /// The lock that lets tests run one at a time, because they compare the machine before and after.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -109,12 +109,7 @@ where
     if let Err(error) = outcome {
         std::panic::resume_unwind(error.into_panic());
     }
-    wait_for(
-        "the machine to be as before",
-        || Traces::now() == before,
-        || format!("before {before:#?}\nafter {:#?}", Traces::now()),
-    )
-    .await;
+    before.are_back().await;
 }
 
 /// Everything that garden could leave behind on the machine, except that of other foundations that run now.
@@ -127,6 +122,17 @@ impl Traces {
     /// Returns the command lines of shims and inits.
     pub(crate) fn processes(&self) -> &[String] {
         &self.found["processes"]
+    }
+
+    /// Waits until the machine has these traces again, and no others.
+    pub(crate) async fn are_back(&self) {
+        until("the machine to be as before", || {
+            let now = Self::now();
+            let is = now == *self;
+            is.then_some(())
+                .ok_or_else(|| format!("before {self:#?}\nafter {now:#?}"))
+        })
+        .await;
     }
 
     pub(crate) fn now() -> Self {
@@ -180,23 +186,6 @@ impl Traces {
             ours(command("ip", &["route"]), &["unreachable", "cvt"]),
         );
         Self { found }
-    }
-}
-
-/// Polls until the condition holds.
-pub(crate) async fn wait_for(
-    what: &str,
-    mut holds: impl FnMut() -> bool,
-    describe: impl Fn() -> String,
-) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(
-            Instant::now() < deadline,
-            "waited in vain for {what}: {}",
-            describe()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -257,9 +246,7 @@ pub(crate) async fn finish(mut process: Process) -> (Exit, String) {
         }
         process.exit.await.unwrap()
     };
-    let exit = tokio::time::timeout(Duration::from_secs(60), collect)
-        .await
-        .expect("the process did not end");
+    let exit = within("the end of the process", collect).await;
     (exit, String::from_utf8_lossy(&printed).trim().to_owned())
 }
 
@@ -267,8 +254,8 @@ pub(crate) async fn finish(mut process: Process) -> (Exit, String) {
 pub(crate) async fn read_until(process: &mut Process, wanted: &str) -> String {
     let mut printed = String::new();
     while !printed.contains(wanted) {
-        let next = tokio::time::timeout(Duration::from_secs(60), process.output.recv()).await;
-        let Ok(Some(Output::Stdout(chunk) | Output::Stderr(chunk))) = next else {
+        let next = within("output of the process", process.output.recv()).await;
+        let Some(Output::Stdout(chunk) | Output::Stderr(chunk)) = next else {
             panic!("no {wanted:?} in {printed:?}")
         };
         printed.push_str(&String::from_utf8_lossy(&chunk));

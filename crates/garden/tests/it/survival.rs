@@ -1,8 +1,9 @@
 //! Tests that containers outlive their garden, and that nothing outlives its container.
 
-use crate::fixture::{Traces, finish, output, read_until, sh, spec, wait_for, with_place};
+use crate::fixture::{Traces, finish, output, read_until, sh, spec, with_place};
 use garden::api::{Garden, Limits, Output};
 use std::collections::BTreeMap;
+use testkit::wait::within;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_outlive_the_garden() {
@@ -95,19 +96,17 @@ async fn a_shim_without_a_record_is_found() {
 }
 
 async fn wait_exit(garden: &garden::linux::LinuxGarden, handle: &str, id: &str) {
-    loop {
-        let all = garden.containers().await.unwrap();
-        if all
-            .iter()
-            .find(|container| container.handle == handle)
-            .unwrap()
-            .processes[id]
-            .is_some()
-        {
-            return;
+    let exit = async {
+        loop {
+            let all = garden.containers().await.unwrap();
+            let container = all.iter().find(|c| c.handle == handle).unwrap();
+            if container.processes[id].is_some() {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    within("the exit of the process", exit).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,12 +149,7 @@ async fn twenty_rounds_leave_nothing() {
             });
             futures::future::join_all(four).await;
         }
-        wait_for(
-            "nothing to be left",
-            || Traces::now() == before,
-            || format!("{:#?}", Traces::now()),
-        )
-        .await;
+        before.are_back().await;
     })
     .await;
 }

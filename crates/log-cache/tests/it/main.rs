@@ -12,6 +12,7 @@ use log_cache::{Config, Limits, LogCache};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use testkit::wait::wait_for;
 use tokio::net::{TcpListener, UdpSocket};
 use wire::dropsonde::{Event, LogMessage, MessageType};
 
@@ -191,22 +192,14 @@ impl Stage {
 
     /// Waits until the source has `count` envelopes.
     async fn read(&self, source: &str, count: usize, token: &str) -> Vec<Value> {
-        let wait = async {
-            loop {
-                let (status, body) = self
-                    .get(&format!("/api/v1/read/{source}?limit=1000"), token)
-                    .await;
-                assert_eq!(status, 200, "{body}");
-                let batch = body["envelopes"]["batch"].as_array().unwrap().clone();
-                if batch.len() >= count {
-                    return batch;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(SOON, wait)
-            .await
-            .expect("the envelopes did not arrive")
+        let path = format!("/api/v1/read/{source}?limit=1000");
+        wait_for(&format!("{count} envelopes of {source}"), async || {
+            let (status, body) = self.get(&path, token).await;
+            assert_eq!(status, 200, "{body}");
+            let batch = body["envelopes"]["batch"].as_array().unwrap().clone();
+            (batch.len() >= count).then_some(batch)
+        })
+        .await
     }
 }
 

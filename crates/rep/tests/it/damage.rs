@@ -4,6 +4,7 @@ use crate::fixture::{Fixture, Running, app};
 use crate::stand_in_bbs::Call;
 use garden::api::Exit;
 use std::path::{Path, PathBuf};
+use testkit::wait::wait_for;
 use wire::bbs::DesiredLrp;
 
 /// A way to damage a file.
@@ -80,7 +81,9 @@ async fn place(fixture: &Fixture, rep: &Running, lrp: DesiredLrp) -> String {
 async fn runs(fixture: &Fixture, guid: &str) {
     fixture
         .garden
-        .wait_for(|g| g.process(guid, "liveness-8080"))
+        .wait_for("the process liveness-8080", |g| {
+            g.process(guid, "liveness-8080")
+        })
         .await;
     fixture
         .bbs
@@ -158,15 +161,10 @@ async fn a_damaged_file_costs_its_own_container_only() {
             let rep = fixture.rep().await;
             let what = format!("{name} {damage:?}");
             // An instance that was seen to continue may still be ended, so one look at a handled one is enough.
-            let mut handled = false;
-            for _ in 0..1600 {
-                handled = is_handled(&fixture, &rep, &hurt).await;
-                if handled {
-                    break;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-            }
-            assert!(handled, "{what}");
+            wait_for(&format!("{what} to be handled"), async || {
+                is_handled(&fixture, &rep, &hurt).await
+            })
+            .await;
             assert!(is_untouched(&fixture, &whole), "{what}");
             // The rep still watches the instance.
             let killed = Exit {

@@ -6,6 +6,7 @@ use garden::api::{Exit, Protocol};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use testkit::sim_garden::Script;
+use testkit::wait::until;
 use wire::bbs::*;
 
 fn started(call: &Call) -> Option<()> {
@@ -40,18 +41,16 @@ fn allow(fixture: &Fixture, version: u32, destinations: &[&str]) {
 /// Waits until the container may reach exactly these addresses.
 async fn reaches(fixture: &Fixture, guid: &str, addresses: &[&str]) {
     let wanted: Vec<Ipv4Addr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-    let wait = fixture.garden.wait_for(|garden| {
-        let rules = garden.spec(guid)?.egress;
-        assert!(rules.iter().all(|rule| rule.protocol == Protocol::All));
-        let is: Vec<Ipv4Addr> = rules.iter().map(|rule| rule.destinations[0].0).collect();
-        (is == wanted).then_some(())
-    });
-    let done = tokio::time::timeout(Duration::from_secs(60), wait).await;
-    assert!(
-        done.is_ok(),
-        "{addresses:?}: {:?}",
-        fixture.garden.spec(guid)
-    );
+    until(&format!("egress to {wanted:?} alone"), || {
+        let is: Option<Vec<Ipv4Addr>> = fixture.garden.spec(guid).map(|spec| {
+            let rules = spec.egress.iter();
+            assert!(rules.clone().all(|rule| rule.protocol == Protocol::All));
+            rules.map(|rule| rule.destinations[0].0).collect()
+        });
+        let holds = is.as_ref() == Some(&wanted);
+        holds.then_some(()).ok_or_else(|| format!("{is:?}"))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -118,7 +117,7 @@ async fn an_app_that_listens_elsewhere_learns_so() {
         let guid = fixture.place(&rep, app()).await;
         let check = fixture
             .garden
-            .wait_for(|g| {
+            .wait_for("a startup check", |g| {
                 let mut ids = g.processes(&guid).into_keys();
                 ids.find(|id| id.starts_with("startup-8080"))
             })
@@ -156,7 +155,7 @@ async fn an_app_that_listens_rightly_is_watched_on() {
     let guid = fixture.place(&rep, app()).await;
     let check = fixture
         .garden
-        .wait_for(|g| {
+        .wait_for("a startup check", |g| {
             let mut ids = g.processes(&guid).into_keys();
             ids.find(|id| id.starts_with("startup-8080"))
         })
@@ -172,9 +171,9 @@ async fn an_app_that_listens_rightly_is_watched_on() {
     };
     fixture.garden.exit(&guid, &check, exit(0));
     fixture.bbs.wait_for(started).await;
-    let watched = fixture
-        .garden
-        .wait_for(|g| g.process(&guid, "liveness-8080"));
+    let watched = fixture.garden.wait_for("the process liveness-8080", |g| {
+        g.process(&guid, "liveness-8080")
+    });
     watched.await;
     fixture.garden.wait_for_lists(3).await;
     fixture.garden.exit(&guid, "liveness-8080", exit(4));
@@ -226,7 +225,9 @@ async fn under_a_monitor_an_action_may_end_with_success() {
     fixture.bbs.wait_for(started).await;
     fixture
         .garden
-        .wait_for(|g| g.process(&guid, "liveness-8080"))
+        .wait_for("the process liveness-8080", |g| {
+            g.process(&guid, "liveness-8080")
+        })
         .await;
     fixture.garden.wait_for_lists(3).await;
     assert_eq!(fixture.bbs.calls().iter().find_map(crashed), None);
@@ -264,7 +265,9 @@ async fn an_unwatched_container_is_not_reported_as_unhealthy() {
     let guid = fixture.place(&rep, app()).await;
     fixture
         .garden
-        .wait_for(|g| g.process(&guid, "liveness-8080"))
+        .wait_for("the process liveness-8080", |g| {
+            g.process(&guid, "liveness-8080")
+        })
         .await;
     fixture.garden.kill_watcher(&guid);
     let reason = fixture.bbs.wait_for(crashed).await;

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use testkit::sim_garden::Script;
+use testkit::wait::{until, wait_for};
 use wire::bbs::*;
 use wire::rep as json;
 
@@ -27,16 +28,6 @@ fn ends(calls: &[Call]) -> Vec<(String, String)> {
     });
     ends.map(|(key, reason)| (key.unwrap_or_default().instance_guid, reason))
         .collect()
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let done = tokio::time::timeout(Duration::from_secs(60), wait).await;
-    assert!(done.is_ok(), "not within a minute: {what}");
 }
 
 /// Places instances of one process on the rep.
@@ -72,7 +63,7 @@ async fn a_list_older_than_a_container_does_not_kill_it() {
     fixture.garden.wait_for_lists(2).await;
     fixture.garden.hold_lists().await;
     let guid = fixture.place(&rep, app()).await;
-    until("the instance runs", || {
+    until("the instance to run", || {
         starts(&fixture.bbs.calls()).contains(&guid)
     })
     .await;
@@ -88,12 +79,12 @@ async fn a_container_that_vanishes_is_missed() {
     let fixture = Fixture::new().await;
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, app()).await;
-    until("the instance runs", || {
+    until("the instance to run", || {
         starts(&fixture.bbs.calls()).contains(&guid)
     })
     .await;
     fixture.garden.destroy_from_outside(&guid);
-    until("its end is reported", || {
+    until("the report of its end", || {
         !ends(&fixture.bbs.calls()).is_empty()
     })
     .await;
@@ -114,7 +105,7 @@ async fn scaling_out_beside_the_bulk_pass_ends_no_instance() {
             scale(&fixture, &rep, round * 12..(round + 1) * 12).await;
             fixture.garden.wait_for_lists(1).await;
         }
-        until("60 instances run", || {
+        until("60 instances to run", || {
             starts(&fixture.bbs.calls()).len() == 60
         })
         .await;
@@ -124,7 +115,10 @@ async fn scaling_out_beside_the_bulk_pass_ends_no_instance() {
         let lost: BTreeSet<String> = fixture.garden.handles().into_iter().take(5).collect();
         lost.iter()
             .for_each(|handle| fixture.garden.destroy_from_outside(handle));
-        until("five are missed", || ends(&fixture.bbs.calls()).len() >= 5).await;
+        until("five to be missed", || {
+            ends(&fixture.bbs.calls()).len() >= 5
+        })
+        .await;
         fixture.garden.wait_for_lists(2).await;
         let missed: BTreeSet<String> = ends(&fixture.bbs.calls())
             .into_iter()
@@ -148,7 +142,7 @@ async fn a_task_that_is_desired_again_is_not_confused_with_the_old_one() {
         let rep = fixture.rep().await;
         for round in 1..=8 {
             desire_task(&fixture, &rep).await;
-            until("the task is completed", || {
+            until("the end of the task", || {
                 completions(&fixture).len() >= round
             })
             .await;
@@ -202,12 +196,9 @@ async fn desire_task(fixture: &Fixture, rep: &Running) {
         cell_id: CELL.into(),
     };
     // The container of the previous run may still exist.
-    for _ in 0..1000 {
+    wait_for("the task to be accepted", async || {
         let refused = fixture.client.perform(&rep.url, &work).await.unwrap();
-        if refused.is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the task was refused for too long");
+        refused.is_empty()
+    })
+    .await;
 }

@@ -162,7 +162,9 @@ async fn a_crash_is_reported_with_its_reason_and_the_container_goes() {
     );
     fixture
         .garden
-        .wait_for(|g| g.handles().is_empty().then_some(()))
+        .wait_for("the last container to be gone", |g| {
+            g.handles().is_empty().then_some(())
+        })
         .await;
     rep.stop().await;
 }
@@ -238,7 +240,9 @@ async fn unhealthy_later() {
     let guid = fixture.place(&rep, app()).await;
     fixture
         .garden
-        .wait_for(|g| g.process(&guid, "liveness-8080"))
+        .wait_for("the process liveness-8080", |g| {
+            g.process(&guid, "liveness-8080")
+        })
         .await;
     fixture.garden.print(
         &guid,
@@ -284,7 +288,7 @@ async fn readiness_decides_about_requests_only() {
         .await;
     let check = |prefix: &'static str| {
         let guid = guid.clone();
-        fixture.garden.wait_for(move |g| {
+        fixture.garden.wait_for(prefix, move |g| {
             g.processes(&guid)
                 .into_keys()
                 .find(|id| id.starts_with(prefix))
@@ -341,7 +345,9 @@ async fn stop_unregisters_the_route_first_and_removes_the_row_last() {
         .unwrap();
     fixture
         .garden
-        .wait_for(|g| (g.signals(&guid, "action-0").first() == Some(&Signal::Term)).then_some(()))
+        .wait_for("SIGTERM for the app", |g| {
+            (g.signals(&guid, "action-0").first() == Some(&Signal::Term)).then_some(())
+        })
         .await;
     let last = fixture.bbs.calls().iter().rev().find_map(started).unwrap();
     assert_eq!(last.routable, Some(false));
@@ -366,10 +372,15 @@ async fn an_instance_that_the_bbs_refuses_is_destroyed_without_a_word() {
     fixture.bbs.rows.lock().unwrap().refuse_start = true;
     let rep = fixture.rep().await;
     let guid = fixture.place(&rep, app()).await;
-    fixture.garden.wait_for(|g| g.spec(&guid)).await;
     fixture
         .garden
-        .wait_for(|g| g.handles().is_empty().then_some(()))
+        .wait_for("the container", |g| g.spec(&guid))
+        .await;
+    fixture
+        .garden
+        .wait_for("the last container to be gone", |g| {
+            g.handles().is_empty().then_some(())
+        })
         .await;
     assert!(
         !fixture

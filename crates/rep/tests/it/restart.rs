@@ -20,7 +20,9 @@ async fn a_running_instance_is_adopted_untouched() {
     let guid = fixture.place(&rep, app()).await;
     fixture
         .garden
-        .wait_for(|g| g.process(&guid, "liveness-8080"))
+        .wait_for("the process liveness-8080", |g| {
+            g.process(&guid, "liveness-8080")
+        })
         .await;
     fixture
         .bbs
@@ -68,7 +70,9 @@ async fn a_running_instance_is_adopted_untouched() {
     assert_eq!(reason, "APP/PROC/WEB: Exited with status 1");
     fixture
         .garden
-        .wait_for(|g| g.handles().is_empty().then_some(()))
+        .wait_for("the last container to be gone", |g| {
+            g.handles().is_empty().then_some(())
+        })
         .await;
     rep.stop().await;
 }
@@ -80,7 +84,9 @@ async fn an_instance_that_ended_meanwhile_is_a_crash() {
     let guid = fixture.place(&rep, app()).await;
     fixture
         .garden
-        .wait_for(|g| g.process(&guid, "liveness-8080"))
+        .wait_for("the process liveness-8080", |g| {
+            g.process(&guid, "liveness-8080")
+        })
         .await;
     rep.stop().await;
     fixture.garden.exit(
@@ -113,7 +119,9 @@ async fn unwanted_containers_are_destroyed() {
     let guid = fixture.place(&rep, app()).await;
     fixture
         .garden
-        .wait_for(|g| g.process(&guid, "liveness-8080"))
+        .wait_for("the process liveness-8080", |g| {
+            g.process(&guid, "liveness-8080")
+        })
         .await;
     rep.stop().await;
     fixture.bbs.rows.lock().unwrap().desired.clear();

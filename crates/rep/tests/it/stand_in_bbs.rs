@@ -11,6 +11,7 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use testkit::wait::BOUND;
 use tokio::sync::watch;
 use wire::bbs::*;
 
@@ -78,7 +79,7 @@ impl StandInBbs {
                 calls.changed().await.unwrap();
             }
         };
-        match tokio::time::timeout(std::time::Duration::from_secs(60), wait).await {
+        match tokio::time::timeout(BOUND, wait).await {
             Ok(found) => found,
             Err(_) => panic!("no such call among {:#?}", self.calls()),
         }

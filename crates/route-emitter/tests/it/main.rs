@@ -11,11 +11,13 @@ use kit::CancellationToken;
 use kit::tls::Identity;
 use route_emitter::{Config, RouteEmitter};
 use std::time::{Duration, Instant};
+use testkit::wait::{until, wait_for};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use wire::bbs as m;
 use wire::router::{RegistryMessage, StartMessage};
 
-/// The longest wait for anything. It is shorter than the interval of 20 s at which everything is sent in any case.
+/// The longest wait for a message. It is shorter than the interval of 20 s at which everything is sent in any case.
 const SOON: Duration = Duration::from_secs(15);
 
 fn identity() -> Identity {
@@ -61,17 +63,10 @@ impl Nats {
             .kill_on_drop(true)
             .spawn()
             .expect("nats-server must be installed (package nats-server)");
-        let up = async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_err()
-            {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(SOON, up)
-            .await
-            .expect("nats-server did not start");
+        wait_for("nats-server to listen", async || {
+            TcpStream::connect(("127.0.0.1", port)).await.map(drop)
+        })
+        .await;
         Self { child, port }
     }
 
@@ -158,14 +153,10 @@ impl Stage {
     }
 
     async fn subscribed(&self) {
-        let there = async {
-            while self.bbs.subscribers() == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(SOON, there)
-            .await
-            .expect("the emitter did not subscribe to the BBS");
+        until("the emitter's subscription to the BBS", || {
+            self.bbs.subscribers() > 0
+        })
+        .await;
     }
 }
 

@@ -10,12 +10,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+pub(crate) use testkit::wait::{BOUND as PATIENCE, wait_for};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-
-/// The longest wait for anything. Nothing is slow on purpose, but a busy machine may stand still for seconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn free_port() -> u16 {
     kit::net::free_port().unwrap()
@@ -393,13 +391,4 @@ pub(crate) fn tls(uri: &str, app: &str, san: &str, addr: SocketAddr) -> serde_js
         "uris": [uri], "host": addr.ip(), "port": 0, "tls_port": addr.port(), "app": app, "private_instance_id": san,
         "private_instance_index": "0", "server_cert_domain_san": san, "tags": {"component": "route-emitter"},
     })
-}
-
-/// Checks every few milliseconds until the condition is true.
-pub(crate) async fn wait_for(what: &str, is_so: impl AsyncFn() -> bool) {
-    let started = Instant::now();
-    while !is_so().await {
-        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }

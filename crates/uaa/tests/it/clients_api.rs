@@ -81,14 +81,10 @@ async fn a_client_for_ci_lives_from_creation_to_deletion() {
     assert_eq!((status.as_u16(), &body["status"]), (200, &json!("ok")));
     assert_eq!(login("s3cret").await.0, 401);
     assert_eq!(uaa.send("GET", "/Users", &token, None).await.0, 401);
-    let refused = async {
-        while cc.verify(&token).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), refused)
-        .await
-        .unwrap();
+    wait_for("the old secret's token to be refused", async || {
+        cc.verify(&token).await.is_err()
+    })
+    .await;
 
     let (_, body) = login("another").await;
     let token = format!("bearer {}", body["access_token"].as_str().unwrap());
