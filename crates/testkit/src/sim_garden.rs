@@ -4,6 +4,10 @@
 //! signalled; health checks succeed at once. Like the real garden it outlives the rep that uses it: attach finds what was
 //! started.
 
+mod script;
+
+pub use script::Script;
+
 use crate::wait::within;
 use garden::api::{
     Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, NetIn,
@@ -17,47 +21,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-
-/// The behaviour of a process after its start.
-#[derive(Clone, Debug)]
-pub struct Script {
-    pub output: Vec<Output>,
-    /// The status with which the process ends at once, if it does.
-    pub exit: Option<i32>,
-    /// The status with which the process ends at SIGTERM. With `None` only SIGKILL ends it.
-    pub on_term: Option<i32>,
-}
-
-impl Script {
-    pub fn runs() -> Self {
-        Self {
-            output: Vec::new(),
-            exit: None,
-            on_term: Some(143),
-        }
-    }
-
-    pub fn exits(status: i32) -> Self {
-        Self {
-            exit: Some(status),
-            ..Self::runs()
-        }
-    }
-
-    pub fn ignores_term() -> Self {
-        Self {
-            on_term: None,
-            ..Self::runs()
-        }
-    }
-
-    #[must_use]
-    pub fn prints(mut self, stdout: &str) -> Self {
-        self.output
-            .push(Output::Stdout(stdout.as_bytes().to_vec().into()));
-        self
-    }
-}
 
 type Matcher = Box<dyn Fn(&ProcessSpec) -> bool + Send + Sync>;
 
