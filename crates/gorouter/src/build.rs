@@ -274,11 +274,10 @@ mod tests {
 
     #[test]
     fn the_health_page_supports_the_configured_tls_versions() {
-        kit::tls::install_crypto();
-        let made = rcgen::generate_simple_self_signed(["router".to_owned()]).unwrap();
+        let made = testkit::certs::self_signed(&["router"]);
         let certificate = Certificate {
-            cert_pem: made.cert.pem(),
-            key_pem: made.signing_key.serialize_pem(),
+            cert_pem: made.cert_pem,
+            key_pem: made.key_pem,
         };
         let of = |version| TlsTerms {
             versions: vec![version],

@@ -3,12 +3,14 @@
 //! | A test needs | It takes |
 //! |---|---|
 //! | to wait for something | [`wait`]: one bound, and a panic that names what was awaited |
+//! | certificates | [`certs`]: an authority, and identities from it |
 //! | a whole foundation of real processes | [`foundation`] |
 //! | containers without Linux's help | [`sim_garden`] |
 //! | inputs that break a parser | [`fuzz`] |
 //!
 //! Its functions panic when they fail, because a test fails by panicking. No component depends on it, except in tests.
 
+pub mod certs;
 pub mod foundation;
 pub mod fuzz;
 pub mod sim_garden;

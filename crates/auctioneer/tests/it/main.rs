@@ -13,10 +13,11 @@ use clients::rep::AuctioneerClient;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use kit::CancellationToken;
-use kit::tls::{ClientAuth, Identity};
+use kit::tls::ClientAuth;
 use prost::Message;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use testkit::certs::identity;
 use testkit::wait::until;
 use tokio::net::TcpListener;
 use wire::bbs as m;
@@ -44,27 +45,6 @@ struct Foundation {
     client: AuctioneerClient,
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<anyhow::Result<()>>,
-}
-
-fn identity() -> Identity {
-    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let ca_cert = ca.self_signed(&ca_key).unwrap();
-    let mut leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    leaf.extended_key_usages = vec![
-        rcgen::ExtendedKeyUsagePurpose::ServerAuth,
-        rcgen::ExtendedKeyUsagePurpose::ClientAuth,
-    ];
-    let key = rcgen::KeyPair::generate().unwrap();
-    let cert = leaf
-        .signed_by(&key, &rcgen::Issuer::new(ca, ca_key))
-        .unwrap();
-    Identity {
-        cert_pem: cert.pem(),
-        key_pem: key.serialize_pem(),
-        ca_pem: ca_cert.pem(),
-    }
 }
 
 /// Returns an answer of the BBS: protobuf, always with status 200.

@@ -5,11 +5,12 @@ use axum::routing::{post, put};
 use axum::{Json, Router};
 use clients::locket::{Client as Locket, Presence};
 use kit::CancellationToken;
-use kit::tls::{ClientAuth, Identity, server_config};
+use kit::tls::{ClientAuth, server_config};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
+use testkit::certs::shared_identity;
 use testkit::wait::{wait_for, within};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -58,15 +59,19 @@ impl Foundation {
             listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             locket_listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             data_dir: data.path().to_owned(),
-            identity: identity(),
+            identity: shared_identity(),
             auctioneer_url: peer_url.clone(),
             // This is longer than every wait, so that the tests see the effects of events only.
             convergence_interval: Duration::from_secs(3600),
         };
         let built = bbs::Bbs::build(config).await.unwrap();
         let bbs_url = format!("https://{}", built.addr());
-        let bbs = clients::bbs::Client::new(&bbs_url, &identity()).unwrap();
-        let locket = Locket::new(format!("https://{}", built.locket_addr()), &identity()).unwrap();
+        let bbs = clients::bbs::Client::new(&bbs_url, &shared_identity()).unwrap();
+        let locket = Locket::new(
+            format!("https://{}", built.locket_addr()),
+            &shared_identity(),
+        )
+        .unwrap();
         let stop = CancellationToken::new();
         let running = tokio::spawn(built.run(stop.clone()));
         Self {
@@ -269,32 +274,9 @@ async fn peer(requests: mpsc::UnboundedSender<Request>) -> (String, Cancellation
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let tls = server_config(&identity(), ClientAuth::Required, &["http/1.1"]).unwrap();
+    let tls = server_config(&shared_identity(), ClientAuth::Required, &["http/1.1"]).unwrap();
     tokio::spawn(kit::http::serve(listener, Some(tls), app, stop.clone()));
     (url, stop)
-}
-
-/// Returns one certificate for all parties, issued by a CA made for this run.
-pub(crate) fn identity() -> Identity {
-    static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
-    let identity = IDENTITY.get_or_init(|| {
-        let ca_key = rcgen::KeyPair::generate().unwrap();
-        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-        let issuer = rcgen::Issuer::new(ca, ca_key);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".into()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
-        Arc::new(Identity {
-            cert_pem: cert.pem(),
-            key_pem: key.serialize_pem(),
-            ca_pem,
-        })
-    });
-    Identity::clone(identity)
 }
 
 pub(crate) fn desired(guid: &str, instances: i32) -> m::DesiredLrp {

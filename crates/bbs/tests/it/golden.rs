@@ -1,7 +1,8 @@
 //! Tests with bytes that were made by hand from the protocol's field tables, independently of `wire`.
 
-use crate::fixture::{Foundation, identity};
+use crate::fixture::Foundation;
 use prost::Message as _;
+use testkit::certs::shared_identity;
 use wire::bbs as m;
 
 /// Returns a length-delimited field.
@@ -75,7 +76,7 @@ fn ports_of_a_desired_lrp_are_written_unpacked_and_read_in_both_forms() {
 #[tokio::test]
 async fn a_failed_call_is_a_200_with_the_error_in_field_1() {
     let f = Foundation::start().await;
-    let http = clients::http::client(&identity(), None).unwrap();
+    let http = clients::http::client(&shared_identity(), None).unwrap();
     let url = f.bbs_url();
     let answer = http
         .post(format!("{url}/v1/desired_lrps/get_by_process_guid.r2"))

@@ -15,6 +15,7 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use testkit::certs::Ca;
 
 /// A person with a home directory, a folder with an app, and a platform.
 struct Person {
@@ -196,34 +197,10 @@ async fn without_a_platform_the_error_names_the_url() {
     );
 }
 
-/// Returns a self-signed certificate for 127.0.0.1, made by openssl.
-fn self_signed() -> kit::tls::Identity {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let (key, cert) = (at("key.pem"), at("cert.pem"));
-    let line = format!(
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=api -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}"
-    );
-    let made = std::process::Command::new("openssl")
-        .args(line.split(' '))
-        .output()
-        .expect("openssl is installed");
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-    let read = |path: &str| std::fs::read_to_string(path).unwrap();
-    kit::tls::Identity {
-        cert_pem: read(&cert),
-        key_pem: read(&key),
-        ca_pem: read(&cert),
-    }
-}
-
 #[tokio::test]
 async fn an_unknown_certificate_is_refused_unless_validation_is_skipped() {
-    let person = Person::of(platform::start(Some(&self_signed())).await);
+    let identity = Ca::alone(&["127.0.0.1"]);
+    let person = Person::of(platform::start(Some(&identity)).await);
     let url = person.platform.lock().unwrap().url.clone();
     let seen = person.types(&format!("api {url}")).await;
     assert_eq!(seen.code, 1);

@@ -3,11 +3,11 @@
 use cfdot::Options;
 use clients::locket::{Client as Locket, Presence};
 use kit::CancellationToken;
-use kit::tls::Identity;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use testkit::certs::identity;
 use testkit::wait::{wait_for, within};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -193,24 +193,5 @@ async fn run(args: impl Iterator<Item = &str>, environment: BTreeMap<String, Str
         code,
         out: String::from_utf8(out).unwrap(),
         err: String::from_utf8(err).unwrap(),
-    }
-}
-
-/// Returns one certificate for all parties, issued by a CA made for this test.
-fn identity() -> Identity {
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".into()])
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
-    Identity {
-        cert_pem: cert.pem(),
-        key_pem: key.serialize_pem(),
-        ca_pem,
     }
 }

@@ -8,12 +8,12 @@ use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use kit::CancellationToken;
-use kit::tls::Identity;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
+use testkit::certs::shared_identity;
 pub(crate) use testkit::wait::wait_for;
 use tokio::net::TcpListener;
 use wire::bbs as m;
@@ -83,29 +83,6 @@ pub(crate) const ADMIN: &[&str] = &[
     "cloud_controller.write",
 ];
 pub(crate) const USER: &[&str] = &["cloud_controller.read", "cloud_controller.write"];
-
-fn identity() -> Identity {
-    static IDENTITY: OnceLock<Identity> = OnceLock::new();
-    IDENTITY
-        .get_or_init(|| {
-            let ca_key = rcgen::KeyPair::generate().unwrap();
-            let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-            ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
-            let issuer = rcgen::Issuer::new(ca, ca_key);
-            let key = rcgen::KeyPair::generate().unwrap();
-            let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".into()])
-                .unwrap()
-                .signed_by(&key, &issuer)
-                .unwrap();
-            Identity {
-                cert_pem: cert.pem(),
-                key_pem: key.serialize_pem(),
-                ca_pem,
-            }
-        })
-        .clone()
-}
 
 /// The users that the UAA returns. Without a list the UAA is unavailable.
 pub(crate) type Users = std::sync::Arc<std::sync::Mutex<Option<Vec<Value>>>>;
@@ -197,14 +174,14 @@ impl Foundation {
             listener: listener().await,
             locket_listener: listener().await,
             data_dir: bbs_dir,
-            identity: identity(),
+            identity: shared_identity(),
             auctioneer_url: "https://127.0.0.1:1".to_owned(),
             convergence_interval: Duration::from_secs(30),
         })
         .await
         .unwrap();
         let bbs_url = format!("https://{}", bbs.addr());
-        running.extend(cell::run_beside(bbs, &identity(), &stop).await);
+        running.extend(cell::run_beside(bbs, &shared_identity(), &stop).await);
 
         let peers = Peers {
             uaa_url,
@@ -216,10 +193,10 @@ impl Foundation {
         let (url, internal_url, controller) = controller(&cc_dir, &peers).await;
         let mut foundation = Self {
             users,
-            bbs: clients::bbs::Client::new(&peers.bbs_url, &identity()).unwrap(),
+            bbs: clients::bbs::Client::new(&peers.bbs_url, &shared_identity()).unwrap(),
             admin: token("admin", ADMIN, 600),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
-            cell: clients::http::client(&identity(), Some(Duration::from_secs(60))).unwrap(),
+            cell: clients::http::client(&shared_identity(), Some(Duration::from_secs(60))).unwrap(),
             url,
             internal_url,
             space: String::new(),
@@ -694,7 +671,7 @@ async fn controller(data: &Path, peers: &Peers) -> (String, String, Running) {
         identity_domains: Vec::new(),
         reserved_hosts: vec!["api".to_owned(), "login".to_owned()],
         bbs_url: peers.bbs_url.clone(),
-        identity: identity(),
+        identity: shared_identity(),
         loggregator: clients::loggregator::Emitter::discard(),
         inside_binary: inside,
         default_memory_mb: 256,

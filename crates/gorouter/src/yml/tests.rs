@@ -5,12 +5,11 @@ use router::{
 };
 use routing::registry::Balancing;
 use std::time::Duration;
+use testkit::certs::{Ca, self_signed};
 
 fn pem() -> (String, String) {
-    kit::tls::install_crypto();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["*.apps.test".to_owned()]).unwrap();
-    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    let identity = self_signed(&["*.apps.test"]);
+    (identity.cert_pem, identity.key_pem)
 }
 
 /// Returns the PEM text as one YAML scalar.
@@ -327,13 +326,7 @@ debug_addr: ''
 
 #[test]
 fn identity_aware_domains_and_rules_for_certificates() {
-    kit::tls::install_crypto();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    let name = &mut params.distinguished_name;
-    name.push(rcgen::DnType::CommonName, "client CA");
-    name.push(rcgen::DnType::OrganizationName, "Ours");
-    let ca = scalar(&params.self_signed(&key).unwrap().pem());
+    let ca = scalar(&Ca::named("client CA", Some("Ours")).pem);
     let (cert, key) = pem();
     let (cert, key) = (scalar(&cert), scalar(&key));
     let text = |issuer: &str| {

@@ -12,29 +12,12 @@ use log_cache::{Config, Limits, LogCache};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use testkit::certs::identity;
 use testkit::wait::wait_for;
 use tokio::net::{TcpListener, UdpSocket};
 use wire::dropsonde::{Event, LogMessage, MessageType};
 
 const SOON: Duration = Duration::from_secs(30);
-
-fn identity() -> Identity {
-    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let ca_cert = ca.self_signed(&ca_key).unwrap();
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
-    Identity {
-        cert_pem: cert.pem(),
-        key_pem: key.serialize_pem(),
-        ca_pem: ca_cert.pem(),
-    }
-}
 
 async fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()

@@ -5,11 +5,11 @@ use clients::loggregator::Emitter;
 use garden::api::Garden;
 use kit::CancellationToken;
 use kit::tls::Identity;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rep::{Config, Handle, InstanceCa, Rep, Timing};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use testkit::certs::Ca;
 use testkit::sim_garden::SimGarden;
 use wire::bbs::*;
 use wire::rep as json;
@@ -22,35 +22,13 @@ pub(crate) struct Certificates {
 }
 
 fn certificates() -> Certificates {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::DigitalSignature,
-    ];
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "test CA");
-    let ca_pem = params.self_signed(&key).unwrap().pem();
-    let ca = InstanceCa {
-        cert_pem: ca_pem.clone(),
-        key_pem: key.serialize_pem(),
-    };
-    let leaf = KeyPair::generate().unwrap();
-    let issuer = Issuer::from_ca_cert_pem(&ca_pem, key).unwrap();
-    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "test peer");
-    let certificate = params.signed_by(&leaf, &issuer).unwrap();
+    let ca = Ca::new();
     Certificates {
-        identity: Identity {
-            cert_pem: certificate.pem(),
-            key_pem: leaf.serialize_pem(),
-            ca_pem,
+        identity: ca.issue(&["127.0.0.1"]),
+        ca: InstanceCa {
+            cert_pem: ca.pem.clone(),
+            key_pem: ca.key_pem().to_owned(),
         },
-        ca,
     }
 }
 

@@ -8,9 +8,9 @@ mod starting;
 use fake_bbs::FakeBbs;
 use futures::StreamExt as _;
 use kit::CancellationToken;
-use kit::tls::Identity;
 use route_emitter::{Config, RouteEmitter};
 use std::time::{Duration, Instant};
+use testkit::certs::identity;
 use testkit::wait::{until, wait_for};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -19,24 +19,6 @@ use wire::router::{RegistryMessage, StartMessage};
 
 /// The longest wait for a message. It is shorter than the interval of 20 s at which everything is sent in any case.
 const SOON: Duration = Duration::from_secs(15);
-
-fn identity() -> Identity {
-    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let ca_cert = ca.self_signed(&ca_key).unwrap();
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let cert = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
-    Identity {
-        cert_pem: cert.pem(),
-        key_pem: key.serialize_pem(),
-        ca_pem: ca_cert.pem(),
-    }
-}
 
 /// A nats-server child on a port of its own, which is killed when the handle is dropped.
 struct Nats {

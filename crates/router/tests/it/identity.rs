@@ -184,7 +184,7 @@ async fn a_caller_that_a_route_does_not_name_is_denied() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_for_the_certificates_of_an_authority() {
     let ca = Ca::new();
-    let issuer = ca.subject();
+    let issuer = crate::certs::subject(&ca);
     let subject = |units: &[&str]| Subject {
         organisation_unit: units.iter().map(ToString::to_string).collect(),
         ..Subject::default()
