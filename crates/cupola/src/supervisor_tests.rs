@@ -74,7 +74,7 @@ async fn a_role_that_fails_is_built_again() {
 /// Tests that a role can bind the same port again although tasks and connections that it left behind still had its socket.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_failed_role_had_started_ends_with_it() {
-    let port = kit::net::free_port().unwrap();
+    let port = testkit::net::free_port();
     let script = Script::default();
     let unit = Unit::new("role", script.clone(), async move |script: Script| {
         let number = script.builds.fetch_add(1, Ordering::SeqCst);

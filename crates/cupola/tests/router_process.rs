@@ -11,11 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use testkit::nats::NatsServer;
+use testkit::net::free_port;
 use testkit::wait::block_until;
-
-fn free_port() -> u16 {
-    kit::net::free_port().unwrap()
-}
 
 fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill")
@@ -43,7 +41,7 @@ struct World {
     health: u16,
     registering: Arc<AtomicBool>,
     nats_port: u16,
-    _nats: Process,
+    _nats: NatsServer,
     config: String,
 }
 
@@ -55,12 +53,7 @@ impl World {
     /// Starts a world. `given` is a socket that is passed as systemd does, for `port`.
     fn with(extra: &str, given: Option<TcpListener>) -> Self {
         let nats_port = free_port();
-        let nats = Command::new("nats-server")
-            .args(["-a", "127.0.0.1", "-p", &nats_port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start nats-server: install it with `apt-get install nats-server`");
+        let nats = NatsServer::open(nats_port);
         let folder = tempfile::tempdir().unwrap();
         let http = given
             .as_ref()
@@ -115,7 +108,7 @@ go_max_procs: 2
             health,
             registering: Arc::new(AtomicBool::new(true)),
             nats_port,
-            _nats: Process(nats),
+            _nats: nats,
             config,
         };
         world.register();

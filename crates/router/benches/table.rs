@@ -7,8 +7,10 @@ use kit::CancellationToken;
 use router::{Config, Handle, Router, Settings, Status};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use testkit::nats::NatsServer;
+use testkit::net::free_port;
 use tokio::net::TcpListener;
 
 #[global_allocator]
@@ -162,15 +164,6 @@ fn visible(handle: &Handle, port: u16) -> Result<()> {
     Ok(())
 }
 
-struct Bus(Child);
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn emitter(port: u16, what: &str, routes: usize, rate: usize, rounds: usize) -> Result<Child> {
     let numbers = [port as usize, routes, rate, rounds].map(|n| n.to_string());
     let [port, routes, rate, rounds] = &numbers;
@@ -182,24 +175,8 @@ fn emitter(port: u16, what: &str, routes: usize, rate: usize, rounds: usize) -> 
 
 async fn measure(what: &str, routes: usize) -> Result<()> {
     kit::tls::install_crypto();
-    let free = TcpListener::bind("127.0.0.1:0").await?;
-    let port = free.local_addr()?.port();
-    drop(free);
-    let args = [
-        "-a",
-        "127.0.0.1",
-        "--user",
-        "nats",
-        "--pass",
-        "secret",
-        "-p",
-    ];
-    let _bus = Bus(Command::new("nats-server")
-        .args(args)
-        .arg(port.to_string())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?);
+    let port = free_port();
+    let _bus = NatsServer::start(port);
     let router = Router::build(Config {
         http: vec![TcpListener::bind("127.0.0.1:0").await?],
         https: Vec::new(),
@@ -209,12 +186,7 @@ async fn measure(what: &str, routes: usize) -> Result<()> {
             user: "status".into(),
             password: "secret".into(),
         },
-        nats: clients::nats::Config {
-            servers: vec![format!("127.0.0.1:{port}")],
-            user: "nats".into(),
-            password: "secret".into(),
-            ..clients::nats::Config::default()
-        },
+        nats: NatsServer::config(port),
         routing_api: None,
         backend_tls: kit::tls::Identity {
             cert_pem: String::new(),

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | to wait for something | [`wait`]: one bound, and a panic that names what was awaited |
 //! | certificates | [`certs`]: an authority, and identities from it |
+//! | a port, a listener, an address without a listener | [`net`] |
+//! | a bus | [`nats`]: a real nats-server |
 //! | a whole foundation of real processes | [`foundation`] |
 //! | containers without Linux's help | [`sim_garden`] |
 //! | inputs that break a parser | [`fuzz`] |
@@ -13,5 +15,7 @@
 pub mod certs;
 pub mod foundation;
 pub mod fuzz;
+pub mod nats;
+pub mod net;
 pub mod sim_garden;
 pub mod wait;

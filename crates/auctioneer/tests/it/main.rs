@@ -18,8 +18,8 @@ use prost::Message;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use testkit::certs::identity;
+use testkit::net::listener;
 use testkit::wait::until;
-use tokio::net::TcpListener;
 use wire::bbs as m;
 use wire::rep::{
     CellState, LrpStartRequest, PlacementConstraint, Resource, Resources, RootFsProvider, Task,
@@ -150,7 +150,7 @@ impl Foundation {
     /// Starts the foundation. Cells answer on the peers' listener, below their names.
     async fn start(cells: &[(CellState, bool)]) -> Self {
         let identity = identity();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listener().await;
         let url = format!("https://{}", listener.local_addr().unwrap());
         let presence = |state: &CellState| m::CellPresence {
             cell_id: state.cell_id.clone(),
@@ -172,7 +172,7 @@ impl Foundation {
             shutdown.clone(),
         ));
 
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = testkit::net::listener().await;
         let config = Config {
             first_cell_grace: Duration::ZERO,
             ..Config::new(listener, identity.clone(), &url, &url)

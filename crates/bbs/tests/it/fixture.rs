@@ -11,8 +11,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::sync::OnceLock;
 use std::time::Duration;
 use testkit::certs::shared_identity;
+use testkit::net::listener;
 use testkit::wait::{wait_for, within};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wire::bbs as m;
@@ -56,8 +56,8 @@ impl Foundation {
         stop_peer: CancellationToken,
     ) -> Self {
         let config = bbs::Config {
-            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            locket_listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            listener: listener().await,
+            locket_listener: listener().await,
             data_dir: data.path().to_owned(),
             identity: shared_identity(),
             auctioneer_url: peer_url.clone(),
@@ -271,7 +271,7 @@ async fn peer(requests: mpsc::UnboundedSender<Request>) -> (String, Cancellation
             ),
         )
         .with_state(requests);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listener().await;
     let url = format!("https://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
     let tls = server_config(&shared_identity(), ClientAuth::Required, &["http/1.1"]).unwrap();

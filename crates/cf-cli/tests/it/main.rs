@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use testkit::certs::Ca;
+use testkit::net::free_port;
 
 /// A person with a home directory, a folder with an app, and a platform.
 struct Person {
@@ -186,7 +187,7 @@ async fn a_wrong_password_is_refused() {
 #[tokio::test]
 async fn without_a_platform_the_error_names_the_url() {
     let person = Person::new().await;
-    let url = format!("http://127.0.0.1:{}", kit::net::free_port().unwrap());
+    let url = format!("http://127.0.0.1:{}", free_port());
     let seen = person.types(&format!("api {url}")).await;
     assert_eq!(seen.code, 1);
     assert!(

@@ -50,7 +50,7 @@ pub(crate) type Platform = Arc<Mutex<Inner>>;
 
 /// Starts a platform on a free port, with TLS if there is an identity.
 pub(crate) async fn start(identity: Option<&kit::tls::Identity>) -> Platform {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = testkit::net::listener().await;
     let scheme = if identity.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", listener.local_addr().unwrap());
     let platform = Arc::new(Mutex::new(Inner {

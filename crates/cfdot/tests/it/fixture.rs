@@ -8,8 +8,8 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use testkit::certs::identity;
+use testkit::net::listener;
 use testkit::wait::{wait_for, within};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use wire::bbs::CellPresence;
 
@@ -72,8 +72,8 @@ impl Diego {
         let data_dir = folder.path().join("bbs");
         std::fs::create_dir(&data_dir).unwrap();
         let config = bbs::Config {
-            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            locket_listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            listener: listener().await,
+            locket_listener: listener().await,
             data_dir,
             identity: identity.clone(),
             auctioneer_url: "https://127.0.0.1:1".into(),

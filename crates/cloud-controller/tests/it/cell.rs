@@ -3,7 +3,7 @@
 use kit::CancellationToken;
 use kit::tls::{ClientAuth, Identity};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use testkit::net::listener;
 use tokio::task::JoinHandle;
 use wire::bbs::CellPresence;
 use wire::locket::{Resource, TypeCode};
@@ -20,7 +20,7 @@ pub(crate) async fn run_beside(
     let locket_url = format!("https://{}", bbs.locket_addr());
     let bbs = tokio::spawn(bbs.run(stop.clone()));
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listener().await;
     let cell = CellPresence {
         cell_id: CELL.to_owned(),
         rep_url: format!("https://{}", listener.local_addr().unwrap()),

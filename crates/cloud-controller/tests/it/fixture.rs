@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 use testkit::certs::shared_identity;
+use testkit::net::listener;
 pub(crate) use testkit::wait::wait_for;
-use tokio::net::TcpListener;
 use wire::bbs as m;
 
 pub(crate) const DOMAIN: &str = "apps.test";
@@ -116,10 +116,6 @@ struct Peers {
     limits: cloud_controller::Limits,
     /// The token that ends the Cloud Controller alone.
     stop: CancellationToken,
-}
-
-async fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
 impl Foundation {

@@ -9,10 +9,11 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use kit::CancellationToken;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
+use testkit::nats::NatsServer;
+use testkit::net::free_port;
 use testkit::wait::{wait_for, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::process::{Child, Command};
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 9, 8, 7);
 /// The longest time until a query is answered for which no resolver answers.
@@ -199,21 +200,10 @@ async fn dead_resolvers_mean_servfail_in_bounded_time_and_changes_of_the_file_ar
         .await;
 }
 
-async fn nats_server() -> (Child, String) {
-    let port = kit::net::free_port().unwrap();
-    let child = Command::new("nats-server")
-        .args(["-a", "127.0.0.1", "-p", &port.to_string()])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("nats-server must be installed (package nats-server)");
-    (child, format!("127.0.0.1:{port}"))
-}
-
 #[tokio::test]
 async fn routes_on_the_bus_become_names_here_and_in_the_hosts_file() {
-    let (_nats, server) = nats_server().await;
+    let nats = NatsServer::open(free_port());
+    let server = nats.address();
     let mut stage = Stage::start(&[], vec![server.clone()]).await;
     let config = clients::nats::Config {
         servers: vec![server],
@@ -280,7 +270,8 @@ fn addresses(message: &Message) -> Vec<Ipv4Addr> {
 
 #[tokio::test]
 async fn internal_routes_are_the_containers_addresses_and_no_hosts_file_has_them() {
-    let (_nats, server) = nats_server().await;
+    let nats = NatsServer::open(free_port());
+    let server = nats.address();
     let config = clients::nats::Config {
         servers: vec![server.clone()],
         ..clients::nats::Config::default()

@@ -13,15 +13,12 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::certs::identity;
+use testkit::net::listener;
 use testkit::wait::wait_for;
 use tokio::net::{TcpListener, UdpSocket};
 use wire::dropsonde::{Event, LogMessage, MessageType};
 
 const SOON: Duration = Duration::from_secs(30);
-
-async fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").await.unwrap()
-}
 
 fn url(listener: &TcpListener) -> String {
     format!("http://{}", listener.local_addr().unwrap())

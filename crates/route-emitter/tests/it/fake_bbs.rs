@@ -11,7 +11,7 @@ use kit::CancellationToken;
 use kit::tls::{ClientAuth, Identity};
 use prost::Message;
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
+use testkit::net::listener;
 use tokio::sync::broadcast;
 use wire::bbs::{self as m, path};
 
@@ -37,7 +37,7 @@ impl Drop for FakeBbs {
 
 impl FakeBbs {
     pub(crate) async fn start(identity: &Identity) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listener().await;
         let url = format!("https://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
             actuals: Mutex::default(),

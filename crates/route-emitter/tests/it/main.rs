@@ -11,61 +11,19 @@ use kit::CancellationToken;
 use route_emitter::{Config, RouteEmitter};
 use std::time::{Duration, Instant};
 use testkit::certs::identity;
-use testkit::wait::{until, wait_for};
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use testkit::nats::NatsServer;
+use testkit::net::free_port;
+use testkit::wait::until;
 use wire::bbs as m;
 use wire::router::{RegistryMessage, StartMessage};
 
 /// The longest wait for a message. It is shorter than the interval of 20 s at which everything is sent in any case.
 const SOON: Duration = Duration::from_secs(15);
 
-/// A nats-server child on a port of its own, which is killed when the handle is dropped.
-struct Nats {
-    child: Child,
-    port: u16,
-}
-
-impl Nats {
-    async fn start(port: Option<u16>) -> Self {
-        let port = port.unwrap_or_else(|| kit::net::free_port().unwrap());
-        let child = Command::new("nats-server")
-            .args([
-                "-a",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-                "--user",
-                "nats",
-                "--pass",
-                "nats",
-            ])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("nats-server must be installed (package nats-server)");
-        wait_for("nats-server to listen", async || {
-            TcpStream::connect(("127.0.0.1", port)).await.map(drop)
-        })
-        .await;
-        Self { child, port }
-    }
-
-    fn config(&self) -> clients::nats::Config {
-        clients::nats::Config {
-            servers: vec![format!("127.0.0.1:{}", self.port)],
-            user: "nats".into(),
-            password: "nats".into(),
-            ..clients::nats::Config::default()
-        }
-    }
-}
-
 /// All parts of a test, with a subscription to the messages that a router receives.
 struct Stage {
     bbs: FakeBbs,
-    nats: Nats,
+    nats: NatsServer,
     bus: async_nats::Client,
     messages: async_nats::Subscriber,
     shutdown: CancellationToken,
@@ -84,14 +42,17 @@ impl Stage {
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let identity = identity();
-        let (bbs, nats) = (FakeBbs::start(&identity).await, Nats::start(None).await);
+        let (bbs, port) = (FakeBbs::start(&identity).await, free_port());
         bbs.set(desired, actuals);
-        let bus = clients::nats::connect(&nats.config(), "test", |_| std::future::ready(()))
+        let nats = NatsServer::start(port);
+        nats.ready().await;
+        let bus_config = NatsServer::config(port);
+        let bus = clients::nats::connect(&bus_config, "test", |_| std::future::ready(()))
             .await
             .unwrap();
         let messages = bus.subscribe("router.>").await.unwrap();
         bus.flush().await.unwrap();
-        let mut config = Config::new("cell-1", bbs.url.clone(), identity, nats.config());
+        let mut config = Config::new("cell-1", bbs.url.clone(), identity, bus_config);
         change(&mut config);
         let shutdown = CancellationToken::new();
         tokio::spawn(RouteEmitter::build(config).unwrap().run(shutdown.clone()));
@@ -353,10 +314,10 @@ async fn when_the_bus_is_back_everything_is_sent_again() {
     let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
     stage.expect("register", "a.x").await;
     stage.subscribed().await;
-    stage.nats.child.kill().await.unwrap();
+    stage.nats.kill();
     stage.bbs.event(map(&["a.x"], &["a.x", "b.x"], 2));
-    let port = stage.nats.port;
-    stage.nats = Nats::start(Some(port)).await;
+    stage.nats = NatsServer::start(stage.nats.port());
+    stage.nats.ready().await;
     let mut uris = Vec::new();
     while !(uris.contains(&"a.x".to_owned()) && uris.contains(&"b.x".to_owned())) {
         uris.extend(stage.next().await.1.uris);

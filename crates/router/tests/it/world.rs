@@ -8,106 +8,13 @@ use kit::tls::Identity;
 use router::{Certificate, Config, Handle, Router, Settings, Status};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+pub(crate) use testkit::nats::NatsServer as Nats;
+pub(crate) use testkit::net::{free_port, unused_address};
 pub(crate) use testkit::wait::{BOUND as PATIENCE, wait_for};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-
-pub(crate) fn free_port() -> u16 {
-    kit::net::free_port().unwrap()
-}
-
-/// Returns an address on which nothing listens.
-pub(crate) fn unused_address() -> SocketAddr {
-    ([127, 0, 0, 1], free_port()).into()
-}
-
-/// A nats-server, killed when dropped.
-pub(crate) struct Nats {
-    child: Child,
-    port: u16,
-    /// The folder of its certificates.
-    _folder: tempfile::TempDir,
-}
-
-impl Nats {
-    pub(crate) fn start(port: u16) -> Self {
-        Self::with(port, &[])
-    }
-
-    /// Starts a server with further arguments.
-    pub(crate) fn with(port: u16, arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::spawn(port, Some(("nats", "secret")), arguments, folder)
-    }
-
-    /// Starts a server with a configuration file, which also names its users.
-    pub(crate) fn configured(port: u16, text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("nats.conf");
-        std::fs::write(&file, text).unwrap();
-        let file = file.to_str().unwrap().to_owned();
-        Self::spawn(port, None, &["-c", &file], folder)
-    }
-
-    /// Starts a server whose clients must present a certificate of the identity's authority.
-    pub(crate) fn with_tls(port: u16, user: (&str, &str), identity: &Identity) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path.to_str().unwrap().to_owned()
-        };
-        let (cert, key, ca) = (
-            file("cert", &identity.cert_pem),
-            file("key", &identity.key_pem),
-            file("ca", &identity.ca_pem),
-        );
-        let tls = ["--tlscert", &cert, "--tlskey", &key, "--tlscacert", &ca];
-        let arguments = [["--tls", "--tlsverify"].as_slice(), &tls].concat();
-        Self::spawn(port, Some(user), &arguments, folder)
-    }
-
-    fn spawn(
-        port: u16,
-        user: Option<(&str, &str)>,
-        arguments: &[&str],
-        folder: tempfile::TempDir,
-    ) -> Self {
-        let user = user.map(|(user, password)| ["--user", user, "--pass", password]);
-        let child = Command::new("nats-server")
-            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
-            .args(user.iter().flatten())
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start nats-server: install it with `apt-get install nats-server`");
-        Self {
-            child,
-            port,
-            _folder: folder,
-        }
-    }
-
-    pub(crate) fn config(port: u16) -> clients::nats::Config {
-        clients::nats::Config {
-            servers: vec![format!("127.0.0.1:{port}")],
-            user: "nats".into(),
-            password: "secret".into(),
-            ..clients::nats::Config::default()
-        }
-    }
-}
-
-impl Drop for Nats {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 pub(crate) struct World {
     pub(crate) nats: Option<Nats>,
@@ -188,7 +95,7 @@ impl World {
         ca: Ca,
         settings: Settings,
     ) -> Self {
-        let nats_port = nats.port;
+        let nats_port = nats.port();
         let folder = tempfile::tempdir().unwrap();
         let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
         let https = bind().await;

@@ -12,8 +12,8 @@ use kit::CancellationToken;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
+use testkit::net::listener;
 use testkit::wait::wait_for;
-use tokio::net::TcpListener;
 
 struct Running {
     url: String,
@@ -60,7 +60,7 @@ async fn start_with(
     external_url: &str,
 ) -> Running {
     kit::tls::install_crypto();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listener().await;
     let config = uaa::Config {
         listener,
         data_dir: dir.path().to_owned(),
