@@ -6,6 +6,7 @@
 //! | certificates | [`certs`]: an authority, and identities from it |
 //! | a port, a listener, an address without a listener | [`net`] |
 //! | a bus | [`nats`]: a real nats-server |
+//! | a peer that speaks HTTP, a client of it | [`http`] |
 //! | a whole foundation of real processes | [`foundation`] |
 //! | containers without Linux's help | [`sim_garden`] |
 //! | inputs that break a parser | [`fuzz`] |
@@ -15,6 +16,7 @@
 pub mod certs;
 pub mod foundation;
 pub mod fuzz;
+pub mod http;
 pub mod nats;
 pub mod net;
 pub mod sim_garden;

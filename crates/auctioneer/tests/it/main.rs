@@ -13,11 +13,11 @@ use clients::rep::AuctioneerClient;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use kit::CancellationToken;
-use kit::tls::ClientAuth;
 use prost::Message;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use testkit::certs::identity;
+use testkit::http::serve_on;
 use testkit::net::listener;
 use testkit::wait::until;
 use wire::bbs as m;
@@ -150,8 +150,8 @@ impl Foundation {
     /// Starts the foundation. Cells answer on the peers' listener, below their names.
     async fn start(cells: &[(CellState, bool)]) -> Self {
         let identity = identity();
-        let listener = listener().await;
-        let url = format!("https://{}", listener.local_addr().unwrap());
+        let peers_listener = listener().await;
+        let url = format!("https://{}", peers_listener.local_addr().unwrap());
         let presence = |state: &CellState| m::CellPresence {
             cell_id: state.cell_id.clone(),
             rep_url: format!("{url}/{}", state.cell_id),
@@ -163,19 +163,12 @@ impl Foundation {
             ..Peers::default()
         }));
         let shutdown = CancellationToken::new();
-        let tls =
-            kit::tls::server_config(&identity, ClientAuth::Required, &["h2", "http/1.1"]).unwrap();
-        tokio::spawn(kit::http::serve(
-            listener,
-            Some(tls),
-            router(peers.clone()),
-            shutdown.clone(),
-        ));
+        let app = router(peers.clone());
+        serve_on(peers_listener, app, Some(&identity), shutdown.clone());
 
-        let listener = testkit::net::listener().await;
         let config = Config {
             first_cell_grace: Duration::ZERO,
-            ..Config::new(listener, identity.clone(), &url, &url)
+            ..Config::new(listener().await, identity.clone(), &url, &url)
         };
         let auctioneer = Auctioneer::build(config).await.unwrap();
         let client =

@@ -5,12 +5,12 @@ use axum::routing::{post, put};
 use axum::{Json, Router};
 use clients::locket::{Client as Locket, Presence};
 use kit::CancellationToken;
-use kit::tls::{ClientAuth, server_config};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::sync::OnceLock;
 use std::time::Duration;
 use testkit::certs::shared_identity;
+use testkit::http::serve;
 use testkit::net::listener;
 use testkit::wait::{wait_for, within};
 use tokio::sync::mpsc;
@@ -271,12 +271,9 @@ async fn peer(requests: mpsc::UnboundedSender<Request>) -> (String, Cancellation
             ),
         )
         .with_state(requests);
-    let listener = listener().await;
-    let url = format!("https://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let tls = server_config(&shared_identity(), ClientAuth::Required, &["http/1.1"]).unwrap();
-    tokio::spawn(kit::http::serve(listener, Some(tls), app, stop.clone()));
-    (url, stop)
+    let peer = serve(app, Some(&shared_identity()), stop.clone()).await;
+    (peer.url, stop)
 }
 
 pub(crate) fn desired(guid: &str, instances: i32) -> m::DesiredLrp {

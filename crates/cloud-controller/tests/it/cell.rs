@@ -1,9 +1,9 @@
 //! The cell on which the instances of the tests run.
 
 use kit::CancellationToken;
-use kit::tls::{ClientAuth, Identity};
+use kit::tls::Identity;
 use std::time::Duration;
-use testkit::net::listener;
+use testkit::http::serve;
 use tokio::task::JoinHandle;
 use wire::bbs::CellPresence;
 use wire::locket::{Resource, TypeCode};
@@ -20,16 +20,13 @@ pub(crate) async fn run_beside(
     let locket_url = format!("https://{}", bbs.locket_addr());
     let bbs = tokio::spawn(bbs.run(stop.clone()));
 
-    let listener = listener().await;
+    let rep = axum::Router::new().fallback(async || axum::http::StatusCode::ACCEPTED);
+    let rep = serve(rep, Some(identity), stop.clone()).await;
     let cell = CellPresence {
         cell_id: CELL.to_owned(),
-        rep_url: format!("https://{}", listener.local_addr().unwrap()),
+        rep_url: rep.url,
         ..CellPresence::default()
     };
-    let rep = axum::Router::new().fallback(async || axum::http::StatusCode::ACCEPTED);
-    let tls = kit::tls::server_config(identity, ClientAuth::Required, &["http/1.1"]).unwrap();
-    let rep = tokio::spawn(kit::http::serve(listener, Some(tls), rep, stop.clone()));
-
     let presence = Resource {
         key: CELL.to_owned(),
         owner: CELL.to_owned(),
@@ -40,5 +37,5 @@ pub(crate) async fn run_beside(
     let locket = clients::locket::Client::new(locket_url, identity).unwrap();
     let day = Duration::from_secs(24 * 3600);
     locket.lock(presence, day).await.unwrap();
-    [bbs, rep]
+    [bbs, rep.running]
 }

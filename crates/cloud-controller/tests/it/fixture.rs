@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 use testkit::certs::shared_identity;
+pub(crate) use testkit::http::answer;
+use testkit::http::serve;
 use testkit::net::listener;
 pub(crate) use testkit::wait::wait_for;
 use wire::bbs as m;
@@ -137,8 +139,6 @@ impl Foundation {
         let stop = CancellationToken::new();
         let mut running = Vec::new();
 
-        let uaa = listener().await;
-        let uaa_url = format!("http://{}", uaa.local_addr().unwrap());
         let users: Users = Users::default();
         let answering = users.clone();
         let keys = axum::Router::new()
@@ -157,12 +157,8 @@ impl Foundation {
                     None => Err(axum::http::StatusCode::NOT_FOUND),
                 }),
             );
-        running.push(tokio::spawn(kit::http::serve(
-            uaa,
-            None,
-            keys,
-            stop.clone(),
-        )));
+        let uaa = serve(keys, None, stop.clone()).await;
+        running.push(uaa.running);
 
         let (bbs_dir, cc_dir) = (data.path().join("bbs"), data.path().join("cc"));
         std::fs::create_dir_all(&bbs_dir).unwrap();
@@ -180,7 +176,7 @@ impl Foundation {
         running.extend(cell::run_beside(bbs, &shared_identity(), &stop).await);
 
         let peers = Peers {
-            uaa_url,
+            uaa_url: uaa.url,
             bbs_url,
             sync_interval,
             limits,
@@ -191,7 +187,7 @@ impl Foundation {
             users,
             bbs: clients::bbs::Client::new(&peers.bbs_url, &shared_identity()).unwrap(),
             admin: token("admin", ADMIN, 600),
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: testkit::http::client(),
             cell: clients::http::client(&shared_identity(), Some(Duration::from_secs(60))).unwrap(),
             url,
             internal_url,
@@ -704,15 +700,6 @@ async fn controller(data: &Path, peers: &Peers) -> (String, String, Running) {
         url,
         internal_url,
         tokio::spawn(built.run(peers.stop.clone())),
-    )
-}
-
-pub(crate) async fn answer(response: reqwest::Response) -> (u16, Value) {
-    let status = response.status().as_u16();
-    let text = response.text().await.unwrap();
-    (
-        status,
-        serde_json::from_str(&text).unwrap_or(Value::String(text)),
     )
 }
 

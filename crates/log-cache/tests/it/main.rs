@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::certs::identity;
+use testkit::http::{answer, serve};
 use testkit::net::listener;
 use testkit::wait::wait_for;
 use tokio::net::{TcpListener, UdpSocket};
@@ -72,15 +73,12 @@ impl Stage {
         .unwrap();
         let uaa_url = format!("http://{}", uaa.addr());
         tokio::spawn(uaa.run(shutdown.clone()));
-        let cc = listener().await;
-        let cc_url = url(&cc);
         let list = r#"{"pagination":{"next":null},"resources":[{"guid":"mine"}]}"#;
         let app = Router::new()
             .route("/v3/apps/mine", get(|| async { "{}" }))
             .route("/v3/apps", get(move || async move { list }))
             .fallback(|| async { StatusCode::NOT_FOUND });
-        tokio::spawn(kit::http::serve(cc, None, app, shutdown.clone()));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let cc = serve(app, None, shutdown.clone()).await;
         let mut stage = Self {
             identity,
             url: String::new(),
@@ -88,8 +86,8 @@ impl Stage {
             grpc_port: kit::net::free_port().unwrap(),
             dropsonde: String::new(),
             uaa_url,
-            cc_url,
-            http,
+            cc_url: cc.url,
+            http: testkit::http::client(),
             log_cache: shutdown.child_token(),
             shutdown,
             _dir: dir,
@@ -164,10 +162,7 @@ impl Stage {
             .send()
             .await
             .unwrap();
-        (
-            response.status().as_u16(),
-            response.json().await.unwrap_or(Value::Null),
-        )
+        answer(response).await
     }
 
     /// Waits until the source has `count` envelopes.

@@ -5,12 +5,14 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use kit::CancellationToken;
-use kit::tls::{ClientAuth, Identity};
+use kit::tls::Identity;
 use prost::Message;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use testkit::http::serve_on;
+use testkit::net::listener;
 use testkit::wait::BOUND;
 use tokio::sync::watch;
 use wire::bbs::*;
@@ -46,21 +48,17 @@ pub(crate) struct StandInBbs {
 
 impl StandInBbs {
     pub(crate) async fn start(identity: &Identity, shutdown: CancellationToken) -> Self {
-        let listener = kit::http::bind("127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap();
+        let listener = listener().await;
         let url = format!("https://{}", listener.local_addr().unwrap());
         let bbs = Self {
             rows: Arc::default(),
             calls: watch::Sender::new(Vec::new()),
             url,
         };
-        let tls =
-            kit::tls::server_config(identity, ClientAuth::Required, &["h2", "http/1.1"]).unwrap();
         let app = Router::new()
             .route("/{*path}", axum::routing::post(answer))
             .with_state(bbs.clone());
-        tokio::spawn(kit::http::serve(listener, Some(tls), app, shutdown));
+        serve_on(listener, app, Some(identity), shutdown);
         bbs
     }
 

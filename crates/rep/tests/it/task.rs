@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::routing::{get, post};
 use garden::api::{Exit, Garden as _};
 use kit::CancellationToken;
-use kit::tls::ClientAuth;
+use testkit::http::serve;
 use tokio::sync::mpsc;
 use wire::bbs::*;
 
@@ -216,23 +216,9 @@ async fn blobs(fixture: &Fixture, archive: Vec<u8>) -> (String, mpsc::Receiver<B
             "/droplet",
             post(move |body: Bytes| async move { sender.send(body).await.unwrap() }),
         );
-    let listener = kit::http::bind("127.0.0.1:0".parse().unwrap())
-        .await
-        .unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    let tls = kit::tls::server_config(
-        &fixture.certificates.identity,
-        ClientAuth::Required,
-        &["http/1.1"],
-    )
-    .unwrap();
-    tokio::spawn(kit::http::serve(
-        listener,
-        Some(tls),
-        app,
-        CancellationToken::new(),
-    ));
-    (url, receiver)
+    let identity = &fixture.certificates.identity;
+    let server = serve(app, Some(identity), CancellationToken::new()).await;
+    (server.url, receiver)
 }
 
 fn tgz(name: &str, content: &[u8]) -> Vec<u8> {

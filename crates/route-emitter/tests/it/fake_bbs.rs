@@ -8,10 +8,10 @@ use axum::routing::post;
 use base64::Engine as _;
 use bytes::Bytes;
 use kit::CancellationToken;
-use kit::tls::{ClientAuth, Identity};
+use kit::tls::Identity;
 use prost::Message;
 use std::sync::{Arc, Mutex};
-use testkit::net::listener;
+use testkit::http::serve;
 use tokio::sync::broadcast;
 use wire::bbs::{self as m, path};
 
@@ -37,8 +37,6 @@ impl Drop for FakeBbs {
 
 impl FakeBbs {
     pub(crate) async fn start(identity: &Identity) -> Self {
-        let listener = listener().await;
-        let url = format!("https://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
             actuals: Mutex::default(),
             desired: Mutex::default(),
@@ -52,11 +50,10 @@ impl FakeBbs {
             .route(path::ROUTING_INFOS_LIST, post(routing_infos))
             .route(path::INSTANCE_EVENTS, post(events))
             .with_state(shared.clone());
-        let tls = kit::tls::server_config(identity, ClientAuth::Required, &["http/1.1"]).unwrap();
         let shutdown = CancellationToken::new();
-        tokio::spawn(kit::http::serve(listener, Some(tls), app, shutdown.clone()));
+        let server = serve(app, Some(identity), shutdown.clone()).await;
         Self {
-            url,
+            url: server.url,
             shared,
             shutdown,
         }
