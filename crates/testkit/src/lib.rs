@@ -7,6 +7,7 @@
 //! | a port, a listener, an address without a listener | [`net`] |
 //! | a bus | [`nats`]: a real nats-server |
 //! | a peer that speaks HTTP, a client of it | [`http`] |
+//! | a BBS, a UAA | [`components`]: the real ones, in the test's process |
 //! | a whole foundation of real processes | [`foundation`] |
 //! | containers without Linux's help | [`sim_garden`] |
 //! | inputs that break a parser | [`fuzz`] |
@@ -14,6 +15,7 @@
 //! Its functions panic when they fail, because a test fails by panicking. No component depends on it, except in tests.
 
 pub mod certs;
+pub mod components;
 pub mod foundation;
 pub mod fuzz;
 pub mod http;

@@ -8,10 +8,9 @@ use kit::CancellationToken;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::sync::OnceLock;
-use std::time::Duration;
 use testkit::certs::shared_identity;
+use testkit::components::Bbs;
 use testkit::http::serve;
-use testkit::net::listener;
 use testkit::wait::{wait_for, within};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -31,15 +30,13 @@ pub(crate) enum Request {
 
 pub(crate) struct Foundation {
     pub(crate) bbs: clients::bbs::Client,
-    bbs_url: String,
     pub(crate) locket: Locket,
     /// The URL on which the auctioneer, the rep and the callback receiver listen.
     pub(crate) peer_url: String,
     data: tempfile::TempDir,
     requests: mpsc::UnboundedReceiver<Request>,
     stop_peer: CancellationToken,
-    stop: CancellationToken,
-    running: JoinHandle<anyhow::Result<()>>,
+    running: Bbs,
 }
 
 impl Foundation {
@@ -55,35 +52,15 @@ impl Foundation {
         requests: mpsc::UnboundedReceiver<Request>,
         stop_peer: CancellationToken,
     ) -> Self {
-        let config = bbs::Config {
-            listener: listener().await,
-            locket_listener: listener().await,
-            data_dir: data.path().to_owned(),
-            identity: shared_identity(),
-            auctioneer_url: peer_url.clone(),
-            // This is longer than every wait, so that the tests see the effects of events only.
-            convergence_interval: Duration::from_secs(3600),
-        };
-        let built = bbs::Bbs::build(config).await.unwrap();
-        let bbs_url = format!("https://{}", built.addr());
-        let bbs = clients::bbs::Client::new(&bbs_url, &shared_identity()).unwrap();
-        let locket = Locket::new(
-            format!("https://{}", built.locket_addr()),
-            &shared_identity(),
-        )
-        .unwrap();
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(built.run(stop.clone()));
+        let running = Bbs::start(data.path(), &shared_identity(), &peer_url).await;
         Self {
-            bbs,
-            bbs_url,
-            locket,
+            bbs: running.client(),
+            locket: running.locket(),
+            running,
             peer_url,
             data,
             requests,
             stop_peer,
-            stop,
-            running,
         }
     }
 
@@ -101,8 +78,7 @@ impl Foundation {
 
     /// Stops the BBS and starts it on the same data.
     pub(crate) async fn restart(self) -> Self {
-        self.stop.cancel();
-        self.running.await.unwrap().unwrap();
+        self.running.stop().await;
         Self::start_on(self.data, self.peer_url, self.requests, self.stop_peer).await
     }
 
@@ -113,8 +89,7 @@ impl Foundation {
         prepare: impl FnOnce(&std::path::Path),
         statement: &str,
     ) -> (Self, bool) {
-        self.stop.cancel();
-        self.running.await.unwrap().unwrap();
+        self.running.stop().await;
         prepare(self.data.path());
         let options = SqliteConnectOptions::new().filename(self.data.path().join("bbs.db"));
         let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
@@ -133,12 +108,11 @@ impl Foundation {
     }
 
     pub(crate) fn bbs_url(&self) -> &str {
-        &self.bbs_url
+        &self.running.url
     }
 
     pub(crate) async fn finish(self) {
-        self.stop.cancel();
-        self.running.await.unwrap().unwrap();
+        self.running.stop().await;
         self.stop_peer.cancel();
     }
 

@@ -1,14 +1,13 @@
 //! A BBS with locket, and an operator with certificate files and environment variables.
 
 use cfdot::Options;
-use clients::locket::{Client as Locket, Presence};
+use clients::locket::Presence;
 use kit::CancellationToken;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use testkit::certs::identity;
-use testkit::net::listener;
+use testkit::components::Bbs;
 use testkit::wait::{wait_for, within};
 use tokio::task::JoinHandle;
 use wire::bbs::CellPresence;
@@ -16,9 +15,9 @@ use wire::bbs::CellPresence;
 pub(crate) struct Diego {
     pub(crate) folder: tempfile::TempDir,
     environment: BTreeMap<String, String>,
-    locket: Locket,
+    bbs: Bbs,
+    /// The end of the registered cells.
     stop: CancellationToken,
-    running: JoinHandle<anyhow::Result<()>>,
 }
 
 #[derive(Debug)]
@@ -71,46 +70,32 @@ impl Diego {
         let identity = identity();
         let data_dir = folder.path().join("bbs");
         std::fs::create_dir(&data_dir).unwrap();
-        let config = bbs::Config {
-            listener: listener().await,
-            locket_listener: listener().await,
-            data_dir,
-            identity: identity.clone(),
-            auctioneer_url: "https://127.0.0.1:1".into(),
-            convergence_interval: Duration::from_secs(30),
-        };
-        let built = bbs::Bbs::build(config).await.unwrap();
-        let locket_location = built.locket_addr().to_string();
-        let locket = Locket::new(format!("https://{locket_location}"), &identity).unwrap();
+        let bbs = Bbs::start(&data_dir, &identity, "https://127.0.0.1:1").await;
         let file = |name: &str, text: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).unwrap();
             path.display().to_string()
         };
         let environment = [
-            ("BBS_URL", format!("https://{}", built.addr())),
-            ("LOCKET_API_LOCATION", locket_location),
+            ("BBS_URL", bbs.url.clone()),
+            ("LOCKET_API_LOCATION", bbs.locket_address.clone()),
             ("CA_CERT_FILE", file("ca.crt", &identity.ca_pem)),
             ("CLIENT_CERT_FILE", file("client.crt", &identity.cert_pem)),
             ("CLIENT_KEY_FILE", file("client.key", &identity.key_pem)),
         ];
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(built.run(stop.clone()));
         Self {
             folder,
             environment: environment
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),
-            locket,
-            stop,
-            running,
+            bbs,
+            stop: CancellationToken::new(),
         }
     }
 
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        let ended = within("the end of the BBS", self.running).await;
-        ended.unwrap().unwrap();
+        self.bbs.stop().await;
     }
 
     pub(crate) async fn types(&self, line: &str) -> Seen {
@@ -170,7 +155,7 @@ impl Diego {
             rep_url: "https://127.0.0.1:1".into(),
             ..CellPresence::default()
         };
-        tokio::spawn(Presence::cell(self.locket.clone(), &cell).run(self.stop.clone()));
+        tokio::spawn(Presence::cell(self.bbs.locket(), &cell).run(self.stop.clone()));
         wait_for("the presence of the cell", async || {
             self.types("cells").await.out.contains(id)
         })

@@ -3,6 +3,7 @@
 use kit::CancellationToken;
 use kit::tls::Identity;
 use std::time::Duration;
+use testkit::components::Bbs;
 use testkit::http::serve;
 use tokio::task::JoinHandle;
 use wire::bbs::CellPresence;
@@ -10,16 +11,13 @@ use wire::locket::{Resource, TypeCode};
 
 pub(crate) const CELL: &str = "cell-1";
 
-/// Runs the BBS and a rep that accepts every call. The cell is registered as present, because the BBS takes an absent one for lost
-/// after 15 seconds.
+/// Runs a rep that accepts every call. The cell is registered as present, because the BBS takes an absent one for lost after 15
+/// seconds.
 pub(crate) async fn run_beside(
-    bbs: bbs::Bbs,
+    bbs: &Bbs,
     identity: &Identity,
     stop: &CancellationToken,
-) -> [JoinHandle<anyhow::Result<()>>; 2] {
-    let locket_url = format!("https://{}", bbs.locket_addr());
-    let bbs = tokio::spawn(bbs.run(stop.clone()));
-
+) -> JoinHandle<anyhow::Result<()>> {
     let rep = axum::Router::new().fallback(async || axum::http::StatusCode::ACCEPTED);
     let rep = serve(rep, Some(identity), stop.clone()).await;
     let cell = CellPresence {
@@ -34,8 +32,7 @@ pub(crate) async fn run_beside(
         type_name: "presence".to_owned(),
         type_code: TypeCode::Presence as i32,
     };
-    let locket = clients::locket::Client::new(locket_url, identity).unwrap();
     let day = Duration::from_secs(24 * 3600);
-    locket.lock(presence, day).await.unwrap();
-    [bbs, rep.running]
+    bbs.locket().lock(presence, day).await.unwrap();
+    rep.running
 }

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 use testkit::certs::shared_identity;
+use testkit::components::Bbs;
 pub(crate) use testkit::http::answer;
 use testkit::http::serve;
 use testkit::net::listener;
@@ -102,6 +103,7 @@ pub(crate) struct Foundation {
     pub(crate) cell: reqwest::Client,
     stop: CancellationToken,
     running: Vec<Running>,
+    diego: Bbs,
     controller: Running,
     peers: Peers,
     data: tempfile::TempDir,
@@ -162,22 +164,12 @@ impl Foundation {
 
         let (bbs_dir, cc_dir) = (data.path().join("bbs"), data.path().join("cc"));
         std::fs::create_dir_all(&bbs_dir).unwrap();
-        let bbs = bbs::Bbs::build(bbs::Config {
-            listener: listener().await,
-            locket_listener: listener().await,
-            data_dir: bbs_dir,
-            identity: shared_identity(),
-            auctioneer_url: "https://127.0.0.1:1".to_owned(),
-            convergence_interval: Duration::from_secs(30),
-        })
-        .await
-        .unwrap();
-        let bbs_url = format!("https://{}", bbs.addr());
-        running.extend(cell::run_beside(bbs, &shared_identity(), &stop).await);
+        let diego = Bbs::start(&bbs_dir, &shared_identity(), "https://127.0.0.1:1").await;
+        running.push(cell::run_beside(&diego, &shared_identity(), &stop).await);
 
         let peers = Peers {
             uaa_url: uaa.url,
-            bbs_url,
+            bbs_url: diego.url.clone(),
             sync_interval,
             limits,
             stop: stop.child_token(),
@@ -185,7 +177,7 @@ impl Foundation {
         let (url, internal_url, controller) = controller(&cc_dir, &peers).await;
         let mut foundation = Self {
             users,
-            bbs: clients::bbs::Client::new(&peers.bbs_url, &shared_identity()).unwrap(),
+            bbs: diego.client(),
             admin: token("admin", ADMIN, 600),
             http: testkit::http::client(),
             cell: clients::http::client(&shared_identity(), Some(Duration::from_secs(60))).unwrap(),
@@ -196,6 +188,7 @@ impl Foundation {
             domain: String::new(),
             stop,
             running,
+            diego,
             controller,
             peers,
             data,
@@ -231,6 +224,7 @@ impl Foundation {
         for task in self.running.into_iter().chain([self.controller]) {
             task.await.unwrap().unwrap();
         }
+        self.diego.stop().await;
     }
 
     /// Writes to the Cloud Controller's database from outside, and returns the number of changed rows.

@@ -13,8 +13,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use testkit::certs::identity;
+use testkit::components::Uaa;
 use testkit::http::{answer, serve};
-use testkit::net::listener;
+use testkit::net::{free_port, listener};
 use testkit::wait::wait_for;
 use tokio::net::{TcpListener, UdpSocket};
 use wire::dropsonde::{Event, LogMessage, MessageType};
@@ -31,7 +32,7 @@ struct Stage {
     grpc_port: u16,
     /// The address to which Cloud Foundry's components send.
     dropsonde: String,
-    uaa_url: String,
+    uaa: Uaa,
     cc_url: String,
     http: reqwest::Client,
     shutdown: CancellationToken,
@@ -52,27 +53,8 @@ impl Stage {
             CancellationToken::new(),
             tempfile::tempdir().unwrap(),
         );
-        kit::tls::install_crypto();
-        let uaa = uaa::Uaa::build(uaa::Config {
-            listener: listener().await,
-            data_dir: dir.path().to_owned(),
-            external_url: "http://uaa.x".into(),
-            login_url: "http://login.x".into(),
-            admin_user: "admin".into(),
-            admin_password: "sesame".into(),
-            reset_admin_password: false,
-            clients: vec![uaa::Client::component(
-                "reader",
-                "secret",
-                &["cloud_controller.read"],
-            )],
-            access_token_validity: Duration::from_secs(600),
-            refresh_token_validity: Duration::from_secs(600),
-        })
-        .await
-        .unwrap();
-        let uaa_url = format!("http://{}", uaa.addr());
-        tokio::spawn(uaa.run(shutdown.clone()));
+        let reader = uaa::Client::component("reader", "secret", &["cloud_controller.read"]);
+        let uaa = Uaa::start(dir.path(), |config| config.clients = vec![reader]).await;
         let list = r#"{"pagination":{"next":null},"resources":[{"guid":"mine"}]}"#;
         let app = Router::new()
             .route("/v3/apps/mine", get(|| async { "{}" }))
@@ -85,7 +67,7 @@ impl Stage {
             // The kernel gives this port to no other program while log-cache restarts.
             grpc_port: kit::net::free_port().unwrap(),
             dropsonde: String::new(),
-            uaa_url,
+            uaa,
             cc_url: cc.url,
             http: testkit::http::client(),
             log_cache: shutdown.child_token(),
@@ -111,7 +93,7 @@ impl Stage {
             grpc_listener,
             dropsonde: Some(dropsonde),
             identity: self.identity.clone(),
-            uaa_url: self.uaa_url.clone(),
+            uaa_url: self.uaa.url.clone(),
             uaa_client: None,
             cc_url: self.cc_url.clone(),
             limits: Limits::default(),
@@ -128,30 +110,8 @@ impl Stage {
         .unwrap()
     }
 
-    async fn token(&self, client: &str, secret: &str, form: &[(&str, &str)]) -> String {
-        let response = self
-            .http
-            .post(format!("{}/oauth/token", self.uaa_url))
-            .basic_auth(client, Some(secret))
-            .form(form)
-            .send()
-            .await
-            .unwrap();
-        let body: Value = response.json().await.unwrap();
-        format!("bearer {}", body["access_token"].as_str().unwrap())
-    }
-
     async fn admin(&self) -> String {
-        self.token(
-            "cf",
-            "",
-            &[
-                ("grant_type", "password"),
-                ("username", "admin"),
-                ("password", "sesame"),
-            ],
-        )
-        .await
+        self.uaa.token("admin", "sesame").await
     }
 
     async fn get(&self, path: &str, token: &str) -> (u16, Value) {
@@ -270,9 +230,7 @@ async fn only_users_who_may_see_the_app_may_read_its_logs() {
     emitter.log(&source("mine"), Stream::Out, "x");
     emitter.log(&source("foreign"), Stream::Out, "x");
     stage.read("foreign", 1, &admin).await;
-    let user = stage
-        .token("reader", "secret", &[("grant_type", "client_credentials")])
-        .await;
+    let user = stage.uaa.client_token("reader", "secret").await;
     assert_eq!(stage.read("mine", 1, &user).await.len(), 1);
     for (path, token) in [
         ("foreign", user.as_str()),

@@ -358,7 +358,7 @@ async fn users_without_the_right_and_the_foundations_own_clients() {
     );
     let mut uaa = uaa;
     let dir = std::mem::replace(&mut uaa.dir, tempfile::tempdir().unwrap());
-    uaa.shutdown.cancel();
+    uaa.server.stop();
     let again = start_in(dir, "sesame", false, Duration::from_secs(600)).await;
     let form = [("grant_type", "client_credentials")];
     assert_eq!(again.grant(("ci", "s3cret"), &form).await.0, 200);

@@ -234,7 +234,7 @@ async fn a_one_time_code_ends_with_its_users_password() {
 #[tokio::test]
 async fn a_uaa_that_is_away_stops_no_request() {
     let session = Session::start().await;
-    session.uaa.shutdown.cancel();
+    session.uaa.server.stop();
     let health = format!("{}/healthz", session.uaa.url);
     wait_for("the end of the UAA", async || {
         session.uaa.http.get(&health).send().await.is_err()
@@ -287,7 +287,7 @@ async fn the_machine_resets_a_password_beside_a_running_uaa_and_without_one() {
 
     let mut stopped = session.uaa;
     let dir = std::mem::replace(&mut stopped.dir, tempfile::tempdir().unwrap());
-    stopped.shutdown.cancel();
+    stopped.server.stop();
     uaa::reset_password(dir.path(), "admin", "new")
         .await
         .unwrap();

@@ -8,24 +8,18 @@ mod forged;
 mod refusals;
 
 use clients::uaa::{ResourceServer, TokenError, TokenVerifier, VerifierConfig};
-use kit::CancellationToken;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
-use testkit::net::listener;
+use testkit::components::Uaa;
 use testkit::wait::wait_for;
 
 struct Running {
     url: String,
+    server: Uaa,
+    /// A client that follows no redirect.
     http: reqwest::Client,
-    shutdown: CancellationToken,
     dir: tempfile::TempDir,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
 }
 
 async fn start() -> Running {
@@ -59,67 +53,39 @@ async fn start_with(
     validity: Duration,
     external_url: &str,
 ) -> Running {
-    kit::tls::install_crypto();
-    let listener = listener().await;
-    let config = uaa::Config {
-        listener,
-        data_dir: dir.path().to_owned(),
-        external_url: external_url.into(),
-        login_url: "http://login.cupola.test".into(),
-        admin_user: "admin".into(),
-        admin_password: password.into(),
-        reset_admin_password: reset,
-        clients: vec![
+    let server = Uaa::start(dir.path(), |config| {
+        config.external_url = external_url.into();
+        config.admin_password = password.into();
+        config.reset_admin_password = reset;
+        config.clients = vec![
             uaa::Client::component("cc", "cc-secret", &["scim.userids", "uaa.resource"]),
             uaa::Client::ssh_proxy("ssh-secret", "http://uaa.cupola.test/login"),
-        ],
-        access_token_validity: validity,
-        refresh_token_validity: Duration::from_secs(3600),
-    };
-    let uaa = uaa::Uaa::build(config).await.unwrap();
-    let url = format!("http://{}", uaa.addr());
-    let shutdown = CancellationToken::new();
-    tokio::spawn(uaa.run(shutdown.clone()));
+        ];
+        config.access_token_validity = validity;
+    })
+    .await;
     let http = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap();
     Running {
-        url,
+        url: server.url.clone(),
+        server,
         http,
-        shutdown,
         dir,
     }
 }
 
 impl Running {
     async fn grant(&self, client: (&str, &str), form: &[(&str, &str)]) -> (StatusCode, Value) {
-        let response = self
-            .http
-            .post(format!("{}/oauth/token", self.url))
-            .basic_auth(client.0, Some(client.1))
-            .form(form)
-            .send()
-            .await
-            .unwrap();
-        (response.status(), response.json().await.unwrap())
+        self.server.grant(client, form).await
     }
     async fn login(&self, user: &str, password: &str) -> (StatusCode, Value) {
-        self.grant(
-            ("cf", ""),
-            &[
-                ("grant_type", "password"),
-                ("username", user),
-                ("password", password),
-            ],
-        )
-        .await
+        self.server.login(user, password).await
     }
     async fn token(&self, user: &str, password: &str) -> String {
-        let (status, body) = self.login(user, password).await;
-        assert_eq!(status, 200, "{body}");
-        format!("bearer {}", body["access_token"].as_str().unwrap())
+        self.server.token(user, password).await
     }
     async fn send(
         &self,
@@ -514,7 +480,7 @@ async fn a_restart_keeps_users_keys_and_the_changed_password() {
     let token = uaa.token("admin", "sesame").await;
     let mut uaa = uaa;
     let dir = std::mem::replace(&mut uaa.dir, tempfile::tempdir().unwrap());
-    uaa.shutdown.cancel();
+    uaa.server.stop();
     let second = start_in(dir, "other", false, Duration::from_secs(600)).await;
     second.verifier().verify(&token).await.unwrap();
     assert_eq!(
@@ -525,7 +491,7 @@ async fn a_restart_keeps_users_keys_and_the_changed_password() {
     second.token("admin", "sesame").await;
     let mut second = second;
     let dir = std::mem::replace(&mut second.dir, tempfile::tempdir().unwrap());
-    second.shutdown.cancel();
+    second.server.stop();
     let third = start_in(dir, "other", true, Duration::from_secs(600)).await;
     third.token("admin", "other").await;
 }

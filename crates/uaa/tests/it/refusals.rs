@@ -50,7 +50,7 @@ async fn a_token_of_another_issuer_is_refused() {
     uaa.verifier().verify(&token).await.unwrap();
     let mut uaa = uaa;
     let dir = std::mem::replace(&mut uaa.dir, tempfile::tempdir().unwrap());
-    uaa.shutdown.cancel();
+    uaa.server.stop();
     let moved = start_as(dir, "http://uaa.other.test").await;
     let refused = moved.verifier().verify(&token).await;
     assert!(
