@@ -216,5 +216,4 @@ fn zone_instances(cells: &[Cell], process: &ProcessGuid) -> BTreeMap<String, u32
 }
 
 #[cfg(test)]
-#[path = "place_tests.rs"]
 mod tests;

@@ -337,5 +337,4 @@ fn guarded<T>(runtime: &Runtime, future: impl Future<Output = Result<T>>) -> Res
 }
 
 #[cfg(test)]
-#[path = "supervisor_tests.rs"]
 mod tests;

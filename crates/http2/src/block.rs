@@ -308,5 +308,4 @@ impl<'a> Walk<'a> {
 }
 
 #[cfg(test)]
-#[path = "block_tests.rs"]
 mod tests;

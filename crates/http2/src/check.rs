@@ -292,5 +292,4 @@ fn write_block(head: Head, block: &[u8], out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-#[path = "check_tests.rs"]
 mod tests;

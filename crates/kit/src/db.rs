@@ -329,5 +329,4 @@ fn is_there_already(error: &sqlx::Error) -> bool {
 }
 
 #[cfg(test)]
-#[path = "db_tests.rs"]
 mod tests;

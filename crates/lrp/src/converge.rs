@@ -181,5 +181,4 @@ where
 }
 
 #[cfg(test)]
-#[path = "converge_tests.rs"]
 mod tests;

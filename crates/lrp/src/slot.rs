@@ -457,5 +457,4 @@ fn truncated(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "slot_tests.rs"]
 mod tests;
