@@ -11,7 +11,7 @@ PACKAGES ?= -p cupola
 OUT := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 STATIC := $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # Always the whole workspace: another selection has other features, and cargo would build every dependency once more.
-SUITES := --workspace --lib --bins --test it --test programs --test router_process --test tidy
+SUITES := --workspace --lib --bins --test it --test tidy
 
 ROUNDS ?= 4
 SOAK_MINUTES ?= 30

@@ -1,6 +1,8 @@
 //! Tests of the binary as a shell sees it: output that cannot be written, colours, `--data`.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod router_process;
 
 use std::fs::File;
 use std::io::Read as _;

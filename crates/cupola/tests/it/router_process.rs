@@ -1,8 +1,6 @@
 //! Tests of `cupola router` as a process: signals, reload, upgrade. The real binary runs beside a real nats-server. The tests use
 //! plain sockets, so that they see exactly what a client sees.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
