@@ -1,7 +1,7 @@
 //! Tests of the BBS over its real protocols: mTLS HTTP and gRPC, and a file on disk. The test plays the auctioneer, the cells and
 //! Cloud Controller.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod convergence;
 mod fixture;

@@ -1,6 +1,6 @@
 //! Tests that every flag of every command has an effect or is refused by name: no flag is accepted and then ignored.
 
-use super::{Person, Seen};
+use crate::fixture::{Person, Seen};
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Tests of output: closed pipes, full disks, colours, and commands that only the cf CLI has.
 
-use super::Person;
+use crate::fixture::Person;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 

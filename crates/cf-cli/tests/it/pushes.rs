@@ -1,6 +1,6 @@
 //! Tests of `push` and related commands when something is wrong, or when the machine takes part.
 
-use super::Person;
+use crate::fixture::Person;
 use serde_json::json;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Tests of route policies as a person adds, lists and removes them.
 
-use crate::Person;
+use crate::fixture::Person;
 use crate::platform::APP;
 use serde_json::json;
 

@@ -12,6 +12,10 @@ use testkit::wait::{wait_for, within};
 use tokio::task::JoinHandle;
 use wire::bbs::CellPresence;
 
+/// A definition of an LRP, and one of a task.
+pub(crate) const LRP: &str = r#"{"process_guid":"P","domain":"cf-apps","rootfs":"preloaded:cflinuxfs4","instances":2,"memory_mb":64,"disk_mb":128,"log_guid":"L","ports":[8080],"routes":{"cf-router":[{"hostnames":["a.b"],"port":8080}]},"action":{"timeout":{"action":{"run":{"path":"/bin/app","user":"vcap","env":[{"name":"A","value":"<b>"}]}},"timeout_ms":5000}}}"#;
+pub(crate) const TASK: &str = r#"{"task_guid":"T","domain":"cf-tasks","rootfs":"preloaded:cflinuxfs4","memory_mb":64,"disk_mb":128,"action":{"run":{"path":"/bin/true","user":"vcap"}}}"#;
+
 pub(crate) struct Diego {
     pub(crate) folder: tempfile::TempDir,
     environment: BTreeMap<String, String>,
@@ -137,8 +141,8 @@ impl Diego {
             if wanted.iter().all(has_printed) {
                 return Ok(());
             }
-            let lrp = crate::LRP.replace("\"P\"", &format!("\"P{n}\""));
-            let task = crate::TASK.replace("\"T\"", &format!("\"T{n}\""));
+            let lrp = LRP.replace("\"P\"", &format!("\"P{n}\""));
+            let task = TASK.replace("\"T\"", &format!("\"T{n}\""));
             n += 1;
             assert_eq!(self.runs(&["create-desired-lrp", &lrp]).await.code, 0);
             assert_eq!(self.runs(&["create-task", &task]).await.code, 0);

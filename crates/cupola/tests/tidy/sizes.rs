@@ -14,7 +14,6 @@ const LONGER: &[(&str, usize)] = &[
     ("crates/cf-cli/src/commands/quotas.rs", 560),
     ("crates/cf-cli/src/commands/routes.rs", 760),
     ("crates/cf-cli/src/push/manifest.rs", 560),
-    ("crates/cf-cli/tests/it/main.rs", 560),
     ("crates/clients/src/bbs.rs", 640),
     ("crates/cloud-controller/src/api/app.rs", 580),
     ("crates/cloud-controller/src/api/process.rs", 540),
@@ -42,7 +41,6 @@ const LONGER: &[(&str, usize)] = &[
     ("crates/routing/src/registry/mod.rs", 640),
     ("crates/routing/src/registry/tests.rs", 600),
     ("crates/testkit/src/sim_garden.rs", 700),
-    ("crates/uaa/tests/it/main.rs", 540),
     ("crates/wire/src/bbs.rs", 700),
 ];
 

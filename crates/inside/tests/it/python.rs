@@ -1,6 +1,6 @@
 //! Tests of Python apps: packages are installed at staging, and found when the app starts.
 
-use super::{Folder, launch};
+use crate::fixture::{Folder, launch};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

@@ -1,6 +1,6 @@
 //! Tests of static sites: the files that become public at staging, and the server over real HTTP.
 
-use super::{Folder, INSIDE, Running};
+use crate::fixture::{Folder, INSIDE, Running};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,6 +1,6 @@
 //! Tests of the rep over its real protocols, with a simulated garden and a small stand-in for the BBS.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod damage;
 mod diego;

@@ -1,6 +1,11 @@
 //! Tests routes whose instances are starting: `router.starting`, which routers with a hold use and originals ignore.
 
-use super::*;
+use crate::fixture::{SOON, Stage, actual, desired};
+use futures::StreamExt as _;
+use route_emitter::Config;
+use std::time::Duration;
+use wire::bbs as m;
+use wire::router::RegistryMessage;
 
 /// Returns the uris of the next announcement.
 async fn announced(stage: &mut Stage) -> Vec<String> {

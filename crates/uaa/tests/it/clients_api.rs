@@ -1,6 +1,9 @@
 //! Tests of `/oauth/clients`: clients for machines such as CI.
 
-use super::*;
+use crate::fixture::{start, start_in};
+use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::wait::wait_for;
 
 fn ci(id: &str) -> Value {
     json!({

@@ -1,6 +1,10 @@
 //! Tests of tokens that are revoked before they expire, and of the components that must refuse them.
 
-use super::*;
+use crate::fixture::{Running, start, start_in};
+use clients::uaa::{TokenError, TokenVerifier};
+use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::wait::wait_for;
 
 /// A user with one session, and the components that accept its tokens.
 struct Session {

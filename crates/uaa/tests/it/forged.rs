@@ -1,9 +1,10 @@
 //! Tests of attacks: tokens that were not issued here, tokens of others, and requests that are made to fill something up.
 
-use super::*;
+use crate::fixture::{Running, start};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
 
 fn parts(token: &str) -> Vec<&str> {
     token.trim_start_matches("bearer ").split('.').collect()

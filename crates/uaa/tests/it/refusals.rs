@@ -1,6 +1,8 @@
 //! Tests of refusals: tokens of others or for others, credentials in URLs, names, passwords, bodies.
 
-use super::*;
+use crate::fixture::{start, start_as};
+use clients::uaa::TokenError;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_token_for_another_api_is_refused() {
