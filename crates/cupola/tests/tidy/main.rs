@@ -7,6 +7,7 @@
 mod circles;
 mod code;
 mod crates;
+mod layout;
 mod prose;
 mod sizes;
 mod sql;
