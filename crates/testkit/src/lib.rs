@@ -7,7 +7,7 @@
 //! | a port, a listener, an address without a listener | [`net`] |
 //! | a bus | [`nats`]: a real nats-server |
 //! | a peer that speaks HTTP, a client of it | [`http`] |
-//! | a BBS, a UAA | [`components`]: the real ones, in the test's process |
+//! | a BBS, a UAA, a Cloud Controller | [`components`]: the real ones, in the test's process |
 //! | a whole foundation of real processes | [`foundation`] |
 //! | containers without Linux's help | [`sim_garden`] |
 //! | inputs that break a parser | [`fuzz`] |

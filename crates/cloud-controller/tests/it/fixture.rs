@@ -14,14 +14,12 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 use testkit::certs::shared_identity;
-use testkit::components::Bbs;
+pub(crate) use testkit::components::DOMAIN;
+use testkit::components::{Bbs, CloudController, Peers};
 pub(crate) use testkit::http::answer;
 use testkit::http::serve;
-use testkit::net::listener;
 pub(crate) use testkit::wait::wait_for;
 use wire::bbs as m;
-
-pub(crate) const DOMAIN: &str = "apps.test";
 
 struct Issuer {
     private_pem: String,
@@ -102,24 +100,29 @@ pub(crate) struct Foundation {
     pub(crate) http: reqwest::Client,
     pub(crate) cell: reqwest::Client,
     stop: CancellationToken,
-    running: Vec<Running>,
+    running: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
     diego: Bbs,
-    controller: Running,
-    peers: Peers,
+    controller: CloudController,
+    settings: Settings,
     data: tempfile::TempDir,
 }
 
-type Running = tokio::task::JoinHandle<anyhow::Result<()>>;
-
-/// The peers with which a Cloud Controller is started.
+/// The settings with which a Cloud Controller is started.
 #[derive(Clone)]
-struct Peers {
-    uaa_url: String,
-    bbs_url: String,
+struct Settings {
+    peers: Peers,
     sync_interval: Duration,
     limits: cloud_controller::Limits,
-    /// The token that ends the Cloud Controller alone.
-    stop: CancellationToken,
+}
+
+impl Settings {
+    async fn start(&self, data: &Path) -> CloudController {
+        CloudController::start(data, &self.peers, |config| {
+            config.sync_interval = self.sync_interval;
+            config.limits = self.limits.clone();
+        })
+        .await
+    }
 }
 
 impl Foundation {
@@ -167,22 +170,24 @@ impl Foundation {
         let diego = Bbs::start(&bbs_dir, &shared_identity(), "https://127.0.0.1:1").await;
         running.push(cell::run_beside(&diego, &shared_identity(), &stop).await);
 
-        let peers = Peers {
-            uaa_url: uaa.url,
-            bbs_url: diego.url.clone(),
+        let settings = Settings {
+            peers: Peers {
+                bbs_url: diego.url.clone(),
+                uaa_url: uaa.url,
+                identity: shared_identity(),
+            },
             sync_interval,
             limits,
-            stop: stop.child_token(),
         };
-        let (url, internal_url, controller) = controller(&cc_dir, &peers).await;
+        let controller = settings.start(&cc_dir).await;
         let mut foundation = Self {
             users,
             bbs: diego.client(),
             admin: token("admin", ADMIN, 600),
             http: testkit::http::client(),
             cell: clients::http::client(&shared_identity(), Some(Duration::from_secs(60))).unwrap(),
-            url,
-            internal_url,
+            url: controller.url.clone(),
+            internal_url: controller.internal_url.clone(),
             space: String::new(),
             organization: String::new(),
             domain: String::new(),
@@ -190,7 +195,7 @@ impl Foundation {
             running,
             diego,
             controller,
-            peers,
+            settings,
             data,
         };
         let first = async |path: &str| {
@@ -211,17 +216,18 @@ impl Foundation {
 
     /// Stops the Cloud Controller, lets `change` modify its folder, and starts it again.
     pub(crate) async fn restart(&mut self, change: impl AsyncFnOnce(&Path)) {
-        self.peers.stop.cancel();
-        (&mut self.controller).await.unwrap().unwrap();
+        self.controller.stop().await;
         let folder = self.data.path().join("cc");
         change(&folder).await;
-        self.peers.stop = self.stop.child_token();
-        (self.url, self.internal_url, self.controller) = controller(&folder, &self.peers).await;
+        self.controller = self.settings.start(&folder).await;
+        self.url = self.controller.url.clone();
+        self.internal_url = self.controller.internal_url.clone();
     }
 
-    pub(crate) async fn finish(self) {
+    pub(crate) async fn finish(mut self) {
+        self.controller.stop().await;
         self.stop.cancel();
-        for task in self.running.into_iter().chain([self.controller]) {
+        for task in self.running {
             task.await.unwrap().unwrap();
         }
         self.diego.stop().await;
@@ -632,69 +638,6 @@ impl Foundation {
         self.bbs.start(&start).await.unwrap();
         (key, instance)
     }
-}
-
-async fn controller(data: &Path, peers: &Peers) -> (String, String, Running) {
-    let inside = data.parent().unwrap().join("inside");
-    std::fs::write(&inside, "#!program").unwrap();
-    let internal_listener = listener().await;
-    let internal_url = format!("https://{}", internal_listener.local_addr().unwrap());
-    let config = cloud_controller::Config {
-        listener: listener().await,
-        internal_listener,
-        internal_url: internal_url.clone(),
-        data_dir: data.to_owned(),
-        api_url: "http://api.test".to_owned(),
-        login_url: "http://login.test".to_owned(),
-        uaa_url: "http://uaa.test".to_owned(),
-        log_cache_url: "http://log-cache.test".to_owned(),
-        uaa_internal_url: peers.uaa_url.clone(),
-        log_cache_internal_url: None,
-        uaa_client: None,
-        app_ssh: None,
-        system_domain: DOMAIN.to_owned(),
-        apps_domain: DOMAIN.to_owned(),
-        identity_domains: Vec::new(),
-        reserved_hosts: vec!["api".to_owned(), "login".to_owned()],
-        bbs_url: peers.bbs_url.clone(),
-        identity: shared_identity(),
-        loggregator: clients::loggregator::Emitter::discard(),
-        inside_binary: inside,
-        default_memory_mb: 256,
-        default_disk_mb: 1024,
-        staging_memory_mb: 1024,
-        staging_disk_mb: 4096,
-        staging_timeout: Duration::from_secs(900),
-        sync_interval: peers.sync_interval,
-        max_package_bytes: 1 << 30,
-        disk_reserve: Some(0),
-        limits: peers.limits.clone(),
-        // The quota is large enough for tests that create very many resources.
-        default_quota: cloud_controller::DefaultQuota {
-            total_memory_in_mb: Some(10_000_000),
-            total_instances: Some(100_000),
-            per_app_tasks: Some(100_000),
-            total_routes: Some(100_000),
-            total_domains: Some(100_000),
-            ..cloud_controller::DefaultQuota::default()
-        },
-        reserved_private_domains: vec!["co.test".to_owned()],
-        private_hosts_in_one_space: false,
-        retention: cloud_controller::Retention::default(),
-        first_target: Some(cloud_controller::FirstTarget {
-            organization: "demo".to_owned(),
-            space: "dev".to_owned(),
-        }),
-    };
-    let built = cloud_controller::CloudController::build(config)
-        .await
-        .unwrap();
-    let url = format!("http://{}", built.addr());
-    (
-        url,
-        internal_url,
-        tokio::spawn(built.run(peers.stop.clone())),
-    )
 }
 
 /// Returns the detail of the only error.
