@@ -132,8 +132,8 @@ mod tests {
         let moved = shown("a.test", &[Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 1, 2, 3)]);
         assert!(moved != first && moved == read(), "a new address is put in");
 
-        let own = rcgen::generate_simple_self_signed(vec!["shop.example".into()]).unwrap();
-        let own = (own.cert.pem(), own.signing_key.serialize_pem());
+        let own = testkit::certs::self_signed(&["shop.example"]);
+        let own = (own.cert_pem, own.key_pem);
         std::fs::write(&cert, &own.0).unwrap();
         let other = shown("a.test", &ip);
         assert!(other.0 != own.0, "its key is missing: it cannot be shown");

@@ -187,13 +187,10 @@ mod tests {
     use super::*;
 
     fn ca() -> InstanceCa {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let ca = testkit::certs::Ca::new();
         InstanceCa {
-            cert_pem: params.self_signed(&key).unwrap().pem(),
-            key_pem: key.serialize_pem(),
+            cert_pem: ca.pem.clone(),
+            key_pem: ca.key_pem().to_owned(),
         }
     }
 
