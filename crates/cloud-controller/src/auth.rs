@@ -10,7 +10,7 @@ use crate::db::organization::Organization;
 use crate::db::role::RoleType;
 use crate::db::space::Space;
 use crate::db::user;
-use crate::db::{Connection, Unrecorded, role};
+use crate::db::{Connection, role};
 use crate::error::{ApiError, ApiResult};
 use crate::turns::{Turn, Work};
 use axum::extract::FromRequestParts;
@@ -295,15 +295,15 @@ impl Principal {
         if known {
             return Ok(());
         }
-        let mut tx = cc.db.write().await?;
+        let mut upkeep = cc.db.upkeep().await?;
         user::store_user(
-            &mut tx,
+            &mut upkeep,
             self.guid(),
             self.claims.user_name.as_deref(),
             self.claims.origin.as_deref(),
         )
         .await?;
-        tx.commit(Unrecorded::Bookkeeping).await?;
+        upkeep.commit().await?;
         cc.seen_users
             .lock()
             .expect("no panic while holding it")

@@ -2,6 +2,7 @@
 
 use crate::bits::lifecycle::Bundle;
 use crate::bits::store::Store;
+use crate::change::Changes;
 use crate::config::Config;
 use crate::controller::{Cc, Settings, Shared};
 use crate::db::Db;
@@ -44,7 +45,7 @@ impl CloudController {
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("create data directory {}", config.data_dir.display()))?;
         let lifecycle = Arc::new(Bundle::build(&config.inside_binary)?);
-        let db = Db::open(
+        let (db, writer) = Db::open(
             &config.data_dir.join("cloud-controller.db"),
             Duration::from_secs(config.limits.read_seconds.into()),
         )
@@ -67,15 +68,19 @@ impl CloudController {
         crate::bits::resources::sweep(&blobs, &known)?;
         let bbs = clients::bbs::Client::new(&config.bbs_url, &config.identity)?;
         kit::tls::install_crypto();
+        let driver = Driver::new(
+            db.clone(),
+            bbs.clone(),
+            trimmed(config.internal_url.clone()),
+            trimmed(config.api_url.clone()),
+            &lifecycle,
+            names.clone(),
+        );
+        let cleanup = Nudge::default();
+        let emitter = config.loggregator;
         let shared = Shared {
-            driver: Driver::new(
-                db.clone(),
-                bbs.clone(),
-                trimmed(config.internal_url.clone()),
-                trimmed(config.api_url.clone()),
-                &lifecycle,
-                names.clone(),
-            ),
+            changes: Changes::new(writer, driver.clone(), cleanup.clone(), emitter.clone()),
+            driver,
             blobs,
             verifier: TokenVerifier::new(VerifierConfig {
                 url: config.uaa_internal_url.clone(),
@@ -85,7 +90,7 @@ impl CloudController {
                     secret: client.secret.clone(),
                 }),
             })?,
-            emitter: config.loggregator,
+            emitter,
             http: reqwest::Client::builder()
                 .no_proxy()
                 .timeout(Duration::from_secs(5))
@@ -95,7 +100,7 @@ impl CloudController {
             turns: Turns::default(),
             usage: Usage::default(),
             troubles: Troubles::default(),
-            cleanup: Nudge::default(),
+            cleanup,
             lifecycle,
             db,
             bbs,

@@ -1,7 +1,9 @@
 //! The state of the component, which handlers and background work share. [`crate::component`] builds it.
 
+use crate::app_log;
 use crate::bits::lifecycle::Bundle;
 use crate::bits::store::Store;
+use crate::change::{Change, Changes};
 use crate::db::Db;
 use crate::diego::driver::Driver;
 use crate::diego::troubles::Troubles;
@@ -9,7 +11,7 @@ use crate::diego::usage::Usage;
 use crate::turns::Turns;
 use cc_rules::limits::Limits;
 use cc_rules::names::PlatformNames;
-use clients::loggregator::{Emitter, Source, Stream};
+use clients::loggregator::Emitter;
 use clients::uaa::TokenVerifier;
 use kit::reconcile::Nudge;
 use std::collections::HashMap;
@@ -31,6 +33,7 @@ impl std::ops::Deref for Cc {
 pub(crate) struct Shared {
     pub settings: Settings,
     pub db: Db,
+    pub changes: Changes,
     pub driver: Driver,
     pub bbs: clients::bbs::Client,
     pub blobs: Store,
@@ -84,20 +87,18 @@ impl From<Shared> for Cc {
 }
 
 impl Cc {
-    /// Logs the first line of an app's log. Every way to create an app calls it.
+    /// Begins a change of what users want. It is the only way to one; see [`crate::change`].
+    pub(crate) async fn change(&self) -> sqlx::Result<Change> {
+        self.changes.begin().await
+    }
+
+    /// Logs the first line of an app's log. Callers move to [`crate::change`].
     pub(crate) fn log_creation(&self, app_guid: &str) {
         self.log_to_app(app_guid, format!("Created app with guid {app_guid}"));
     }
 
-    /// Logs one line of source type API to an app's log.
+    /// Logs one line of source type API to an app's log. A change has a method of the same name, which logs after the commit.
     pub(crate) fn log_to_app(&self, app_guid: &str, line: impl Into<String>) {
-        let source = Source {
-            source_id: app_guid.to_owned(),
-            instance_id: "0".to_owned(),
-            source_type: "API".to_owned(),
-            tags: Arc::default(),
-        };
-        self.emitter
-            .log(&source, Stream::Out, line.into().into_bytes());
+        app_log::write(&self.emitter, app_guid, line.into());
     }
 }

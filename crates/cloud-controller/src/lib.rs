@@ -28,6 +28,7 @@ mod flags;
 mod internal;
 
 mod actions;
+mod change;
 mod quota;
 mod turns;
 
@@ -36,6 +37,7 @@ mod diego;
 
 mod cleanup;
 
+mod app_log;
 mod clock;
 mod db;
 mod error;
@@ -90,6 +92,7 @@ mod tests {
                 "select",
                 "sight",
                 "spelling",
+                "transaction",
                 "usage",
             ],
         ),

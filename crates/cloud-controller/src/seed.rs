@@ -90,23 +90,23 @@ fn needs_room(error: &anyhow::Error) -> bool {
 }
 
 async fn apply(db: &Db, config: &Seed) -> Result<()> {
-    let mut tx = db.write().await?;
-    crate::actions::copy::fail_interrupted(&mut tx).await?;
-    let first = !has::<OrganizationQuota>(&mut tx, "default").await?;
+    let mut upkeep = db.upkeep().await?;
+    crate::actions::copy::fail_interrupted(&mut upkeep).await?;
+    let first = !has::<OrganizationQuota>(&mut upkeep, "default").await?;
     if first {
         let quota = OrganizationQuota {
             name: "default".to_owned(),
             limits: Json(config.default_quota.json()),
             ..OrganizationQuota::fresh()
         };
-        db::insert(&mut tx, &quota).await?;
-        security_groups(&mut tx).await?;
+        db::insert(&mut upkeep, &quota).await?;
+        security_groups(&mut upkeep).await?;
     }
-    platform_resources(&mut tx).await?;
-    migrate(&mut tx, config).await?;
-    if !has::<Domain>(&mut tx, &config.apps_domain).await? {
+    platform_resources(&mut upkeep).await?;
+    migrate(&mut upkeep, config).await?;
+    if !has::<Domain>(&mut upkeep, &config.apps_domain).await? {
         db::insert(
-            &mut tx,
+            &mut upkeep,
             &Domain {
                 name: config.apps_domain.clone(),
                 ..Domain::fresh()
@@ -114,19 +114,19 @@ async fn apply(db: &Db, config: &Seed) -> Result<()> {
         )
         .await?;
     }
-    if !has::<Domain>(&mut tx, INTERNAL_DOMAIN).await? {
+    if !has::<Domain>(&mut upkeep, INTERNAL_DOMAIN).await? {
         let internal = Domain {
             name: INTERNAL_DOMAIN.to_owned(),
             internal: true,
             ..Domain::fresh()
         };
-        db::insert(&mut tx, &internal).await?;
+        db::insert(&mut upkeep, &internal).await?;
     }
-    identity_domains(&mut tx, &config.names, &config.identity_domains).await?;
+    identity_domains(&mut upkeep, &config.names, &config.identity_domains).await?;
     if let (true, Some(target)) = (first, &config.first_target) {
-        first_target(&mut tx, &target.organization, &target.space).await?;
+        first_target(&mut upkeep, &target.organization, &target.space).await?;
     }
-    tx.commit(db::Unrecorded::Bookkeeping).await?;
+    upkeep.commit().await?;
     Ok(())
 }
 
@@ -358,10 +358,10 @@ mod tests {
             })
             .collect();
         let names = PlatformNames::new("sys.test", &[]);
-        let mut tx = db.write().await?;
-        identity_domains(&mut tx, &names, &wanted).await?;
-        let all = Select::new().all::<Domain>(&mut tx).await?;
-        tx.commit(db::Unrecorded::Bookkeeping).await?;
+        let mut upkeep = db.upkeep().await?;
+        identity_domains(&mut upkeep, &names, &wanted).await?;
+        let all = Select::new().all::<Domain>(&mut upkeep).await?;
+        upkeep.commit().await?;
         assert!(all.iter().all(|domain| domain.organization_guid.is_none()));
         Ok(all
             .into_iter()
@@ -372,7 +372,7 @@ mod tests {
     #[tokio::test]
     async fn identity_domains_are_made_once_and_stay_as_they_are() {
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(
+        let (db, _writer) = Db::open(
             &folder.path().join("cc.db"),
             std::time::Duration::from_secs(1),
         )
@@ -423,14 +423,14 @@ mod tests {
         };
         sh("mount", &["-t", "tmpfs", "-o", "size=8m", "none"]);
         let path = folder.path().join("cc.db");
-        let db = Db::open(&path, RETRY).await.unwrap();
+        let (db, _writer) = Db::open(&path, RETRY).await.unwrap();
         assert!(!apply_or_postpone(&db, &seed()).await.unwrap());
         db.close().await;
         let filler = folder.path().join("filler");
         let free = usize::try_from(kit::disk::free(folder.path()).unwrap()).unwrap();
         std::fs::write(&filler, vec![b'x'; free]).unwrap();
 
-        let db = Db::open(&path, RETRY).await.unwrap();
+        let (db, _writer) = Db::open(&path, RETRY).await.unwrap();
         assert!(apply_or_postpone(&db, &seed()).await.unwrap());
         let mut conn = db.read().await.unwrap();
         assert!(has::<Domain>(&mut conn, "apps.test").await.unwrap());

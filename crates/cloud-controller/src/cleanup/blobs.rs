@@ -2,7 +2,7 @@
 
 use super::BATCH;
 use crate::bits::store::{Kind, Store};
-use crate::db::{Db, Unrecorded, cleanup as sql};
+use crate::db::{Db, cleanup as sql};
 use anyhow::{Context as _, Result};
 
 /// The age from which a file without a row is an orphan. Uploads and copies under way are younger.
@@ -29,11 +29,11 @@ pub(super) async fn remove_dead(db: &Db, store: &Store) -> Result<u64> {
         })
         .await
         .context("delete files")??;
-        let mut tx = db.write().await?;
+        let mut upkeep = db.upkeep().await?;
         for (kind, guid) in &dead {
-            sql::delete_dead_blob(&mut tx, kind, guid).await?;
+            sql::delete_dead_blob(&mut upkeep, kind, guid).await?;
         }
-        tx.commit(Unrecorded::Bookkeeping).await?;
+        upkeep.commit().await?;
         removed += dead.len() as u64;
     }
 }

@@ -2,7 +2,7 @@
 
 use super::BATCH;
 use crate::config::Retention;
-use crate::db::{Db, Unrecorded, cleanup as sql};
+use crate::db::{Db, cleanup as sql};
 use anyhow::Result;
 
 /// Removes rows that were last changed before `cutoff`, batch by batch.
@@ -10,9 +10,9 @@ pub(super) async fn remove(db: &Db, cutoff: i64) -> Result<u64> {
     let mut removed = 0;
     for statement in sql::OLD_RECORDS {
         loop {
-            let mut tx = db.write().await?;
-            let batch = sql::remove_old(&mut tx, statement, cutoff, BATCH).await?;
-            tx.commit(Unrecorded::Bookkeeping).await?;
+            let mut upkeep = db.upkeep().await?;
+            let batch = sql::remove_old(&mut upkeep, statement, cutoff, BATCH).await?;
+            upkeep.commit().await?;
             removed += batch;
             if batch < BATCH.unsigned_abs() {
                 break;
@@ -38,9 +38,9 @@ pub(super) async fn expire(db: &Db, retention: &Retention, now: i64) -> Result<u
             if surplus.is_empty() {
                 break;
             }
-            let mut tx = db.write().await?;
-            let batch = sql::expire(&mut tx, kind, &surplus, now).await?;
-            tx.commit(Unrecorded::Bookkeeping).await?;
+            let mut upkeep = db.upkeep().await?;
+            let batch = sql::expire(&mut upkeep, kind, &surplus, now).await?;
+            upkeep.commit().await?;
             expired += batch;
             if batch == 0 {
                 break;

@@ -27,7 +27,7 @@ impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cc.db");
-        let db = Db::open(&path, Duration::from_secs(10)).await.unwrap();
+        let (db, _writer) = Db::open(&path, Duration::from_secs(10)).await.unwrap();
         let store = Store::open(folder.path(), Some(0)).unwrap();
         let organization = Organization {
             name: "o".into(),
@@ -56,9 +56,9 @@ impl Bench {
     }
 
     async fn add<R: Row>(&self, row: &R) {
-        let mut tx = self.db.write().await.unwrap();
-        db::insert(&mut tx, row).await.unwrap();
-        tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
+        let mut upkeep = self.db.upkeep().await.unwrap();
+        db::insert(&mut upkeep, row).await.unwrap();
+        upkeep.commit().await.unwrap();
     }
 
     /// Creates a droplet with a file, `age` seconds before now.
@@ -122,13 +122,13 @@ async fn the_last_droplets_and_those_in_use_stay() {
     for (age, name) in (1..).zip(names) {
         b.droplet(name, "STAGED", age).await;
     }
-    let mut tx = b.db.write().await.unwrap();
+    let mut upkeep = b.db.upkeep().await.unwrap();
     let current = App {
         droplet_guid: Some("d1".into()),
         ..b.app.clone()
     };
-    db::update(&mut tx, &current).await.unwrap();
-    tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
+    db::update(&mut upkeep, &current).await.unwrap();
+    upkeep.commit().await.unwrap();
     b.add(&Task {
         app_guid: b.app.guid.clone(),
         state: "RUNNING".parse().unwrap(),
@@ -171,20 +171,20 @@ async fn the_last_packages_and_that_of_the_current_droplet_stay() {
     for (age, name) in (1..).zip(["p5", "p4", "p3", "p2", "p1"]) {
         b.package(name, age).await;
     }
-    let mut tx = b.db.write().await.unwrap();
+    let mut upkeep = b.db.upkeep().await.unwrap();
     let droplet = Droplet {
         app_guid: b.app.guid.clone(),
         package_guid: Some("p1".into()),
         state: "STAGED".parse().unwrap(),
         ..Droplet::fresh()
     };
-    db::insert(&mut tx, &droplet).await.unwrap();
+    db::insert(&mut upkeep, &droplet).await.unwrap();
     let current = App {
         droplet_guid: Some(droplet.guid.clone()),
         ..b.app.clone()
     };
-    db::update(&mut tx, &current).await.unwrap();
-    tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
+    db::update(&mut upkeep, &current).await.unwrap();
+    upkeep.commit().await.unwrap();
     b.pass(clock::now()).await;
     assert_eq!(
         b.files(Kind::Package, &["p5", "p4", "p3", "p2", "p1"]),
@@ -200,12 +200,12 @@ async fn files_go_with_whatever_deletes_their_rows() {
     b.pass(clock::now()).await;
     assert_eq!(b.files(Kind::Droplet, &["d"]), ["d"]);
     // The whole organization is removed, and the rows of its droplets and packages with it.
-    let mut tx = b.db.write().await.unwrap();
-    let all: Vec<Organization> = Select::new().all(&mut tx).await.unwrap();
-    db::delete::<Organization>(&mut tx, &all[0].guid)
+    let mut upkeep = b.db.upkeep().await.unwrap();
+    let all: Vec<Organization> = Select::new().all(&mut upkeep).await.unwrap();
+    db::delete::<Organization>(&mut upkeep, &all[0].guid)
         .await
         .unwrap();
-    tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
+    upkeep.commit().await.unwrap();
     assert_eq!(b.pass(clock::now()).await, 2);
     assert!(b.files(Kind::Droplet, &["d"]).is_empty());
     assert!(b.files(Kind::Package, &["p"]).is_empty());
@@ -229,18 +229,18 @@ async fn a_file_without_a_row_goes_after_a_day() {
 async fn records_go_after_thirty_days_in_batches() {
     let b = Bench::new().await;
     let many = BATCH + BATCH / 2;
-    let mut tx = b.db.write().await.unwrap();
+    let mut upkeep = b.db.upkeep().await.unwrap();
     for _ in 0..many {
-        db::insert(&mut tx, &AuditEvent::fresh()).await.unwrap();
+        db::insert(&mut upkeep, &AuditEvent::fresh()).await.unwrap();
     }
-    db::insert(&mut tx, &Job::fresh()).await.unwrap();
+    db::insert(&mut upkeep, &Job::fresh()).await.unwrap();
     for state in ["SUCCEEDED", "FAILED", "RUNNING"] {
         let task = Task {
             app_guid: b.app.guid.clone(),
             state: state.parse().unwrap(),
             ..Task::fresh()
         };
-        db::insert(&mut tx, &task).await.unwrap();
+        db::insert(&mut upkeep, &task).await.unwrap();
     }
     for state in ["STAGED", "FAILED", "STAGING"] {
         let build = Build {
@@ -248,7 +248,7 @@ async fn records_go_after_thirty_days_in_batches() {
             state: state.parse().unwrap(),
             ..Build::fresh()
         };
-        db::insert(&mut tx, &build).await.unwrap();
+        db::insert(&mut upkeep, &build).await.unwrap();
     }
     for state in ["FINALIZED", "ACTIVE"] {
         let deployment = Deployment {
@@ -256,9 +256,9 @@ async fn records_go_after_thirty_days_in_batches() {
             state: state.parse().unwrap(),
             ..Deployment::fresh()
         };
-        db::insert(&mut tx, &deployment).await.unwrap();
+        db::insert(&mut upkeep, &deployment).await.unwrap();
     }
-    tx.commit(db::Unrecorded::Bookkeeping).await.unwrap();
+    upkeep.commit().await.unwrap();
     b.pass(clock::now() + 29 * DAY).await;
     assert_eq!(b.count::<AuditEvent>().await, many);
     assert_eq!(b.count::<Task>().await, 3);

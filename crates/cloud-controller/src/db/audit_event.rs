@@ -12,7 +12,7 @@ rows! {
 /// The condition for events of all other targets.
 pub(crate) const NOT_OF_TARGETS: ListCondition = ListCondition("target_guid NOT IN (?)");
 
-/// The proof that the audit trail covers what a transaction does. `Tx::commit` requires it, so that no write can omit its event.
+/// The proof that the audit trail covers what a change does. `Change::commit` requires it, so that no write can omit its event.
 /// It comes from [`write`], or from an [`Unrecorded`] that names the reason why there is no event.
 #[derive(Debug)]
 #[must_use = "a transaction commits with it"]
@@ -28,8 +28,6 @@ pub(crate) enum Unrecorded {
     NothingChanged,
     /// The platform itself continues a change that was recorded when it was requested.
     Consequence,
-    /// The platform writes for its own use: users seen, seeds, clean-up.
-    Bookkeeping,
 }
 
 impl From<Unrecorded> for Trail {

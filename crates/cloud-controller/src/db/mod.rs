@@ -1,9 +1,9 @@
 //! The database of the Cloud Controller: what users want. There is one file per noun. SQL is in this folder only: the other
 //! layers use a [`Condition`], and a test keeps SQL out of them.
 //!
-//! Reads borrow a connection from a pool; requests and the controller's own work have separate pools. Every change goes through
-//! [`Db::write`], which runs one transaction at a time; it is durable when [`Tx::commit`] returns. A handler holds either a
-//! reading connection or a transaction, never both at once.
+//! Reads borrow a connection from a pool; requests and the controller's own work have separate pools. One transaction writes at
+//! a time ([`transaction`]): every change begins in [`crate::change`], which owns the [`Writer`], and the platform's own rows are
+//! written in an [`Upkeep`]. A handler holds either a reading connection or a change, never both at once.
 
 pub(crate) mod app;
 pub(crate) mod audit_event;
@@ -39,6 +39,7 @@ pub(crate) mod space_quota;
 mod spelling;
 pub(crate) mod stack;
 pub(crate) mod task;
+mod transaction;
 pub(crate) mod usage;
 pub(crate) mod usage_event;
 pub(crate) mod user;
@@ -49,12 +50,12 @@ pub(crate) use row::{Json, Row, by_guid, column, delete, insert, readable_rows, 
 pub(crate) use select::{Arg, Broken, Portion, Readable, Select};
 pub(crate) use spelling::{UnknownWord, spelled};
 pub(crate) use sqlx::SqliteConnection as Connection;
+pub(crate) use transaction::{Tx, Upkeep, Writer};
 
 use select::execute;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool};
-use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -75,12 +76,16 @@ pub(crate) struct Db {
 }
 
 impl Db {
-    pub(crate) async fn open(path: &Path, patience: Duration) -> anyhow::Result<Self> {
-        Ok(Self {
-            database: kit::db::Database::open(path, &schema::statements()).await?,
+    /// Opens the database. Returns its handle, and its only writer.
+    pub(crate) async fn open(path: &Path, patience: Duration) -> anyhow::Result<(Self, Writer)> {
+        let database = kit::db::Database::open(path, &schema::statements()).await?;
+        let writer = Writer::new(database.clone());
+        let db = Self {
+            database,
             readers: kit::db::readers(path, READERS, WAIT_FOR_READER),
             patience,
-        })
+        };
+        Ok((db, writer))
     }
 
     /// Returns a connection for a request, which cannot write. A request that reads for too long is interrupted and gets a 503.
@@ -98,11 +103,14 @@ impl Db {
         self.database.read().await
     }
 
-    /// Begins a transaction when the previous one has ended. Nothing else changes the database until it is committed or dropped.
+    /// Begins a transaction when the previous one has ended. Callers move to [`crate::change`].
     pub(crate) async fn write(&self) -> sqlx::Result<Tx> {
-        Ok(Tx {
-            inner: self.database.begin().await?,
-        })
+        Tx::begin(&self.database).await
+    }
+
+    /// Begins a transaction for the platform's own rows when the previous one has ended.
+    pub(crate) async fn upkeep(&self) -> sqlx::Result<Upkeep> {
+        Upkeep::begin(&self.database).await
     }
 
     pub(crate) async fn close(&self) {
@@ -125,35 +133,6 @@ pub(crate) async fn is_first_run_of(
     Ok(done > 0)
 }
 
-/// A write transaction. It is rolled back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Tx {
-    inner: kit::db::Transaction,
-}
-
-impl Tx {
-    /// Commits the transaction, together with the usage events of what it changed; both are durable when this function returns.
-    /// `trail` comes from the transaction's audit event, or names the reason why there is none.
-    pub(crate) async fn commit(mut self, trail: impl Into<Trail>) -> sqlx::Result<()> {
-        let _: Trail = trail.into();
-        usage_event::write_events(&mut self.inner).await?;
-        self.inner.commit().await
-    }
-}
-
-impl Deref for Tx {
-    type Target = Connection;
-    fn deref(&self) -> &Connection {
-        &self.inner
-    }
-}
-
-impl DerefMut for Tx {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.inner
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_reads_too_long_is_ended_and_its_connection_serves_the_next() {
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(&folder.path().join("cc.db"), Duration::from_millis(100))
+        let (db, _writer) = Db::open(&folder.path().join("cc.db"), Duration::from_millis(100))
             .await
             .unwrap();
         // There are more requests than connections.
@@ -290,10 +269,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cc.db");
         for expected in [true, false] {
-            let db = Db::open(&path, Duration::from_secs(1)).await.unwrap();
-            let mut tx = db.write().await.unwrap();
-            assert_eq!(is_first_run_of(&mut tx, "x").await.unwrap(), expected);
-            tx.commit(Unrecorded::Bookkeeping).await.unwrap();
+            let (db, _writer) = Db::open(&path, Duration::from_secs(1)).await.unwrap();
+            let mut upkeep = db.upkeep().await.unwrap();
+            assert_eq!(is_first_run_of(&mut upkeep, "x").await.unwrap(), expected);
+            upkeep.commit().await.unwrap();
             db.close().await;
         }
     }

@@ -4,7 +4,7 @@
 //! so that a late step can only apply the newest state. A step that fails is left to the sync, which is nudged.
 
 use crate::bits::lifecycle::Bundle;
-use crate::db::{Db, Unrecorded, process};
+use crate::db::{Db, process};
 use anyhow::Result;
 use cc_rules::names::PlatformNames;
 use cc_rules::recipe::{self, AppSpec, Artifact};
@@ -85,7 +85,8 @@ impl Driver {
         self.0.rollout.clone()
     }
 
-    /// Reconciles these processes, and waits for it as long as a request may. It is called after a commit.
+    /// Reconciles these processes, and waits for it as long as a request may. [`crate::change`] calls it after a commit,
+    /// and nothing else does.
     pub(crate) async fn reconcile(&self, processes: Vec<String>) {
         let steps: Vec<_> = processes
             .into_iter()
@@ -102,8 +103,7 @@ impl Driver {
         }
     }
 
-    /// Reconciles these processes and wakes the sync, which updates the tasks. It is called after a commit that changed security
-    /// groups.
+    /// Reconciles these processes and wakes the sync, which updates the tasks. Callers move to [`crate::change`].
     pub(crate) async fn apply_groups(&self, processes: Vec<String>) {
         self.reconcile(processes).await;
         self.0.nudge.nudge();
@@ -135,11 +135,11 @@ impl Driver {
             self.desire_or_update(&spec).await?;
         }
         if !stale.is_empty() {
-            let mut tx = self.0.db.write().await?;
+            let mut upkeep = self.0.db.upkeep().await?;
             for lrp in &stale {
-                process::delete_stale_lrp(&mut tx, lrp).await?;
+                process::delete_stale_lrp(&mut upkeep, lrp).await?;
             }
-            tx.commit(Unrecorded::Consequence).await?;
+            upkeep.commit().await?;
         }
         Ok(())
     }
