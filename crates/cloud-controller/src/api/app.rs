@@ -239,7 +239,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     }
     body.merge_metadata(&mut app.metadata)?;
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let unseen = "Invalid space. Ensure that the space exists and you have access to it.";
     let space = who
         .named::<Space>(&mut tx, &app.space_guid, Right::Develop, unseen)
@@ -256,8 +256,8 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         json!({ "request": { "name": app.name } }),
     )
     .await?;
+    tx.log_creation(&app.guid);
     tx.commit(trail).await?;
-    cc.log_creation(&app.guid);
     Ok(created(present(&cc, &app)))
 }
 
@@ -271,7 +271,7 @@ async fn update(
     let (buildpacks, stack) = lifecycle(&mut body);
     let metadata = body.metadata().cloned();
     let request = Value::Object(body.finish()?);
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
     let (mut app, space) = (found.row, found.of.space);
     app.name = name.unwrap_or(app.name);
@@ -290,14 +290,14 @@ async fn update(
         json!({ "request": request }),
     )
     .await?;
+    tx.reconcile(touched);
+    tx.log_to_app(&guid, format!("Updated app with guid {guid} ({request})"));
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
-    cc.log_to_app(&guid, format!("Updated app with guid {guid} ({request})"));
     Ok(ok(present(&cc, &app)))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
     let touched = actions::app::delete(&mut tx, &app).await?;
@@ -311,9 +311,9 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     )
     .await?;
     let job = job::complete(&mut tx, "app.delete", ("apps", &guid)).await?;
+    tx.reconcile(touched);
+    tx.clean_up();
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
-    cc.cleanup.nudge();
     Ok(cc.accepted(&job))
 }
 
@@ -328,7 +328,7 @@ async fn restart(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>)
 }
 
 async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Read).await?;
     // Every reader gets the error for an app that cannot start, even without the right to start it.
     if verb != "stop" {
@@ -350,21 +350,21 @@ async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiRe
         json!({}),
     )
     .await?;
-    tx.commit(trail).await?;
-    cc.log_to_app(
+    tx.log_to_app(
         &guid,
         format!(
             "Updated app with guid {guid} ({{\"state\"=>\"{}\"}})",
             app.state
         ),
     );
-    cc.driver.reconcile(touched).await;
+    tx.reconcile(touched);
+    tx.commit(trail).await?;
     Ok(ok(present(&cc, &app)))
 }
 
 /// Creates a completed job, because there is no cache of buildpacks to clear.
 async fn clear_cache(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     who.find::<App>(&mut tx, &guid, Right::Support).await?;
     let job = job::complete(&mut tx, "buildpack_cache.delete", ("apps", &guid)).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
@@ -381,7 +381,7 @@ pub(super) async fn note_read(
     data: Value,
 ) -> ApiResult<()> {
     let noted = async {
-        let mut tx = cc.db.write().await?;
+        let mut tx = cc.change().await?;
         let trail = audit::of_app(&mut tx, who, kind, app, data).await?;
         tx.commit(trail).await?;
         Ok::<(), ApiError>(())
@@ -465,7 +465,7 @@ async fn set_variables(
     Path(guid): Path<String>,
     mut body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Support).await?;
     let (mut app, space) = (found.row, found.of.space);
     let var = body.value("var").and_then(Value::as_object).cloned();
@@ -486,8 +486,8 @@ async fn set_variables(
         data,
     )
     .await?;
+    tx.log_to_app(&guid, format!("Updated app with guid {guid} ({{\"environment_variables\"=>\"[PRIVATE DATA HIDDEN]\"}})"));
     tx.commit(trail).await?;
-    cc.log_to_app(&guid, format!("Updated app with guid {guid} ({{\"environment_variables\"=>\"[PRIVATE DATA HIDDEN]\"}})"));
     Ok(ok(present_variables(&cc, &app)))
 }
 
@@ -532,7 +532,7 @@ async fn set_current_droplet(
             "Current droplet cannot be removed. Replace it with a preferred droplet.",
         ));
     };
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Support).await?;
     let (mut app, space) = (found.row, found.of.space);
     if db::deployment::active_of_app(&mut tx, &guid)
@@ -562,7 +562,7 @@ async fn set_current_droplet(
         data,
     )
     .await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(ok(present_current(&cc, &app)))
 }

@@ -64,7 +64,7 @@ async fn update(
     Path((guid, name)): Path<(String, String)>,
     mut body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Read).await?;
     // Supporters may set only this feature.
     found.access.must(if name == "revisions" {

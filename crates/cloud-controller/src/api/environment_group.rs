@@ -45,7 +45,7 @@ async fn update(
     }
     body.finish()?;
     who.must_be_admin()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut group = find(&mut tx, &name).await?;
     let mut app = db::app::App {
         environment: group.var.clone(),

@@ -293,7 +293,7 @@ async fn update_of_app(
     update_one(cc, who, Which::OfApp(app, kind), body).await
 }
 async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = which.find(&mut tx, &who, Right::Support).await?;
     let (mut process, app, space) = (found.row, found.of.app, found.of.space);
     let check = |json: Option<&Value>, before: &HealthCheck, readiness| {
@@ -327,10 +327,10 @@ async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> Api
         json!({ "process_guid": process.guid, "process_type": process.r#type, "request": request }),
     )
     .await?;
-    tx.commit(trail).await?;
     if settle {
-        cc.driver.reconcile(vec![process.guid.clone()]).await;
+        tx.reconcile(vec![process.guid.clone()]);
     }
+    tx.commit(trail).await?;
     Ok(ok(present(&cc, &process, command.as_deref())))
 }
 
@@ -351,7 +351,7 @@ async fn scale_of_app(
     scale_one(cc, who, Which::OfApp(app, kind), body).await
 }
 async fn scale_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = which.find(&mut tx, &who, Right::Support).await?;
     let (mut process, app, space) = (found.row, found.of.app, found.of.space);
     Flag::AppScaling.must_be_on(&mut tx, &who).await?;
@@ -386,14 +386,14 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiR
     )
     .await?;
     let command = command(&mut tx, &app, &process).await?;
-    tx.commit(trail).await?;
-    cc.log_to_app(
+    tx.log_to_app(
         &app.guid,
         format!("Updated app with guid {} ({request})", app.guid),
     );
     if settle {
-        cc.driver.reconcile(vec![process.guid.clone()]).await;
+        tx.reconcile(vec![process.guid.clone()]);
     }
+    tx.commit(trail).await?;
     Ok((
         StatusCode::ACCEPTED,
         axum::Json(present(&cc, &process, command.as_deref())),
@@ -516,7 +516,7 @@ async fn stop_one(cc: Cc, who: Principal, which: Which, index: String) -> ApiRes
             )));
         }
     }
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let data = json!({ "process_guid": process.guid, "process_type": process.r#type, "process_index": index });
     let trail = audit::record(
         &mut tx,

@@ -132,7 +132,7 @@ async fn create(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let app = who.find::<App>(&mut tx, &guid, Right::Develop).await?.row;
     let sidecar = verbs::create(
         &mut tx,
@@ -152,7 +152,7 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut sidecar = who
         .find::<Sidecar>(&mut tx, &guid, Right::Develop)
         .await?
@@ -163,7 +163,7 @@ async fn update(
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let sidecar = who
         .find::<Sidecar>(&mut tx, &guid, Right::Develop)
         .await?
