@@ -81,7 +81,7 @@ async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Bo
     }
     let upload = sink.finish().await?;
     let upload = blocking(move || upload.seal().map(|()| upload)).await??;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut droplet = db::by_guid::<Droplet>(&mut tx, &guid)
         .await?
         .filter(staging)

@@ -72,7 +72,7 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
     let copied = tokio::task::spawn_blocking(move || store.copy(R::KIND, &source, &target))
         .await
         .map_err(anyhow::Error::from)?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let row = db::by_guid::<R>(&mut tx, copy.guid())
         .await?
         .filter(R::is_copying);

@@ -124,7 +124,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let mut metadata = db::Json::default();
     body.merge_metadata(&mut metadata)?;
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let unusable =
         "Unable to use package. Ensure that the package exists and you have access to it.";
     let guid = package.unwrap_or_default();
@@ -147,11 +147,11 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         data,
     )
     .await?;
-    tx.commit(trail).await?;
-    cc.log_to_app(
+    tx.log_to_app(
         &app.guid,
         format!("Creating build for app with guid {}", app.guid),
     );
+    tx.commit(trail).await?;
     crate::diego::staging::start(&cc, &build).await;
     Ok(created(present(&cc, &build)))
 }
@@ -162,7 +162,7 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut build = who.find::<Build>(&mut tx, &guid, Right::Develop).await?.row;
     body.merge_metadata(&mut build.metadata)?;
     body.finish()?;

@@ -195,7 +195,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
         Some(Err(_)) => body.problem("Process types must be an object of commands by process type"),
     }
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let unseen = format!(
         "App with guid \"{}\" does not exist, or you do not have access to it.",
         droplet.app_guid
@@ -248,7 +248,7 @@ async fn copy(cc: Cc, who: Principal, source: &str, mut body: Body) -> ApiResult
         body.problem("Process types cannot be set on a copy");
     }
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let source = who.find::<Droplet>(&mut tx, source, Right::Read).await?.row;
     let found = who.find::<App>(&mut tx, &app, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
@@ -289,7 +289,7 @@ async fn upload(
         ApiError::unprocessable("Bits can't be blank: send the droplet in the form field 'bits'")
     })?;
     let checked = blocking(move || accept(upload)).await??;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<Droplet>(&mut tx, &guid, Right::Develop).await?;
     let (mut droplet, app) = (found.row, found.of.app);
     // Several uploads may have got to this point; the first one is accepted.
@@ -333,7 +333,7 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut droplet = who
         .find::<Droplet>(&mut tx, &guid, Right::Develop)
         .await?
@@ -347,7 +347,7 @@ async fn update(
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<Droplet>(&mut tx, &guid, Right::Develop).await?;
     if found.of.app.droplet_guid.as_ref() == Some(&guid) {
         return Err(ApiError::unprocessable(
@@ -358,8 +358,8 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let job = job::complete(&mut tx, "droplet.delete", ("droplets", &guid)).await?;
     let (kind, data) = ("audit.app.droplet.delete", json!({ "droplet_guid": guid }));
     let trail = audit::of_app(&mut tx, &who, kind, &found.of.app, data).await?;
+    tx.clean_up();
     tx.commit(trail).await?;
-    cc.cleanup.nudge();
     Ok(cc.accepted(&job))
 }
 

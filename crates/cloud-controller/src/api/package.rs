@@ -147,7 +147,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     package.r#type = package_type(&mut body, source.is_some());
     body.merge_metadata(&mut package.metadata)?;
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let unseen = "App is invalid. Ensure it exists and you have access to it.";
     let found = who
         .named::<App>(&mut tx, &package.app_guid, Right::Develop, unseen)
@@ -218,7 +218,7 @@ async fn update(
 ) -> ApiResult {
     let change = body.metadata().cloned();
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut package = who
         .find::<Package>(&mut tx, &guid, Right::Develop)
         .await?
@@ -233,14 +233,14 @@ async fn update(
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<Package>(&mut tx, &guid, Right::Develop).await?;
     db::delete::<Package>(&mut tx, &guid).await?;
     let job = job::complete(&mut tx, "package.delete", ("packages", &guid)).await?;
     let (kind, data) = ("audit.app.package.delete", json!({ "package_guid": guid }));
     let trail = audit::of_app(&mut tx, &who, kind, &found.of.app, data).await?;
+    tx.clean_up();
     tx.commit(trail).await?;
-    cc.cleanup.nudge();
     Ok(cc.accepted(&job))
 }
 
@@ -280,7 +280,7 @@ async fn upload(
     let resources = resolve(&mut *cc.db.read().await?, &who, received.resources).await?;
     let store = cc.blobs.clone();
     let checked = blocking(move || accept(&store, received.bits, &resources)).await?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<Package>(&mut tx, &guid, Right::Develop).await?;
     let (mut package, app) = (found.row, found.of.app);
     // Several uploads may have got to this point; the first one is accepted, and its bits are the package's.
