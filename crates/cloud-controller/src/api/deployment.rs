@@ -178,7 +178,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let mut metadata = db::Json::default();
     body.merge_metadata(&mut metadata)?;
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let unusable = "Unable to use app. Ensure that the app exists and you have access to it.";
     let found = who
         .usable::<App>(&mut tx, &app_guid, Right::Support, unusable)
@@ -228,9 +228,9 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         data,
     )
     .await?;
+    tx.reconcile(touched);
+    tx.advance_deployments();
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
-    cc.driver.rollout_nudge().nudge();
     Ok(created(present(&cc, &deployment)))
 }
 
@@ -240,7 +240,7 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut deployment = who
         .find::<Deployment>(&mut tx, &guid, Right::Develop)
         .await?
@@ -254,7 +254,7 @@ async fn update(
 }
 
 async fn cancel(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let Found {
         row: mut deployment,
         of,
@@ -264,8 +264,8 @@ async fn cancel(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let data = json!({ "deployment_guid": guid, "droplet_guid": deployment.droplet_guid });
     let kind = "audit.app.deployment.cancel";
     let trail = audit::of_app(&mut tx, &who, kind, &of.app, data).await?;
+    tx.advance_deployments();
     tx.commit(trail).await?;
-    cc.driver.rollout_nudge().nudge();
     Ok(http::StatusCode::OK.into_response())
 }
 

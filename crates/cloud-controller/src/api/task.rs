@@ -162,7 +162,7 @@ async fn create(
     let mut metadata = db::Json::default();
     body.merge_metadata(&mut metadata)?;
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
     let mut task = verbs::create(&mut tx, &cc.settings, &app, wish).await?;
@@ -201,7 +201,7 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut task = who.find::<Task>(&mut tx, &guid, Right::Develop).await?.row;
     body.merge_metadata(&mut task.metadata)?;
     body.finish()?;
@@ -212,7 +212,7 @@ async fn update(
 }
 
 async fn cancel(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<Task>(&mut tx, &guid, Right::Support).await?;
     let (mut task, app) = (found.row, found.of.app);
     verbs::cancel(&mut tx, &mut task).await?;
