@@ -157,7 +157,7 @@ async fn replace(
 async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: bool) -> ApiResult {
     let targets = targets(&mut body, replace);
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     for target in &targets {
         let unseen = format!(
@@ -176,8 +176,8 @@ async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: b
     let after = destination::of_route(&mut tx, &guid).await?;
     let trail = audit::mappings(&mut tx, &who, &before, &after, false).await?;
     let answer = present_list(&cc, &mut tx, &guid).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(ok(answer))
 }
 
@@ -193,7 +193,7 @@ async fn update(
     }
     body.finish()?;
     let protocol = protocol.and_then(Result::ok).unwrap_or_default();
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     let mut destination = destination::find(&mut tx, &route, &destination)
         .await?
@@ -205,8 +205,8 @@ async fn update(
     let touched = actions::route::set_protocol(&mut tx, &mut destination, protocol).await?;
     let data = json!({ "request": { "destination_guid": destination.guid, "protocol": destination.protocol } });
     let trail = audit::of_route(&mut tx, &who, "audit.route.update", &route, data).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(ok(present(&destination)))
 }
 
@@ -215,7 +215,7 @@ async fn remove(
     who: Principal,
     Path((guid, destination)): Path<(String, String)>,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     let unknown = || {
         ApiError::unprocessable(
@@ -228,7 +228,7 @@ async fn remove(
     let touched = actions::route::unmap(&mut tx, &destination).await?;
     let gone = std::slice::from_ref(&destination);
     let trail = audit::mappings(&mut tx, &who, gone, &[], false).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(no_content())
 }

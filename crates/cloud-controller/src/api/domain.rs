@@ -216,7 +216,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     };
     body.merge_metadata(&mut domain.metadata)?;
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     if let Some(organization) = &domain.organization_guid {
         let unknown = format!(
             "Organization with guid '{organization}' does not exist or you do not have access to it."
@@ -251,7 +251,7 @@ async fn update(
             ));
         }
     }
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut domain = who
         .find::<Domain>(&mut tx, &guid, Right::ManageOrganization)
         .await?
@@ -267,7 +267,7 @@ async fn update(
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let domain = who
         .find::<Domain>(&mut tx, &guid, Right::ManageOrganization)
         .await?
@@ -286,8 +286,8 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let kind = "audit.domain.delete-request";
     let trail = record(&mut tx, &who, kind, &domain, json!({})).await?;
     let job = job::complete(&mut tx, "domain.delete", ("domains", &guid)).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 
@@ -324,7 +324,7 @@ async fn share(
 ) -> ApiResult {
     let organizations = body.read_to_many();
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let domain = who
         .find::<Domain>(&mut tx, &guid, Right::ManageOrganization)
         .await?
@@ -376,7 +376,7 @@ async fn unshare(
     who: Principal,
     Path((guid, organization)): Path<(String, String)>,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let domain = who.find::<Domain>(&mut tx, &guid, Right::Read).await?;
     let unseen = format!(
         "Organization with guid '{organization}' does not exist, or you do not have access to it."

@@ -183,7 +183,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
 }
 
 async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     for policy in requested(&mut tx, &who, body).await? {
         network_policy::insert(&mut tx, &policy).await?;
         let count = network_policy::count_of_source(&mut tx, &policy.source_guid).await?;
@@ -198,7 +198,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     for policy in requested(&mut tx, &who, body).await? {
         network_policy::delete(&mut tx, &policy).await?;
     }

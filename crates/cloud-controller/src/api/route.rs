@@ -271,7 +271,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     }
     body.merge_metadata(&mut route.metadata)?;
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     Flag::RouteCreation.must_be_on(&mut tx, &who).await?;
     let unseen = "Invalid domain. Ensure that the domain exists and you have access to it.";
     let domain = who
@@ -314,7 +314,7 @@ async fn update(
 ) -> ApiResult {
     let (options, metadata) = (body.value("options").cloned(), body.metadata().cloned());
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     let touched = match &options {
         Some(change) => actions::route::set_options(&mut tx, &mut route, change).await?,
@@ -328,13 +328,13 @@ async fn update(
     let answer = present_one(&cc, &mut tx, &route).await?;
     let data = json!({ "request": { "options": options, "metadata": metadata } });
     let trail = audit::of_route(&mut tx, &who, "audit.route.update", &route, data).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(ok(answer))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
     let (route, space) = (found.row, found.of.space);
     let touched = actions::route::delete(&mut tx, &route).await?;
@@ -348,8 +348,8 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     )
     .await?;
     let job = job::complete(&mut tx, "route.delete", ("routes", &guid)).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 
@@ -364,7 +364,7 @@ async fn transfer(
         .await?;
     let wanted = body.read_to_one();
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut route = who.find::<Route>(&mut tx, &guid, Right::Develop).await?.row;
     let unusable = format!(
         "Unable to transfer owner of route '{guid}' to space '{}'. Ensure the space exists, is not suspended, and that you have write access to it.",
@@ -412,7 +412,7 @@ async fn share(
     Path(guid): Path<String>,
     mut body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     Flag::RouteSharing.must_be_on(&mut tx, &who).await?;
     let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     let spaces = body.read_to_many();
@@ -442,7 +442,7 @@ async fn unshare(
     who: Principal,
     Path((guid, space)): Path<(String, String)>,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     Flag::RouteSharing.must_be_on(&mut tx, &who).await?;
     let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
     let unusable = format!(
@@ -468,7 +468,7 @@ async fn unshare(
     audit::also(audit::mappings(&mut tx, &who, &foreign, &[], false).await?);
     let data = json!({ "target_space_guid": space });
     let trail = audit::of_route(&mut tx, &who, "audit.route.unshare", &route, data).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(no_content())
 }

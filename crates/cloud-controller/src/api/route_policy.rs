@@ -224,7 +224,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     };
     policy.source = source.to_string();
     policy.source_guid = source.guid().to_owned();
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = find_route(&mut tx, &who, &policy.route_guid).await?;
     let (route, space) = (found.row, found.of.space);
     let domain = who
@@ -240,8 +240,8 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     }
     let kind = "audit.route_policy.create";
     let trail = record(&mut tx, &who, kind, &policy, &space, data).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(created(present(&cc, &policy)))
 }
 
@@ -251,7 +251,7 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who
         .find::<RoutePolicy>(&mut tx, &guid, Right::Develop)
         .await?;
@@ -267,7 +267,7 @@ async fn update(
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who
         .find::<RoutePolicy>(&mut tx, &guid, Right::Develop)
         .await?;
@@ -275,7 +275,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let touched = actions::route_policy::delete(&mut tx, &policy).await?;
     let kind = "audit.route_policy.delete";
     let trail = record(&mut tx, &who, kind, &policy, &space, json!({})).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(no_content())
 }
