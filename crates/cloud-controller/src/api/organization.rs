@@ -110,7 +110,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     if organization.suspended {
         who.must_be_admin()?;
     }
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     may_create(&mut tx, &who).await?;
     let organization = actions::organization::create(&mut tx, &who, organization).await?;
     let target = (
@@ -146,7 +146,7 @@ async fn update(
     Path(guid): Path<String>,
     mut body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut organization = who
         .find::<Organization>(&mut tx, &guid, Right::ManageOrganization)
         .await?
@@ -170,15 +170,15 @@ async fn update(
     let target = (guid.as_str(), "organization", organization.name.as_str());
     let (kind, data) = ("audit.organization.update", json!({ "request": request }));
     let trail = audit::record(&mut tx, &who, kind, target, &organization, data).await?;
-    tx.commit(trail).await?;
     if is_renamed {
-        cc.driver.nudge().nudge();
+        tx.sync();
     }
+    tx.commit(trail).await?;
     Ok(ok(present(&cc, &organization)))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let organization = who
         .find::<Organization>(&mut tx, &guid, Right::Admin)
         .await?
@@ -202,9 +202,9 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     )
     .await?;
     let job = job::complete(&mut tx, "organization.delete", ("organizations", &guid)).await?;
+    tx.reconcile(touched);
+    tx.clean_up();
     tx.commit(trail).await?;
-    cc.cleanup.nudge();
-    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 

@@ -137,7 +137,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     read_limits(&mut body, &mut quota.limits.0, GROUPS);
     let organizations = body.many_relationship("organizations");
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     check_name(&mut tx, &quota).await?;
     db::insert(&mut tx, &quota).await?;
     audit::also(assign_to(&mut tx, &who, &quota, &organizations).await?);
@@ -165,7 +165,7 @@ async fn update(
     mut body: Body,
 ) -> ApiResult {
     who.must_be_admin()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut quota = who
         .find::<OrganizationQuota>(&mut tx, &guid, Right::Admin)
         .await?
@@ -193,7 +193,7 @@ async fn update(
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     who.must_be_admin()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let quota = who
         .find::<OrganizationQuota>(&mut tx, &guid, Right::Admin)
         .await?
@@ -251,7 +251,7 @@ async fn assign(
     who.must_be_admin()?;
     let organizations = body.read_to_many();
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let quota = who
         .find::<OrganizationQuota>(&mut tx, &guid, Right::Admin)
         .await?

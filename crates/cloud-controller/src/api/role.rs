@@ -245,7 +245,7 @@ async fn create(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
         }
     }
     let user = user_of(&cc, &who, &wish).await?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let (organization, space) = place(&mut tx, &who, &wish).await?;
     let user = user::add(&mut tx, user).await?;
     let role = match &space {
@@ -334,7 +334,7 @@ fn event_place<'a>(
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who.find::<Role>(&mut tx, &guid, Right::Read).await?;
     found.access.must(if found.of.space.is_some() {
         Right::ManageSpace

@@ -136,7 +136,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     };
     body.merge_metadata(&mut space.metadata)?;
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let unseen = "Invalid organization. Ensure the organization exists and you have access to it.";
     let guid = &space.organization_guid;
     who.named::<Organization>(&mut tx, guid, Right::ManageOrganization, unseen)
@@ -162,7 +162,7 @@ async fn update(
     Path(guid): Path<String>,
     mut body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let found = who
         .find::<Space>(&mut tx, &guid, Right::ManageSpace)
         .await?;
@@ -183,15 +183,15 @@ async fn update(
     let target = (guid.as_str(), "space", space.name.as_str());
     let (kind, data) = ("audit.space.update", json!({ "request": request }));
     let trail = audit::record(&mut tx, &who, kind, target, &space, data).await?;
-    tx.commit(trail).await?;
     if is_renamed {
-        cc.driver.nudge().nudge();
+        tx.sync();
     }
+    tx.commit(trail).await?;
     Ok(ok(present(&cc, &space)))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let space = who
         .find::<Space>(&mut tx, &guid, Right::ManageOrganization)
         .await?
@@ -199,9 +199,9 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let trail = audit::deleted_space(&mut tx, &who, &space).await?;
     let touched = actions::space::delete(&mut tx, &space).await?;
     let job = job::complete(&mut tx, "space.delete", ("spaces", &guid)).await?;
+    tx.reconcile(touched);
+    tx.clean_up();
     tx.commit(trail).await?;
-    cc.cleanup.nudge();
-    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 
@@ -247,7 +247,7 @@ async fn set_feature(
         body.problem("Enabled must be a boolean");
     }
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut space = who
         .find::<Space>(&mut tx, &guid, Right::ManageSpace)
         .await?
@@ -270,7 +270,7 @@ async fn delete_unmapped_routes(
             "Mass delete not supported for routes. Use 'unmapped' parameter to delete all unmapped routes.",
         ));
     }
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let space = who.find::<Space>(&mut tx, &guid, Right::Support).await?.row;
     let mut touched = Vec::new();
     let unmapped = db::route::unmapped(&mut tx, &space.guid).await?;
@@ -279,8 +279,8 @@ async fn delete_unmapped_routes(
         touched.extend(actions::route::delete(&mut tx, &route).await?);
     }
     let job = job::complete(&mut tx, "space.delete_unmapped_routes", ("spaces", &guid)).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 

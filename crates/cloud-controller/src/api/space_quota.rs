@@ -132,7 +132,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     read_limits(&mut body, &mut quota.limits.0, GROUPS);
     let spaces = body.many_relationship("spaces");
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let unknown = format!(
         "Organization with guid '{}' does not exist, or you do not have access to it.",
         quota.organization_guid
@@ -170,7 +170,7 @@ async fn update(
     Path(guid): Path<String>,
     mut body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut quota = who
         .find::<SpaceQuota>(&mut tx, &guid, Right::ManageOrganization)
         .await?
@@ -195,7 +195,7 @@ async fn update(
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let quota = who
         .find::<SpaceQuota>(&mut tx, &guid, Right::ManageOrganization)
         .await?
@@ -245,7 +245,7 @@ async fn apply(
 ) -> ApiResult {
     let spaces = body.read_to_many();
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let quota = who
         .find::<SpaceQuota>(&mut tx, &guid, Right::ManageOrganization)
         .await?
@@ -269,7 +269,7 @@ async fn unapply(
     who: Principal,
     Path((guid, space)): Path<(String, String)>,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let quota = who
         .find::<SpaceQuota>(&mut tx, &guid, Right::ManageOrganization)
         .await?

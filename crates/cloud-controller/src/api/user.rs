@@ -120,7 +120,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let guid = guid
         .or_else(|| known.as_ref().map(|user| user.guid.clone()))
         .unwrap_or_else(crate::clock::guid);
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     if user::known(&mut tx, &guid).await?.is_some()
         && cc
             .seen_users
@@ -149,7 +149,7 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut user = who.find::<User>(&mut tx, &guid, Right::Admin).await?.row;
     body.merge_metadata(&mut user.metadata)?;
     body.finish()?;
@@ -160,7 +160,7 @@ async fn update(
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     who.find::<User>(&mut tx, &guid, Right::Admin).await?;
     db::delete::<User>(&mut tx, &guid).await?;
     let job = job::complete(&mut tx, "user.delete", ("users", &guid)).await?;
