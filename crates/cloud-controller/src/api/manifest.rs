@@ -45,9 +45,9 @@ async fn apply(
     }
     let manifests = manifests?;
     // A manifest that fails changes nothing; only its job remains.
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let space = who.find::<Space>(&mut tx, &guid, Right::Develop).await?.row;
-    let (mut touched, mut created) = (Vec::new(), Vec::new());
+    let mut touched = Vec::new();
     let mut trail = db::Trail::from(Unrecorded::NothingChanged);
     for manifest in &manifests {
         let before = audit::Snapshot::of_name(&mut tx, &space, &manifest.name).await?;
@@ -58,14 +58,14 @@ async fn apply(
                 touched.extend(processes);
                 trail = audit::manifest(&mut tx, &who, &app, &before).await?;
                 if !before.exists() {
-                    created.push(app.guid.clone());
+                    tx.log_creation(&app.guid);
                 }
             }
             Err(error) if error.status.is_server_error() => return Err(error),
             Err(error) => {
                 drop(tx);
                 let error = error.prefixed(&format!("For application '{}': ", manifest.name));
-                let mut tx = cc.db.write().await?;
+                let mut tx = cc.change().await?;
                 let job =
                     job::failed(&mut tx, "space.apply_manifest", error, ("spaces", &guid)).await?;
                 tx.commit(Unrecorded::NothingChanged).await?;
@@ -74,11 +74,8 @@ async fn apply(
         }
     }
     let job = job::complete(&mut tx, "space.apply_manifest", ("spaces", &guid)).await?;
+    tx.reconcile(touched);
     tx.commit(trail).await?;
-    for app_guid in &created {
-        cc.log_creation(app_guid);
-    }
-    cc.driver.reconcile(touched).await;
     Ok(cc.accepted(&job))
 }
 

@@ -200,7 +200,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         (Phase::Staging, body.many_relationship("staging_spaces")),
     ];
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     check_name(&mut tx, &group).await?;
     db::insert(&mut tx, &group).await?;
     for (phase, guids) in spaces {
@@ -213,8 +213,9 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let scope = Reach::of(&mut tx, &group).await?;
     let touched = affected(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &who, &group).await?;
+    tx.reconcile(touched);
+    tx.sync();
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.apply_groups(touched).await;
     Ok(created(answer))
 }
 
@@ -239,7 +240,7 @@ async fn update(
     Path(guid): Path<String>,
     mut body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut group = who
         .find::<SecurityGroup>(&mut tx, &guid, Right::Admin)
         .await?
@@ -253,13 +254,14 @@ async fn update(
     let scope = before.and(Reach::of(&mut tx, &group).await?);
     let touched = affected(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &who, &group).await?;
+    tx.reconcile(touched);
+    tx.sync();
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.apply_groups(touched).await;
     Ok(ok(answer))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let group = who
         .find::<SecurityGroup>(&mut tx, &guid, Right::Admin)
         .await?
@@ -268,8 +270,9 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     db::delete::<SecurityGroup>(&mut tx, &guid).await?;
     let touched = affected(&mut tx, scope).await?;
     let job = job::complete(&mut tx, "security_group.delete", ("security_groups", &guid)).await?;
+    tx.reconcile(touched);
+    tx.sync();
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.apply_groups(touched).await;
     Ok(cc.accepted(&job))
 }
 
@@ -289,7 +292,7 @@ async fn bind(
     mut body: Body,
 ) -> ApiResult {
     let phase = phase(&relationship)?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let group = who
         .find::<SecurityGroup>(&mut tx, &guid, Right::Read)
         .await?
@@ -303,8 +306,9 @@ async fn bind(
     }
     let touched = affected(&mut tx, Reach::bound(phase, &wanted)).await?;
     let mut answer = to_many(&spaces(&mut tx, &who, &guid, phase).await?);
+    tx.reconcile(touched);
+    tx.sync();
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.apply_groups(touched).await;
     answer["links"] = json!({ "self": cc.link(&format!("/v3/security_groups/{guid}/relationships/{relationship}")) });
     Ok(ok(answer))
 }
@@ -315,7 +319,7 @@ async fn unbind(
     Path((guid, relationship, space)): Path<(String, String, String)>,
 ) -> ApiResult {
     let phase = phase(&relationship)?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     who.find::<SecurityGroup>(&mut tx, &guid, Right::Read)
         .await?;
     let unbound = format!(
@@ -327,7 +331,8 @@ async fn unbind(
         return Err(ApiError::unprocessable(unbound));
     }
     let touched = affected(&mut tx, Reach::bound(phase, std::slice::from_ref(&space))).await?;
+    tx.reconcile(touched);
+    tx.sync();
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    cc.driver.apply_groups(touched).await;
     Ok(no_content())
 }
