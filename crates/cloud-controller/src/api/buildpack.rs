@@ -76,7 +76,7 @@ async fn update(
     Path(guid): Path<String>,
     mut body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut buildpack = who
         .find::<Buildpack>(&mut tx, &guid, Right::Admin)
         .await?

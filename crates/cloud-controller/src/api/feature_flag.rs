@@ -62,7 +62,7 @@ async fn update(
         body.nullable_string("custom_error_message"),
     );
     body.finish()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut flag = find(&mut tx, &name).await?;
     flag.enabled = enabled.unwrap_or(flag.enabled);
     flag.custom_error_message = message.unwrap_or(flag.custom_error_message);

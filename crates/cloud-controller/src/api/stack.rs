@@ -87,7 +87,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     }
     body.merge_metadata(&mut stack.metadata)?;
     let request = Value::Object(body.finish()?);
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     verbs::create(&mut tx, &stack).await?;
     let data = json!({ "request": request });
     let trail = record(&mut tx, &who, "create", &stack, data).await?;
@@ -101,7 +101,7 @@ async fn update(
     Path(guid): Path<String>,
     body: Body,
 ) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let mut stack = who.find::<Stack>(&mut tx, &guid, Right::Admin).await?.row;
     body.merge_metadata(&mut stack.metadata)?;
     let request = Value::Object(body.finish()?);
@@ -114,7 +114,7 @@ async fn update(
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let stack = who.find::<Stack>(&mut tx, &guid, Right::Admin).await?.row;
     verbs::delete(&mut tx, &stack).await?;
     let trail = record(&mut tx, &who, "delete", &stack, json!({})).await?;

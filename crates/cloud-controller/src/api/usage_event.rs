@@ -76,7 +76,7 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
 
 async fn purge(State(cc): State<Cc>, who: Principal) -> ApiResult {
     who.must_be_admin()?;
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     usage_event::purge_and_reseed(&mut tx).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(json!({})))
