@@ -3,10 +3,10 @@
 
 use crate::actions::audit;
 use crate::controller::Cc;
-use crate::db;
 use crate::db::app::App;
 use crate::db::process::Process;
 use crate::db::space::Space;
+use crate::db::{self, Connection};
 use anyhow::Result;
 use cc_rules::recipe::{APPS_DOMAIN, process_guid_of};
 use kit::CancellationToken;
@@ -55,18 +55,18 @@ async fn follow(cc: &Cc, backoff: &mut Backoff) -> Result<()> {
 }
 
 /// Returns the process of an LRP's event, its app and its space. `None`: the LRP belongs to no app, or one of them was removed.
-async fn owner(tx: &mut db::Tx, key: &ActualLrpKey) -> Result<Option<(Process, App, Space)>> {
+async fn owner(conn: &mut Connection, key: &ActualLrpKey) -> Result<Option<(Process, App, Space)>> {
     if key.domain != APPS_DOMAIN {
         return Ok(None);
     }
     let guid = process_guid_of(&key.process_guid);
-    let Some(process) = db::by_guid::<Process>(tx, guid).await? else {
+    let Some(process) = db::by_guid::<Process>(conn, guid).await? else {
         return Ok(None);
     };
-    let Some(app) = db::by_guid::<App>(tx, &process.app_guid).await? else {
+    let Some(app) = db::by_guid::<App>(conn, &process.app_guid).await? else {
         return Ok(None);
     };
-    let space = db::by_guid::<Space>(tx, &app.space_guid).await?;
+    let space = db::by_guid::<Space>(conn, &app.space_guid).await?;
     Ok(space.map(|space| (process, app, space)))
 }
 
@@ -74,7 +74,7 @@ async fn owner(tx: &mut db::Tx, key: &ActualLrpKey) -> Result<Option<(Process, A
 async fn record_crash(cc: &Cc, crash: &ActualLrpCrashedEvent) -> Result<()> {
     let key = crash.key.clone().unwrap_or_default();
     let instance = crash.instance_key.clone().unwrap_or_default();
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let Some((process, app, space)) = owner(&mut tx, &key).await? else {
         return Ok(());
     };
@@ -94,11 +94,11 @@ async fn record_crash(cc: &Cc, crash: &ActualLrpCrashedEvent) -> Result<()> {
     audit::also(audit::record_of(&mut tx, target, "app.crash", target, &space, of_app).await?);
     let kind = "audit.app.process.crash";
     let trail = audit::record_of(&mut tx, by_process, kind, target, &space, data.clone()).await?;
-    tx.commit(trail).await?;
-    cc.log_to_app(
+    tx.log_to_app(
         &app.guid,
         format!("App instance exited with guid {} payload: {data}", app.guid),
     );
+    tx.commit(trail).await?;
     Ok(())
 }
 
@@ -109,7 +109,7 @@ async fn record_readiness(cc: &Cc, change: &ActualLrpInstanceChangedEvent) -> Re
     };
     let key = change.key.clone().unwrap_or_default();
     let instance = change.instance_key.clone().unwrap_or_default();
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let Some((process, app, space)) = owner(&mut tx, &key).await? else {
         return Ok(());
     };
@@ -134,14 +134,14 @@ async fn record_readiness(cc: &Cc, change: &ActualLrpInstanceChangedEvent) -> Re
         data.clone(),
     )
     .await?;
-    tx.commit(trail).await?;
-    cc.log_to_app(
+    tx.log_to_app(
         &app.guid,
         format!(
             "Process became {became} with guid {} payload: {data}",
             process.guid
         ),
     );
+    tx.commit(trail).await?;
     Ok(())
 }
 

@@ -53,7 +53,7 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
     if step == Step::Wait {
         return Ok(());
     }
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let Some(mut deployment) = db::by_guid::<Deployment>(&mut tx, &deployment.guid)
         .await?
         .filter(|deployment| deployment.state == DeploymentState::Active)
@@ -64,14 +64,14 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
     if touched.is_empty() {
         return Ok(());
     }
+    tx.reconcile(touched);
     tx.commit(db::Unrecorded::Consequence).await?;
-    cc.driver.reconcile(touched).await;
     Ok(())
 }
 
 /// Ends a deployment whose new process was removed. It can neither continue nor be cancelled; the app stays as it runs.
 async fn end_without_process(cc: &Cc, deployment: &Deployment) -> Result<()> {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let Some(mut deployment) = db::by_guid::<Deployment>(&mut tx, &deployment.guid)
         .await?
         .filter(|deployment| deployment.state == DeploymentState::Active)

@@ -5,6 +5,7 @@ use super::fault;
 use super::pass::Pass;
 use super::spec;
 use crate::actions::audit;
+use crate::change::Change;
 use crate::clock;
 use crate::controller::Cc;
 use crate::db::app::App;
@@ -136,7 +137,7 @@ pub(crate) async fn completed(cc: &Cc, build_guid: &str, callback: &TaskCallback
 }
 
 async fn succeed(cc: &Cc, build_guid: &str, staged: Staged) -> Result<()> {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let Some((mut build, droplet)) = open_build(&mut tx, build_guid).await? else {
         return Ok(());
     };
@@ -185,11 +186,11 @@ async fn succeed(cc: &Cc, build_guid: &str, staged: Staged) -> Result<()> {
     droplet.sidecars.0 = staged.sidecars;
     droplet.state = DropletState::Staged;
     build.state = BuildState::Staged;
-    finish(cc, tx, build, Some(droplet)).await
+    finish(tx, build, Some(droplet)).await
 }
 
 pub(crate) async fn fail(cc: &Cc, build_guid: &str, error: &StagingError) -> Result<()> {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let Some((mut build, mut droplet)) = open_build(&mut tx, build_guid).await? else {
         return Ok(());
     };
@@ -199,10 +200,10 @@ pub(crate) async fn fail(cc: &Cc, build_guid: &str, error: &StagingError) -> Res
         droplet.error = Some(error.to_string());
         droplet.state = DropletState::Failed;
     }
-    finish(cc, tx, build, droplet).await
+    finish(tx, build, droplet).await
 }
 
-async fn finish(cc: &Cc, mut tx: db::Tx, mut build: Build, droplet: Option<Droplet>) -> Result<()> {
+async fn finish(mut tx: Change, mut build: Build, droplet: Option<Droplet>) -> Result<()> {
     build.touch();
     db::update(&mut tx, &build).await?;
     if let Some(mut droplet) = droplet {
@@ -210,22 +211,22 @@ async fn finish(cc: &Cc, mut tx: db::Tx, mut build: Build, droplet: Option<Dropl
         db::update(&mut tx, &droplet).await?;
     }
     let trail = record_end(&mut tx, &build).await?;
-    tx.commit(trail).await?;
     let droplet = build.droplet_guid.as_deref().unwrap_or_default();
     let line = match &build.error {
         None => format!("Staged build {} as droplet {droplet}", build.guid),
         Some(error) => format!("Failed to stage build {}: {error}", build.guid),
     };
-    cc.log_to_app(&build.app_guid, line);
+    tx.log_to_app(&build.app_guid, line);
+    tx.commit(trail).await?;
     Ok(())
 }
 
 /// Records the end of the staging and the new droplet as events, in the name of the user who requested the build.
-async fn record_end(tx: &mut db::Tx, build: &Build) -> Result<Trail> {
-    let Some(app) = db::by_guid::<App>(tx, &build.app_guid).await? else {
+async fn record_end(conn: &mut Connection, build: &Build) -> Result<Trail> {
+    let Some(app) = db::by_guid::<App>(conn, &build.app_guid).await? else {
         return Ok(Unrecorded::Consequence.into());
     };
-    let Some(space) = db::by_guid::<Space>(tx, &app.space_guid).await? else {
+    let Some(space) = db::by_guid::<Space>(conn, &app.space_guid).await? else {
         return Ok(Unrecorded::Consequence.into());
     };
     let actor = (
@@ -239,14 +240,14 @@ async fn record_end(tx: &mut db::Tx, build: &Build) -> Result<Trail> {
         data["error_message"] = json!(error);
         data["error_id"] = json!(error.split(" - ").next());
         let kind = "audit.app.build.failed";
-        return Ok(audit::record_of(tx, actor, kind, target, &space, data).await?);
+        return Ok(audit::record_of(conn, actor, kind, target, &space, data).await?);
     }
     data["droplet_guid"] = json!(build.droplet_guid);
     let made = json!({ "droplet_guid": build.droplet_guid, "package_guid": build.package_guid });
     let kind = "audit.app.droplet.create";
-    audit::also(audit::record_of(tx, actor, kind, target, &space, made).await?);
+    audit::also(audit::record_of(conn, actor, kind, target, &space, made).await?);
     let kind = "audit.app.build.staged";
-    Ok(audit::record_of(tx, actor, kind, target, &space, data).await?)
+    Ok(audit::record_of(conn, actor, kind, target, &space, data).await?)
 }
 
 /// Returns a build that is being staged, and its droplet unless that was removed.

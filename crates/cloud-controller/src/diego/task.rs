@@ -74,7 +74,7 @@ async fn try_desire(cc: &Cc, task: &Task) -> Result<()> {
         Err(error) if error.is_exists() => {}
         result => result?,
     }
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     if let Some(mut task) = db::by_guid::<Task>(&mut tx, &task.guid)
         .await?
         .filter(|task| task.state == TaskState::Pending)
@@ -146,7 +146,7 @@ pub(crate) async fn completed(cc: &Cc, guid: &str, callback: &TaskCallback) -> R
 }
 
 async fn finish(cc: &Cc, guid: &str, failure: Option<String>) -> Result<()> {
-    let mut tx = cc.db.write().await?;
+    let mut tx = cc.change().await?;
     let Some(mut task) = db::by_guid::<Task>(&mut tx, guid)
         .await?
         .filter(|task| !task.state.has_ended())
