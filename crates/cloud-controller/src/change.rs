@@ -149,3 +149,110 @@ impl DerefMut for Change {
         &mut self.tx
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    /// The calls that only some files may make, with all files that make them.
+    const RESERVED: &[(&str, &[&str])] = &[
+        ("writer.begin()", &["change.rs"]),
+        ("database.begin()", &["db/transaction.rs"]),
+        ("changes.begin()", &["controller.rs"]),
+        ("driver.reconcile(", &["change.rs"]),
+        ("Db::open(", &["component.rs"]),
+        // Rows that the platform writes for itself. A handler has no place here: what it writes is a change.
+        (
+            ".upkeep()",
+            &[
+                "auth.rs",
+                "cleanup/blobs.rs",
+                "cleanup/records.rs",
+                "diego/driver.rs",
+                "seed.rs",
+            ],
+        ),
+    ];
+
+    /// Returns the path below `src` and the code of every file, without comments and tests.
+    fn sources() -> Vec<(String, String)> {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let (mut folders, mut found): (Vec<PathBuf>, _) = (vec![src.clone()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(&src).unwrap().display().to_string();
+                if name.ends_with("tests.rs") {
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+                let code = code
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"));
+                found.push((name, code.flat_map(|line| [line, "\n"]).collect()));
+            }
+        }
+        assert!(found.len() > 80, "{} files were read", found.len());
+        found
+    }
+
+    #[test]
+    fn nothing_else_begins_a_change_or_follows_it() {
+        let sources = sources();
+        for (call, files) in RESERVED {
+            let makes = |(_, code): &&(String, String)| code.contains(call);
+            let found: BTreeSet<&str> = sources
+                .iter()
+                .filter(makes)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            let listed: BTreeSet<&str> = files.iter().copied().collect();
+            assert_eq!(
+                found, listed,
+                "{call} is reserved: change what users want with cc.change(), and mark what must follow its commit"
+            );
+        }
+    }
+
+    /// The functions of `api` that change something after another function has checked the right.
+    const CHECKED_ELSEWHERE: &[(&str, &str)] = &[
+        // The callers have found the app with the right to read what they return.
+        ("api/app.rs", "note_read"),
+        ("api/deployment.rs", "find_to_steer"),
+        ("api/network_policy.rs", "requested"),
+        ("api/role.rs", "place"),
+    ];
+
+    #[test]
+    fn every_handler_that_changes_something_checks_a_right() {
+        let mut handlers = 0;
+        for (name, code) in sources() {
+            if !name.starts_with("api/") {
+                continue;
+            }
+            for function in code.split("async fn ") {
+                if !function.contains("cc.change()") {
+                    continue;
+                }
+                handlers += 1;
+                let by_other = |(file, other): &(&str, &str)| {
+                    name == *file && function.contains(&format!("{other}("))
+                };
+                assert!(
+                    function.contains("Right::")
+                        || function.contains("must_be_admin()")
+                        || CHECKED_ELSEWHERE.iter().any(by_other),
+                    "{name} changes something without a right in: async fn {}",
+                    function.lines().next().unwrap_or_default()
+                );
+            }
+        }
+        assert!(handlers > 60, "{handlers} handlers were read");
+    }
+}

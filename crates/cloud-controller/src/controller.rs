@@ -92,11 +92,6 @@ impl Cc {
         self.changes.begin().await
     }
 
-    /// Logs the first line of an app's log. Callers move to [`crate::change`].
-    pub(crate) fn log_creation(&self, app_guid: &str) {
-        self.log_to_app(app_guid, format!("Created app with guid {app_guid}"));
-    }
-
     /// Logs one line of source type API to an app's log. A change has a method of the same name, which logs after the commit.
     pub(crate) fn log_to_app(&self, app_guid: &str, line: impl Into<String>) {
         app_log::write(&self.emitter, app_guid, line.into());

@@ -103,11 +103,6 @@ impl Db {
         self.database.read().await
     }
 
-    /// Begins a transaction when the previous one has ended. Callers move to [`crate::change`].
-    pub(crate) async fn write(&self) -> sqlx::Result<Tx> {
-        Tx::begin(&self.database).await
-    }
-
     /// Begins a transaction for the platform's own rows when the previous one has ended.
     pub(crate) async fn upkeep(&self) -> sqlx::Result<Upkeep> {
         Upkeep::begin(&self.database).await

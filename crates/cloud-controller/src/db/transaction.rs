@@ -29,14 +29,13 @@ impl Writer {
 pub(crate) struct Tx(Transaction);
 
 impl Tx {
-    pub(super) async fn begin(database: &Database) -> sqlx::Result<Self> {
+    async fn begin(database: &Database) -> sqlx::Result<Self> {
         Ok(Self(database.begin().await?))
     }
 
     /// Commits the transaction, together with the usage events of what it changed; both are durable when this function returns.
     /// The trail comes from the transaction's audit event, or names the reason why there is none.
-    pub(crate) async fn commit(self, trail: impl Into<Trail>) -> sqlx::Result<()> {
-        let _: Trail = trail.into();
+    pub(crate) async fn commit(self, _trail: Trail) -> sqlx::Result<()> {
         self.finish().await
     }
 

@@ -103,12 +103,6 @@ impl Driver {
         }
     }
 
-    /// Reconciles these processes and wakes the sync, which updates the tasks. Callers move to [`crate::change`].
-    pub(crate) async fn apply_groups(&self, processes: Vec<String>) {
-        self.reconcile(processes).await;
-        self.0.nudge.nudge();
-    }
-
     async fn step(&self, process: &str) {
         if let Err(error) = self.converge(process).await {
             tracing::warn!(process, error = format!("{error:#}"), "diego-step-failed");
