@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  cf ──▶ router ──▶ api/<noun> ──▶ actions/<noun> ──▶ db/<noun> (SQLite: the truth)
-//!                    parse,         verbs in one            │ after the commit
-//!                    authorise,     transaction             ▼
+//!                    parse,         verbs in one            │ `change`: commit, and what follows it
+//!                    authorise,     Change                  ▼
 //!                    present                       diego: driver ──desire, update, remove──▶ BBS
 //!  BBS ──callbacks──▶ internal                            sync ───every 30 s and on nudges──▶ BBS
 //!  BBS ──events─────▶ diego::events ──▶ audit events      staging, tasks, deployments

@@ -4,7 +4,8 @@
 //! 1. Register it in its noun's `routes` with all that it accepts ([`endpoint`]): parameters, the keys of its body.
 //! 2. Fetch every row with the right that the caller needs ([`lookup`]): `who.find` for guids in the path, `who.named` and its
 //!    siblings for guids in the body, `who.visible` for lists. For a new table, define in `db::sight` who sees it.
-//! 3. Give it a row in `tests/it/role_table`; the test fails without one.
+//! 3. Change something only within `cc.change()` ([`crate::change`]): mark what must follow, and commit with the audit trail.
+//! 4. Give it a row in `tests/it/role_table`; the test fails without one.
 
 mod body;
 mod endpoint;
