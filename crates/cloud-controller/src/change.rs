@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!  cc.change() ──▶ who.find(tx, guid, right) ──▶ a verb of actions ──▶ audit::record(tx, …) ──▶ tx.commit(trail)
-//!  one at a time   the row only with the right   rows, jobs, marks     the event                      │
-//!                                                                                                     ▼ durable
-//!                          lines in the apps' logs, clean-up, driver, sync, deployments: what was marked
+//!  one at a time   the row only with the right   rows, jobs, marks     the event                 │ durable
+//!                                                                                                ▼
+//!           what was marked: lines in apps' logs, clean-up, the driver's work, sync, deployments
 //! ```
 //!
 //! Nothing else commits a change: [`Changes`] owns the only [`Writer`] of the database, and the transaction is private to
-//! [`Change`]. `commit` requires the proof that the audit trail covers the change ([`Trail`]). What must follow the commit is marked
-//! before it, so that a change that fails has no effects, and so that no handler can commit without them. A change that is
-//! dropped is rolled back.
+//! [`Change`]. `commit` requires the proof that the audit trail covers the change ([`Trail`]). What must follow the commit is
+//! marked before it, mostly by the verbs themselves, so that a change that fails has no effects, and so that no handler can
+//! commit without them. A change that is dropped is rolled back.
 //!
 //! Callers: handlers of `api` and `internal`, and the parts of `diego` that continue what a user began. This module knows neither
 //! nouns nor rights.
@@ -20,6 +20,7 @@ use crate::db::{Connection, Trail, Tx, Writer};
 use crate::diego::driver::Driver;
 use clients::loggregator::Emitter;
 use kit::reconcile::Nudge;
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -71,16 +72,16 @@ struct Marks {
     /// The guid of an app, and a line for its log.
     lines: Vec<(String, String)>,
     /// The processes that the driver must reconcile.
-    processes: Vec<String>,
+    processes: BTreeSet<String>,
     cleanup: bool,
     sync: bool,
     deployments: bool,
 }
 
 impl Change {
-    /// Marks processes that the driver must reconcile with Diego after the commit.
-    pub(crate) fn reconcile(&mut self, processes: Vec<String>) {
-        self.marks.processes.extend(processes);
+    /// Marks a process that the driver must reconcile with Diego after the commit.
+    pub(crate) fn reconcile(&mut self, process_guid: impl Into<String>) {
+        self.marks.processes.insert(process_guid.into());
     }
 
     /// Marks that tasks or many processes changed, which only the sync updates. It wakes the sync after the commit.
@@ -127,7 +128,8 @@ impl Shared {
         if marks.cleanup {
             self.cleanup.nudge();
         }
-        self.driver.reconcile(marks.processes).await;
+        let processes = marks.processes.into_iter().collect();
+        self.driver.reconcile(processes).await;
         if marks.sync {
             self.driver.nudge().nudge();
         }

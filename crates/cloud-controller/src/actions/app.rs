@@ -1,6 +1,7 @@
 //! Verbs of apps: create, change, start, stop and remove.
 
 use super::{process as verbs, sidecar};
+use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::app::{self, App, AppState};
 use crate::db::buildpack;
@@ -22,15 +23,22 @@ pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &App
     Ok(())
 }
 
-/// Changes an app. Returns its processes, because their LRPs contain the app's name and place.
-pub(crate) async fn update(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
+/// Changes an app, and marks its processes, because their LRPs contain the app's name and place.
+pub(crate) async fn update(tx: &mut Change, app: &mut App) -> ApiResult<()> {
+    for process in update_unmarked(tx, app).await? {
+        tx.reconcile(process);
+    }
+    Ok(())
+}
+
+/// Changes an app, and leaves its LRPs to the sync. Returns its processes.
+pub(super) async fn update_unmarked(
+    conn: &mut Connection,
+    app: &mut App,
+) -> ApiResult<Vec<String>> {
     check(conn, app).await?;
     app.touch();
     db::update(conn, app).await?;
-    touch_processes(conn, app).await
-}
-
-async fn touch_processes(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
     let mut touched = Vec::new();
     for mut process in process::of_app(conn, &app.guid).await? {
         process.touch();
@@ -122,7 +130,7 @@ pub(crate) async fn assign_droplet(
     settings: &Settings,
     app: &mut App,
     droplet: &Droplet,
-) -> ApiResult<Vec<String>> {
+) -> ApiResult<()> {
     if droplet.app_guid != app.guid || droplet.state != DropletState::Staged {
         return Err(ApiError::unprocessable(
             "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.",
@@ -147,8 +155,7 @@ pub(crate) async fn assign_droplet(
             db::insert(conn, &process).await?;
         }
     }
-    verbs::check_types(conn, settings, app).await?;
-    Ok(Vec::new())
+    verbs::check_types(conn, settings, app).await
 }
 
 pub(crate) fn must_have_droplet(app: &App) -> ApiResult<()> {
@@ -160,43 +167,44 @@ pub(crate) fn must_have_droplet(app: &App) -> ApiResult<()> {
     ))
 }
 
-/// Starts an app. A started app stays unchanged. Returns the processes that the driver must reconcile.
-pub(crate) async fn start(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
+/// Starts an app, and marks its processes. A started app stays unchanged.
+pub(crate) async fn start(tx: &mut Change, app: &mut App) -> ApiResult<()> {
     must_have_droplet(app)?;
-    if app.is_started() {
-        return guids(conn, app).await;
+    if !app.is_started() {
+        return start_stopped(tx, app).await;
     }
-    start_stopped(conn, app).await
+    for process in process::of_app(tx, &app.guid).await? {
+        tx.reconcile(process.guid);
+    }
+    Ok(())
 }
 
 /// Starts a stopped app, if the quotas have room for it.
-async fn start_stopped(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
-    let meter = Meter::of_app(conn, app).await?;
-    set_state(conn, app, AppState::Started).await?;
-    let renewed = give_new_versions(conn, app).await?;
-    meter.check(conn, Subject::Process).await?;
-    Ok(renewed)
+async fn start_stopped(tx: &mut Change, app: &mut App) -> ApiResult<()> {
+    let meter = Meter::of_app(tx, app).await?;
+    set_state(tx, app, AppState::Started).await?;
+    give_new_versions(tx, app).await?;
+    meter.check(tx, Subject::Process).await
 }
 
-/// Stops an app and ends its active deployment. Returns the processes that the driver must reconcile.
-pub(crate) async fn stop(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
-    let mut touched = end_deployment(conn, app).await?;
-    set_state(conn, app, AppState::Stopped).await?;
-    for process in process::of_app(conn, &app.guid).await? {
-        process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
-        touched.push(process.guid);
+/// Stops an app, ends its active deployment, and marks its processes.
+pub(crate) async fn stop(tx: &mut Change, app: &mut App) -> ApiResult<()> {
+    end_deployment(tx, app).await?;
+    set_state(tx, app, AppState::Stopped).await?;
+    for process in process::of_app(tx, &app.guid).await? {
+        process::retire_lrp(tx, &process.guid, &process.lrp_guid()).await?;
+        tx.reconcile(process.guid);
     }
-    Ok(touched)
+    Ok(())
 }
 
-/// Replaces all instances of an app. Returns the processes that the driver must reconcile.
-pub(crate) async fn restart(conn: &mut Connection, app: &mut App) -> ApiResult<Vec<String>> {
+/// Replaces all instances of an app, and marks its processes.
+pub(crate) async fn restart(tx: &mut Change, app: &mut App) -> ApiResult<()> {
     must_have_droplet(app)?;
-    let mut touched = end_deployment(conn, app).await?;
+    end_deployment(tx, app).await?;
     // The restart is measured as a stop and a start, so that an app that no longer fits its quota is not started again.
-    set_state(conn, app, AppState::Stopped).await?;
-    touched.extend(start_stopped(conn, app).await?);
-    Ok(touched)
+    set_state(tx, app, AppState::Stopped).await?;
+    start_stopped(tx, app).await
 }
 
 async fn set_state(conn: &mut Connection, app: &mut App, state: AppState) -> ApiResult<()> {
@@ -206,53 +214,44 @@ async fn set_state(conn: &mut Connection, app: &mut App, state: AppState) -> Api
     Ok(())
 }
 
-/// Gives every process a new version. Returns the processes.
-async fn give_new_versions(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
-    let mut renewed = Vec::new();
-    for mut process in process::of_app(conn, &app.guid).await? {
-        verbs::new_version(conn, &mut process).await?;
+/// Gives every process a new version, and marks it.
+async fn give_new_versions(tx: &mut Change, app: &App) -> ApiResult<()> {
+    for mut process in process::of_app(tx, &app.guid).await? {
+        verbs::new_version(tx, &mut process).await?;
         process.touch();
-        db::update(conn, &process).await?;
-        renewed.push(process.guid);
+        db::update(tx, &process).await?;
+        tx.reconcile(process.guid);
     }
-    Ok(renewed)
+    Ok(())
 }
 
-async fn guids(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
-    Ok(process::of_app(conn, &app.guid)
-        .await?
-        .into_iter()
-        .map(|process| process.guid)
-        .collect())
-}
-
-/// Ends the deployment of an app that is stopped or restarted: only the newest web process stays. Returns the removed ones.
-async fn end_deployment(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
-    let Some(mut active): Option<Deployment> = deployment::active_of_app(conn, &app.guid).await?
+/// Ends the deployment of an app that is stopped or restarted: only the newest web process stays. Marks the removed ones.
+async fn end_deployment(tx: &mut Change, app: &App) -> ApiResult<()> {
+    let Some(mut active): Option<Deployment> = deployment::active_of_app(tx, &app.guid).await?
     else {
-        return Ok(Vec::new());
+        return Ok(());
     };
-    super::deployment::finalize(conn, &mut active, DeploymentReason::Canceled).await?;
-    let webs = process::webs_newest_first(conn, &app.guid).await?;
-    let mut webs_gone = Vec::new();
+    super::deployment::finalize(tx, &mut active, DeploymentReason::Canceled).await?;
+    let webs = process::webs_newest_first(tx, &app.guid).await?;
     for old in webs.iter().skip(1) {
-        verbs::delete(conn, old).await?;
-        webs_gone.push(old.guid.clone());
+        verbs::delete(tx, old).await?;
+        tx.reconcile(&old.guid);
     }
     if let Some(mut newest) = webs.into_iter().next() {
         newest.instances = active.instances;
         newest.touch();
-        db::update(conn, &newest).await?;
+        db::update(tx, &newest).await?;
     }
-    Ok(webs_gone)
+    Ok(())
 }
 
-/// Removes an app. Its routes stay, without the app as a destination. Returns the processes that must be removed from Diego.
-pub(crate) async fn delete(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
-    let processes = process::of_app(conn, &app.guid).await?;
-    for process in &processes {
-        process::retire_lrp(conn, &process.guid, &process.lrp_guid()).await?;
+/// Removes an app, and marks its processes and its files. Its routes stay, without the app as a destination.
+pub(crate) async fn delete(tx: &mut Change, app: &App) -> ApiResult<()> {
+    for process in process::of_app(tx, &app.guid).await? {
+        process::retire_lrp(tx, &process.guid, &process.lrp_guid()).await?;
+        tx.reconcile(process.guid);
     }
-    db::delete::<App>(conn, &app.guid).await?;
-    Ok(processes.into_iter().map(|process| process.guid).collect())
+    db::delete::<App>(tx, &app.guid).await?;
+    tx.clean_up();
+    Ok(())
 }

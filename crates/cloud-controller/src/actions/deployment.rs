@@ -1,6 +1,7 @@
 //! Verbs of deployments: begin, cancel, and apply the steps that the rollout decides.
 
 use super::{app as apps, process as verbs};
+use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::app::App;
 use crate::db::deployment::{
@@ -22,16 +23,17 @@ pub(crate) struct Wanted {
     pub options: Options,
 }
 
-/// Begins a deployment of a droplet. Returns the deployment and the processes that the driver must reconcile.
+/// Begins a deployment of a droplet, and marks its first step.
 pub(crate) async fn create(
-    conn: &mut Connection,
+    tx: &mut Change,
     settings: &Settings,
     app: &mut App,
     droplet: &Droplet,
     wanted: Wanted,
-) -> ApiResult<(Deployment, Vec<String>)> {
+) -> ApiResult<Deployment> {
+    tx.advance_deployments();
     let previous = app.droplet_guid.clone();
-    apps::assign_droplet(conn, settings, app, droplet).await?;
+    apps::assign_droplet(tx, settings, app, droplet).await?;
     let mut deployment = Deployment {
         app_guid: app.guid.clone(),
         strategy: wanted.strategy,
@@ -43,11 +45,11 @@ pub(crate) async fn create(
         reason: DeploymentReason::Deployed,
         ..Deployment::fresh()
     };
-    let mut web = process::of_type(conn, &app.guid, "web")
+    let mut web = process::of_type(tx, &app.guid, "web")
         .await?
         .ok_or_else(|| ApiError::not_found("Process"))?;
     let before = web.clone();
-    let meter = Meter::of_app(conn, app).await?;
+    let meter = Meter::of_app(tx, app).await?;
     let options = &wanted.options;
     deployment.instances_before = web.instances;
     deployment.instances = options.web_instances.unwrap_or(web.instances);
@@ -64,19 +66,19 @@ pub(crate) async fn create(
         ..web.clone()
     };
     verbs::check_limits(settings, &before, &goal)?;
-    super::sidecar::check_room(conn, &web).await?;
+    super::sidecar::check_room(tx, &web).await?;
     if !app.is_started() {
         web.instances = deployment.instances;
         web.touch();
-        db::update(conn, &web).await?;
-        let processes = apps::start(conn, app).await?;
-        db::insert(conn, &deployment).await?;
-        return Ok((deployment, processes));
+        db::update(tx, &web).await?;
+        apps::start(tx, app).await?;
+        db::insert(tx, &deployment).await?;
+        return Ok(deployment);
     }
-    if let Some(mut active) = deployment::active_of_app(conn, &app.guid).await? {
+    if let Some(mut active) = deployment::active_of_app(tx, &app.guid).await? {
         deployment.instances_before = active.instances_before;
         deployment.instances = options.web_instances.unwrap_or(active.instances);
-        finalize(conn, &mut active, DeploymentReason::Superseded).await?;
+        finalize(tx, &mut active, DeploymentReason::Superseded).await?;
     }
     let instances = deployment.instances.min(wanted.max_in_flight);
     let now = crate::clock::now();
@@ -88,18 +90,19 @@ pub(crate) async fn create(
         instances,
         ..web
     };
-    db::insert(conn, &new).await?;
+    db::insert(tx, &new).await?;
     let more = at_its_largest(&before, &new, deployment.instances, wanted.max_in_flight);
     meter
-        .check_with(conn, Subject::Process, more)
+        .check_with(tx, Subject::Process, more)
         .await
         .map_err(|error| too_large(error, app))?;
     deployment.options = Json(wanted.options);
     deployment.deploying_process_guid = Some(new.guid.clone());
     deployment.state = DeploymentState::Active;
     deployment.reason = DeploymentReason::Deploying;
-    db::insert(conn, &deployment).await?;
-    Ok((deployment, vec![new.guid]))
+    db::insert(tx, &deployment).await?;
+    tx.reconcile(new.guid);
+    Ok(deployment)
 }
 
 /// Returns what the rollout uses beyond its first step, at the moment when all new instances run beside the last old ones.
@@ -130,7 +133,8 @@ fn too_large(mut error: ApiError, app: &App) -> ApiError {
     error
 }
 
-pub(crate) async fn cancel(conn: &mut Connection, deployment: &mut Deployment) -> ApiResult<()> {
+/// Requests the end of a deployment, and marks its next step.
+pub(crate) async fn cancel(tx: &mut Change, deployment: &mut Deployment) -> ApiResult<()> {
     if deployment.state != DeploymentState::Active {
         return Err(ApiError::unprocessable(format!(
             "Cannot cancel a deployment with status: {} and reason: {}",
@@ -138,7 +142,8 @@ pub(crate) async fn cancel(conn: &mut Connection, deployment: &mut Deployment) -
         )));
     }
     set_reason(deployment, DeploymentReason::Canceling);
-    db::update(conn, deployment).await?;
+    db::update(tx, deployment).await?;
+    tx.advance_deployments();
     Ok(())
 }
 
@@ -159,52 +164,53 @@ fn set_reason(deployment: &mut Deployment, reason: DeploymentReason) {
     deployment.status_changed_at = deployment.updated_at;
 }
 
-/// Applies one step of the rollout, as far as the quotas have room for it now. Returns the processes that the driver must
-/// reconcile; there are none if nothing changes.
+/// Applies one step of the rollout, as far as the quotas have room for it now, and marks the processes. Returns whether anything
+/// changes; if not, the caller drops the change.
 pub(crate) async fn apply(
-    conn: &mut Connection,
+    tx: &mut Change,
     deployment: &mut Deployment,
     new: Process,
     old: Vec<Process>,
     step: Step,
-) -> ApiResult<Vec<String>> {
-    let mut touched: Vec<String> = old.iter().map(|process| process.guid.clone()).collect();
-    touched.push(new.guid.clone());
+) -> ApiResult<bool> {
+    for process in old.iter().chain([&new]) {
+        tx.reconcile(&process.guid);
+    }
     match step {
         Step::Wait => {}
         Step::Scale {
             new: grown,
             old: left,
         } => {
-            if !scale(conn, deployment, new, old, (grown, left)).await? {
-                return Ok(Vec::new());
+            if !scale(tx, deployment, new, old, (grown, left)).await? {
+                return Ok(false);
             }
         }
         Step::Finish => {
             for process in &old {
-                verbs::delete(conn, process).await?;
+                verbs::delete(tx, process).await?;
             }
-            finalize(conn, deployment, DeploymentReason::Deployed).await?;
-            touched.extend(restart_others(conn, deployment).await?);
+            finalize(tx, deployment, DeploymentReason::Deployed).await?;
+            restart_others(tx, deployment).await?;
         }
         Step::Cancel => {
-            let meter = meter(conn, deployment).await?;
-            verbs::delete(conn, &new).await?;
+            let meter = meter(tx, deployment).await?;
+            verbs::delete(tx, &new).await?;
             if let Some(newest) = old.into_iter().next_back() {
-                restore(conn, &meter, newest, deployment.instances_before).await?;
+                restore(tx, &meter, newest, deployment.instances_before).await?;
             }
-            if let Some(mut app) = db::by_guid::<App>(conn, &deployment.app_guid).await? {
+            if let Some(mut app) = db::by_guid::<App>(tx, &deployment.app_guid).await? {
                 app.droplet_guid = deployment
                     .previous_droplet_guid
                     .clone()
                     .or(app.droplet_guid);
                 app.touch();
-                db::update(conn, &app).await?;
+                db::update(tx, &app).await?;
             }
-            finalize(conn, deployment, DeploymentReason::Canceled).await?;
+            finalize(tx, deployment, DeploymentReason::Canceled).await?;
         }
     }
-    Ok(touched)
+    Ok(true)
 }
 
 async fn meter(conn: &mut Connection, deployment: &Deployment) -> ApiResult<Meter> {
@@ -282,16 +288,15 @@ async fn resize(conn: &mut Connection, process: &mut Process, instances: i64) ->
     Ok(())
 }
 
-/// Gives the processes of other types a new version, so that they run the new droplet. Returns these processes.
-async fn restart_others(conn: &mut Connection, deployment: &Deployment) -> ApiResult<Vec<String>> {
-    let mut restarted = Vec::new();
-    for mut process in process::of_app(conn, &deployment.app_guid).await? {
+/// Gives the processes of other types a new version, so that they run the new droplet, and marks them.
+async fn restart_others(tx: &mut Change, deployment: &Deployment) -> ApiResult<()> {
+    for mut process in process::of_app(tx, &deployment.app_guid).await? {
         if process.r#type != "web" {
-            verbs::new_version(conn, &mut process).await?;
+            verbs::new_version(tx, &mut process).await?;
             process.touch();
-            db::update(conn, &process).await?;
-            restarted.push(process.guid);
+            db::update(tx, &process).await?;
+            tx.reconcile(process.guid);
         }
     }
-    Ok(restarted)
+    Ok(())
 }

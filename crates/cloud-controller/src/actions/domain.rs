@@ -1,6 +1,7 @@
 //! Verbs of domains: create and remove. They decide who may have which name.
 
 use super::route;
+use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::domain::{self, Domain};
 use crate::db::{self, Connection, route as routes};
@@ -83,12 +84,11 @@ async fn check_neighbours(conn: &mut Connection, domain: &Domain) -> ApiResult<(
     }
 }
 
-/// Removes a domain with its routes. Returns the processes whose routes change.
-pub(crate) async fn delete(conn: &mut Connection, domain: &Domain) -> ApiResult<Vec<String>> {
-    let mut processes = Vec::new();
-    for route in routes::of_domain(conn, &domain.guid).await? {
-        processes.extend(route::delete(conn, &route).await?);
+/// Removes a domain with its routes, and marks the processes whose routes change.
+pub(crate) async fn delete(tx: &mut Change, domain: &Domain) -> ApiResult<()> {
+    for route in routes::of_domain(tx, &domain.guid).await? {
+        route::delete(tx, &route).await?;
     }
-    db::delete::<Domain>(conn, &domain.guid).await?;
-    Ok(processes)
+    db::delete::<Domain>(tx, &domain.guid).await?;
+    Ok(())
 }

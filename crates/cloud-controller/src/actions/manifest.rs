@@ -1,10 +1,11 @@
 //! Applies manifests to a space, and generates the manifest of an app.
 
-use super::process::Change;
+use super::process::Wish;
 use super::route::Target;
 use super::{
     app as apps_verbs, process as process_verbs, route as route_verbs, sidecar as sidecar_verbs,
 };
+use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::app::{self, App, AppState};
 use crate::db::buildpack;
@@ -22,34 +23,33 @@ use cc_rules::manifest::{AppManifest, ProcessManifest, RouteManifest, megabytes_
 use cc_rules::route_rules;
 use serde_json::{Map, Value, json};
 
-/// Applies one app's manifest. Returns the app and the processes that the driver must reconcile.
+/// Applies one app's manifest, and marks the processes whose instances or routes change. Returns the app.
 pub(crate) async fn apply(
-    conn: &mut Connection,
+    tx: &mut Change,
     settings: &Settings,
     space: &Space,
     admin: bool,
     manifest: &AppManifest,
-) -> ApiResult<(App, Vec<String>)> {
-    let mut app = match app::by_name(conn, &space.guid, &manifest.name).await? {
+) -> ApiResult<App> {
+    let mut app = match app::by_name(tx, &space.guid, &manifest.name).await? {
         Some(app) => app,
         None => {
             let app = apps_new(&manifest.name, space);
-            apps_verbs::create(conn, settings, &app).await?;
+            apps_verbs::create(tx, settings, &app).await?;
             app
         }
     };
-    let meter = Meter::of_app(conn, &app).await?;
-    let mut touched = Vec::new();
+    let meter = Meter::of_app(tx, &app).await?;
     set_features(&mut app, manifest);
     for wanted in &manifest.processes {
-        touched.extend(apply_process(conn, settings, &app, wanted).await?);
+        apply_process(tx, settings, &app, wanted).await?;
     }
-    process_verbs::check_types(conn, settings, &app).await?;
+    process_verbs::check_types(tx, settings, &app).await?;
     for wanted in &manifest.sidecars {
-        sidecar_verbs::apply(conn, &settings.limits, &app, wanted.into()).await?;
+        sidecar_verbs::apply(tx, &settings.limits, &app, wanted.into()).await?;
     }
     if let Some(buildpacks) = &manifest.buildpacks {
-        must_be_known(conn, buildpacks).await?;
+        must_be_known(tx, buildpacks).await?;
         app.buildpacks.0.clone_from(buildpacks);
     }
     app.stack = manifest.stack.clone().or(app.stack);
@@ -57,13 +57,11 @@ pub(crate) async fn apply(
         app.metadata.0.merge(&settings.limits, metadata)?;
     }
     apps_verbs::set_environment(&settings.limits, &mut app, &manifest.env)?;
-    apps_verbs::update(conn, &mut app).await?;
-    touched.extend(apply_routes(conn, settings, space, admin, &app, manifest).await?);
-    meter.check(conn, Subject::Process).await?;
-    meter.check(conn, Subject::Route).await?;
-    touched.sort();
-    touched.dedup();
-    Ok((app, touched))
+    apps_verbs::update_unmarked(tx, &mut app).await?;
+    apply_routes(tx, settings, space, admin, &app, manifest).await?;
+    meter.check(tx, Subject::Process).await?;
+    meter.check(tx, Subject::Route).await?;
+    Ok(app)
 }
 
 /// Refuses an unknown buildpack with the error text that clients know from manifests. Other requests have a different text.
@@ -99,16 +97,16 @@ fn set_features(app: &mut App, manifest: &AppManifest) {
 }
 
 async fn apply_process(
-    conn: &mut Connection,
+    tx: &mut Change,
     settings: &Settings,
     app: &App,
     wanted: &ProcessManifest,
-) -> ApiResult<Option<String>> {
-    let mut process = match process::of_type(conn, &app.guid, &wanted.kind).await? {
+) -> ApiResult<()> {
+    let mut process = match process::of_type(tx, &app.guid, &wanted.kind).await? {
         Some(process) => process,
         None => {
             let process = process_verbs::fresh(settings, app, &wanted.kind);
-            db::insert(conn, &process).await?;
+            db::insert(tx, &process).await?;
             process
         }
     };
@@ -117,7 +115,7 @@ async fn apply_process(
             .map(|json| process_verbs::health_check(&before.0, json, readiness))
             .transpose()
     };
-    let change = Change {
+    let wish = Wish {
         command: wanted.command.clone(),
         user: wanted.user.clone(),
         instances: wanted.instances,
@@ -133,38 +131,37 @@ async fn apply_process(
         ..app.clone()
     };
     let before = process.instances;
-    process_verbs::change_unmetered(conn, settings, &as_stopped, &mut process, change).await?;
-    Ok((app.is_started() && before != process.instances).then_some(process.guid))
+    process_verbs::change_unmetered(tx, settings, &as_stopped, &mut process, wish).await?;
+    if app.is_started() && before != process.instances {
+        tx.reconcile(process.guid);
+    }
+    Ok(())
 }
 
 async fn apply_routes(
-    conn: &mut Connection,
+    tx: &mut Change,
     settings: &Settings,
     space: &Space,
     admin: bool,
     app: &App,
     manifest: &AppManifest,
-) -> ApiResult<Vec<String>> {
+) -> ApiResult<()> {
     if manifest.no_route {
-        return route_verbs::unmap_all(conn, app).await;
+        return route_verbs::unmap_all(tx, app).await;
     }
-    let mut touched = Vec::new();
     if let Some(routes) = &manifest.routes {
         for wanted in routes {
-            let mapped = apply_route(conn, settings, space, admin, app, wanted).await;
-            touched.extend(
-                mapped
-                    .map_err(|error| error.prefixed(&format!("For route '{}': ", wanted.route)))?,
-            );
+            let mapped = apply_route(tx, settings, space, admin, app, wanted).await;
+            mapped.map_err(|error| error.prefixed(&format!("For route '{}': ", wanted.route)))?;
         }
-        return Ok(touched);
+        return Ok(());
     }
     if !(manifest.random_route || manifest.default_route)
-        || !destination::of_app(conn, &app.guid).await?.is_empty()
+        || !destination::of_app(tx, &app.guid).await?.is_empty()
     {
-        return Ok(touched);
+        return Ok(());
     }
-    let domain = domain::default_for(conn, &space.organization_guid)
+    let domain = domain::default_for(tx, &space.organization_guid)
         .await?
         .ok_or_else(|| ApiError::unprocessable("No default domains available"))?;
     let host = if manifest.random_route {
@@ -176,24 +173,23 @@ async fn apply_routes(
         route: route_rules::url(&host, &domain.name, "", 0),
         ..RouteManifest::default()
     };
-    apply_route(conn, settings, space, admin, app, &wanted).await
+    apply_route(tx, settings, space, admin, app, &wanted).await
 }
 
 async fn apply_route(
-    conn: &mut Connection,
+    tx: &mut Change,
     settings: &Settings,
     space: &Space,
     admin: bool,
     app: &App,
     wanted: &RouteManifest,
-) -> ApiResult<Vec<String>> {
+) -> ApiResult<()> {
     let text = route_rules::parse(&wanted.route)?;
-    let (host, domain) = find_domain(conn, &text.authority, &wanted.route).await?;
-    let mut touched = Vec::new();
-    let mut route = match route::find(conn, &host, &domain.guid, &text.path, text.port).await? {
+    let (host, domain) = find_domain(tx, &text.authority, &wanted.route).await?;
+    let mut route = match route::find(tx, &host, &domain.guid, &text.path, text.port).await? {
         Some(route) => route,
         None => {
-            Flag::RouteCreation.must_be_on_for_all(conn).await?;
+            Flag::RouteCreation.must_be_on_for_all(tx).await?;
             if host == "*" && domain.organization_guid.is_none() {
                 return Err(ApiError::not_authorized());
             }
@@ -206,16 +202,16 @@ async fn apply_route(
                 space_guid,
                 ..Route::fresh()
             };
-            route_verbs::create_unmetered(conn, settings, &route, &domain, space, admin).await?;
+            route_verbs::create_unmetered(tx, settings, &route, &domain, space, admin).await?;
             route
         }
     };
     if let Some(options) = &wanted.options {
-        touched.extend(route_verbs::set_options(conn, &mut route, options).await?);
+        route_verbs::set_options(tx, &mut route, options).await?;
         route.touch();
-        db::update(conn, &route).await?;
+        db::update(tx, &route).await?;
     }
-    let existing = destination::of_route(conn, &route.guid)
+    let existing = destination::of_route(tx, &route.guid)
         .await?
         .into_iter()
         .find(|other| other.app_guid == app.guid && other.process_type == "web");
@@ -228,18 +224,18 @@ async fn apply_route(
                 protocol: wanted.protocol.clone(),
                 weight: None,
             };
-            touched.extend(route_verbs::map(conn, settings, &route, vec![target]).await?);
+            route_verbs::map(tx, settings, &route, vec![target]).await?;
         }
         // Only the destination of this app changes; other apps keep their destinations of the route.
         Some(mut destination) => {
             let protocol = wanted.protocol.as_deref().map(route_verbs::protocol);
             let protocol = protocol.transpose()?;
             if let Some(protocol) = protocol.filter(|other| *other != destination.protocol) {
-                touched.extend(route_verbs::set_protocol(conn, &mut destination, protocol).await?);
+                route_verbs::set_protocol(tx, &mut destination, protocol).await?;
             }
         }
     }
-    Ok(touched)
+    Ok(())
 }
 
 async fn find_domain(

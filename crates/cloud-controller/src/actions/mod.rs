@@ -1,6 +1,7 @@
-//! The verbs: they change the stored state within one transaction, which the caller commits. They know nothing of HTTP.
+//! The verbs: they change the stored state within one [`crate::change::Change`], which the caller commits. They know nothing of HTTP.
 //!
-//! A verb that changes what should run returns the processes that the driver must reconcile after the commit.
+//! A verb that changes what should run has the change itself as its first parameter, and marks in it what must follow the commit. So
+//! no caller can forget it. A verb that only writes rows has a connection.
 
 pub(crate) mod app;
 pub(crate) mod audit;

@@ -2,6 +2,7 @@
 
 use super::{role, space};
 use crate::auth::Principal;
+use crate::change::Change;
 use crate::db::organization::{self, Organization};
 use crate::db::organization_quota;
 use crate::db::role::RoleType;
@@ -52,15 +53,11 @@ async fn check_name(conn: &mut Connection, organization: &Organization) -> ApiRe
     }
 }
 
-/// Removes an organization with all that is in it. Returns the processes that must be removed from Diego.
-pub(crate) async fn delete(
-    conn: &mut Connection,
-    organization: &Organization,
-) -> ApiResult<Vec<String>> {
-    let mut processes = Vec::new();
-    for space in spaces::of_organization(conn, &organization.guid).await? {
-        processes.extend(space::delete(conn, &space).await?);
+/// Removes an organization with all that is in it, and marks the processes that must be removed from Diego.
+pub(crate) async fn delete(tx: &mut Change, organization: &Organization) -> ApiResult<()> {
+    for space in spaces::of_organization(tx, &organization.guid).await? {
+        space::delete(tx, &space).await?;
     }
-    db::delete::<Organization>(conn, &organization.guid).await?;
-    Ok(processes)
+    db::delete::<Organization>(tx, &organization.guid).await?;
+    Ok(())
 }

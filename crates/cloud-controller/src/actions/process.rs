@@ -1,6 +1,7 @@
 //! Verbs of processes: scale, set health checks, and decide when running instances must be replaced.
 
 use super::sidecar;
+use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::app::App;
 use crate::db::process::{self, CheckType, HealthCheck, Process};
@@ -13,9 +14,9 @@ use std::collections::BTreeSet;
 /// The user that runs the processes and tasks of every app.
 const USER: &str = "vcap";
 
-/// A change of a process. Absent fields stay unchanged.
+/// The values that a request or a manifest wants a process to have. Absent fields stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Change {
+pub(crate) struct Wish {
     pub command: Option<Option<String>>,
     pub user: Option<Option<String>>,
     pub instances: Option<i64>,
@@ -56,53 +57,56 @@ pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
     process
 }
 
-/// Applies a change, if limits and quotas allow it. A changed health check of a started app replaces its instances. Returns
-/// whether the driver must reconcile the process.
+/// Changes a process, if limits and quotas allow it, and marks it if its LRP changes. A changed health check of a started app
+/// replaces its instances.
 pub(crate) async fn change(
-    conn: &mut Connection,
+    tx: &mut Change,
     settings: &Settings,
     app: &App,
     process: &mut Process,
-    change: Change,
-) -> ApiResult<bool> {
+    wish: Wish,
+) -> ApiResult<()> {
     let meter = if app.is_started() {
-        Some(Meter::of_app(conn, app).await?)
+        Some(Meter::of_app(tx, app).await?)
     } else {
         None
     };
-    let settle = change_unmetered(conn, settings, app, process, change).await?;
-    if let Some(meter) = meter {
-        meter.check(conn, Subject::Process).await?;
+    if change_unmetered(tx, settings, app, process, wish).await? {
+        tx.reconcile(&process.guid);
     }
-    Ok(settle)
+    if let Some(meter) = meter {
+        meter.check(tx, Subject::Process).await?;
+    }
+    Ok(())
 }
 
-/// Applies a change without checking quotas. The caller checks them; a manifest does so once for all its processes.
+/// Changes a process without checking quotas. The caller checks them; a manifest does so once for all its processes. Returns
+/// whether the LRP changes.
 pub(super) async fn change_unmetered(
     conn: &mut Connection,
     settings: &Settings,
     app: &App,
     process: &mut Process,
-    change: Change,
+    wish: Wish,
 ) -> ApiResult<bool> {
     let before = process.clone();
-    if let Some(command) = change.command {
+    if let Some(command) = wish.command {
         process.command = command;
     }
-    if let Some(user) = change.user {
+    if let Some(user) = wish.user {
         if let Some(user) = user.as_deref() {
             check_user(user)?;
         }
         process.user = user;
     }
-    process.instances = change.instances.unwrap_or(process.instances);
-    process.memory_in_mb = change.memory_in_mb.unwrap_or(process.memory_in_mb);
-    process.disk_in_mb = change.disk_in_mb.unwrap_or(process.disk_in_mb);
-    process.log_rate_limit = change.log_rate_limit.unwrap_or(process.log_rate_limit);
-    if let Some(check) = change.health_check {
+    process.instances = wish.instances.unwrap_or(process.instances);
+    process.memory_in_mb = wish.memory_in_mb.unwrap_or(process.memory_in_mb);
+    process.disk_in_mb = wish.disk_in_mb.unwrap_or(process.disk_in_mb);
+    process.log_rate_limit = wish.log_rate_limit.unwrap_or(process.log_rate_limit);
+    if let Some(check) = wish.health_check {
         process.health_check.0 = check;
     }
-    if let Some(check) = change.readiness {
+    if let Some(check) = wish.readiness {
         process.readiness_health_check.0 = check;
     }
     check_limits(settings, &before, process)?;

@@ -1,5 +1,6 @@
 //! Verbs of routes and their destinations. They decide who may have which route, and which processes a change affects.
 
+use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::app::App;
 use crate::db::destination::{self, Destination, Protocol};
@@ -10,6 +11,7 @@ use crate::db::{self, Connection, Select, app as apps, process::Process};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
 use cc_rules::route_rules::{self, DomainFacts};
+use std::collections::BTreeSet;
 
 /// A destination as a request names it.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,45 +142,43 @@ pub(crate) async fn transfer(
     meter.check(conn, Subject::Route).await
 }
 
-/// Removes a route. Returns the processes whose routes change.
-pub(crate) async fn delete(conn: &mut Connection, route: &Route) -> ApiResult<Vec<String>> {
-    let destinations = destination::of_route(conn, &route.guid).await?;
-    let affected = touch_processes(conn, &destinations).await?;
-    db::delete::<Route>(conn, &route.guid).await?;
-    Ok(affected)
+/// Removes a route, and marks the processes whose routes change.
+pub(crate) async fn delete(tx: &mut Change, route: &Route) -> ApiResult<()> {
+    let destinations = destination::of_route(tx, &route.guid).await?;
+    mark_processes(tx, &destinations).await?;
+    db::delete::<Route>(tx, &route.guid).await?;
+    Ok(())
 }
 
+/// Changes the options of a route, and marks the processes whose routes change. The caller updates the row.
 pub(crate) async fn set_options(
-    conn: &mut Connection,
+    tx: &mut Change,
     route: &mut Route,
     change: &serde_json::Value,
-) -> ApiResult<Vec<String>> {
+) -> ApiResult<()> {
     let options = route_rules::merge_options(route.options.0.as_ref(), change)?;
     if options == route.options.0 {
-        return Ok(Vec::new());
+        return Ok(());
     }
     route.options.0 = options;
-    processes_of_route(conn, &route.guid).await
+    mark_processes_of(tx, &route.guid).await
 }
 
-/// Returns the processes to which a route leads. Their desired LRPs change with the route.
-pub(super) async fn processes_of_route(
-    conn: &mut Connection,
-    route: &str,
-) -> ApiResult<Vec<String>> {
-    let destinations = destination::of_route(conn, route).await?;
-    touch_processes(conn, &destinations).await
+/// Marks the processes to which a route leads. Their desired LRPs change with the route.
+pub(super) async fn mark_processes_of(tx: &mut Change, route: &str) -> ApiResult<()> {
+    let destinations = destination::of_route(tx, route).await?;
+    mark_processes(tx, &destinations).await
 }
 
-/// Adds destinations; one that exists already stays unchanged. Returns the processes whose routes change.
+/// Adds destinations; one that exists already stays unchanged. Marks the processes whose routes change.
 pub(crate) async fn map(
-    conn: &mut Connection,
+    tx: &mut Change,
     settings: &Settings,
     route: &Route,
     targets: Vec<Target>,
-) -> ApiResult<Vec<String>> {
-    check_targets(conn, route, &targets).await?;
-    let before = destination::of_route(conn, &route.guid).await?;
+) -> ApiResult<()> {
+    check_targets(tx, route, &targets).await?;
+    let before = destination::of_route(tx, &route.guid).await?;
     let mut added: Vec<Destination> = Vec::new();
     for target in targets {
         let destination = destination(route, target)?;
@@ -187,34 +187,34 @@ pub(crate) async fn map(
             .chain(&added)
             .any(|other| is_same_destination(other, &destination))
         {
-            db::insert(conn, &destination).await?;
+            db::insert(tx, &destination).await?;
             added.push(destination);
         }
     }
     check_count(settings, before.len() + added.len())?;
-    touch_processes(conn, &added).await
+    mark_processes(tx, &added).await
 }
 
-/// Makes `targets` the only destinations. Returns the processes whose routes change.
+/// Makes `targets` the only destinations, and marks the processes whose routes change.
 pub(crate) async fn replace(
-    conn: &mut Connection,
+    tx: &mut Change,
     settings: &Settings,
     route: &Route,
     targets: Vec<Target>,
-) -> ApiResult<Vec<String>> {
+) -> ApiResult<()> {
     check_count(settings, targets.len())?;
-    check_targets(conn, route, &targets).await?;
+    check_targets(tx, route, &targets).await?;
     let wanted: Vec<Destination> = targets
         .into_iter()
         .map(|target| destination(route, target))
         .collect::<ApiResult<_>>()?;
     let mut changed = Vec::new();
-    let before = destination::of_route(conn, &route.guid).await?;
+    let before = destination::of_route(tx, &route.guid).await?;
     for old in &before {
         match wanted.iter().find(|new| is_same_destination(new, old)) {
             Some(new) if new.protocol == old.protocol && new.weight == old.weight => {}
             _ => {
-                db::delete::<Destination>(conn, &old.guid).await?;
+                db::delete::<Destination>(tx, &old.guid).await?;
                 changed.push(old.clone());
             }
         }
@@ -226,39 +226,38 @@ pub(crate) async fn replace(
                 && new.weight == old.weight
         });
         if !kept {
-            db::insert(conn, new).await?;
+            db::insert(tx, new).await?;
             changed.push(new.clone());
         }
     }
-    touch_processes(conn, &changed).await
+    mark_processes(tx, &changed).await
 }
 
-pub(crate) async fn unmap(
-    conn: &mut Connection,
-    destination: &Destination,
-) -> ApiResult<Vec<String>> {
-    db::delete::<Destination>(conn, &destination.guid).await?;
-    touch_processes(conn, std::slice::from_ref(destination)).await
+/// Removes a destination, and marks its process.
+pub(crate) async fn unmap(tx: &mut Change, destination: &Destination) -> ApiResult<()> {
+    db::delete::<Destination>(tx, &destination.guid).await?;
+    mark_processes(tx, std::slice::from_ref(destination)).await
 }
 
+/// Changes the protocol of a destination, and marks its process.
 pub(crate) async fn set_protocol(
-    conn: &mut Connection,
+    tx: &mut Change,
     destination: &mut Destination,
     protocol: Protocol,
-) -> ApiResult<Vec<String>> {
+) -> ApiResult<()> {
     destination.protocol = protocol;
     destination.touch();
-    db::update(conn, destination).await?;
-    touch_processes(conn, std::slice::from_ref(destination)).await
+    db::update(tx, destination).await?;
+    mark_processes(tx, std::slice::from_ref(destination)).await
 }
 
-/// Removes all destinations in an app. Returns its processes.
-pub(crate) async fn unmap_all(conn: &mut Connection, app: &App) -> ApiResult<Vec<String>> {
-    let destinations = destination::of_app(conn, &app.guid).await?;
+/// Removes all destinations in an app, and marks its processes.
+pub(crate) async fn unmap_all(tx: &mut Change, app: &App) -> ApiResult<()> {
+    let destinations = destination::of_app(tx, &app.guid).await?;
     for destination in &destinations {
-        db::delete::<Destination>(conn, &destination.guid).await?;
+        db::delete::<Destination>(tx, &destination.guid).await?;
     }
-    touch_processes(conn, &destinations).await
+    mark_processes(tx, &destinations).await
 }
 
 /// Reads the protocol that a request or a manifest names.
@@ -345,24 +344,20 @@ async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target])
     Ok(())
 }
 
-/// Returns the processes behind destinations. Each is marked as changed, so that the sync sees a change even if the driver
-/// fails.
-async fn touch_processes(
-    conn: &mut Connection,
-    destinations: &[Destination],
-) -> ApiResult<Vec<String>> {
-    let mut guids = Vec::new();
+/// Marks the processes behind destinations. Each row is touched as well, so that the sync sees a change even if the driver fails.
+async fn mark_processes(tx: &mut Change, destinations: &[Destination]) -> ApiResult<()> {
+    let mut touched = BTreeSet::new();
     for destination in destinations {
         let select = Select::new()
             .is("app_guid", &destination.app_guid)
             .is("type", &destination.process_type);
-        for mut process in select.all::<Process>(conn).await? {
-            if !guids.contains(&process.guid) {
+        for mut process in select.all::<Process>(tx).await? {
+            if touched.insert(process.guid.clone()) {
                 process.touch();
-                db::update(conn, &process).await?;
-                guids.push(process.guid);
+                db::update(tx, &process).await?;
+                tx.reconcile(process.guid);
             }
         }
     }
-    Ok(guids)
+    Ok(())
 }

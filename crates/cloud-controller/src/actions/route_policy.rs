@@ -1,35 +1,36 @@
 //! Verbs of route policies: create and remove. The permitted callers of a route are a part of its routes in Diego.
 
-use super::route::processes_of_route;
+use super::route::mark_processes_of;
+use crate::change::Change;
 use crate::controller::Settings;
+use crate::db;
 use crate::db::domain::{Domain, PolicyScope};
 use crate::db::route::Route;
 use crate::db::route_policy::{self, RoutePolicy};
-use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 use cc_rules::policy_source::PolicySource;
 
-/// Creates a route policy. Returns the processes whose routes change.
+/// Creates a route policy, and marks the processes whose routes change.
 pub(crate) async fn create(
-    conn: &mut Connection,
+    tx: &mut Change,
     settings: &Settings,
     route: &Route,
     domain: &Domain,
     source: &PolicySource,
     policy: &RoutePolicy,
-) -> ApiResult<Vec<String>> {
+) -> ApiResult<()> {
     check_domain(route, domain, source).map_err(ApiError::unprocessable)?;
-    let siblings = route_policy::of_route(conn, &route.guid).await?;
+    let siblings = route_policy::of_route(tx, &route.guid).await?;
     let most = settings.limits.route_policies_per_route;
     check_siblings(source, &siblings, most).map_err(ApiError::unprocessable)?;
-    db::insert(conn, policy).await?;
-    processes_of_route(conn, &route.guid).await
+    db::insert(tx, policy).await?;
+    mark_processes_of(tx, &route.guid).await
 }
 
-/// Removes a route policy. Returns the processes whose routes change.
-pub(crate) async fn delete(conn: &mut Connection, policy: &RoutePolicy) -> ApiResult<Vec<String>> {
-    db::delete::<RoutePolicy>(conn, &policy.guid).await?;
-    processes_of_route(conn, &policy.route_guid).await
+/// Removes a route policy, and marks the processes whose routes change.
+pub(crate) async fn delete(tx: &mut Change, policy: &RoutePolicy) -> ApiResult<()> {
+    db::delete::<RoutePolicy>(tx, &policy.guid).await?;
+    mark_processes_of(tx, &policy.route_guid).await
 }
 
 fn check_domain(route: &Route, domain: &Domain, source: &PolicySource) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! Effects of changed security groups on running instances. Their cells apply the rules that are valid now.
 
+use crate::change::Change;
 use crate::db::process;
 use crate::db::security_group::{self, Phase, SecurityGroup};
 use crate::db::{self, Connection};
@@ -41,20 +42,20 @@ impl Scope {
     }
 }
 
-/// Returns the processes that run in a scope. Each is marked as changed, so that the sync sees a change even if the driver
-/// fails.
-pub(crate) async fn affected(conn: &mut Connection, scope: Scope) -> ApiResult<Vec<String>> {
+/// Marks the processes that run in a scope, and the sync, which updates the tasks. Each row is touched as well, so that the sync
+/// sees a change even if the driver fails.
+pub(crate) async fn apply_to_running(tx: &mut Change, scope: Scope) -> ApiResult<()> {
     let processes = match scope {
-        Scope::Everywhere => process::running(conn).await?,
-        Scope::Spaces(spaces) => process::running_in(conn, spaces).await?,
+        Scope::Everywhere => process::running(tx).await?,
+        Scope::Spaces(spaces) => process::running_in(tx, spaces).await?,
     };
-    let mut touched = Vec::new();
     for mut process in processes {
         process.touch();
-        db::update(conn, &process).await?;
-        touched.push(process.guid);
+        db::update(tx, &process).await?;
+        tx.reconcile(process.guid);
     }
-    Ok(touched)
+    tx.sync();
+    Ok(())
 }
 
 #[cfg(test)]

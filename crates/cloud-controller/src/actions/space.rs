@@ -1,6 +1,7 @@
 //! Verbs of spaces: create, change and remove.
 
 use super::{app, route};
+use crate::change::Change;
 use crate::db::space::{self, Space};
 use crate::db::{self, Connection, app as apps, route as routes};
 use crate::error::{ApiError, ApiResult};
@@ -27,15 +28,14 @@ async fn check_name(conn: &mut Connection, space: &Space) -> ApiResult<()> {
     }
 }
 
-/// Removes a space with its apps and routes. Returns the processes that must be removed or changed in Diego.
-pub(crate) async fn delete(conn: &mut Connection, space: &Space) -> ApiResult<Vec<String>> {
-    let mut processes = Vec::new();
-    for app in apps::of_space(conn, &space.guid).await? {
-        processes.extend(app::delete(conn, &app).await?);
+/// Removes a space with its apps and routes, and marks the processes that must be removed or changed in Diego.
+pub(crate) async fn delete(tx: &mut Change, space: &Space) -> ApiResult<()> {
+    for app in apps::of_space(tx, &space.guid).await? {
+        app::delete(tx, &app).await?;
     }
-    for route in routes::of_space(conn, &space.guid).await? {
-        processes.extend(route::delete(conn, &route).await?);
+    for route in routes::of_space(tx, &space.guid).await? {
+        route::delete(tx, &route).await?;
     }
-    db::delete::<Space>(conn, &space.guid).await?;
-    Ok(processes)
+    db::delete::<Space>(tx, &space.guid).await?;
+    Ok(())
 }

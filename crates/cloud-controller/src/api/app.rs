@@ -280,7 +280,7 @@ async fn update(
     if let Some(change) = &metadata {
         app.metadata.0.merge(&cc.settings.limits, change)?;
     }
-    let touched = actions::app::update(&mut tx, &mut app).await?;
+    actions::app::update(&mut tx, &mut app).await?;
     let trail = audit::record(
         &mut tx,
         &who,
@@ -290,7 +290,6 @@ async fn update(
         json!({ "request": request }),
     )
     .await?;
-    tx.reconcile(touched);
     tx.log_to_app(&guid, format!("Updated app with guid {guid} ({request})"));
     tx.commit(trail).await?;
     Ok(ok(present(&cc, &app)))
@@ -300,7 +299,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
-    let touched = actions::app::delete(&mut tx, &app).await?;
+    actions::app::delete(&mut tx, &app).await?;
     let trail = audit::record(
         &mut tx,
         &who,
@@ -311,8 +310,6 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     )
     .await?;
     let job = job::complete(&mut tx, "app.delete", ("apps", &guid)).await?;
-    tx.reconcile(touched);
-    tx.clean_up();
     tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }
@@ -336,11 +333,11 @@ async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiRe
     }
     found.access.must(Right::Support)?;
     let (mut app, space) = (found.row, found.of.space);
-    let touched = match verb {
+    match verb {
         "start" => actions::app::start(&mut tx, &mut app).await?,
         "stop" => actions::app::stop(&mut tx, &mut app).await?,
         _ => actions::app::restart(&mut tx, &mut app).await?,
-    };
+    }
     let trail = audit::record(
         &mut tx,
         &who,
@@ -357,7 +354,6 @@ async fn change_state(cc: Cc, who: Principal, guid: String, verb: &str) -> ApiRe
             app.state
         ),
     );
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(ok(present(&cc, &app)))
 }
@@ -550,7 +546,7 @@ async fn set_current_droplet(
         .await?
         .row;
     let before = process::of_app(&mut tx, &guid).await?;
-    let touched = actions::app::assign_droplet(&mut tx, &cc.settings, &mut app, &droplet).await?;
+    actions::app::assign_droplet(&mut tx, &cc.settings, &mut app, &droplet).await?;
     audit::new_processes(&mut tx, &who, &app, &before).await?;
     let data = json!({ "request": { "droplet_guid": droplet.guid } });
     let trail = audit::record(
@@ -562,7 +558,6 @@ async fn set_current_droplet(
         data,
     )
     .await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(ok(present_current(&cc, &app)))
 }

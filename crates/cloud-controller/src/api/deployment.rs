@@ -199,7 +199,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         app.droplet_guid.as_ref() != Some(&droplet.guid),
         db::process::of_app(&mut tx, &app.guid).await?,
     );
-    let (mut deployment, touched) = verbs::create(
+    let mut deployment = verbs::create(
         &mut tx,
         &cc.settings,
         &mut app,
@@ -228,8 +228,6 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         data,
     )
     .await?;
-    tx.reconcile(touched);
-    tx.advance_deployments();
     tx.commit(trail).await?;
     Ok(created(present(&cc, &deployment)))
 }
@@ -264,7 +262,6 @@ async fn cancel(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let data = json!({ "deployment_guid": guid, "droplet_guid": deployment.droplet_guid });
     let kind = "audit.app.deployment.cancel";
     let trail = audit::of_app(&mut tx, &who, kind, &of.app, data).await?;
-    tx.advance_deployments();
     tx.commit(trail).await?;
     Ok(http::StatusCode::OK.into_response())
 }

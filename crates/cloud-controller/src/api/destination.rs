@@ -168,15 +168,14 @@ async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: b
             .await?;
     }
     let before = destination::of_route(&mut tx, &guid).await?;
-    let touched = if replace {
-        actions::route::replace(&mut tx, &cc.settings, &route, targets).await?
+    if replace {
+        actions::route::replace(&mut tx, &cc.settings, &route, targets).await?;
     } else {
-        actions::route::map(&mut tx, &cc.settings, &route, targets).await?
-    };
+        actions::route::map(&mut tx, &cc.settings, &route, targets).await?;
+    }
     let after = destination::of_route(&mut tx, &guid).await?;
     let trail = audit::mappings(&mut tx, &who, &before, &after, false).await?;
     let answer = present_list(&cc, &mut tx, &guid).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(ok(answer))
 }
@@ -202,10 +201,9 @@ async fn update(
                 "Unable to update destination. Ensure the route has a destination with this guid.",
             )
         })?;
-    let touched = actions::route::set_protocol(&mut tx, &mut destination, protocol).await?;
+    actions::route::set_protocol(&mut tx, &mut destination, protocol).await?;
     let data = json!({ "request": { "destination_guid": destination.guid, "protocol": destination.protocol } });
     let trail = audit::of_route(&mut tx, &who, "audit.route.update", &route, data).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(ok(present(&destination)))
 }
@@ -225,10 +223,9 @@ async fn remove(
     let destination = destination::find(&mut tx, &route, &destination)
         .await?
         .ok_or_else(unknown)?;
-    let touched = actions::route::unmap(&mut tx, &destination).await?;
+    actions::route::unmap(&mut tx, &destination).await?;
     let gone = std::slice::from_ref(&destination);
     let trail = audit::mappings(&mut tx, &who, gone, &[], false).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(no_content())
 }

@@ -282,11 +282,10 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     }
     let routes = route::of_domain(&mut tx, &guid).await?;
     audit::also(audit::deleted_routes(&mut tx, &who, &routes).await?);
-    let touched = actions::domain::delete(&mut tx, &domain).await?;
+    actions::domain::delete(&mut tx, &domain).await?;
     let kind = "audit.domain.delete-request";
     let trail = record(&mut tx, &who, kind, &domain, json!({})).await?;
     let job = job::complete(&mut tx, "domain.delete", ("domains", &guid)).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }

@@ -47,15 +47,13 @@ async fn apply(
     // A manifest that fails changes nothing; only its job remains.
     let mut tx = cc.change().await?;
     let space = who.find::<Space>(&mut tx, &guid, Right::Develop).await?.row;
-    let mut touched = Vec::new();
     let mut trail = db::Trail::from(Unrecorded::NothingChanged);
     for manifest in &manifests {
         let before = audit::Snapshot::of_name(&mut tx, &space, &manifest.name).await?;
         match actions::manifest::apply(&mut tx, &cc.settings, &space, who.is_admin(), manifest)
             .await
         {
-            Ok((app, processes)) => {
-                touched.extend(processes);
+            Ok(app) => {
                 trail = audit::manifest(&mut tx, &who, &app, &before).await?;
                 if !before.exists() {
                     tx.log_creation(&app.guid);
@@ -74,7 +72,6 @@ async fn apply(
         }
     }
     let job = job::complete(&mut tx, "space.apply_manifest", ("spaces", &guid)).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }

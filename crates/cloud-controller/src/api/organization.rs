@@ -166,13 +166,11 @@ async fn update(
     if is_renamed {
         let place = db::process::Place::Organization(&guid);
         db::process::touch_in(&mut tx, place).await?;
+        tx.sync();
     }
     let target = (guid.as_str(), "organization", organization.name.as_str());
     let (kind, data) = ("audit.organization.update", json!({ "request": request }));
     let trail = audit::record(&mut tx, &who, kind, target, &organization, data).await?;
-    if is_renamed {
-        tx.sync();
-    }
     tx.commit(trail).await?;
     Ok(ok(present(&cc, &organization)))
 }
@@ -186,7 +184,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     for space in db::space::of_organization(&mut tx, &guid).await? {
         audit::also(audit::deleted_space(&mut tx, &who, &space).await?);
     }
-    let touched = actions::organization::delete(&mut tx, &organization).await?;
+    actions::organization::delete(&mut tx, &organization).await?;
     let target = (
         organization.guid.as_str(),
         "organization",
@@ -202,8 +200,6 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     )
     .await?;
     let job = job::complete(&mut tx, "organization.delete", ("organizations", &guid)).await?;
-    tx.reconcile(touched);
-    tx.clean_up();
     tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }

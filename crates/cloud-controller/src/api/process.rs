@@ -2,7 +2,7 @@
 
 use super::prelude::*;
 use crate::actions::audit;
-use crate::actions::process::{self as verbs, Change};
+use crate::actions::process::{self as verbs, Wish};
 use crate::db::app::App;
 use crate::db::process::{self, CheckType, HealthCheck, Process};
 use crate::diego::{instances, usage};
@@ -300,7 +300,7 @@ async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> Api
         json.map(|json| verbs::health_check(before, json, readiness))
             .transpose()
     };
-    let change = Change {
+    let wish = Wish {
         command: body.nullable_string("command"),
         user: body.nullable_string("user"),
         health_check: check(body.value("health_check"), &process.health_check.0, false)?,
@@ -309,14 +309,14 @@ async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> Api
             &process.readiness_health_check.0,
             true,
         )?,
-        ..Change::default()
+        ..Wish::default()
     };
     body.merge_metadata(&mut process.metadata)?;
     let mut request = Value::Object(body.finish()?);
     if request.get("command").is_some() {
         request["command"] = json!("[PRIVATE DATA HIDDEN]");
     }
-    let settle = verbs::change(&mut tx, &cc.settings, &app, &mut process, change).await?;
+    verbs::change(&mut tx, &cc.settings, &app, &mut process, wish).await?;
     let command = command(&mut tx, &app, &process).await?;
     let trail = audit::record(
         &mut tx,
@@ -327,9 +327,6 @@ async fn update_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> Api
         json!({ "process_guid": process.guid, "process_type": process.r#type, "request": request }),
     )
     .await?;
-    if settle {
-        tx.reconcile(vec![process.guid.clone()]);
-    }
     tx.commit(trail).await?;
     Ok(ok(present(&cc, &process, command.as_deref())))
 }
@@ -356,12 +353,12 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiR
     let (mut process, app, space) = (found.row, found.of.app, found.of.space);
     Flag::AppScaling.must_be_on(&mut tx, &who).await?;
     let most = i64::from(i32::MAX);
-    let change = Change {
+    let wish = Wish {
         instances: body.int("instances", 0..=most),
         memory_in_mb: body.int("memory_in_mb", 1..=most),
         disk_in_mb: body.int("disk_in_mb", 1..=most),
         log_rate_limit: body.int("log_rate_limit_in_bytes_per_second", -1..=i64::MAX),
-        ..Change::default()
+        ..Wish::default()
     };
     let request = Value::Object(body.finish()?);
     if process.r#type == "web"
@@ -373,7 +370,7 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiR
             "Cannot scale this process while a deployment is in flight.",
         ));
     }
-    let settle = verbs::change(&mut tx, &cc.settings, &app, &mut process, change).await?;
+    verbs::change(&mut tx, &cc.settings, &app, &mut process, wish).await?;
     let data =
         json!({ "process_guid": process.guid, "process_type": process.r#type, "request": request });
     let trail = audit::record(
@@ -390,9 +387,6 @@ async fn scale_one(cc: Cc, who: Principal, which: Which, mut body: Body) -> ApiR
         &app.guid,
         format!("Updated app with guid {} ({request})", app.guid),
     );
-    if settle {
-        tx.reconcile(vec![process.guid.clone()]);
-    }
     tx.commit(trail).await?;
     Ok((
         StatusCode::ACCEPTED,

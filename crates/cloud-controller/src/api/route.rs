@@ -316,10 +316,9 @@ async fn update(
     body.finish()?;
     let mut tx = cc.change().await?;
     let mut route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
-    let touched = match &options {
-        Some(change) => actions::route::set_options(&mut tx, &mut route, change).await?,
-        None => Vec::new(),
-    };
+    if let Some(change) = &options {
+        actions::route::set_options(&mut tx, &mut route, change).await?;
+    }
     if let Some(change) = &metadata {
         route.metadata.0.merge(&cc.settings.limits, change)?;
     }
@@ -328,7 +327,6 @@ async fn update(
     let answer = present_one(&cc, &mut tx, &route).await?;
     let data = json!({ "request": { "options": options, "metadata": metadata } });
     let trail = audit::of_route(&mut tx, &who, "audit.route.update", &route, data).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(ok(answer))
 }
@@ -337,7 +335,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let mut tx = cc.change().await?;
     let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
     let (route, space) = (found.row, found.of.space);
-    let touched = actions::route::delete(&mut tx, &route).await?;
+    actions::route::delete(&mut tx, &route).await?;
     let trail = audit::record(
         &mut tx,
         &who,
@@ -348,7 +346,6 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     )
     .await?;
     let job = job::complete(&mut tx, "route.delete", ("routes", &guid)).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }
@@ -461,14 +458,12 @@ async fn unshare(
             "Unable to unshare route from space '{space}'. Ensure the space exists and the route is shared with it."
         )));
     }
-    let mut touched = Vec::new();
     for destination in &foreign {
-        touched.extend(actions::route::unmap(&mut tx, destination).await?);
+        actions::route::unmap(&mut tx, destination).await?;
     }
     audit::also(audit::mappings(&mut tx, &who, &foreign, &[], false).await?);
     let data = json!({ "target_space_guid": space });
     let trail = audit::of_route(&mut tx, &who, "audit.route.unshare", &route, data).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(no_content())
 }

@@ -231,16 +231,13 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .existing::<Domain>(&mut tx, &route.domain_guid, Right::Read, "Domain not found")
         .await?
         .row;
-    let touched =
-        actions::route_policy::create(&mut tx, &cc.settings, &route, &domain, &source, &policy)
-            .await?;
+    actions::route_policy::create(&mut tx, &cc.settings, &route, &domain, &source, &policy).await?;
     let mut data = json!({ "request": { "source": policy.source, "route_guid": route.guid } });
     if let Some(metadata) = request.get("metadata") {
         data["request"]["metadata"] = metadata.clone();
     }
     let kind = "audit.route_policy.create";
     let trail = record(&mut tx, &who, kind, &policy, &space, data).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(created(present(&cc, &policy)))
 }
@@ -272,10 +269,9 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
         .find::<RoutePolicy>(&mut tx, &guid, Right::Develop)
         .await?;
     let (policy, space) = (found.row, found.of.space);
-    let touched = actions::route_policy::delete(&mut tx, &policy).await?;
+    actions::route_policy::delete(&mut tx, &policy).await?;
     let kind = "audit.route_policy.delete";
     let trail = record(&mut tx, &who, kind, &policy, &space, json!({})).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(no_content())
 }

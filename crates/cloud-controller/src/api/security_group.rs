@@ -3,7 +3,7 @@
 
 use super::prelude::*;
 use crate::actions::job;
-use crate::actions::security_group::{Scope as Reach, affected};
+use crate::actions::security_group::{Scope as Reach, apply_to_running};
 use crate::db::security_group::{self, Phase, SecurityGroup};
 use crate::db::space::Space;
 
@@ -211,10 +211,8 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         }
     }
     let scope = Reach::of(&mut tx, &group).await?;
-    let touched = affected(&mut tx, scope).await?;
+    apply_to_running(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &who, &group).await?;
-    tx.reconcile(touched);
-    tx.sync();
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(created(answer))
 }
@@ -252,10 +250,8 @@ async fn update(
     group.touch();
     db::update(&mut tx, &group).await?;
     let scope = before.and(Reach::of(&mut tx, &group).await?);
-    let touched = affected(&mut tx, scope).await?;
+    apply_to_running(&mut tx, scope).await?;
     let answer = present(&cc, &mut tx, &who, &group).await?;
-    tx.reconcile(touched);
-    tx.sync();
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(answer))
 }
@@ -268,10 +264,8 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
         .row;
     let scope = Reach::of(&mut tx, &group).await?;
     db::delete::<SecurityGroup>(&mut tx, &guid).await?;
-    let touched = affected(&mut tx, scope).await?;
+    apply_to_running(&mut tx, scope).await?;
     let job = job::complete(&mut tx, "security_group.delete", ("security_groups", &guid)).await?;
-    tx.reconcile(touched);
-    tx.sync();
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(cc.accepted(&job))
 }
@@ -304,10 +298,8 @@ async fn bind(
             .await?;
         security_group::bind(&mut tx, &group.guid, space, phase).await?;
     }
-    let touched = affected(&mut tx, Reach::bound(phase, &wanted)).await?;
+    apply_to_running(&mut tx, Reach::bound(phase, &wanted)).await?;
     let mut answer = to_many(&spaces(&mut tx, &who, &guid, phase).await?);
-    tx.reconcile(touched);
-    tx.sync();
     tx.commit(Unrecorded::NoSuchEvent).await?;
     answer["links"] = json!({ "self": cc.link(&format!("/v3/security_groups/{guid}/relationships/{relationship}")) });
     Ok(ok(answer))
@@ -330,9 +322,7 @@ async fn unbind(
     if !security_group::unbind(&mut tx, &guid, &space, phase).await? {
         return Err(ApiError::unprocessable(unbound));
     }
-    let touched = affected(&mut tx, Reach::bound(phase, std::slice::from_ref(&space))).await?;
-    tx.reconcile(touched);
-    tx.sync();
+    apply_to_running(&mut tx, Reach::bound(phase, std::slice::from_ref(&space))).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(no_content())
 }

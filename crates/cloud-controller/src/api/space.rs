@@ -179,13 +179,11 @@ async fn update(
     let is_renamed = space.name != before;
     if is_renamed {
         process::touch_in(&mut tx, process::Place::Space(&guid)).await?;
+        tx.sync();
     }
     let target = (guid.as_str(), "space", space.name.as_str());
     let (kind, data) = ("audit.space.update", json!({ "request": request }));
     let trail = audit::record(&mut tx, &who, kind, target, &space, data).await?;
-    if is_renamed {
-        tx.sync();
-    }
     tx.commit(trail).await?;
     Ok(ok(present(&cc, &space)))
 }
@@ -197,10 +195,8 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
         .await?
         .row;
     let trail = audit::deleted_space(&mut tx, &who, &space).await?;
-    let touched = actions::space::delete(&mut tx, &space).await?;
+    actions::space::delete(&mut tx, &space).await?;
     let job = job::complete(&mut tx, "space.delete", ("spaces", &guid)).await?;
-    tx.reconcile(touched);
-    tx.clean_up();
     tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }
@@ -272,14 +268,12 @@ async fn delete_unmapped_routes(
     }
     let mut tx = cc.change().await?;
     let space = who.find::<Space>(&mut tx, &guid, Right::Support).await?.row;
-    let mut touched = Vec::new();
     let unmapped = db::route::unmapped(&mut tx, &space.guid).await?;
     let trail = audit::deleted_routes(&mut tx, &who, &unmapped).await?;
     for route in unmapped {
-        touched.extend(actions::route::delete(&mut tx, &route).await?);
+        actions::route::delete(&mut tx, &route).await?;
     }
     let job = job::complete(&mut tx, "space.delete_unmapped_routes", ("spaces", &guid)).await?;
-    tx.reconcile(touched);
     tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }

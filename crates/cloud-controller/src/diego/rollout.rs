@@ -60,11 +60,9 @@ async fn advance(cc: &Cc, deployment: &Deployment) -> Result<()> {
     else {
         return Ok(());
     };
-    let touched = actions::deployment::apply(&mut tx, &mut deployment, new, old, step).await?;
-    if touched.is_empty() {
+    if !actions::deployment::apply(&mut tx, &mut deployment, new, old, step).await? {
         return Ok(());
     }
-    tx.reconcile(touched);
     tx.commit(db::Unrecorded::Consequence).await?;
     Ok(())
 }
