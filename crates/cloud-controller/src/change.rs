@@ -4,7 +4,7 @@
 //!  cc.change() ──▶ who.find(tx, guid, right) ──▶ a verb of actions ──▶ audit::record(tx, …) ──▶ tx.commit(trail)
 //!  one at a time   the row only with the right   rows, jobs, marks     the event                 │ durable
 //!                                                                                                ▼
-//!           what was marked: lines in apps' logs, clean-up, the driver's work, sync, deployments
+//!           what was marked: lines in apps' logs, clean-up, jobs, the driver's work, sync, deployments
 //! ```
 //!
 //! Nothing else commits a change: [`Changes`] owns the only [`Writer`] of the database, and the transaction is private to
@@ -12,8 +12,8 @@
 //! marked before it, mostly by the verbs themselves, so that a change that fails has no effects, and so that no handler can
 //! commit without them. A change that is dropped is rolled back.
 //!
-//! Callers: handlers of `api` and `internal`, and the parts of `diego` that continue what a user began. This module knows neither
-//! nouns nor rights.
+//! Callers: handlers of `api` and `internal`, `jobs`, and the parts of `diego` that continue what a user began. This module knows
+//! neither nouns nor rights.
 
 use crate::app_log;
 use crate::db::{Connection, Trail, Tx, Writer};
@@ -34,15 +34,24 @@ struct Shared {
     driver: Driver,
     /// The nudge that wakes the clean-up.
     cleanup: Nudge,
+    /// The nudge that wakes the jobs.
+    jobs: Nudge,
     emitter: Emitter,
 }
 
 impl Changes {
-    pub(crate) fn new(writer: Writer, driver: Driver, cleanup: Nudge, emitter: Emitter) -> Self {
+    pub(crate) fn new(
+        writer: Writer,
+        driver: Driver,
+        cleanup: Nudge,
+        jobs: Nudge,
+        emitter: Emitter,
+    ) -> Self {
         Self(Arc::new(Shared {
             writer,
             driver,
             cleanup,
+            jobs,
             emitter,
         }))
     }
@@ -74,6 +83,7 @@ struct Marks {
     /// The processes that the driver must reconcile.
     processes: BTreeSet<String>,
     cleanup: bool,
+    jobs: bool,
     sync: bool,
     deployments: bool,
 }
@@ -97,6 +107,11 @@ impl Change {
     /// Marks that files of packages or droplets are no longer needed. It wakes the clean-up after the commit.
     pub(crate) fn clean_up(&mut self) {
         self.marks.cleanup = true;
+    }
+
+    /// Marks that a job was stored. It wakes the jobs after the commit.
+    pub(crate) fn start_jobs(&mut self) {
+        self.marks.jobs = true;
     }
 
     /// Adds a line to an app's log after the commit.
@@ -127,6 +142,9 @@ impl Shared {
         }
         if marks.cleanup {
             self.cleanup.nudge();
+        }
+        if marks.jobs {
+            self.jobs.nudge();
         }
         let processes = marks.processes.into_iter().collect();
         self.driver.reconcile(processes).await;

@@ -11,7 +11,7 @@ use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::seed::Seed;
 use crate::turns::Turns;
-use crate::{api, cleanup, diego, internal, seed};
+use crate::{api, cleanup, diego, internal, jobs, seed};
 use anyhow::{Context as _, Result};
 use cc_rules::names::PlatformNames;
 use clients::uaa::{ResourceServer, TokenVerifier, VerifierConfig};
@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 #[derive(Debug)]
 pub struct CloudController {
@@ -76,10 +77,16 @@ impl CloudController {
             &lifecycle,
             names.clone(),
         );
-        let cleanup = Nudge::default();
+        let (cleanup, jobs) = (Nudge::default(), Nudge::default());
         let emitter = config.loggregator;
         let shared = Shared {
-            changes: Changes::new(writer, driver.clone(), cleanup.clone(), emitter.clone()),
+            changes: Changes::new(
+                writer,
+                driver.clone(),
+                cleanup.clone(),
+                jobs.clone(),
+                emitter.clone(),
+            ),
             driver,
             blobs,
             verifier: TokenVerifier::new(VerifierConfig {
@@ -101,6 +108,8 @@ impl CloudController {
             usage: Usage::default(),
             troubles: Troubles::default(),
             cleanup,
+            jobs,
+            ended_jobs: watch::Sender::new(0),
             lifecycle,
             db,
             bbs,
@@ -168,11 +177,12 @@ impl CloudController {
                 seed::keep_trying(&self.cc.db, seed, &shutdown).await;
             }
         };
-        let (public, internal, (), (), ()) = tokio::join!(
+        let (public, internal, (), (), (), ()) = tokio::join!(
             public,
             internal,
             seeded,
             cleanup::run(&self.cc, &shutdown),
+            jobs::run(&self.cc, &shutdown),
             diego::run(self.cc.clone(), shutdown.clone())
         );
         self.cc.db.close().await;

@@ -17,6 +17,7 @@ use kit::reconcile::Nudge;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The state that all handlers share; it is cheap to clone.
 #[derive(Clone, Debug)]
@@ -51,6 +52,10 @@ pub(crate) struct Shared {
     pub troubles: Troubles,
     /// The nudge that wakes the clean-up.
     pub cleanup: Nudge,
+    /// The nudge that wakes the jobs.
+    pub jobs: Nudge,
+    /// The number of jobs that have ended. Requests that wait for a job look again when it grows.
+    pub ended_jobs: watch::Sender<u64>,
 }
 
 /// The part of the configuration that handlers read.

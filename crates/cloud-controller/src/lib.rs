@@ -7,6 +7,7 @@
 //!                    present                       diego: driver ──desire, update, remove──▶ BBS
 //!  BBS ──callbacks──▶ internal                            sync ───every 30 s and on nudges──▶ BBS
 //!  BBS ──events─────▶ diego::events ──▶ audit events      staging, tasks, deployments
+//!  jobs ──parts of long verbs──▶ actions/<noun>
 //! ```
 //!
 //! A 2xx response means that the change is committed. What Diego has is derived from the database and repaired by the sync;
@@ -36,6 +37,7 @@ pub mod bits;
 mod diego;
 
 mod cleanup;
+mod jobs;
 
 mod app_log;
 mod clock;

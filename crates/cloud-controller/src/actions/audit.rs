@@ -1,8 +1,8 @@
 //! Writes audit events.
 
 pub(crate) use super::audit_changes::{
-    Snapshot, deleted_routes, deleted_space, manifest, mappings, new_processes, space_quota,
-    space_quota_of,
+    Snapshot, deleted_app, deleted_organization, deleted_route, deleted_routes, deleted_space,
+    manifest, mappings, new_processes, space_quota, space_quota_of,
 };
 use crate::auth::Principal;
 use crate::db::app::App;
@@ -49,13 +49,16 @@ pub(crate) async fn record<'a>(
     place: impl Into<Place<'a>>,
     data: Value,
 ) -> ApiResult<Trail> {
-    let actor_type = if who.claims.user_id.is_some() {
-        "user"
-    } else {
-        "client"
+    record_of(conn, actor(who), kind, target, place, data).await
+}
+
+/// Returns a caller as the actor of an event.
+pub(crate) fn actor(who: &Principal) -> Target<'_> {
+    let kind = match who.claims.user_id {
+        Some(_) => "user",
+        None => "client",
     };
-    let actor = (who.guid(), actor_type, who.name());
-    record_of(conn, actor, kind, target, place, data).await
+    (who.guid(), kind, who.name())
 }
 
 /// Writes an event whose target is an app.
@@ -81,14 +84,24 @@ pub(crate) async fn of_route(
     route: &Route,
     data: Value,
 ) -> ApiResult<Trail> {
-    let domain: Option<Domain> = db::by_guid(conn, &route.domain_guid).await?;
-    let domain = domain.map(|domain| domain.name).unwrap_or_default();
-    let url = route_rules::url(&route.host, &domain, &route.path, route.port);
+    let url = url_of(conn, route).await?;
     let target = (route.guid.as_str(), "route", url.as_str());
     match db::by_guid::<Space>(conn, &route.space_guid).await? {
         Some(space) => record(conn, who, kind, target, &space, data).await,
         None => record(conn, who, kind, target, Place::Platform, data).await,
     }
+}
+
+/// Returns the URL by which events name a route.
+pub(super) async fn url_of(conn: &mut Connection, route: &Route) -> ApiResult<String> {
+    let domain: Option<Domain> = db::by_guid(conn, &route.domain_guid).await?;
+    let domain = domain.map(|domain| domain.name).unwrap_or_default();
+    Ok(route_rules::url(
+        &route.host,
+        &domain,
+        &route.path,
+        route.port,
+    ))
 }
 
 /// Drops the trail of an event whose transaction commits with the trail of another event.

@@ -1,13 +1,14 @@
 //! Writes the audit events of changes that affect several resources: the further effects of a manifest, a deletion or a new
 //! droplet.
 
-use super::audit::{Place, Target, also, of_app, of_route, record};
+use super::audit::{Place, Target, also, of_app, of_route, record, record_of, url_of};
 use crate::auth::Principal;
 use crate::clock;
 use crate::db::app::{self, App};
 use crate::db::destination::{self, Destination};
+use crate::db::organization::Organization;
 use crate::db::process::{self, Process};
-use crate::db::route::{self, Route};
+use crate::db::route::Route;
 use crate::db::space::Space;
 use crate::db::space_quota::SpaceQuota;
 use crate::db::{self, Connection, Trail, Unrecorded};
@@ -79,27 +80,63 @@ pub(crate) async fn deleted_routes(
 ) -> ApiResult<Trail> {
     let mut trail = Trail::from(Unrecorded::NothingChanged);
     for route in routes {
-        let data = json!({ "request": { "recursive": true } });
-        trail = of_route(conn, who, "audit.route.delete-request", route, data).await?;
+        trail = of_route(conn, who, "audit.route.delete-request", route, recursive()).await?;
     }
     Ok(trail)
 }
 
-/// Writes the events of a space that will be removed, and of its apps and routes. It is called before the removal.
-pub(crate) async fn deleted_space(
+/// Writes the event of an app that a job removes with its space. It is called before the removal.
+pub(crate) async fn deleted_app(
     conn: &mut Connection,
-    who: &Principal,
+    actor: Target<'_>,
+    app: &App,
     space: &Space,
 ) -> ApiResult<Trail> {
-    let data = || json!({ "request": { "recursive": true } });
-    for app in app::of_space(conn, &space.guid).await? {
-        also(of_app(conn, who, "audit.app.delete-request", &app, data()).await?);
-    }
-    let routes = route::of_space(conn, &space.guid).await?;
-    also(deleted_routes(conn, who, &routes).await?);
+    let target = (app.guid.as_str(), "app", app.name.as_str());
+    let kind = "audit.app.delete-request";
+    record_of(conn, actor, kind, target, space, recursive()).await
+}
+
+/// Writes the event of a route that a job removes with its space. It is called before the removal.
+pub(crate) async fn deleted_route(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    route: &Route,
+    space: &Space,
+) -> ApiResult<Trail> {
+    let url = url_of(conn, route).await?;
+    let target = (route.guid.as_str(), "route", url.as_str());
+    let kind = "audit.route.delete-request";
+    record_of(conn, actor, kind, target, space, recursive()).await
+}
+
+/// Writes the event of a space that a job removes. It is called before the removal.
+pub(crate) async fn deleted_space(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    space: &Space,
+) -> ApiResult<Trail> {
     let target = (space.guid.as_str(), "space", space.name.as_str());
     let kind = "audit.space.delete-request";
-    record(conn, who, kind, target, space, data()).await
+    record_of(conn, actor, kind, target, space, recursive()).await
+}
+
+/// Writes the event of an organization that a job removes. It is called before the removal.
+pub(crate) async fn deleted_organization(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    organization: &Organization,
+) -> ApiResult<Trail> {
+    let (guid, name) = (organization.guid.as_str(), organization.name.as_str());
+    let (kind, target) = (
+        "audit.organization.delete-request",
+        (guid, "organization", name),
+    );
+    record_of(conn, actor, kind, target, organization, json!({})).await
+}
+
+fn recursive() -> Value {
+    json!({ "request": { "recursive": true } })
 }
 
 fn target_of(quota: &SpaceQuota) -> Target<'_> {

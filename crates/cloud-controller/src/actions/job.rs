@@ -1,8 +1,39 @@
-//! Jobs. Every long verb ends within its request, so a job is finished when the client receives its URL.
+//! Jobs. A verb that is short enough ends within its request, and its job is finished when the client receives the URL. A long
+//! verb is enqueued, and [`crate::jobs`] does it in parts.
 
+use super::audit;
+use crate::auth::Principal;
+use crate::change::Change;
 use crate::db::job::{Job, JobState};
 use crate::db::{Connection, Json, insert};
 use crate::error::{ApiError, ApiResult};
+
+/// The operations that are done in parts.
+pub(crate) const DELETE_SPACE: &str = "space.delete";
+pub(crate) const DELETE_ORGANIZATION: &str = "organization.delete";
+
+/// Creates a job that begins after the commit, in the name of the caller. Returns its guid.
+pub(crate) async fn enqueue(
+    tx: &mut Change,
+    who: &Principal,
+    operation: &str,
+    (resource_type, resource_guid): (&str, &str),
+) -> ApiResult<String> {
+    let (actor_guid, actor_type, actor_name) = audit::actor(who);
+    let job = Job {
+        operation: operation.to_owned(),
+        state: JobState::Processing,
+        resource_type: resource_type.to_owned(),
+        resource_guid: resource_guid.to_owned(),
+        actor_guid: actor_guid.to_owned(),
+        actor_type: actor_type.to_owned(),
+        actor_name: actor_name.to_owned(),
+        ..Job::fresh()
+    };
+    insert(tx, &job).await?;
+    tx.start_jobs();
+    Ok(job.guid)
+}
 
 /// Creates a job that succeeded, and returns its guid.
 pub(crate) async fn complete(

@@ -1,5 +1,6 @@
 //! Verbs of organizations: create, change and remove.
 
+use super::audit::{self, Target};
 use super::{role, space};
 use crate::auth::Principal;
 use crate::change::Change;
@@ -53,11 +54,17 @@ async fn check_name(conn: &mut Connection, organization: &Organization) -> ApiRe
     }
 }
 
-/// Removes an organization with all that is in it, and marks the processes that must be removed from Diego.
-pub(crate) async fn delete(tx: &mut Change, organization: &Organization) -> ApiResult<()> {
-    for space in spaces::of_organization(tx, &organization.guid).await? {
-        space::delete(tx, &space).await?;
+/// Removes one part of an organization: a part of a space, and at last the organization itself. A job calls it until it returns
+/// true, which means that the organization is gone. Events are recorded in the name of `actor`.
+pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) -> ApiResult<bool> {
+    let Some(organization) = db::by_guid::<Organization>(tx, guid).await? else {
+        return Ok(true);
+    };
+    if let Some(space) = spaces::first_of_organization(tx, guid).await? {
+        space::delete_part(tx, actor, &space.guid).await?;
+        return Ok(false);
     }
-    db::delete::<Organization>(tx, &organization.guid).await?;
-    Ok(())
+    audit::also(audit::deleted_organization(tx, actor, &organization).await?);
+    db::delete::<Organization>(tx, guid).await?;
+    Ok(true)
 }

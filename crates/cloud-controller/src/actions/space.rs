@@ -1,5 +1,6 @@
 //! Verbs of spaces: create, change and remove.
 
+use super::audit::{self, Target};
 use super::{app, route};
 use crate::change::Change;
 use crate::db::space::{self, Space};
@@ -28,14 +29,23 @@ async fn check_name(conn: &mut Connection, space: &Space) -> ApiResult<()> {
     }
 }
 
-/// Removes a space with its apps and routes, and marks the processes that must be removed or changed in Diego.
-pub(crate) async fn delete(tx: &mut Change, space: &Space) -> ApiResult<()> {
-    for app in apps::of_space(tx, &space.guid).await? {
+/// Removes one part of a space: an app, then a route, and at last the space itself. A job calls it until it returns true, which
+/// means that the space is gone. Events are recorded in the name of `actor`.
+pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) -> ApiResult<bool> {
+    let Some(space) = db::by_guid::<Space>(tx, guid).await? else {
+        return Ok(true);
+    };
+    if let Some(app) = apps::first_of_space(tx, guid).await? {
+        audit::also(audit::deleted_app(tx, actor, &app, &space).await?);
         app::delete(tx, &app).await?;
+        return Ok(false);
     }
-    for route in routes::of_space(tx, &space.guid).await? {
+    if let Some(route) = routes::first_of_space(tx, guid).await? {
+        audit::also(audit::deleted_route(tx, actor, &route, &space).await?);
         route::delete(tx, &route).await?;
+        return Ok(false);
     }
-    db::delete::<Space>(tx, &space.guid).await?;
-    Ok(())
+    audit::also(audit::deleted_space(tx, actor, &space).await?);
+    db::delete::<Space>(tx, guid).await?;
+    Ok(true)
 }

@@ -7,6 +7,7 @@ use crate::db::organization::Organization;
 use crate::db::role::RoleType;
 use crate::db::usage::Scope;
 use crate::flags::Flag;
+use crate::jobs;
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -177,30 +178,12 @@ async fn update(
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.change().await?;
-    let organization = who
-        .find::<Organization>(&mut tx, &guid, Right::Admin)
-        .await?
-        .row;
-    for space in db::space::of_organization(&mut tx, &guid).await? {
-        audit::also(audit::deleted_space(&mut tx, &who, &space).await?);
-    }
-    actions::organization::delete(&mut tx, &organization).await?;
-    let target = (
-        organization.guid.as_str(),
-        "organization",
-        organization.name.as_str(),
-    );
-    let trail = audit::record(
-        &mut tx,
-        &who,
-        "audit.organization.delete-request",
-        target,
-        &organization,
-        json!({}),
-    )
-    .await?;
-    let job = job::complete(&mut tx, "organization.delete", ("organizations", &guid)).await?;
-    tx.commit(trail).await?;
+    who.find::<Organization>(&mut tx, &guid, Right::Admin)
+        .await?;
+    let resource = ("organizations", guid.as_str());
+    let job = job::enqueue(&mut tx, &who, job::DELETE_ORGANIZATION, resource).await?;
+    tx.commit(Unrecorded::ByJob).await?;
+    jobs::wait(&cc, &job).await;
     Ok(cc.accepted(&job))
 }
 

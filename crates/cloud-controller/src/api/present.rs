@@ -62,7 +62,7 @@ impl Cc {
         })
     }
 
-    /// Returns 202 with the job's URL; the job is already finished.
+    /// Returns 202 with the job's URL.
     pub(crate) fn accepted(&self, job_guid: &str) -> Response {
         (
             StatusCode::ACCEPTED,

@@ -6,6 +6,7 @@ use crate::db::organization::Organization;
 use crate::db::process;
 use crate::db::space::Space;
 use crate::db::usage::Scope;
+use crate::jobs;
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -190,14 +191,11 @@ async fn update(
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.change().await?;
-    let space = who
-        .find::<Space>(&mut tx, &guid, Right::ManageOrganization)
-        .await?
-        .row;
-    let trail = audit::deleted_space(&mut tx, &who, &space).await?;
-    actions::space::delete(&mut tx, &space).await?;
-    let job = job::complete(&mut tx, "space.delete", ("spaces", &guid)).await?;
-    tx.commit(trail).await?;
+    who.find::<Space>(&mut tx, &guid, Right::ManageOrganization)
+        .await?;
+    let job = job::enqueue(&mut tx, &who, job::DELETE_SPACE, ("spaces", &guid)).await?;
+    tx.commit(Unrecorded::ByJob).await?;
+    jobs::wait(&cc, &job).await;
     Ok(cc.accepted(&job))
 }
 

@@ -41,8 +41,12 @@ pub(crate) async fn by_name(
     Ok((exact < apps.len()).then(|| apps.swap_remove(exact)))
 }
 
-pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<App>> {
-    Select::new().is("space_guid", space).all(conn).await
+/// Returns the oldest app of a space.
+pub(crate) async fn first_of_space(
+    conn: &mut Connection,
+    space: &str,
+) -> sqlx::Result<Option<App>> {
+    Select::new().is("space_guid", space).first(conn).await
 }
 
 pub(crate) async fn by_guids(conn: &mut Connection, guids: &[String]) -> sqlx::Result<Vec<App>> {

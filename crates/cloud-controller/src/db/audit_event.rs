@@ -26,6 +26,8 @@ pub(crate) enum Unrecorded {
     NoSuchEvent,
     /// The request changed nothing.
     NothingChanged,
+    /// The request only began a job, which records the event with what it does.
+    ByJob,
     /// The platform itself continues a change that was recorded when it was requested.
     Consequence,
 }

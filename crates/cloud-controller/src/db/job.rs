@@ -1,14 +1,65 @@
-//! Jobs: clients poll them while a long verb runs.
+//! Jobs: clients poll them while a long verb runs in parts.
 
-use super::{Json, rows, spelled};
+use super::{Connection, Json, Readable, Select, rows, spelled};
 use serde_json::Value;
 
 spelled! {
-    JobState { Complete = "COMPLETE", Failed = "FAILED" }
+    JobState { Complete = "COMPLETE", Failed = "FAILED", Processing = "PROCESSING" }
 }
 
 rows! {
     Job in "jobs" {
         operation: String, state: JobState, errors: Json<Vec<wire::cc::Error>>, warnings: Json<Vec<Value>>, resource_type: String, resource_guid: String,
+        actor_guid: String, actor_type: String, actor_name: String,
+        /// The number of parts that are done.
+        parts: i64,
+        /// The number of failures since the last part that was done.
+        attempts: i64,
+        /// The time before which no part begins, because one has failed.
+        due_at: i64,
+        /// The process that does the parts, and the time until which no other process may.
+        leased_by: String, leased_until: i64,
+    }
+}
+
+impl Job {
+    /// Returns whether a process may do the next part at the time `now`.
+    pub(crate) fn is_free_for(&self, process: &str, now: i64) -> bool {
+        self.state == JobState::Processing
+            && self.due_at <= now
+            && (self.leased_by == process || self.leased_until <= now)
+    }
+}
+
+/// Returns the jobs under way, the oldest first.
+pub(crate) async fn open(conn: &mut Connection) -> sqlx::Result<Readable<Job>> {
+    Select::new()
+        .is("state", JobState::Processing)
+        .readable(conn)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leased_job_is_its_holders_until_the_lease_ends() {
+        let job = Job {
+            state: JobState::Processing,
+            leased_by: "a".to_owned(),
+            leased_until: 20,
+            due_at: 10,
+            ..Job::default()
+        };
+        assert!(!job.is_free_for("a", 9), "it is not due yet");
+        assert!(job.is_free_for("a", 10));
+        assert!(!job.is_free_for("b", 19));
+        assert!(job.is_free_for("b", 20));
+        let ended = Job {
+            state: JobState::Complete,
+            ..job
+        };
+        assert!(!ended.is_free_for("a", 30));
     }
 }

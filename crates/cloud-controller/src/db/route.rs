@@ -97,8 +97,12 @@ pub(crate) async fn is_domain_used_by(
         .await
 }
 
-pub(crate) async fn of_space(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<Route>> {
-    Select::new().is("space_guid", space).all(conn).await
+/// Returns the oldest route of a space.
+pub(crate) async fn first_of_space(
+    conn: &mut Connection,
+    space: &str,
+) -> sqlx::Result<Option<Route>> {
+    Select::new().is("space_guid", space).first(conn).await
 }
 
 /// Returns the routes of a space that have no destination.

@@ -19,13 +19,14 @@ pub(crate) async fn by_name(
         .await
 }
 
-pub(crate) async fn of_organization(
+/// Returns the oldest space of an organization.
+pub(crate) async fn first_of_organization(
     conn: &mut Connection,
     organization: &str,
-) -> sqlx::Result<Vec<Space>> {
+) -> sqlx::Result<Option<Space>> {
     Select::new()
         .is("organization_guid", organization)
-        .all(conn)
+        .first(conn)
         .await
 }
 

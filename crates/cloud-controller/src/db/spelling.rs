@@ -163,7 +163,7 @@ mod tests {
         check(PolicyScope::ALL, "any org space");
         check(PackageType::ALL, "bits");
         check(Strategy::ALL, "rolling");
-        check(JobState::ALL, "COMPLETE FAILED");
+        check(JobState::ALL, "COMPLETE FAILED PROCESSING");
         check(
             RoleType::ALL,
             "organization_user organization_auditor organization_manager organization_billing_manager space_auditor space_developer space_manager space_supporter",

@@ -131,6 +131,48 @@ async fn organizations_are_created_changed_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_organization_is_removed_by_a_job() {
+    let f = Foundation::start().await;
+    let (org, space) = f.another_place("doomed").await;
+    f.another_space(&org, "second").await;
+    let of_space = json!({ "space": { "data": { "guid": space } } });
+    let mut apps = Vec::new();
+    for name in ["a", "b", "c"] {
+        let body = json!({ "name": name, "relationships": of_space });
+        let app = f.send(Method::POST, "/v3/apps", body).await;
+        apps.push(format!("/v3/apps/{}", app["guid"].as_str().unwrap()));
+    }
+    let request = f.http.delete(format!("{}/v3/organizations/{org}", f.url));
+    let response = request
+        .header("authorization", format!("bearer {}", f.admin))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 202);
+    let location = response.headers()["location"].to_str().unwrap();
+    let job = location.strip_prefix("http://api.test").unwrap();
+    let job = wait_for("the job's end", async || {
+        let job = f.get(job).await;
+        (job["state"] != "PROCESSING").then_some(job)
+    })
+    .await;
+    assert_eq!(
+        (&job["state"], &job["errors"], &job["operation"]),
+        (
+            &json!("COMPLETE"),
+            &json!([]),
+            &json!("organization.delete")
+        )
+    );
+    apps.push(format!("/v3/spaces/{space}"));
+    apps.push(format!("/v3/organizations/{org}"));
+    for gone in apps {
+        assert_eq!(f.call(Method::GET, &gone, None).await.0, 404, "{gone}");
+    }
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_have_pages_and_strict_parameters() {
     let f = Foundation::start().await;
     for name in ["c", "a", "b", "x,y"] {

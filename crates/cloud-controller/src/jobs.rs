@@ -1,0 +1,209 @@
+//! Does jobs in parts, so that no request holds the only writer for long.
+//!
+//! ```text
+//!  handler ──▶ actions::job::enqueue ──commit──▶ lease ─▶ part ─▶ part ─▶ … ─▶ COMPLETE, or FAILED with its errors
+//!     └──────── waits a moment ◀───────────────────────────────────────────────────┘
+//! ```
+//!
+//! Parts are verbs of `actions`. Each reads what is left, does a little of it, and returns whether all is done; several of them share
+//! one short [`Change`], which also renews the lease. So a job continues after a crash where its last commit left it, in this
+//! process or, when the lease has ended, in another one. All open jobs get a turn in each pass.
+//!
+//! Callers: the component runs [`run`]; handlers that enqueued a job call [`wait`].
+
+use crate::actions::job::{DELETE_ORGANIZATION, DELETE_SPACE};
+use crate::actions::{organization, space};
+use crate::change::Change;
+use crate::clock;
+use crate::controller::Cc;
+use crate::db::job::{self, Job, JobState};
+use crate::db::{self, Json, Unrecorded};
+use crate::error::{ApiError, ApiResult};
+use anyhow::Result;
+use kit::CancellationToken;
+use std::time::{Duration, Instant};
+
+/// The time after which a transaction begins no further part.
+const BUDGET: Duration = Duration::from_millis(50);
+
+/// The time for which a process owns a job after each of its commits, in microseconds.
+const LEASE: i64 = 10 * 1_000_000;
+
+/// The pause between two passes without a nudge.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// The pause before a failed pass is repeated.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The number of failures in a row after which a job fails.
+const MOST_ATTEMPTS: i64 = 8;
+
+/// The maximum time for which a request waits for its job. After it the response is sent, and the job continues.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Does jobs until shutdown.
+pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
+    let process = clock::guid();
+    while !shutdown.is_cancelled() {
+        let pause = match pass(cc, &process).await {
+            Ok(true) => continue,
+            Ok(false) => PERIOD,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "jobs-failed");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = cc.jobs.nudged() => {}
+        }
+    }
+}
+
+/// Waits until a job has ended, as long as a request may.
+pub(crate) async fn wait(cc: &Cc, guid: &str) {
+    let mut ends = cc.ended_jobs.subscribe();
+    let ended = async {
+        while is_open(cc, guid).await.unwrap_or(false) {
+            if ends.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+        tracing::info!(job = guid, "job-outlasts-its-request");
+    }
+}
+
+async fn is_open(cc: &Cc, guid: &str) -> sqlx::Result<bool> {
+    let mut conn = cc.db.read().await?;
+    let job = db::by_guid::<Job>(&mut conn, guid).await?;
+    Ok(job.is_some_and(|job| job.state == JobState::Processing))
+}
+
+/// Gives every open job a turn, also if another one fails. Returns whether any has more to do now.
+async fn pass(cc: &Cc, process: &str) -> Result<bool> {
+    let open = {
+        let mut conn = cc.db.read_own().await?;
+        job::open(&mut conn).await?
+    };
+    let skipped = open.broken.iter().map(|broken| {
+        let guid = broken.guid.clone().unwrap_or_else(|| "?".to_owned());
+        (guid, broken.problem.clone())
+    });
+    cc.troubles.report("jobs", skipped.collect(), &cc.emitter);
+    let (mut has_more, mut failure) = (false, None);
+    for job in &open.rows {
+        match advance(cc, &job.guid, process).await {
+            Ok(more) => has_more |= more,
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(has_more),
+    }
+}
+
+/// Does parts of a job in one change. Returns whether it has more to do now.
+async fn advance(cc: &Cc, guid: &str, process: &str) -> Result<bool> {
+    let mut tx = cc.change().await?;
+    let now = clock::now();
+    let Some(mut job) = db::by_guid::<Job>(&mut tx, guid)
+        .await?
+        .filter(|job| job.is_free_for(process, now))
+    else {
+        return Ok(false);
+    };
+    let is_done = match parts(&mut tx, &mut job).await {
+        Ok(is_done) => is_done,
+        Err(error) => {
+            drop(tx);
+            postpone(cc, guid, error).await?;
+            return Ok(false);
+        }
+    };
+    job.attempts = 0;
+    job.leased_by = process.to_owned();
+    job.leased_until = now + LEASE;
+    if is_done {
+        job.state = JobState::Complete;
+    }
+    job.touch();
+    db::update(&mut tx, &job).await?;
+    tx.commit(Unrecorded::Consequence).await?;
+    if is_done {
+        cc.ended_jobs.send_modify(|ended| *ended += 1);
+    }
+    Ok(!is_done)
+}
+
+/// Does parts until the budget is spent. Returns whether the job is done.
+async fn parts(tx: &mut Change, job: &mut Job) -> ApiResult<bool> {
+    let began = Instant::now();
+    while !part(tx, job).await? {
+        job.parts += 1;
+        if began.elapsed() >= BUDGET {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn part(tx: &mut Change, job: &Job) -> ApiResult<bool> {
+    let actor = (
+        job.actor_guid.as_str(),
+        job.actor_type.as_str(),
+        job.actor_name.as_str(),
+    );
+    match job.operation.as_str() {
+        DELETE_SPACE => space::delete_part(tx, actor, &job.resource_guid).await,
+        DELETE_ORGANIZATION => organization::delete_part(tx, actor, &job.resource_guid).await,
+        other => Err(ApiError::unprocessable(format!(
+            "The operation '{other}' is unknown to this version of the Cloud Controller"
+        ))),
+    }
+}
+
+/// Notes a failure, after the change that failed was rolled back. The job is due again later, or fails if that is of no use.
+async fn postpone(cc: &Cc, guid: &str, error: ApiError) -> Result<()> {
+    tracing::warn!(job = guid, %error, "job-part-failed");
+    let mut tx = cc.change().await?;
+    let Some(mut job) = db::by_guid::<Job>(&mut tx, guid).await? else {
+        return Ok(());
+    };
+    job.attempts += 1;
+    let is_over = job.attempts >= MOST_ATTEMPTS || !error.status.is_server_error();
+    if is_over {
+        job.state = JobState::Failed;
+        job.errors = Json(error.errors);
+    } else {
+        job.due_at = clock::now() + pause_after(job.attempts);
+    }
+    job.touch();
+    db::update(&mut tx, &job).await?;
+    tx.commit(Unrecorded::Consequence).await?;
+    if is_over {
+        cc.ended_jobs.send_modify(|ended| *ended += 1);
+    }
+    Ok(())
+}
+
+/// Returns the pause after so many failures in a row, in microseconds: one second, doubled each time up to about a minute.
+fn pause_after(attempts: i64) -> i64 {
+    1_000_000 << (attempts - 1).clamp(0, 6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        let seconds: Vec<i64> = (1..=MOST_ATTEMPTS + 1)
+            .map(|n| pause_after(n) / 1_000_000)
+            .collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+    }
+}
