@@ -11,8 +11,10 @@
 //!
 //! Callers: the component runs [`run`]; handlers that enqueued a job call [`wait`].
 
-use crate::actions::job::{DELETE_ORGANIZATION, DELETE_SPACE};
-use crate::actions::{organization, space};
+use crate::actions::job::{
+    DELETE_DOMAIN, DELETE_ORGANIZATION, DELETE_SPACE, DELETE_UNMAPPED_ROUTES,
+};
+use crate::actions::{domain, organization, space};
 use crate::change::Change;
 use crate::clock;
 use crate::controller::Cc;
@@ -157,9 +159,12 @@ async fn part(tx: &mut Change, job: &Job) -> ApiResult<bool> {
         job.actor_type.as_str(),
         job.actor_name.as_str(),
     );
+    let guid = &job.resource_guid;
     match job.operation.as_str() {
-        DELETE_SPACE => space::delete_part(tx, actor, &job.resource_guid).await,
-        DELETE_ORGANIZATION => organization::delete_part(tx, actor, &job.resource_guid).await,
+        DELETE_DOMAIN => domain::delete_part(tx, actor, guid).await,
+        DELETE_ORGANIZATION => organization::delete_part(tx, actor, guid).await,
+        DELETE_SPACE => space::delete_part(tx, actor, guid).await,
+        DELETE_UNMAPPED_ROUTES => space::delete_unmapped_part(tx, actor, guid).await,
         other => Err(ApiError::unprocessable(format!(
             "The operation '{other}' is unknown to this version of the Cloud Controller"
         ))),

@@ -1,7 +1,7 @@
 //! Writes audit events.
 
 pub(crate) use super::audit_changes::{
-    Snapshot, deleted_app, deleted_organization, deleted_route, deleted_routes, deleted_space,
+    Snapshot, deleted_app, deleted_domain, deleted_organization, deleted_route, deleted_space,
     manifest, mappings, new_processes, space_quota, space_quota_of,
 };
 use crate::auth::Principal;
@@ -84,24 +84,25 @@ pub(crate) async fn of_route(
     route: &Route,
     data: Value,
 ) -> ApiResult<Trail> {
-    let url = url_of(conn, route).await?;
-    let target = (route.guid.as_str(), "route", url.as_str());
-    match db::by_guid::<Space>(conn, &route.space_guid).await? {
-        Some(space) => record(conn, who, kind, target, &space, data).await,
-        None => record(conn, who, kind, target, Place::Platform, data).await,
-    }
+    of_route_by(conn, actor(who), kind, route, data).await
 }
 
-/// Returns the URL by which events name a route.
-pub(super) async fn url_of(conn: &mut Connection, route: &Route) -> ApiResult<String> {
+/// Writes an event like [`of_route`], in the name of any actor.
+pub(super) async fn of_route_by(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    kind: &str,
+    route: &Route,
+    data: Value,
+) -> ApiResult<Trail> {
     let domain: Option<Domain> = db::by_guid(conn, &route.domain_guid).await?;
     let domain = domain.map(|domain| domain.name).unwrap_or_default();
-    Ok(route_rules::url(
-        &route.host,
-        &domain,
-        &route.path,
-        route.port,
-    ))
+    let url = route_rules::url(&route.host, &domain, &route.path, route.port);
+    let target = (route.guid.as_str(), "route", url.as_str());
+    match db::by_guid::<Space>(conn, &route.space_guid).await? {
+        Some(space) => record_of(conn, actor, kind, target, &space, data).await,
+        None => record_of(conn, actor, kind, target, Place::Platform, data).await,
+    }
 }
 
 /// Drops the trail of an event whose transaction commits with the trail of another event.

@@ -1,11 +1,12 @@
 //! Writes the audit events of changes that affect several resources: the further effects of a manifest, a deletion or a new
 //! droplet.
 
-use super::audit::{Place, Target, also, of_app, of_route, record, record_of, url_of};
+use super::audit::{Place, Target, also, of_app, of_route, of_route_by, record, record_of};
 use crate::auth::Principal;
 use crate::clock;
 use crate::db::app::{self, App};
 use crate::db::destination::{self, Destination};
+use crate::db::domain::Domain;
 use crate::db::organization::Organization;
 use crate::db::process::{self, Process};
 use crate::db::route::Route;
@@ -72,19 +73,6 @@ fn mark(data: &mut Value, by_manifest: bool) {
     }
 }
 
-/// Writes the events of routes that will be removed. It is called before the removal.
-pub(crate) async fn deleted_routes(
-    conn: &mut Connection,
-    who: &Principal,
-    routes: &[Route],
-) -> ApiResult<Trail> {
-    let mut trail = Trail::from(Unrecorded::NothingChanged);
-    for route in routes {
-        trail = of_route(conn, who, "audit.route.delete-request", route, recursive()).await?;
-    }
-    Ok(trail)
-}
-
 /// Writes the event of an app that a job removes with its space. It is called before the removal.
 pub(crate) async fn deleted_app(
     conn: &mut Connection,
@@ -97,17 +85,30 @@ pub(crate) async fn deleted_app(
     record_of(conn, actor, kind, target, space, recursive()).await
 }
 
-/// Writes the event of a route that a job removes with its space. It is called before the removal.
+/// Writes the event of a route that a job removes. It is seen in the space that owns the route. It is
+/// called before the removal.
 pub(crate) async fn deleted_route(
     conn: &mut Connection,
     actor: Target<'_>,
     route: &Route,
-    space: &Space,
 ) -> ApiResult<Trail> {
-    let url = url_of(conn, route).await?;
-    let target = (route.guid.as_str(), "route", url.as_str());
     let kind = "audit.route.delete-request";
-    record_of(conn, actor, kind, target, space, recursive()).await
+    of_route_by(conn, actor, kind, route, recursive()).await
+}
+
+/// Writes the event of a domain that a job removes. It is called before the removal.
+pub(crate) async fn deleted_domain(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    domain: &Domain,
+) -> ApiResult<Trail> {
+    let target = (domain.guid.as_str(), "domain", domain.name.as_str());
+    let kind = "audit.domain.delete-request";
+    let place = match &domain.organization_guid {
+        Some(organization) => Place::Organization(organization),
+        None => Place::Platform,
+    };
+    record_of(conn, actor, kind, target, place, json!({})).await
 }
 
 /// Writes the event of a space that a job removes. It is called before the removal.

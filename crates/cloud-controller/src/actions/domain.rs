@@ -1,5 +1,6 @@
 //! Verbs of domains: create and remove. They decide who may have which name.
 
+use super::audit::{self, Target};
 use super::route;
 use crate::change::Change;
 use crate::controller::Settings;
@@ -84,11 +85,18 @@ async fn check_neighbours(conn: &mut Connection, domain: &Domain) -> ApiResult<(
     }
 }
 
-/// Removes a domain with its routes, and marks the processes whose routes change.
-pub(crate) async fn delete(tx: &mut Change, domain: &Domain) -> ApiResult<()> {
-    for route in routes::of_domain(tx, &domain.guid).await? {
+/// Removes one part of a domain: a route, and at last the domain itself. A job calls it until it returns true, which means that the
+/// domain is gone. Events are recorded in the name of `actor`.
+pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) -> ApiResult<bool> {
+    let Some(domain) = db::by_guid::<Domain>(tx, guid).await? else {
+        return Ok(true);
+    };
+    if let Some(route) = routes::first_of_domain(tx, guid).await? {
+        audit::also(audit::deleted_route(tx, actor, &route).await?);
         route::delete(tx, &route).await?;
+        return Ok(false);
     }
-    db::delete::<Domain>(tx, &domain.guid).await?;
-    Ok(())
+    audit::also(audit::deleted_domain(tx, actor, &domain).await?);
+    db::delete::<Domain>(tx, guid).await?;
+    Ok(true)
 }

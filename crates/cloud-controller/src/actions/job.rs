@@ -9,7 +9,9 @@ use crate::db::{Connection, Json, insert};
 use crate::error::{ApiError, ApiResult};
 
 /// The operations that are done in parts.
+pub(crate) const DELETE_DOMAIN: &str = "domain.delete";
 pub(crate) const DELETE_SPACE: &str = "space.delete";
+pub(crate) const DELETE_UNMAPPED_ROUTES: &str = "space.delete_unmapped_routes";
 pub(crate) const DELETE_ORGANIZATION: &str = "organization.delete";
 
 /// Creates a job that begins after the commit, in the name of the caller. Returns its guid.

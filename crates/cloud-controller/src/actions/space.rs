@@ -41,11 +41,26 @@ pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) 
         return Ok(false);
     }
     if let Some(route) = routes::first_of_space(tx, guid).await? {
-        audit::also(audit::deleted_route(tx, actor, &route, &space).await?);
+        audit::also(audit::deleted_route(tx, actor, &route).await?);
         route::delete(tx, &route).await?;
         return Ok(false);
     }
     audit::also(audit::deleted_space(tx, actor, &space).await?);
     db::delete::<Space>(tx, guid).await?;
     Ok(true)
+}
+
+/// Removes one route of a space that has no destination. A job calls it until it returns true, which means that there is none left.
+/// The event is recorded in the name of `actor`.
+pub(crate) async fn delete_unmapped_part(
+    tx: &mut Change,
+    actor: Target<'_>,
+    guid: &str,
+) -> ApiResult<bool> {
+    let Some(route) = routes::first_unmapped(tx, guid).await? else {
+        return Ok(true);
+    };
+    audit::also(audit::deleted_route(tx, actor, &route).await?);
+    route::delete(tx, &route).await?;
+    Ok(false)
 }

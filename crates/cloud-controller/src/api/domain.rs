@@ -6,6 +6,7 @@ use crate::db::domain::{self, Domain, PolicyScope};
 use crate::db::organization::Organization;
 use crate::db::route;
 use crate::flags::Flag;
+use crate::jobs;
 
 pub(super) const FILTERS: &[&str] = &["names", "organization_guids"];
 
@@ -268,10 +269,8 @@ async fn update(
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.change().await?;
-    let domain = who
-        .find::<Domain>(&mut tx, &guid, Right::ManageOrganization)
-        .await?
-        .row;
+    who.find::<Domain>(&mut tx, &guid, Right::ManageOrganization)
+        .await?;
     if !domain::shares(&mut tx, std::slice::from_ref(&guid))
         .await?
         .is_empty()
@@ -280,13 +279,9 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
             "This domain is shared with other organizations. Unshare before deleting.",
         ));
     }
-    let routes = route::of_domain(&mut tx, &guid).await?;
-    audit::also(audit::deleted_routes(&mut tx, &who, &routes).await?);
-    actions::domain::delete(&mut tx, &domain).await?;
-    let kind = "audit.domain.delete-request";
-    let trail = record(&mut tx, &who, kind, &domain, json!({})).await?;
-    let job = job::complete(&mut tx, "domain.delete", ("domains", &guid)).await?;
-    tx.commit(trail).await?;
+    let job = job::enqueue(&mut tx, &who, job::DELETE_DOMAIN, ("domains", &guid)).await?;
+    tx.commit(Unrecorded::ByJob).await?;
+    jobs::wait(&cc, &job).await;
     Ok(cc.accepted(&job))
 }
 

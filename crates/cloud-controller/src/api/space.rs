@@ -265,14 +265,11 @@ async fn delete_unmapped_routes(
         ));
     }
     let mut tx = cc.change().await?;
-    let space = who.find::<Space>(&mut tx, &guid, Right::Support).await?.row;
-    let unmapped = db::route::unmapped(&mut tx, &space.guid).await?;
-    let trail = audit::deleted_routes(&mut tx, &who, &unmapped).await?;
-    for route in unmapped {
-        actions::route::delete(&mut tx, &route).await?;
-    }
-    let job = job::complete(&mut tx, "space.delete_unmapped_routes", ("spaces", &guid)).await?;
-    tx.commit(trail).await?;
+    who.find::<Space>(&mut tx, &guid, Right::Support).await?;
+    let operation = job::DELETE_UNMAPPED_ROUTES;
+    let job = job::enqueue(&mut tx, &who, operation, ("spaces", &guid)).await?;
+    tx.commit(Unrecorded::ByJob).await?;
+    jobs::wait(&cc, &job).await;
     Ok(cc.accepted(&job))
 }
 

@@ -77,8 +77,12 @@ pub(crate) async fn has_host(
         .await
 }
 
-pub(crate) async fn of_domain(conn: &mut Connection, domain: &str) -> sqlx::Result<Vec<Route>> {
-    Select::new().is("domain_guid", domain).all(conn).await
+/// Returns the oldest route of a domain.
+pub(crate) async fn first_of_domain(
+    conn: &mut Connection,
+    domain: &str,
+) -> sqlx::Result<Option<Route>> {
+    Select::new().is("domain_guid", domain).first(conn).await
 }
 
 /// Returns whether an organization's spaces have routes on a domain.
@@ -105,12 +109,15 @@ pub(crate) async fn first_of_space(
     Select::new().is("space_guid", space).first(conn).await
 }
 
-/// Returns the routes of a space that have no destination.
-pub(crate) async fn unmapped(conn: &mut Connection, space: &str) -> sqlx::Result<Vec<Route>> {
+/// Returns the oldest route of a space that has no destination.
+pub(crate) async fn first_unmapped(
+    conn: &mut Connection,
+    space: &str,
+) -> sqlx::Result<Option<Route>> {
     Select::new()
         .is("space_guid", space)
         .and("guid NOT IN (SELECT route_guid FROM destinations)", [])
-        .all(conn)
+        .first(conn)
         .await
 }
 
