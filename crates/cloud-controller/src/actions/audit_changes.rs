@@ -85,8 +85,7 @@ pub(crate) async fn deleted_app(
     record_of(conn, actor, kind, target, space, recursive()).await
 }
 
-/// Writes the event of a route that a job removes. It is seen in the space that owns the route. It is
-/// called before the removal.
+/// Writes the event of a route that a job removes, in the space that owns the route. It is called before the removal.
 pub(crate) async fn deleted_route(
     conn: &mut Connection,
     actor: Target<'_>,
