@@ -1,5 +1,5 @@
 //! The parts that every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database
-//! file, the disk, files that change, logging, reconcilers, fetched lists, zips and back-off.
+//! file, the disk, files that change, logging, reconcilers, rings of numbered entries, fetched lists, zips and back-off.
 //!
 //! No Cloud Foundry policy is here, and no key of our configuration.
 
@@ -11,6 +11,7 @@ pub mod listing;
 pub mod logging;
 pub mod net;
 pub mod reconcile;
+pub mod ring;
 pub mod tls;
 pub mod watched;
 pub mod zip;

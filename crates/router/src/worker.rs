@@ -7,6 +7,7 @@ use crate::config::{Lasting, Serving};
 use crate::listen::window::Windows;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
+use crate::observe::feed::Feed;
 use crate::observe::metrics::Metrics;
 use crate::path::hold::Holds;
 use crate::path::route_service::services::Services;
@@ -29,6 +30,8 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
+    /// The changes of the table.
+    pub(crate) feed: Arc<Feed>,
     /// The settings of this generation of workers.
     pub(crate) settings: Serving,
     /// The settings that stay the same for the life of the process.
@@ -58,6 +61,7 @@ impl Shared {
         let (tls_http1, tls_http2) = backend_configs(backend_tls, &settings)?;
         Ok(Self {
             registry: self.registry.clone(),
+            feed: self.feed.clone(),
             access_log: self.access_log.clone(),
             metrics: self.metrics.clone(),
             envelopes: self.envelopes.clone(),

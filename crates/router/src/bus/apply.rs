@@ -1,8 +1,9 @@
 //! Applies messages to the table. It alone owns the record of earlier messages, and it parses only what is new.
 
 use super::message::{self, Registration, Rejected};
+use crate::observe::feed::Source;
 use crate::observe::metrics::Counter;
-use crate::observe::registrations;
+use crate::observe::registrations::{self, Message};
 use crate::worker::Shared;
 use highway::{HighwayHash as _, HighwayHasher, Key};
 use routing::registry::{Fingerprint, Registered, Repeats};
@@ -60,7 +61,7 @@ impl Applier {
                 }
                 subject::UNREGISTER => {
                     if let Some(registration) = self.parse(subject, payload) {
-                        self.unregister(&registration, now);
+                        self.unregister(registration, now);
                     }
                 }
                 subject::STARTING if !self.shared.lasting.hold_timeout.is_zero() => {
@@ -109,6 +110,11 @@ impl Applier {
         let mut endpoint = shared
             .registry
             .endpoint(std::mem::take(&mut registration.spec));
+        let message = Message {
+            source: Source::Nats(subject::REGISTER),
+            component: &component,
+            now,
+        };
         let mut places = Vec::with_capacity(registration.uris.len());
         for uri in &registration.uris {
             let (outcome, place) =
@@ -116,7 +122,7 @@ impl Applier {
                     .registry
                     .register_with_place(uri, &mut endpoint, changed_at, now);
             places.extend(place);
-            registrations::registered(shared, uri, &endpoint, &component, outcome, now);
+            registrations::registered(shared, &message, uri, &endpoint, outcome);
             if let Registered::Added { .. } = outcome
                 && let Some(latency) = age.filter(|_| now >= self.measured_from)
             {
@@ -146,11 +152,20 @@ impl Applier {
         Some(label)
     }
 
-    fn unregister(&self, registration: &Registration, now: Instant) {
-        let (shared, spec) = (&self.shared, &registration.spec);
-        for uri in &registration.uris {
-            let outcome = shared.registry.unregister_as(spec, uri, now);
-            registrations::unregistered(shared, uri, spec, outcome);
+    fn unregister(&self, registration: Registration, now: Instant) {
+        let Registration { uris, spec, .. } = registration;
+        let shared = &self.shared;
+        let unregister = |uri: &String| shared.registry.unregister_as(&spec, uri, now);
+        let outcomes: Vec<_> = uris.iter().map(unregister).collect();
+        let component = spec.tags.get("component").cloned().unwrap_or_default();
+        let message = Message {
+            source: Source::Nats(subject::UNREGISTER),
+            component: &component,
+            now,
+        };
+        let endpoint = shared.registry.endpoint(spec);
+        for (uri, outcome) in uris.iter().zip(outcomes) {
+            registrations::unregistered(shared, &message, uri, &endpoint, outcome);
         }
     }
 
@@ -160,11 +175,8 @@ impl Applier {
                 for uri in &message.uris {
                     let registry = &self.shared.registry;
                     if !registry.announce_start(uri, now + STARTING, now) {
-                        self.shared.metrics.component_routes_refused.add(1);
-                        tracing::warn!(
-                            uri,
-                            "component-route-refused: an app's start was announced for a component's host"
-                        );
+                        let source = Source::Nats(subject::STARTING);
+                        registrations::start_refused(&self.shared, source, uri);
                     }
                 }
             }

@@ -16,6 +16,7 @@ use crate::life::router::{Handle, PagesSocket, Router, front_tls};
 use crate::life::thread;
 use crate::life::workers::{Workers, spawn_workers};
 use crate::listen::Front;
+use crate::observe::feed::Source;
 use crate::observe::pulse::pulse;
 use crate::observe::registrations;
 use crate::observe::status::{self, Page};
@@ -351,7 +352,7 @@ async fn prune(shared: Arc<Shared>, end: CancellationToken) -> Result<()> {
         }
         let now = Instant::now();
         for uri in shared.registry.forget_left(now) {
-            registrations::forgotten(&shared, &uri);
+            registrations::forgotten(&shared, Source::Pruner, &uri);
         }
         if now >= due {
             prune_once(&shared);
@@ -365,14 +366,6 @@ fn prune_once(shared: &Shared) {
         tracing::info!("prune-suspended");
     }
     for pruned in shared.registry.prune(Instant::now()) {
-        shared.metrics.routes_pruned.add(1);
-        let spec = pruned.endpoint.spec();
-        tracing::info!(
-            uri = pruned.uri,
-            backend = pruned.endpoint.address(),
-            application_id = spec.app_id,
-            route_gone = pruned.route_gone,
-            "pruned-route"
-        );
+        registrations::pruned(shared, pruned);
     }
 }

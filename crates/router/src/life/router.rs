@@ -175,6 +175,7 @@ impl Router {
         )?;
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(table, Instant::now())),
+            feed: Arc::default(),
             access_log: Arc::new(access_log),
             metrics: Arc::new(Metrics::new(&lasting, envelopes.clone())),
             envelopes,

@@ -1,7 +1,9 @@
-//! The observability for operators: access log, metrics, status endpoints.
+//! The observability for operators: access log, metrics, the feed of the table's changes, status endpoints.
 
 pub(crate) mod access_log;
+mod changes;
 pub(crate) mod envelopes;
+pub(crate) mod feed;
 pub(crate) mod metrics;
 pub(crate) mod pulse;
 pub(crate) mod record;

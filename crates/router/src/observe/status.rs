@@ -1,11 +1,13 @@
-//! The operator's listener: `/routes` in gorouter's form, `/health`, `/healthz`, Prometheus `/metrics`.
+//! The operator's listener: `/routes` in gorouter's form, `/changes`, `/health`, `/healthz`, Prometheus `/metrics`.
 
+use super::changes;
 use super::varz::Varz;
 use crate::config::Pages;
 use crate::observe::metrics::text;
 use crate::worker::Shared;
 use anyhow::Result;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
@@ -13,7 +15,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use kit::CancellationToken;
 use routing::registry::{Balancing, Endpoint, Pool};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +26,7 @@ use tokio::net::TcpListener;
 #[derive(Clone)]
 pub(crate) struct Page {
     shared: Arc<Shared>,
-    /// The one `Authorization` header that opens `/routes` and `/varz`.
+    /// The one `Authorization` header that opens `/routes`, `/changes` and `/varz`.
     authorization: Arc<str>,
     varz: Arc<Varz>,
 }
@@ -47,6 +49,7 @@ pub(crate) async fn serve(page: Page, listener: TcpListener, end: CancellationTo
     let app = health_pages()
         .merge(metrics_pages())
         .merge(deprecated_pages())
+        .route("/changes", get(changes))
         .with_state(page);
     kit::http::serve(listener, None, app, end).await
 }
@@ -145,6 +148,30 @@ async fn routes(State(page): State<Page>, headers: HeaderMap) -> Response {
         .map(|(uri, pool)| (uri.clone(), rows(pool)))
         .collect();
     axum::Json(table).into_response()
+}
+
+/// The query of `/changes`.
+#[derive(Debug, Deserialize)]
+struct After {
+    /// The number of the last change that the reader knows.
+    #[serde(default)]
+    after: u64,
+}
+
+async fn changes(
+    State(page): State<Page>,
+    headers: HeaderMap,
+    query: Result<Query<After>, QueryRejection>,
+) -> Response {
+    if let Some(refused) = refused(&page, &headers) {
+        return refused;
+    }
+    let Ok(Query(After { after })) = query else {
+        let text = "after must be the number of a change, e.g. /changes?after=0\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    };
+    let news = page.shared.feed.after(after);
+    axum::Json(changes::page(&page.shared.id, &news)).into_response()
 }
 
 /// Compares two values in a time that does not reveal where they differ.

@@ -1,5 +1,6 @@
 //! Finds the pool for a host, a path and instance headers (as gorouter `handlers/lookup.go`).
 
+use crate::observe::feed::Source;
 use crate::observe::registrations;
 use crate::path::context::RequestContext;
 use crate::path::rejection::Rejection;
@@ -100,7 +101,7 @@ pub(crate) async fn find(
             pool = filled;
         } else if !limit.is_zero() && registry.forget_over(pool.uri(), Instant::now()) {
             // The route was only kept for its next endpoint. A route with a shorter path or a wildcard may match instead.
-            registrations::forgotten(shared, pool.uri());
+            registrations::forgotten(shared, Source::Request, pool.uri());
             let next = shared.registry.lookup(host, path);
             pool = next.ok_or_else(|| Rejection::UnknownRoute {
                 host: host.to_owned(),

@@ -10,7 +10,8 @@
 
 mod known;
 
-use crate::observe::registrations;
+use crate::observe::feed::Source;
+use crate::observe::registrations::{self, Message};
 use crate::worker::Shared;
 use anyhow::Result;
 use clients::routing_api::{Event, Events, RoutingApi, RoutingApiError};
@@ -136,6 +137,11 @@ impl Fetcher {
 
     fn apply(&self, changes: impl IntoIterator<Item = Change>, now: Instant) {
         let shared = &self.shared;
+        let message = Message {
+            source: Source::RoutingApi,
+            component: "",
+            now,
+        };
         for change in changes {
             match change {
                 Change::Register(uri, spec) => {
@@ -144,12 +150,13 @@ impl Fetcher {
                         shared
                             .registry
                             .register_with_place(&uri, &mut endpoint, now, now);
-                    registrations::registered(shared, &uri, &endpoint, "", outcome, now);
+                    registrations::registered(shared, &message, &uri, &endpoint, outcome);
                 }
                 Change::Unregister(uri, spec) => {
                     let (table, tag) = (&shared.registry, &spec.modification_tag);
                     let outcome = table.unregister_version(&uri, &spec.address(), tag, now);
-                    registrations::unregistered(shared, &uri, &spec, outcome);
+                    let endpoint = table.endpoint(spec);
+                    registrations::unregistered(shared, &message, &uri, &endpoint, outcome);
                 }
                 Change::Refuse(route, error) => {
                     tracing::error!(uri = route.route, error, "routing-api-route-refused");

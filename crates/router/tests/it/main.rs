@@ -6,6 +6,7 @@ mod backends;
 mod bodies;
 mod cancels;
 mod certs;
+mod changes;
 mod client;
 mod component_log;
 mod drop_in;

@@ -19,6 +19,7 @@
 //! [`ownership`] decides whose endpoints a host accepts at all.
 
 mod attempts;
+mod change;
 mod endpoint;
 mod hosts;
 mod maglev;
@@ -33,6 +34,7 @@ mod texts;
 mod uri;
 
 pub use attempts::Attempts;
+pub use change::{Change, ChangeKind, RefusedMessage, RouteChange};
 pub use endpoint::{Endpoint, EndpointSpec, InFlight, Protocol, Spec, Tags};
 pub use modification_tag::{ModificationTag, Version};
 pub use options::{

@@ -5,6 +5,7 @@ use crate::backend::failure::Fault;
 use crate::backend::made::Made;
 use crate::backend::peer;
 use crate::observe::envelopes::Attempt;
+use crate::observe::registrations;
 use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;
 use routing::registry::{Consequence, Endpoint, Pool};
@@ -114,7 +115,10 @@ impl Failed<'_> {
         context.worker.shared.metrics.fault(fault);
         let Some(failure) = fault.blame() else { return };
         match pool.fail(endpoint, failure, Instant::now()) {
-            Consequence::Pruned => self.report_pruned(pool),
+            Consequence::Pruned => {
+                registrations::failed(&context.worker.shared, pool.uri(), endpoint);
+                self.report_pruned(pool);
+            }
             Consequence::Marked => log_endpoint_error!(
                 REGISTRY,
                 pool,
