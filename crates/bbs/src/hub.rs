@@ -1,14 +1,19 @@
 //! Event streams: their subscribers, and the events that each subscriber receives. The writer feeds the hub in the order of
 //! commits.
 //!
-//! A subscriber that does not keep up is disconnected: it must read the whole state again anyway. Events are not replayed.
+//! Every event has an id, `<process>-<number>-<part>`: the random name of this process, the number of the publication, and the
+//! number of the event among those that the topic makes of the publication. A subscriber that comes back with the id of its last
+//! event receives what it missed, as long as [`past`] has all of it. Otherwise its stream begins now, and it must read the whole
+//! state again. A subscriber that does not keep up is disconnected.
 
 mod frames;
+mod past;
 
 use crate::journal::Publication;
 use bytes::Bytes;
 use frames::{Frame, render};
-use std::sync::{Mutex, PoisonError};
+use past::{Past, Position};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 /// The number of events that a subscriber may be behind.
@@ -24,14 +29,17 @@ pub(crate) enum Topic {
     Tasks,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
-    subscribers: Mutex<Subscribers>,
+    /// The random name of this process, with which every id begins. It has no `-`.
+    process: String,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Subscribers {
-    all: Vec<Subscriber>,
+struct State {
+    subscribers: Vec<Subscriber>,
+    past: Past,
     closed: bool,
 }
 
@@ -43,64 +51,120 @@ struct Subscriber {
     queue: mpsc::Sender<Bytes>,
 }
 
-impl Hub {
-    /// Registers a subscriber. Its stream ends when the subscriber falls behind or the hub is closed.
-    pub(crate) fn subscribe(&self, topic: Topic, cell_id: String) -> mpsc::Receiver<Bytes> {
-        let (queue, receiver) = mpsc::channel(QUEUE);
-        let mut subscribers = self.lock();
-        if !subscribers.closed {
-            subscribers.all.push(Subscriber {
-                topic,
-                cell_id,
-                queue,
-            });
+/// A subscriber's stream: first what it missed, then what comes.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// The id after which the stream begins. It equals the subscriber's last id if nothing is missing.
+    pub(crate) begins_after: String,
+    pub(crate) missed: Vec<Bytes>,
+    /// The events to come. It ends when the subscriber falls behind or the hub is closed.
+    pub(crate) queue: mpsc::Receiver<Bytes>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            process: uuid::Uuid::new_v4().simple().to_string(),
+            state: Mutex::default(),
         }
-        receiver
+    }
+}
+
+impl Hub {
+    /// Registers a subscriber. `last` is the id of the last event that it received, if it comes back.
+    pub(crate) fn subscribe(
+        &self,
+        topic: Topic,
+        cell_id: String,
+        last: Option<&str>,
+    ) -> Subscription {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let subscriber = Subscriber {
+            topic,
+            cell_id,
+            queue: sender,
+        };
+        let mut state = self.lock();
+        let missed = last.and_then(|id| self.missed(&state.past, &subscriber, id));
+        let begins_after = match last {
+            Some(id) if missed.is_some() => id.to_owned(),
+            _ => self.id(state.past.end()),
+        };
+        if !state.closed {
+            state.subscribers.push(subscriber);
+        }
+        Subscription {
+            begins_after,
+            missed: missed.unwrap_or_default(),
+            queue,
+        }
     }
 
-    pub(crate) fn emit(&self, publication: &Publication, trace: &str) {
-        let mut subscribers = self.lock();
-        subscribers.all.retain(|s| !s.queue.is_closed());
-        if subscribers.all.is_empty() {
-            return;
-        }
-        let wanted = |topic| subscribers.all.iter().any(|s| s.topic == topic);
-        let mut frames = Vec::new();
-        for topic in [Topic::Instances, Topic::Groups, Topic::Tasks] {
-            if wanted(topic) {
-                render(publication, topic, trace, &mut frames);
+    /// Returns the events after an id, or `None` if not all of them are known any more.
+    fn missed(&self, past: &Past, subscriber: &Subscriber, id: &str) -> Option<Vec<Bytes>> {
+        let position = id.strip_prefix(&self.process)?.strip_prefix('-')?;
+        let position = Position::parse(position)?;
+        let mut missed = Vec::new();
+        for (number, published) in past.since(position)? {
+            let frames = render(&published.publication, subscriber.topic, &published.trace);
+            for (part, frame) in (1..).zip(&frames) {
+                let seen = number == position.number && part <= position.part;
+                if !seen && subscriber.wants(frame) {
+                    missed.push(self.event(Position { number, part }, frame));
+                }
             }
         }
-        for frame in &frames {
-            subscribers.all.retain(|s| s.send(frame));
+        Some(missed)
+    }
+
+    fn id(&self, position: Position) -> String {
+        format!("{}-{position}", self.process)
+    }
+
+    fn event(&self, position: Position, frame: &Frame) -> Bytes {
+        Bytes::from(format!("id: {}\n{}", self.id(position), frame.text))
+    }
+
+    pub(crate) fn emit(&self, publication: Publication, trace: &str) {
+        let mut state = self.lock();
+        let number = state.past.next();
+        let subscribers = &mut state.subscribers;
+        subscribers.retain(|s| !s.queue.is_closed());
+        for topic in [Topic::Instances, Topic::Groups, Topic::Tasks] {
+            if !subscribers.iter().any(|s| s.topic == topic) {
+                continue;
+            }
+            for (part, frame) in (1..).zip(&render(&publication, topic, trace)) {
+                let event = self.event(Position { number, part }, frame);
+                subscribers.retain(|s| s.topic != topic || !s.wants(frame) || s.send(&event));
+            }
         }
+        state.past.push(publication, trace);
     }
 
     /// Ends all streams permanently.
     pub(crate) fn close(&self) {
-        *self.lock() = Subscribers {
-            all: Vec::new(),
+        *self.lock() = State {
             closed: true,
+            ..State::default()
         };
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Subscribers> {
-        self.subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Subscriber {
-    /// Sends the frame if the subscriber wants it. Returns whether the subscriber keeps up.
-    fn send(&self, frame: &Frame) -> bool {
-        let for_it = self.topic == frame.topic
-            && (self.cell_id.is_empty()
-                || frame
-                    .cell_id
-                    .as_ref()
-                    .is_none_or(|cell| *cell == self.cell_id));
-        if !for_it || self.queue.try_send(frame.text.clone()).is_ok() {
+    /// Returns whether the subscriber wants an event of its topic.
+    fn wants(&self, frame: &Frame) -> bool {
+        let cell_id = frame.cell_id.as_ref();
+        self.cell_id.is_empty() || cell_id.is_none_or(|cell| *cell == self.cell_id)
+    }
+
+    /// Sends an event. Returns whether the subscriber keeps up.
+    fn send(&self, event: &Bytes) -> bool {
+        if self.queue.try_send(event.clone()).is_ok() {
             return true;
         }
         tracing::warn!(cell_id = self.cell_id, topic = ?self.topic, "event-subscriber-too-slow");
@@ -114,11 +178,8 @@ mod tests {
     use lrp::{ActualLrpKey, InstanceKey, Moment, Slot};
     use std::sync::Arc;
 
-    #[test]
-    fn subscribers_receive_their_cell_and_slow_ones_are_disconnected() {
-        let hub = Hub::default();
-        let mut mine = hub.subscribe(Topic::Instances, "a".into());
-        let mut other = hub.subscribe(Topic::Instances, "b".into());
+    /// Returns the start of an instance on the cell `a`.
+    fn started() -> Publication {
         let key = ActualLrpKey {
             process_guid: "p".into(),
             index: 0,
@@ -135,23 +196,99 @@ mod tests {
         let started = Slot::default()
             .start(&key, &instance, &Arc::default(), &moment)
             .unwrap();
-        let publication = Publication::Actual(started.changes);
-        hub.emit(&publication, "");
+        Publication::Actual(started.changes)
+    }
+
+    fn desired() -> Publication {
+        Publication::DesiredCreated(Arc::default())
+    }
+
+    #[test]
+    fn subscribers_receive_their_cell_and_slow_ones_are_disconnected() {
+        let hub = Hub::default();
+        let subscribe = |cell: &str| hub.subscribe(Topic::Instances, cell.into(), None).queue;
+        let (mut mine, mut other) = (subscribe("a"), subscribe("b"));
+        hub.emit(started(), "");
         assert!(mine.try_recv().is_ok() && other.try_recv().is_err());
-        hub.emit(&Publication::DesiredCreated(Arc::default()), "");
+        hub.emit(desired(), "");
         assert!(
             mine.try_recv().is_ok() && other.try_recv().is_ok(),
             "desired events are for all"
         );
         for _ in 0..=QUEUE {
-            hub.emit(&publication, "");
+            hub.emit(started(), "");
         }
         assert_eq!(
-            hub.lock().all.len(),
+            hub.lock().subscribers.len(),
             1,
             "only the subscriber that received nothing is left"
         );
         hub.close();
         assert!(other.is_closed());
+    }
+
+    fn id_of(event: &Bytes) -> String {
+        let text = std::str::from_utf8(event).unwrap();
+        let id = text
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("id: "));
+        id.unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_subscriber_that_comes_back_receives_what_it_missed() {
+        let hub = Hub::default();
+        let mut first = hub.subscribe(Topic::Instances, "a".into(), None);
+        assert!(first.missed.is_empty());
+        hub.emit(desired(), "r1");
+        let seen = id_of(&first.queue.try_recv().unwrap());
+        // Nobody listens while these are published, or only to another topic.
+        drop(first);
+        let _tasks = hub.subscribe(Topic::Tasks, String::new(), None);
+        hub.emit(started(), "r2");
+        hub.emit(desired(), "r3");
+        let back =
+            |cell: &str, last: &str| hub.subscribe(Topic::Instances, cell.into(), Some(last));
+        let again = back("a", &seen);
+        assert_eq!(
+            (again.begins_after.as_str(), again.missed.len()),
+            (&*seen, 2)
+        );
+        assert_eq!(back("b", &seen).missed.len(), 1, "only the desired LRP");
+        let between = back("a", &id_of(&again.missed[0]));
+        assert_eq!(between.missed, [again.missed[1].clone()]);
+        let all = back("a", &id_of(&again.missed[1]));
+        assert!(all.missed.is_empty());
+        assert_eq!(all.begins_after, id_of(&again.missed[1]));
+        // What follows arrives by the queue.
+        let mut all = all;
+        hub.emit(desired(), "r4");
+        assert!(all.queue.try_recv().is_ok());
+    }
+
+    #[test]
+    fn a_stream_that_brought_no_event_can_be_continued() {
+        let hub = Hub::default();
+        let opened = hub.subscribe(Topic::Instances, String::new(), None);
+        hub.emit(desired(), "");
+        let again = hub.subscribe(Topic::Instances, String::new(), Some(&opened.begins_after));
+        assert_eq!(again.begins_after, opened.begins_after);
+        assert_eq!(again.missed.len(), 1);
+    }
+
+    #[test]
+    fn ids_that_are_too_old_or_of_another_process_begin_a_new_stream() {
+        let (hub, other) = (Hub::default(), Hub::default());
+        let begin = hub.subscribe(Topic::Instances, String::new(), None);
+        let foreign = other.subscribe(Topic::Instances, String::new(), None);
+        for _ in 0..2000 {
+            hub.emit(desired(), "");
+        }
+        for id in [&*begin.begins_after, &*foreign.begins_after, "", "0", "7"] {
+            let stream = hub.subscribe(Topic::Instances, String::new(), Some(id));
+            assert_ne!(stream.begins_after, id);
+            assert!(stream.missed.is_empty());
+        }
     }
 }

@@ -258,7 +258,7 @@ impl Writer {
         } in batch
         {
             self.durable.send_replace(version);
-            for publication in &journal.publications {
+            for publication in journal.publications {
                 self.hub.emit(publication, &journal.trace);
             }
             for effect in journal.effects {

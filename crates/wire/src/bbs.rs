@@ -59,6 +59,10 @@ pub mod path {
     pub const CELLS_LIST: &str = "/v1/cells/list.r1";
 }
 
+/// The header of an event stream that continues an earlier one. A request has the id of the last event that the client received;
+/// an answer has the id after which its stream begins. If the answer has none, or another id, events are missing.
+pub const LAST_EVENT_ID: &str = "last-event-id";
+
 /// The states of actual LRPs as they are spelt on the wire.
 pub mod state {
     pub const UNCLAIMED: &str = "UNCLAIMED";

@@ -4,34 +4,28 @@ use super::Topic;
 use crate::convert;
 use crate::journal::Publication;
 use base64::Engine as _;
-use bytes::Bytes;
 use lrp::{ActualLrp, Change, Presence};
 use prost::Message as _;
 use std::sync::Arc;
 use wire::bbs::{self as m, Event};
 
-/// An event without its id, which counts per connection.
+/// An event without its id.
+#[derive(Debug)]
 pub(super) struct Frame {
-    pub(super) topic: Topic,
     /// The cell that the event concerns. Only subscribers of this cell, and of all cells, receive it. `None` means every
     /// subscriber.
     pub(super) cell_id: Option<String>,
-    pub(super) text: Bytes,
+    pub(super) text: String,
 }
 
-/// Adds the events of a publication for the subscribers of a topic.
-pub(super) fn render(
-    publication: &Publication,
-    topic: Topic,
-    trace: &str,
-    frames: &mut Vec<Frame>,
-) {
+/// Returns the events of a publication for the subscribers of a topic. The same publication always yields the same events.
+pub(super) fn render(publication: &Publication, topic: Topic, trace: &str) -> Vec<Frame> {
+    let mut frames = Vec::new();
     let mut push = |name: &str, data: &[u8], cell_id: Option<String>| {
         let data = base64::engine::general_purpose::STANDARD.encode(data);
         frames.push(Frame {
-            topic,
             cell_id,
-            text: Bytes::from(format!("event: {name}\ndata: {data}\n\n")),
+            text: format!("event: {name}\ndata: {data}\n\n"),
         });
     };
     match (publication, topic) {
@@ -53,6 +47,7 @@ pub(super) fn render(
             .iter()
             .for_each(|event| push(event.name(), &event.encode(), None)),
     }
+    frames
 }
 
 fn desired_event(publication: &Publication, trace: &str) -> Option<Event> {
