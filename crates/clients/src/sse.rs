@@ -34,6 +34,17 @@ impl Stream {
         }
     }
 
+    /// Sets the id after which the stream begins.
+    pub(crate) fn begin_after(&mut self, id: &str) {
+        id.clone_into(&mut self.received.last_id);
+    }
+
+    /// Returns the id of the last event that was returned, or the one after which the stream begins; empty if the server sends
+    /// no ids.
+    pub(crate) fn last_id(&self) -> &str {
+        &self.received.last_id
+    }
+
     /// Returns the next event. `Err` means that the stream ended or broke. The future may be dropped and the call repeated.
     pub(crate) async fn next(&mut self) -> Result<Event> {
         loop {
@@ -52,7 +63,7 @@ impl Stream {
 /// The size above which an event is an error.
 const LONGEST: usize = 16 << 20;
 
-/// One event. Comments, ids and retry times are left out.
+/// One event. Comments and retry times are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Event {
     /// The name of the event; empty if it has none.
@@ -68,6 +79,9 @@ pub(crate) struct Events {
     /// The name of the event that is not complete.
     name: String,
     data: Option<String>,
+    id: Option<String>,
+    /// The id of the last event that was complete.
+    last_id: String,
 }
 
 impl Events {
@@ -105,6 +119,7 @@ impl Events {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "event" => value.clone_into(&mut self.name),
+            "id" => self.id = Some(value.to_owned()),
             "data" => match &mut self.data {
                 None => self.data = Some(value.to_owned()),
                 Some(data) => {
@@ -118,6 +133,9 @@ impl Events {
 
     /// Returns the event that ends here. A name without data is no event.
     fn finish(&mut self) -> Option<Event> {
+        if let Some(id) = self.id.take() {
+            self.last_id = id;
+        }
         let name = std::mem::take(&mut self.name);
         let data = self.data.take()?;
         Some(Event { name, data })
@@ -149,7 +167,22 @@ mod tests {
                 seen.extend(all(&mut events));
             }
             assert_eq!(seen, want, "in portions of {portion}");
+            assert_eq!(
+                events.last_id, "0",
+                "an event without an id keeps the last one"
+            );
         }
+    }
+
+    #[test]
+    fn an_id_counts_when_its_event_is_complete() {
+        let mut events = Events::default();
+        events.push(b"id: a-1\ndata: x\n\nid: a-2\nda");
+        assert_eq!(all(&mut events).len(), 1);
+        assert_eq!(events.last_id, "a-1");
+        events.push(b"ta: y\n\n");
+        assert_eq!(all(&mut events).len(), 1);
+        assert_eq!(events.last_id, "a-2");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Keeps an event stream of the BBS open, and reports when it was opened (again): the receiver must sync then.
+//! Keeps an event stream of the BBS open. A stream that was opened again continues the one before; if the BBS cannot do that, the
+//! receiver must sync.
 
 use crate::convert;
 use clients::bbs::Client;
@@ -10,7 +11,8 @@ use tokio::sync::mpsc;
 
 #[derive(Debug)]
 pub(crate) enum StreamEvent {
-    /// The stream is open from now on. Events from before were not received.
+    /// The stream is open from now on. Events from before were not received. A stream that continues the one before is not
+    /// reported.
     Opened,
     Event(Event),
 }
@@ -24,8 +26,9 @@ pub(crate) async fn watch(
 ) {
     let listen = async {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        let mut last = String::new();
         loop {
-            let opened = stream(&bbs, &cell_id, &out, &mut backoff).await;
+            let opened = stream(&bbs, &cell_id, &out, &mut backoff, &mut last).await;
             if out.is_closed() {
                 return;
             }
@@ -41,19 +44,27 @@ pub(crate) async fn watch(
     }
 }
 
+/// Reads one stream to its end. `last` is the id of the last event that was passed on.
 async fn stream(
     bbs: &Client,
     cell_id: &str,
     out: &mpsc::Sender<StreamEvent>,
     backoff: &mut Backoff,
+    last: &mut String,
 ) -> anyhow::Result<()> {
-    let mut events = bbs.instance_events(cell_id).await?;
-    out.send(StreamEvent::Opened).await?;
+    let mut events = bbs.instance_events_after(cell_id, last).await?;
+    if events.is_continued() {
+        tracing::info!(after = last.as_str(), "bbs-events-continued");
+    } else {
+        out.send(StreamEvent::Opened).await?;
+    }
+    events.last_id().clone_into(last);
     loop {
         let event = events.next().await?;
         backoff.reset();
         for event in convert::events(event, cell_id) {
             out.send(StreamEvent::Event(event)).await?;
         }
+        events.last_id().clone_into(last);
     }
 }

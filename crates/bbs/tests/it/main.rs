@@ -8,6 +8,7 @@ mod fixture;
 mod golden;
 mod locket;
 mod lrps;
+mod replay;
 mod speed;
 mod store;
 mod tasks;

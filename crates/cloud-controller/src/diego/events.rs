@@ -17,13 +17,15 @@ use wire::bbs::{
     ActualLrpCrashedEvent, ActualLrpInfo, ActualLrpInstanceChangedEvent, ActualLrpKey, Event, state,
 };
 
-/// Reads events until shutdown, and subscribes again whenever the stream ends.
+/// Reads events until shutdown, and subscribes again whenever the stream ends: after the last event, so that no crash is lost
+/// while the connection is.
 pub(crate) async fn watch(cc: &Cc, shutdown: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut last = String::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            result = follow(cc, &mut backoff) => {
+            result = follow(cc, &mut backoff, &mut last) => {
                 if let Err(error) = result {
                     tracing::debug!(error = format!("{error:#}"), "bbs-events-ended");
                 }
@@ -36,10 +38,18 @@ pub(crate) async fn watch(cc: &Cc, shutdown: CancellationToken) {
     }
 }
 
-async fn follow(cc: &Cc, backoff: &mut Backoff) -> Result<()> {
-    let mut events = cc.bbs.instance_events("").await?;
+/// Reads one stream to its end. `last` is the id of the last event that was recorded.
+async fn follow(cc: &Cc, backoff: &mut Backoff, last: &mut String) -> Result<()> {
+    let mut events = cc.bbs.instance_events_after("", last).await?;
+    if !last.is_empty() && !events.is_continued() {
+        tracing::warn!(
+            after = last.as_str(),
+            "bbs-events-missed: crashes since then have no audit event"
+        );
+    }
     backoff.reset();
     loop {
+        events.last_id().clone_into(last);
         let event = events.next().await?;
         let recorded = match &event {
             Event::ActualLrpCrashed(crash) => record_crash(cc, crash).await,

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::IntoResponse as _;
 use axum::routing::post;
 use base64::Engine as _;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use kit::CancellationToken;
 use kit::tls::Identity;
 use prost::Message;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use testkit::http::serve;
 use tokio::sync::broadcast;
@@ -27,6 +29,10 @@ struct Shared {
     domains: Mutex<Vec<String>>,
     /// The sender of events. `None` breaks every open stream.
     events: broadcast::Sender<Option<m::Event>>,
+    /// The events with which a stream is continued. `None`: streams are not continued, as with an original BBS.
+    missed: Mutex<Option<Vec<m::Event>>>,
+    /// The number of times that the state was read.
+    syncs: AtomicUsize,
 }
 
 impl Drop for FakeBbs {
@@ -42,6 +48,8 @@ impl FakeBbs {
             desired: Mutex::default(),
             domains: Mutex::new(vec!["cf-apps".into()]),
             events: broadcast::channel(100).0,
+            missed: Mutex::default(),
+            syncs: AtomicUsize::new(0),
         });
         let app = Router::new()
             .route(path::ACTUAL_LRPS_LIST, post(actuals))
@@ -71,6 +79,16 @@ impl FakeBbs {
 
     pub(crate) fn break_streams(&self) {
         self.shared.events.send(None).unwrap();
+    }
+
+    /// Continues the streams of subscribers that come back, with these events.
+    pub(crate) fn continue_with(&self, missed: Vec<m::Event>) {
+        *self.shared.missed.lock().unwrap() = Some(missed);
+    }
+
+    /// Returns how many times the emitter read the whole state.
+    pub(crate) fn syncs(&self) -> usize {
+        self.shared.syncs.load(Ordering::Relaxed)
     }
 
     pub(crate) fn subscribers(&self) -> usize {
@@ -104,6 +122,7 @@ async fn actuals_of(State(shared): State<Arc<Shared>>, body: Bytes) -> Vec<u8> {
 }
 
 async fn domains(State(shared): State<Arc<Shared>>) -> Vec<u8> {
+    shared.syncs.fetch_add(1, Ordering::Relaxed);
     m::DomainsResponse {
         error: None,
         domains: shared.domains.lock().unwrap().clone(),
@@ -122,20 +141,31 @@ async fn routing_infos(State(shared): State<Arc<Shared>>, body: Bytes) -> Vec<u8
     .encode_to_vec()
 }
 
-async fn events(State(shared): State<Arc<Shared>>) -> axum::response::Response {
+async fn events(State(shared): State<Arc<Shared>>, request: HeaderMap) -> axum::response::Response {
     let receiver = shared.events.subscribe();
-    let stream = futures::stream::unfold((receiver, 0), |(mut receiver, n)| async move {
-        let event = receiver.recv().await.ok()??;
+    let missed = shared.missed.lock().unwrap().clone();
+    let mut headers = HeaderMap::new();
+    let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
+    headers.insert("content-type", kind);
+    let missed = match (request.get(m::LAST_EVENT_ID), missed) {
+        (Some(last), Some(missed)) => {
+            headers.insert(m::LAST_EVENT_ID, last.clone());
+            missed
+        }
+        _ => Vec::new(),
+    };
+    let begin = (receiver, missed.into_iter(), 0);
+    let stream = futures::stream::unfold(begin, |(mut receiver, mut missed, n)| async move {
+        let event = match missed.next() {
+            Some(event) => event,
+            None => receiver.recv().await.ok()??,
+        };
         let data = base64::engine::general_purpose::STANDARD.encode(event.encode());
         let text = format!("id: {n}\nevent: {}\ndata: {data}\n\n", event.name());
         Some((
             Ok::<_, std::convert::Infallible>(Bytes::from(text)),
-            (receiver, n + 1),
+            (receiver, missed, n + 1),
         ))
     });
-    (
-        [("content-type", "text/event-stream; charset=utf-8")],
-        Body::from_stream(stream),
-    )
-        .into_response()
+    (headers, Body::from_stream(stream)).into_response()
 }

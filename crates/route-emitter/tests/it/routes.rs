@@ -81,6 +81,21 @@ async fn a_broken_stream_means_resubscribe_and_sync_at_once() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_continued_needs_no_sync() {
+    let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
+    stage.expect("register", "a.x").await;
+    stage.subscribed().await;
+    stage.bbs.event(map(&["a.x"], &["b.x"], 2));
+    stage.expect("register", "b.x").await;
+    stage.expect("unregister", "a.x").await;
+    stage.bbs.continue_with(vec![map(&["b.x"], &["c.x"], 3)]);
+    stage.bbs.break_streams();
+    stage.expect("register", "c.x").await;
+    stage.expect("unregister", "b.x").await;
+    assert_eq!(stage.bbs.syncs(), 1, "the state was read at the start only");
+}
+
+#[tokio::test]
 async fn routers_are_greeted_and_answered_with_everything() {
     let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
     let start = serde_json::to_vec(&StartMessage {
