@@ -7,7 +7,7 @@ use crate::state::{Departure, now};
 use crate::store::Store;
 use anyhow::Result;
 use kit::CancellationToken;
-use kit::reconcile::Nudge;
+use kit::reconcile::{Changed, LastPass, Nudge};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,9 +17,18 @@ use wire::locket::TypeCode;
 pub(crate) struct Convergence {
     nudge: Nudge,
     cell_appeared: AtomicBool,
+    last: LastPass,
 }
 
 impl Convergence {
+    /// Makes a convergence that keeps the result of its last pass in `last`.
+    pub(crate) fn new(last: LastPass) -> Self {
+        Self {
+            last,
+            ..Self::default()
+        }
+    }
+
     /// Runs until `shutdown`. It works like `kit::reconcile`, but the next pass comes earlier if the last one found a step that
     /// falls due earlier.
     pub(crate) async fn run(
@@ -47,16 +56,23 @@ impl Convergence {
     /// Makes one pass and returns how long it is until the next step falls due.
     async fn pass(&self, store: &Store) -> Result<Option<Duration>> {
         let cell_appeared = self.cell_appeared.swap(false, Ordering::Relaxed);
+        let begun = self.last.begin();
+        let mut changed = Changed::new();
         let due = store
             .write("", |state, journal| {
-                Ok::<_, Failure>(state.converge(journal, cell_appeared))
+                let due = state.converge(journal, cell_appeared);
+                changed.insert("rows", journal.writes.len() as u64);
+                changed.insert("requests", journal.effects.len() as u64);
+                Ok::<_, Failure>(due)
             })
             .await;
         if due.is_err() && cell_appeared {
             // This pass failed, so the next one must look for a cell again.
             self.cell_appeared.store(true, Ordering::Relaxed);
         }
-        let due = due.map_err(|failure| anyhow::anyhow!(failure.message))?;
+        let due = due.map_err(|failure| anyhow::anyhow!(failure.message));
+        begun.end(changed, &due);
+        let due = due?;
         Ok(due.map(|at| Duration::from_nanos(u64::try_from(at - now()).unwrap_or_default())))
     }
 

@@ -35,6 +35,7 @@ use convergence::Convergence;
 use effects::Effects;
 use hub::Hub;
 use kit::CancellationToken;
+use kit::reconcile::LastPass;
 use kit::tls::{ClientAuth, Identity, server_config};
 use locket::Locket;
 use std::net::SocketAddr;
@@ -82,6 +83,7 @@ pub struct Bbs {
     hub: Arc<Hub>,
     effects: Effects,
     locket: Arc<Locket>,
+    last_convergence: LastPass,
 }
 
 impl Bbs {
@@ -119,6 +121,7 @@ impl Bbs {
             store,
             writer,
             hub,
+            last_convergence: LastPass::default(),
         })
     }
 
@@ -128,6 +131,12 @@ impl Bbs {
 
     pub fn locket_addr(&self) -> SocketAddr {
         self.locket_addr
+    }
+
+    /// Returns the last pass of convergence: the `rows` that it wrote, and the `requests` that it sent to the auctioneer and to
+    /// cells. It stays up to date while the BBS runs.
+    pub fn last_convergence(&self) -> LastPass {
+        self.last_convergence.clone()
     }
 
     /// Serves until `shutdown`. It returns when requests in flight are answered and everything is on disk. It returns an error if
@@ -141,6 +150,7 @@ impl Bbs {
             hub,
             effects,
             locket,
+            last_convergence,
             ..
         } = self;
         let bbs_tls = server_config(&config.identity, ClientAuth::Required, &["http/1.1"])?;
@@ -170,7 +180,7 @@ impl Bbs {
             shutdown.clone(),
         ));
         tasks.spawn(done(effects.run(shutdown.clone())));
-        let convergence = Arc::new(Convergence::default());
+        let convergence = Arc::new(Convergence::new(last_convergence));
         tasks.spawn(done(convergence.clone().run(
             store.clone(),
             config.convergence_interval,

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use cc_rules::names::PlatformNames;
 use clients::uaa::{ResourceServer, TokenVerifier, VerifierConfig};
 use kit::CancellationToken;
-use kit::reconcile::Nudge;
+use kit::reconcile::{LastPass, Nudge};
 use kit::tls::{ClientAuth, Identity};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -110,6 +110,7 @@ impl CloudController {
             cleanup,
             jobs,
             ended_jobs: watch::Sender::new(0),
+            last_sync: LastPass::default(),
             lifecycle,
             db,
             bbs,
@@ -154,6 +155,12 @@ impl CloudController {
 
     pub fn internal_addr(&self) -> SocketAddr {
         self.internal_addr
+    }
+
+    /// Returns the last sync with Diego: the processes that it `converged`, the LRPs that it `removed`, and the rows that it
+    /// `skipped`. It stays up to date while the Cloud Controller runs.
+    pub fn last_sync(&self) -> LastPass {
+        self.cc.last_sync.clone()
     }
 
     /// Serves until `shutdown`, and then drains.

@@ -13,7 +13,7 @@ use cc_rules::limits::Limits;
 use cc_rules::names::PlatformNames;
 use clients::loggregator::Emitter;
 use clients::uaa::TokenVerifier;
-use kit::reconcile::Nudge;
+use kit::reconcile::{LastPass, Nudge};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub jobs: Nudge,
     /// The number of jobs that have ended. Requests that wait for a job look again when it grows.
     pub ended_jobs: watch::Sender<u64>,
+    /// The last sync with Diego.
+    pub last_sync: LastPass,
 }
 
 /// The part of the configuration that handlers read.

@@ -3,6 +3,7 @@
 use crate::cell::Cell;
 use crate::cell::adopt::is_ours;
 use crate::instance::container::StopReason;
+use kit::reconcile::Pass;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -62,6 +63,11 @@ impl Handle {
         }))
         .await;
         ours.len()
+    }
+
+    /// Returns the last comparison of containers with the BBS, and the number of its operations by kind.
+    pub fn last_bulk(&self) -> Option<Pass> {
+        self.cell.last_bulk.read()
     }
 
     /// Compares containers with the BBS now instead of at the next interval.

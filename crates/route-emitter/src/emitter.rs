@@ -8,6 +8,7 @@ use clients::bbs::{BbsError, Client};
 use futures::StreamExt as _;
 use kit::CancellationToken;
 use kit::backoff::Backoff;
+use kit::reconcile::{Begun, Changed, LastPass};
 use rand::Rng as _;
 use routing::emission::{
     Changes, Desired, Event, Marker, Registration, Snapshot, Table, UnregistrationRepeats,
@@ -61,9 +62,10 @@ struct Emitter {
     interval: Duration,
     emit_at: Instant,
     sync_at: Instant,
-    /// Whether a snapshot is being fetched, and whether it is already out of date (`again`).
-    syncing: bool,
+    /// The sync whose snapshot is being fetched, and whether that is already out of date (`again`).
+    syncing: Option<Begun>,
     again: bool,
+    last_sync: LastPass,
     greeted: bool,
     fetching_routes: HashSet<String>,
     /// Whether the BBS is being asked which processes still wait.
@@ -72,7 +74,12 @@ struct Emitter {
     shutdown: CancellationToken,
 }
 
-pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken) -> Result<()> {
+pub(crate) async fn run(
+    config: Config,
+    bbs: Client,
+    last_sync: LastPass,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let (answers, mut answered) = mpsc::unbounded_channel();
     let on_event = {
         let answers = answers.clone();
@@ -113,8 +120,9 @@ pub(crate) async fn run(config: Config, bbs: Client, shutdown: CancellationToken
         emit_at: now + interval,
         // The first sync runs when the event stream is open.
         sync_at: now + FAR,
-        syncing: false,
+        syncing: None,
         again: false,
+        last_sync,
         greeted: false,
         fetching_routes: HashSet::new(),
         fetching_waiting: false,
@@ -204,23 +212,7 @@ impl Emitter {
     async fn handle_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Snapshot(marker, snapshot) => {
-                self.syncing = false;
-                match snapshot {
-                    Ok(snapshot) => {
-                        let changes = self.table.sync(marker, snapshot);
-                        tracing::debug!(
-                            registered = changes.register.len(),
-                            unregistered = changes.unregister.len(),
-                            "synced"
-                        );
-                        self.publish(changes).await;
-                        self.sync_at = Instant::now() + self.config.sync_interval;
-                    }
-                    Err(error) => {
-                        tracing::warn!(error = format!("{error:#}"), "sync-failed");
-                        self.sync_at = Instant::now() + RETRY_SYNC;
-                    }
-                }
+                self.synced(marker, snapshot).await;
                 if std::mem::take(&mut self.again) {
                     self.sync();
                 }
@@ -272,13 +264,42 @@ impl Emitter {
         }
     }
 
+    /// Applies the snapshot of a sync, and ends the sync.
+    async fn synced(&mut self, marker: Marker, snapshot: Result<Snapshot>) {
+        let begun = self.syncing.take();
+        let changes = snapshot.map(|snapshot| self.table.sync(marker, snapshot));
+        let mut changed = Changed::new();
+        if let Ok(changes) = &changes {
+            changed.insert("registered", changes.register.len() as u64);
+            changed.insert("unregistered", changes.unregister.len() as u64);
+        }
+        if let Some(begun) = begun {
+            begun.end(changed, &changes);
+        }
+        match changes {
+            Ok(changes) => {
+                tracing::debug!(
+                    registered = changes.register.len(),
+                    unregistered = changes.unregister.len(),
+                    "synced"
+                );
+                self.publish(changes).await;
+                self.sync_at = Instant::now() + self.config.sync_interval;
+            }
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "sync-failed");
+                self.sync_at = Instant::now() + RETRY_SYNC;
+            }
+        }
+    }
+
     fn sync(&mut self) {
         self.sync_at = Instant::now() + FAR;
-        if self.syncing {
+        if self.syncing.is_some() {
             self.again = true;
             return;
         }
-        self.syncing = true;
+        self.syncing = Some(self.last_sync.begin());
         let marker = self.table.begin_sync();
         let (bbs, cell_id, answers) = (
             self.bbs.clone(),

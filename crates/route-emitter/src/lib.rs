@@ -26,6 +26,7 @@ mod watch;
 
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
+use kit::reconcile::LastPass;
 use kit::tls::Identity;
 use routing::registry::ComponentHosts;
 use std::time::Duration;
@@ -86,6 +87,7 @@ impl Config {
 pub struct RouteEmitter {
     config: Config,
     bbs: clients::bbs::Client,
+    last_sync: LastPass,
 }
 
 impl RouteEmitter {
@@ -112,12 +114,22 @@ impl RouteEmitter {
         );
         let bbs = clients::bbs::Client::new(config.bbs_url.clone(), &config.identity)
             .context("build BBS client")?;
-        Ok(Self { config, bbs })
+        Ok(Self {
+            config,
+            bbs,
+            last_sync: LastPass::default(),
+        })
+    }
+
+    /// Returns the last sync with the BBS: how many endpoints it `registered` and `unregistered`. It stays up to date while the
+    /// emitter runs.
+    pub fn last_sync(&self) -> LastPass {
+        self.last_sync.clone()
     }
 
     /// Runs until shutdown. Routes stay registered then, because the instances may outlive this process. The next emitter learns
     /// from the BBS which of them were stopped.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        emitter::run(self.config, self.bbs, shutdown).await
+        emitter::run(self.config, self.bbs, self.last_sync, shutdown).await
     }
 }

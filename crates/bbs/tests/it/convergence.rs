@@ -125,3 +125,19 @@ async fn only_fresh_domains_lose_rows_that_are_not_desired() {
     assert_eq!(f.next_request().await, Request::Stop("a".into()));
     f.finish().await;
 }
+
+#[tokio::test]
+async fn the_last_pass_can_be_read() {
+    let f = Foundation::start().await;
+    wait_for("the first pass", async || f.last_convergence().is_some()).await;
+    let first = f.last_convergence().unwrap();
+    assert_eq!(first.error, None);
+    assert!(first.changed.is_empty(), "there is nothing to change");
+    // A new cell wakes convergence.
+    let (_cell, _keeper) = f.cell("cell-1").await;
+    wait_for("another pass", async || {
+        f.last_convergence().unwrap().began > first.began
+    })
+    .await;
+    f.finish().await;
+}

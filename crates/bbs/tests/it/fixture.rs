@@ -5,6 +5,7 @@ use axum::routing::{post, put};
 use axum::{Json, Router};
 use clients::locket::{Client as Locket, Presence};
 use kit::CancellationToken;
+use kit::reconcile::Pass;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::sync::OnceLock;
@@ -105,6 +106,11 @@ impl Foundation {
     /// Returns the directory of `bbs.db`.
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.data.path()
+    }
+
+    /// Returns the last pass of convergence.
+    pub(crate) fn last_convergence(&self) -> Option<Pass> {
+        self.running.last_convergence.read()
     }
 
     pub(crate) fn bbs_url(&self) -> &str {

@@ -43,7 +43,10 @@ async fn keep_syncing(cc: &Cc, shutdown: &CancellationToken) {
     let nudge = cc.driver.nudge();
     let mut sync = sync::Sync::new();
     while !shutdown.is_cancelled() {
-        let pause = match sync.run(cc).await {
+        let begun = cc.last_sync.begin();
+        let result = sync.run(cc).await;
+        begun.end(sync.changed(), &result);
+        let pause = match result {
             Ok(()) => cc.settings.sync_interval,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "diego-sync-failed");

@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result};
 use cc_rules::recipe::{
     APPS_DOMAIN, DOMAIN_TTL_SECONDS, STAGING_DOMAIN, TASKS_DOMAIN, process_guid_of,
 };
+use kit::reconcile::Changed;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 use wire::bbs::{ActualLrpsRequest, DesiredLrpsRequest, Task, TasksRequest};
@@ -27,6 +28,8 @@ pub(super) struct Sync {
     /// The time at which this Cloud Controller started, in microseconds since the epoch.
     began: i64,
     freshness: Freshness,
+    /// What the current pass has changed.
+    changed: Changed,
 }
 
 impl Sync {
@@ -34,11 +37,18 @@ impl Sync {
         Self {
             began: clock::now(),
             freshness: Freshness::default(),
+            changed: Changed::new(),
         }
+    }
+
+    /// Returns what the last pass changed.
+    pub(super) fn changed(&self) -> Changed {
+        self.changed.clone()
     }
 
     /// Runs one pass. A failure with LRPs does not stop the tasks, and vice versa.
     pub(super) async fn run(&mut self, cc: &Cc) -> Result<()> {
+        self.changed.clear();
         let lrps = self.apps(cc).await.context("sync LRPs");
         let tasks = tasks(cc).await.context("sync tasks");
         lrps.and(tasks)
@@ -60,6 +70,7 @@ impl Sync {
         self.freshness.record_desired(has.keys(), &lrps);
         let plan = plan(&wanted, &found.broken, &has, stale);
         let done = carry_out(cc, &plan, &found).await;
+        self.changed = done.counted(&plan);
         let missing = missing(&wanted, &found.broken, &has, &done.skipped, self.began);
         report(cc, &found.rows, done.skipped);
         anyhow::ensure!(
@@ -148,6 +159,17 @@ async fn carry_out(cc: &Cc, plan: &Plan, found: &Readable<Process>) -> Done {
 }
 
 impl Done {
+    /// Returns the number of steps by kind. Those that failed count as well.
+    fn counted(&self, plan: &Plan) -> Changed {
+        let skipped = self.skipped.len() as u64;
+        Changed::from([
+            ("converged", plan.converge.len() as u64),
+            ("removed", plan.remove.len() as u64),
+            ("skipped", skipped),
+            ("failed", self.failures as u64),
+        ])
+    }
+
     fn note(&mut self, process: &str, result: Result<()>) {
         match result {
             Ok(()) => {}
@@ -311,6 +333,24 @@ mod tests {
             annotation: annotation.into(),
             updated_at: 10,
         }
+    }
+
+    #[test]
+    fn a_pass_counts_its_steps() {
+        let plan = Plan {
+            converge: ["a".to_owned(), "b".to_owned()].into(),
+            remove: BTreeSet::new(),
+        };
+        let mut done = Done::default();
+        done.note("a", Ok(()));
+        done.note("b", Err(anyhow::anyhow!("the BBS is away")));
+        let wanted = [
+            ("converged", 2),
+            ("removed", 0),
+            ("skipped", 0),
+            ("failed", 1),
+        ];
+        assert_eq!(done.counted(&plan), Changed::from(wanted));
     }
 
     #[test]

@@ -224,6 +224,10 @@ async fn the_sync_repairs_what_diego_lost_and_removes_what_nobody_wants() {
         (f.lrps(&app).await[0].instances == 1).then_some(())
     })
     .await;
+    wait_for("a sync without an error", async || {
+        f.last_sync().filter(|pass| pass.error.is_none())
+    })
+    .await;
     f.finish().await;
 }
 

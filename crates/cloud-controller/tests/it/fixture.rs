@@ -8,6 +8,7 @@ use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use kit::CancellationToken;
+use kit::reconcile::Pass;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -222,6 +223,11 @@ impl Foundation {
         self.controller = self.settings.start(&folder).await;
         self.url = self.controller.url.clone();
         self.internal_url = self.controller.internal_url.clone();
+    }
+
+    /// Returns the last sync with Diego.
+    pub(crate) fn last_sync(&self) -> Option<Pass> {
+        self.controller.last_sync.read()
     }
 
     pub(crate) async fn finish(mut self) {

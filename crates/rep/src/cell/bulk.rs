@@ -10,6 +10,7 @@ use clients::bbs::BbsError;
 use kit::CancellationToken;
 use kit::backoff::Backoff;
 use kit::listing::Listing;
+use kit::reconcile::Changed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +25,11 @@ pub(crate) async fn run(cell: Arc<Cell>, shutdown: CancellationToken) {
     let first = Duration::from_millis(500);
     let mut backoff = Backoff::new(first, cell.settings.timing.bulk.max(first));
     loop {
-        let wait = match activate(&cell).await {
+        let begun = cell.last_bulk.begin();
+        let mut changed = Changed::new();
+        let result = activate(&cell, &mut changed).await;
+        begun.end(changed, &result);
+        let wait = match result {
             Ok(()) => {
                 backoff.reset();
                 cell.settings.timing.bulk
@@ -42,8 +47,9 @@ pub(crate) async fn run(cell: Arc<Cell>, shutdown: CancellationToken) {
     }
 }
 
-async fn activate(cell: &Cell) -> Result<()> {
-    tidy_garden(cell).await?;
+/// Makes one pass, and counts the operations that it performed by their kind, and those that `failed`.
+async fn activate(cell: &Cell, changed: &mut Changed) -> Result<()> {
+    tidy_garden(cell, changed).await?;
     let rows = Listing::fetch(&cell.clock, || rows(cell)).await?;
     let containers: BTreeMap<String, Arc<Container>> = cell
         .containers()
@@ -54,14 +60,28 @@ async fn activate(cell: &Cell) -> Result<()> {
     let (lrps, tasks) = rows.listed();
     for operation in plan::operations(&planned, lrps, tasks) {
         tracing::info!(?operation, "bulk-operation");
+        let mut name = counted_as(&operation);
         if let Err(error) = perform(cell, &containers, operation).await {
+            name = "failed";
             tracing::info!(
                 error = format!("{:#}", anyhow::Error::from(error)),
                 "bulk-operation-failed"
             );
         }
+        *changed.entry(name).or_default() += 1;
     }
     Ok(())
+}
+
+/// Returns the name under which an operation is counted.
+fn counted_as(operation: &Operation) -> &'static str {
+    match operation {
+        Operation::RemoveLrp(_) => "lrps-removed",
+        Operation::RemoveEvacuatingLrp(_) => "evacuating-lrps-removed",
+        Operation::ReportRunning { .. } => "lrps-reported",
+        Operation::FailTask { .. } => "tasks-failed",
+        Operation::DestroyTask { .. } => "tasks-destroyed",
+    }
 }
 
 type Rows = (Vec<LrpRow>, Vec<TaskRow>);
@@ -96,7 +116,7 @@ async fn rows(cell: &Cell) -> Result<Rows> {
 }
 
 /// Destroys containers of ours that no task of this rep owns, and notifies the owners of containers that have vanished.
-async fn tidy_garden(cell: &Cell) -> Result<()> {
+async fn tidy_garden(cell: &Cell, changed: &mut Changed) -> Result<()> {
     let listed = Listing::fetch(&cell.clock, || cell.garden.containers()).await;
     cell.healthy.store(listed.is_ok(), Ordering::SeqCst);
     let existing = listed
@@ -116,7 +136,9 @@ async fn tidy_garden(cell: &Cell) -> Result<()> {
                 error = format!("{error:#}"),
                 "container-not-destroyed"
             );
+            continue;
         }
+        *changed.entry("containers-destroyed").or_default() += 1;
     }
     for owner in cell.containers() {
         let status = owner.status();
@@ -126,6 +148,7 @@ async fn tidy_garden(cell: &Cell) -> Result<()> {
                 .is_some_and(|since| existing.covers(since));
         if exists && status.stopping.is_none() && !existing.listed().contains(&owner.guid) {
             owner.fail("missing garden container");
+            *changed.entry("containers-missing").or_default() += 1;
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ use clients::loggregator::Emitter;
 use garden::api::Garden;
 use kit::CancellationToken;
 use kit::listing::Clock;
-use kit::reconcile::Nudge;
+use kit::reconcile::{LastPass, Nudge};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +44,8 @@ pub(crate) struct Cell {
     /// The permits to make containers. They limit how many are made at the same time.
     pub(crate) creators: Semaphore,
     pub(crate) bulk: Nudge,
+    /// The last comparison with the BBS.
+    pub(crate) last_bulk: LastPass,
     /// The nudge that wakes the comparison of firewall rules.
     pub(crate) repair: Nudge,
     /// The token that is cancelled at shutdown. Tasks then release their containers, which keep running.
@@ -134,6 +136,7 @@ impl Cell {
             cache: parts.cache,
             creators: Semaphore::new(32),
             bulk: Nudge::default(),
+            last_bulk: LastPass::default(),
             repair: Nudge::default(),
             detach: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -3,6 +3,7 @@
 use crate::fixture::{Fixture, app};
 use crate::stand_in_bbs::Call;
 use garden::api::{ContainerSpec, Exit, Garden as _};
+use testkit::wait::wait_for;
 
 fn starts(fixture: &Fixture) -> usize {
     fixture
@@ -168,5 +169,10 @@ async fn rows_without_a_container_are_removed() {
         .bbs
         .wait_for(|c| matches!(c, Call::Remove(_)).then_some(()))
         .await;
+    wait_for("the end of the comparison", async || {
+        let pass = rep.handle.last_bulk();
+        pass.is_some_and(|pass| pass.error.is_none())
+    })
+    .await;
     rep.stop().await;
 }

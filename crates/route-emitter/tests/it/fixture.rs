@@ -3,6 +3,7 @@
 use crate::fake_bbs::FakeBbs;
 use futures::StreamExt as _;
 use kit::CancellationToken;
+use kit::reconcile::LastPass;
 use route_emitter::{Config, RouteEmitter};
 use std::time::Duration;
 use testkit::certs::identity;
@@ -21,6 +22,7 @@ pub(crate) struct Stage {
     pub(crate) nats: NatsServer,
     pub(crate) bus: async_nats::Client,
     pub(crate) messages: async_nats::Subscriber,
+    pub(crate) last_sync: LastPass,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -50,12 +52,15 @@ impl Stage {
         let mut config = Config::new("cell-1", bbs.url.clone(), identity, bus_config);
         change(&mut config);
         let shutdown = CancellationToken::new();
-        tokio::spawn(RouteEmitter::build(config).unwrap().run(shutdown.clone()));
+        let emitter = RouteEmitter::build(config).unwrap();
+        let last_sync = emitter.last_sync();
+        tokio::spawn(emitter.run(shutdown.clone()));
         Self {
             bbs,
             nats,
             bus,
             messages,
+            last_sync,
             shutdown,
         }
     }

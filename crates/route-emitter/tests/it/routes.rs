@@ -96,6 +96,15 @@ async fn a_stream_that_is_continued_needs_no_sync() {
 }
 
 #[tokio::test]
+async fn the_last_sync_can_be_read() {
+    let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
+    stage.expect("register", "a.x").await;
+    let sync = stage.last_sync.read().unwrap();
+    assert_eq!(sync.error, None);
+    assert_eq!(sync.changed, [("registered", 1)].into());
+}
+
+#[tokio::test]
 async fn routers_are_greeted_and_answered_with_everything() {
     let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
     let start = serde_json::to_vec(&StartMessage {

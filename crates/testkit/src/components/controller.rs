@@ -3,6 +3,7 @@
 use crate::net;
 use crate::wait::within;
 use kit::CancellationToken;
+use kit::reconcile::LastPass;
 use kit::tls::Identity;
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +27,7 @@ pub struct CloudController {
     pub url: String,
     /// The URL that reps use.
     pub internal_url: String,
+    pub last_sync: LastPass,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -97,11 +99,13 @@ impl CloudController {
             .await
             .expect("the Cloud Controller starts");
         let url = format!("http://{}", built.addr());
+        let last_sync = built.last_sync();
         let stop = CancellationToken::new();
         let running = tokio::spawn(built.run(stop.clone()));
         Self {
             url,
             internal_url,
+            last_sync,
             stop,
             running,
         }

@@ -4,6 +4,7 @@ use crate::net;
 use crate::wait::within;
 use clients::locket::Client as Locket;
 use kit::CancellationToken;
+use kit::reconcile::LastPass;
 use kit::tls::Identity;
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub struct Bbs {
     pub url: String,
     /// The `host:port` of locket.
     pub locket_address: String,
+    pub last_convergence: LastPass,
     identity: Identity,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
@@ -39,11 +41,13 @@ impl Bbs {
             format!("https://{}", built.addr()),
             built.locket_addr().to_string(),
         );
+        let last_convergence = built.last_convergence();
         let stop = CancellationToken::new();
         let running = tokio::spawn(built.run(stop.clone()));
         Self {
             url,
             locket_address,
+            last_convergence,
             identity: identity.clone(),
             stop,
             running,
