@@ -6,7 +6,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use http::StatusCode;
+use clients::request_id;
+use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use wire::rep::{LrpStartRequest, TaskStartRequest, path};
 
@@ -21,17 +22,19 @@ pub(crate) fn router(queue: Arc<Queue>) -> Router {
         .with_state(queue)
 }
 
-async fn lrps(State(queue): State<Arc<Queue>>, body: Bytes) -> Response {
+async fn lrps(State(queue): State<Arc<Queue>>, headers: HeaderMap, body: Bytes) -> Response {
+    let id = request_id::of(&headers);
     answer(
         serde_json::from_slice::<Vec<LrpStartRequest>>(&body)
-            .map(|requests| queue.request_lrps(requests)),
+            .map(|requests| queue.request_lrps(requests, &id)),
     )
 }
 
-async fn tasks(State(queue): State<Arc<Queue>>, body: Bytes) -> Response {
+async fn tasks(State(queue): State<Arc<Queue>>, headers: HeaderMap, body: Bytes) -> Response {
+    let id = request_id::of(&headers);
     answer(
         serde_json::from_slice::<Vec<TaskStartRequest>>(&body)
-            .map(|requests| queue.request_tasks(requests)),
+            .map(|requests| queue.request_tasks(requests, &id)),
     )
 }
 

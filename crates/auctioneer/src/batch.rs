@@ -3,7 +3,7 @@
 use crate::convert;
 use crate::queue::{Drained, Queue, Requested};
 use auction::{Batch, Job, Placements, Weights};
-use clients::{bbs, rep};
+use clients::{bbs, rep, request_id};
 use futures::StreamExt as _;
 use futures::stream::{self, FuturesUnordered};
 use kit::CancellationToken;
@@ -162,6 +162,9 @@ impl Runner {
             .map(|(job, error)| Failure::new(&requested, *job, error.to_string()))
             .collect();
         failures.extend(self.requeue_refused(&requested, refused));
+        let lrps = requested.lrps.iter().map(|lrp| &lrp.request_id);
+        let tasks = requested.tasks.iter().map(|task| &task.request_id);
+        let request_ids = request_id::joined(lrps.chain(tasks));
         tracing::info!(
             lrps = requested.lrps.len(),
             tasks = requested.tasks.len(),
@@ -169,6 +172,7 @@ impl Runner {
             placed = placements.won.len(),
             failed = failures.len(),
             millis = started.elapsed().as_millis(),
+            vcap_request_id = request_ids,
             "auction"
         );
         stream::iter(failures)
@@ -183,16 +187,20 @@ impl Runner {
         requested: &Drained,
         placements: &Placements,
     ) -> Vec<(String, Work)> {
-        let mut works: BTreeMap<&str, Work> = BTreeMap::new();
+        let mut works: BTreeMap<&str, (Work, Vec<&str>)> = BTreeMap::new();
         for (job, cell) in &placements.won {
-            let work = works.entry(cell.as_str()).or_insert_with(|| Work {
-                cell_id: cell.to_string(),
-                ..Work::default()
+            let (work, request_ids) = works.entry(cell.as_str()).or_insert_with(|| {
+                let work = Work {
+                    cell_id: cell.to_string(),
+                    ..Work::default()
+                };
+                (work, Vec::new())
             });
             match *job {
                 Job::Lrp(at) => work.lrps.push(requested.lrps[at].work.clone()),
                 Job::Task(at) => work.tasks.push(requested.tasks[at].work.clone()),
             }
+            request_ids.push(cause(requested, *job));
         }
         let sent: FuturesUnordered<_> = candidates
             .iter()
@@ -201,10 +209,12 @@ impl Runner {
                     .remove(candidate.state.cell_id.as_str())
                     .map(|work| (candidate, work))
             })
-            .map(async |(candidate, work)| {
+            .map(async |(candidate, (work, request_ids))| {
+                let id = request_id::joined(request_ids);
+                let performed = self.reps.perform(&candidate.url, &work);
                 (
                     candidate.state.cell_id.clone(),
-                    self.reps.perform(&candidate.url, &work).await,
+                    request_id::scope(id, performed).await,
                 )
             })
             .collect();
@@ -239,8 +249,8 @@ impl Runner {
                 };
                 if again(before.refused_by.as_ref()) {
                     lrps.push(Requested {
-                        work: before.work.clone(),
                         refused_by: Some(cell.clone()),
+                        ..before.clone()
                     });
                 } else {
                     failures.push(Failure::Lrp(before.work.clone(), reason(&cell)));
@@ -256,8 +266,8 @@ impl Runner {
                 };
                 if again(before.refused_by.as_ref()) {
                     tasks.push(Requested {
-                        work: before.work.clone(),
                         refused_by: Some(cell.clone()),
+                        ..before.clone()
                     });
                 } else {
                     failures.push(Failure::Task(before.work.clone(), reason(&cell)));
@@ -294,6 +304,14 @@ impl Runner {
             Ok(()) => tracing::info!(what, reason, "not-placed"),
             Err(error) => tracing::warn!(what, reason, %error, "report-not-placed-failed"),
         }
+    }
+}
+
+/// Returns the ids of the requests that caused a job.
+fn cause(requested: &Drained, job: Job) -> &str {
+    match job {
+        Job::Lrp(at) => &requested.lrps[at].request_id,
+        Job::Task(at) => &requested.tasks[at].request_id,
     }
 }
 

@@ -14,6 +14,8 @@ const EXPECT_LOCK: Duration = Duration::from_secs(20);
 pub(crate) struct Requested<T> {
     pub(crate) work: T,
     pub(crate) refused_by: Option<String>,
+    /// The ids of the requests that caused it; empty if they are not known.
+    pub(crate) request_id: String,
 }
 
 #[derive(Debug)]
@@ -62,25 +64,27 @@ impl Queue {
         }
     }
 
-    /// Queues LRPs. Returns false if this auctioneer is not the active one.
+    /// Queues LRPs. Returns false if this auctioneer is not the active one. `request_id` is the id of the requests that caused it.
     #[must_use]
-    pub(crate) fn request_lrps(&self, requests: Vec<LrpStartRequest>) -> bool {
+    pub(crate) fn request_lrps(&self, requests: Vec<LrpStartRequest>, request_id: &str) -> bool {
         let lrps = requests
             .into_iter()
             .flat_map(instances)
             .map(|work| Requested {
                 work,
                 refused_by: None,
+                request_id: request_id.to_owned(),
             });
         self.add(|state| state.lrps.extend(lrps))
     }
 
     #[must_use]
-    pub(crate) fn request_tasks(&self, tasks: Vec<Task>) -> bool {
+    pub(crate) fn request_tasks(&self, tasks: Vec<Task>, request_id: &str) -> bool {
         self.add(|state| {
             state.tasks.extend(tasks.into_iter().map(|work| Requested {
                 work,
                 refused_by: None,
+                request_id: request_id.to_owned(),
             }))
         })
     }
@@ -198,8 +202,8 @@ mod tests {
     #[test]
     fn duplicates_are_dropped() {
         let queue = Queue::new();
-        assert!(queue.request_lrps(vec![request("p", &[0, 1]), request("q", &[0])]));
-        assert!(queue.request_lrps(vec![request("p", &[1, 2])]));
+        assert!(queue.request_lrps(vec![request("p", &[0, 1]), request("q", &[0])], ""));
+        assert!(queue.request_lrps(vec![request("p", &[1, 2])], ""));
         let identifiers: Vec<_> = queue
             .drain()
             .lrps
@@ -211,12 +215,24 @@ mod tests {
     }
 
     #[test]
+    fn work_keeps_the_id_of_its_request() {
+        let queue = Queue::new();
+        assert!(queue.request_lrps(vec![request("p", &[0, 1])], "request-1"));
+        assert!(queue.request_tasks(vec![Task::default()], "request-2"));
+        let drained = queue.drain();
+        let lrps = drained.lrps.iter().map(|lrp| lrp.request_id.as_str());
+        let tasks = drained.tasks.iter().map(|task| task.request_id.as_str());
+        let ids: Vec<&str> = lrps.chain(tasks).collect();
+        assert_eq!(ids, ["request-1", "request-1", "request-2"]);
+    }
+
+    #[test]
     fn a_standby_refuses() {
         let queue = Queue::new();
         queue.activate();
-        assert!(queue.request_tasks(vec![Task::default()]));
+        assert!(queue.request_tasks(vec![Task::default()], ""));
         queue.deactivate();
-        assert!(!queue.request_tasks(vec![Task::default()]));
+        assert!(!queue.request_tasks(vec![Task::default()], ""));
         assert!(queue.is_empty(), "the active one will be asked");
     }
 }

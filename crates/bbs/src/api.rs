@@ -23,6 +23,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
 use bytes::Bytes;
+use clients::request_id;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prost::Message;
 use std::future::Future;
@@ -118,7 +119,7 @@ where
                     headers: HeaderMap,
                     body: Bytes| {
             let answer = match Q::decode(body) {
-                Ok(request) => act(bbs, trace(&headers), request).await,
+                Ok(request) => act(bbs, Trace(request_id::of(&headers)), request).await,
                 Err(error) => Err(Failure::new(
                     m::ErrorType::InvalidRequest,
                     format!("the request received is invalid: {error}"),
@@ -132,16 +133,6 @@ where
 /// Returns the response of a call that reports only success or failure.
 fn done(result: Result<(), Failure>) -> Result<m::LifecycleResponse, Failure> {
     result.map(|()| m::LifecycleResponse::default())
-}
-
-fn trace(headers: &HeaderMap) -> Trace {
-    Trace(
-        headers
-            .get("x-vcap-request-id")
-            .and_then(|id| id.to_str().ok())
-            .unwrap_or_default()
-            .to_owned(),
-    )
 }
 
 fn protobuf(answer: &impl Message) -> Response {

@@ -16,6 +16,9 @@ pub(crate) struct Journal {
     pub(crate) trace: String,
 }
 
+/// An effect, and the id of the request that caused it.
+pub(crate) type Caused = (Effect, String);
+
 impl Journal {
     pub(crate) fn new(trace: &str) -> Self {
         Self {
@@ -58,6 +61,38 @@ pub(crate) enum Publication {
         after: Arc<m::Task>,
     },
     TaskRemoved(Arc<m::Task>),
+}
+
+impl Publication {
+    /// Logs what a request caused, by guid. The contents are never logged.
+    pub(crate) fn log(&self, vcap_request_id: &str) {
+        let desired = |lrp: &m::DesiredLrp, what: &str| {
+            let process_guid = &lrp.process_guid;
+            tracing::info!(process_guid, vcap_request_id, "desired-lrp-{what}");
+        };
+        let task = |task: &m::Task, what: &str| {
+            let task_guid = &task.task_guid;
+            tracing::info!(task_guid, vcap_request_id, "task-{what}");
+        };
+        match self {
+            Self::DesiredCreated(lrp) => desired(lrp, "created"),
+            Self::DesiredChanged { after, .. } => desired(after, "changed"),
+            Self::DesiredRemoved(lrp) => desired(lrp, "removed"),
+            Self::Actual(changes) => changes.iter().for_each(|change| {
+                let (row, what) = match change {
+                    Change::Created(row) => (row, "created"),
+                    Change::Removed(row) => (row, "removed"),
+                    Change::Changed { after, .. } => (after, "changed"),
+                    Change::Crashed { after, .. } => (after, "crashed"),
+                };
+                let (process_guid, index) = (&row.key.process_guid, row.key.index);
+                tracing::info!(%process_guid, index, vcap_request_id, "actual-lrp-{what}");
+            }),
+            Self::TaskCreated(new) => task(new, "created"),
+            Self::TaskChanged { after, .. } => task(after, "changed"),
+            Self::TaskRemoved(old) => task(old, "removed"),
+        }
+    }
 }
 
 /// A request to another component. Effects may be lost with the process; convergence issues them again.

@@ -12,7 +12,7 @@
 use crate::db;
 use crate::failure::Failure;
 use crate::hub::Hub;
-use crate::journal::{Effect, Journal, Write};
+use crate::journal::{Caused, Journal, Write};
 use crate::state::State;
 use anyhow::Result;
 use kit::CancellationToken;
@@ -71,7 +71,7 @@ pub(crate) struct Writer {
     durable: watch::Sender<u64>,
     database: Database,
     hub: Arc<Hub>,
-    effects: mpsc::UnboundedSender<Effect>,
+    effects: mpsc::UnboundedSender<Caused>,
 }
 
 /// Creates the store and its writer. `effects` receives the effects on other components, after they are durable.
@@ -79,7 +79,7 @@ pub(crate) fn open(
     state: State,
     database: Database,
     hub: Arc<Hub>,
-    effects: mpsc::UnboundedSender<Effect>,
+    effects: mpsc::UnboundedSender<Caused>,
 ) -> (Arc<Store>, Writer) {
     let (queue, receiver) = mpsc::unbounded_channel();
     let (durable, is_durable) = watch::channel(0);
@@ -259,10 +259,13 @@ impl Writer {
         {
             self.durable.send_replace(version);
             for publication in journal.publications {
+                if !journal.trace.is_empty() {
+                    publication.log(&journal.trace);
+                }
                 self.hub.emit(publication, &journal.trace);
             }
             for effect in journal.effects {
-                let _ = self.effects.send(effect);
+                let _ = self.effects.send((effect, journal.trace.clone()));
             }
             let _ = done.send(Ok(()));
         }

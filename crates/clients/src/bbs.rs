@@ -4,6 +4,7 @@ mod events;
 
 pub use events::{Events, GroupEvents, StreamEnded};
 
+use crate::request_id;
 use anyhow::{Context as _, Result};
 use kit::tls::Identity;
 use prost::Message;
@@ -108,13 +109,12 @@ impl Client {
     }
 
     async fn send<Q: Message, A: Message + Default>(&self, path: &str, request: &Q) -> Result<A> {
-        let response = self
+        let request = self
             .calls
             .post(format!("{}{path}", self.url))
             .header("content-type", "application/x-protobuf")
-            .body(request.encode_to_vec())
-            .send()
-            .await?;
+            .body(request.encode_to_vec());
+        let response = request_id::attach(request).send().await?;
         if !response.status().is_success() {
             return Err(Status(response.status()).into());
         }

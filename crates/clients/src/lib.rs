@@ -7,6 +7,7 @@ pub mod loggregator;
 pub mod metron;
 pub mod nats;
 pub mod rep;
+pub mod request_id;
 pub mod routing_api;
 mod sse;
 pub mod uaa;

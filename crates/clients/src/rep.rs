@@ -2,6 +2,7 @@
 //!
 //! They never retry: the caller knows whether another cell, another batch or the next convergence is the better retry.
 
+use crate::request_id;
 use anyhow::{Context as _, Result};
 use kit::tls::Identity;
 use std::time::Duration;
@@ -179,7 +180,8 @@ async fn send(
     request: reqwest::RequestBuilder,
     what: impl Fn() -> String,
 ) -> Result<reqwest::Response> {
-    let response = request.send().await.with_context(&what)?;
+    let sent = request_id::attach(request).send().await;
+    let response = sent.with_context(&what)?;
     let status = response.status();
     anyhow::ensure!(status.is_success(), "{}: status {status}", what());
     Ok(response)

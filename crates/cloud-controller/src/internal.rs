@@ -6,6 +6,7 @@ use crate::db;
 use crate::db::droplet::{Droplet, DropletState};
 use crate::diego::{staging, task};
 use crate::error::{ApiError, ApiResult};
+use crate::request_id;
 use crate::transfer::{Sink, blocking, send_blob};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -31,6 +32,7 @@ pub(crate) fn router(cc: Cc) -> Router {
         .route(path::LIFECYCLE, get(lifecycle))
         .route(path::POLICIES, get(crate::api::network_policy::internal))
         .layer(DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn(request_id::keep))
         .with_state(cc)
 }
 

@@ -31,6 +31,7 @@ mod internal;
 mod actions;
 mod change;
 mod quota;
+mod request_id;
 mod turns;
 
 pub mod bits;

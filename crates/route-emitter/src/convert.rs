@@ -49,6 +49,19 @@ pub(crate) fn events(event: m::Event, cell_id: &str) -> Vec<Event> {
     }
 }
 
+/// Returns the id of the request that caused an event. Crashes and tasks have none.
+pub(crate) fn request_id(event: &m::Event) -> &str {
+    match event {
+        m::Event::DesiredLrpCreated(e) | m::Event::DesiredLrpRemoved(e) => &e.trace_id,
+        m::Event::DesiredLrpChanged(e) => &e.trace_id,
+        m::Event::ActualLrpInstanceCreated(e) | m::Event::ActualLrpInstanceRemoved(e) => {
+            &e.trace_id
+        }
+        m::Event::ActualLrpInstanceChanged(e) => &e.trace_id,
+        _ => "",
+    }
+}
+
 /// Returns the events of a desired LRP. Instances that wait for a cell have no row in the event stream of one cell, so an
 /// increase of the number shows that some wait.
 fn desired_set(lrp: Option<&m::DesiredLrp>, instances_before: i32) -> Vec<Event> {
@@ -338,6 +351,17 @@ mod tests {
             matches!(there.as_slice(), [Event::ActualSet(a), Event::ActualRemoved { key, .. }] if a.evacuating && a.routable && !key.evacuating)
         );
         assert!(events(m::Event::ActualLrpInstanceChanged(event), "other").is_empty());
+    }
+
+    #[test]
+    fn an_event_names_the_request_that_caused_it() {
+        let created = m::Event::DesiredLrpCreated(m::DesiredLrpEvent {
+            desired_lrp: None,
+            trace_id: "request-1".into(),
+        });
+        assert_eq!(request_id(&created), "request-1");
+        let crashed = m::Event::ActualLrpCrashed(m::ActualLrpCrashedEvent::default());
+        assert_eq!(request_id(&crashed), "");
     }
 
     #[test]

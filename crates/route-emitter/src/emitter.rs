@@ -192,7 +192,7 @@ impl Emitter {
     async fn handle_event(&mut self, event: StreamEvent) {
         match event {
             StreamEvent::Opened => self.sync(),
-            StreamEvent::Event(event) => {
+            StreamEvent::Event(event, vcap_request_id) => {
                 let unknown = match &event {
                     // The routes are also fetched for an instance that does not run yet, so that they are here when it does.
                     Event::ActualSet(actual) if !self.table.knows(&actual.process_guid) => {
@@ -201,6 +201,14 @@ impl Emitter {
                     _ => None,
                 };
                 let changes = self.table.apply(event);
+                if !changes.is_empty() && !vcap_request_id.is_empty() {
+                    tracing::info!(
+                        registered = changes.register.len(),
+                        unregistered = changes.unregister.len(),
+                        vcap_request_id,
+                        "routes-changed"
+                    );
+                }
                 self.publish(changes).await;
                 if let Some(guid) = unknown {
                     self.fetch_routes(guid);

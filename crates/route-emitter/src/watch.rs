@@ -14,7 +14,8 @@ pub(crate) enum StreamEvent {
     /// The stream is open from now on. Events from before were not received. A stream that continues the one before is not
     /// reported.
     Opened,
-    Event(Event),
+    /// An event, and the id of the request that caused it; the id is empty if it is not known.
+    Event(Event, String),
 }
 
 /// Runs until shutdown, or until the receiver is dropped.
@@ -62,8 +63,10 @@ async fn stream(
     loop {
         let event = events.next().await?;
         backoff.reset();
+        let request_id = convert::request_id(&event).to_owned();
         for event in convert::events(event, cell_id) {
-            out.send(StreamEvent::Event(event)).await?;
+            let event = StreamEvent::Event(event, request_id.clone());
+            out.send(event).await?;
         }
         events.last_id().clone_into(last);
     }

@@ -3,6 +3,10 @@
 //! Field numbers, JSON names and enum spellings are Cloud Foundry's exactly. Unknown JSON fields from peers are
 //! tolerated. Conversions between a wire type and a core's domain type live beside the wire type.
 
+/// The header with the id of the request that a call belongs to. A call on behalf of several requests has their ids with commas
+/// between them.
+pub const REQUEST_ID: &str = "x-vcap-request-id";
+
 pub mod bbs;
 pub mod cc;
 pub mod dropsonde;

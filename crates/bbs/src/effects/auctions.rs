@@ -3,6 +3,7 @@
 
 use crate::store::Store;
 use clients::rep::AuctioneerClient;
+use clients::request_id;
 use ids::{ProcessGuid, TaskGuid};
 use kit::CancellationToken;
 use kit::backoff::Backoff;
@@ -23,6 +24,8 @@ pub(super) struct Auctions {
 struct Wanted {
     lrps: BTreeSet<(ProcessGuid, i32)>,
     tasks: BTreeSet<TaskGuid>,
+    /// The ids of the requests that want them.
+    request_ids: BTreeSet<String>,
 }
 
 impl Auctions {
@@ -35,13 +38,17 @@ impl Auctions {
         }
     }
 
-    pub(super) fn request_lrp(&self, process_guid: ProcessGuid, index: i32) {
-        self.wanted().lrps.insert((process_guid, index));
+    pub(super) fn request_lrp(&self, process_guid: ProcessGuid, index: i32, request_id: &str) {
+        let mut wanted = self.wanted();
+        wanted.lrps.insert((process_guid, index));
+        wanted.request_ids.insert(request_id.to_owned());
         self.more.notify_one();
     }
 
-    pub(super) fn request_task(&self, guid: TaskGuid) {
-        self.wanted().tasks.insert(guid);
+    pub(super) fn request_task(&self, guid: TaskGuid, request_id: &str) {
+        let mut wanted = self.wanted();
+        wanted.tasks.insert(guid);
+        wanted.request_ids.insert(request_id.to_owned());
         self.more.notify_one();
     }
 
@@ -75,7 +82,17 @@ impl Auctions {
 
     /// Sends one call for all wanted LRPs and one for all wanted tasks. If a call fails, its auctions stay wanted.
     async fn request(&self) -> anyhow::Result<()> {
-        let Wanted { lrps, tasks } = std::mem::take(&mut *self.wanted());
+        let wanted = std::mem::take(&mut *self.wanted());
+        let id = request_id::joined(&wanted.request_ids);
+        request_id::scope(id, self.request_wanted(wanted)).await
+    }
+
+    async fn request_wanted(&self, wanted: Wanted) -> anyhow::Result<()> {
+        let Wanted {
+            lrps,
+            tasks,
+            request_ids,
+        } = wanted;
         let (lrp_requests, task_requests) = self
             .store
             .peek(|state| (state.lrp_auctions(&lrps), state.task_auctions(&tasks)));
@@ -94,6 +111,9 @@ impl Auctions {
         };
         if asked_tasks.is_err() {
             self.wanted().tasks.extend(tasks);
+        }
+        if asked_lrps.is_err() || asked_tasks.is_err() {
+            self.wanted().request_ids.extend(request_ids);
         }
         asked_lrps.and(asked_tasks)
     }

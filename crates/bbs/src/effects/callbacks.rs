@@ -8,6 +8,7 @@
 use crate::state::State;
 use crate::store::Store;
 use anyhow::{Context as _, Result};
+use clients::request_id;
 use ids::TaskGuid;
 use kit::backoff::Backoff;
 use kit::tls::Identity;
@@ -98,10 +99,7 @@ impl Callbacks {
 
     async fn post(&self, url: &str, body: &m::TaskCallback) -> Result<()> {
         // The URL may carry a token, so it is never logged.
-        let response = self
-            .http
-            .post(url)
-            .json(body)
+        let response = request_id::attach(self.http.post(url).json(body))
             .send()
             .await
             .map_err(reqwest::Error::without_url)

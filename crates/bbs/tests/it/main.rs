@@ -9,6 +9,7 @@ mod golden;
 mod locket;
 mod lrps;
 mod replay;
+mod request_ids;
 mod speed;
 mod store;
 mod tasks;

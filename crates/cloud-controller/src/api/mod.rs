@@ -53,6 +53,7 @@ mod user;
 
 use crate::controller::Cc;
 use crate::error::ApiError;
+use crate::request_id;
 use axum::Router;
 use axum::extract::Request;
 pub use endpoint::Endpoint;
@@ -67,7 +68,8 @@ pub(crate) fn router(cc: Cc) -> Router {
         .router(&cc)
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
-        .with_state(cc);
+        .with_state(cc)
+        .layer(axum::middleware::from_fn(request_id::keep));
     Router::new().fallback_service(MapRequest::new(routes, without_trailing_slash))
 }
 

@@ -9,6 +9,7 @@ use anyhow::Result;
 use cc_rules::names::PlatformNames;
 use cc_rules::recipe::{self, AppSpec, Artifact};
 use clients::bbs::Client;
+use clients::request_id;
 use kit::reconcile::Nudge;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
@@ -88,11 +89,13 @@ impl Driver {
     /// Reconciles these processes, and waits for it as long as a request may. [`crate::change`] calls it after a commit,
     /// and nothing else does.
     pub(crate) async fn reconcile(&self, processes: Vec<String>) {
+        let id = request_id::current();
         let steps: Vec<_> = processes
             .into_iter()
             .map(|process| {
                 let driver = self.clone();
-                tokio::spawn(async move { driver.step(&process).await })
+                let step = async move { driver.step(&process).await };
+                tokio::spawn(request_id::scope(id.clone(), step))
             })
             .collect();
         if tokio::time::timeout(PATIENCE, futures::future::join_all(steps))
@@ -104,9 +107,15 @@ impl Driver {
     }
 
     async fn step(&self, process: &str) {
-        if let Err(error) = self.converge(process).await {
-            tracing::warn!(process, error = format!("{error:#}"), "diego-step-failed");
-            self.0.nudge.nudge();
+        let result = self.converge(process).await;
+        let vcap_request_id = request_id::current();
+        match result {
+            Ok(()) => tracing::info!(process, vcap_request_id, "diego-step-done"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(process, vcap_request_id, error, "diego-step-failed");
+                self.0.nudge.nudge();
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod organizations;
 mod pages;
 mod pushing;
 mod quotas;
+mod request_ids;
 mod rights;
 mod role_table;
 mod route_policies;

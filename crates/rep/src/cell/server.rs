@@ -11,10 +11,11 @@ use crate::instance::metrics;
 use crate::instance::task;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use clients::request_id;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -111,7 +112,7 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, String)> {
 }
 
 /// Accepts work. The response lists the work that was refused.
-async fn work(State(cell): State<Arc<Cell>>, body: Bytes) -> Response {
+async fn work(State(cell): State<Arc<Cell>>, headers: HeaderMap, body: Bytes) -> Response {
     let work: rep::Work = match decode(&body) {
         Ok(work) => work,
         Err(refusal) => return refusal.into_response(),
@@ -134,11 +135,12 @@ async fn work(State(cell): State<Arc<Cell>>, body: Bytes) -> Response {
         })
         .into_response();
     }
-    Json(perform(&cell, work)).into_response()
+    Json(perform(&cell, work, &request_id::of(&headers))).into_response()
 }
 
-/// Reserves resources for the work that fits and begins it, large LRPs first. Returns the work that was refused.
-fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
+/// Reserves resources for the work that fits and begins it, large LRPs first. Returns the work that was refused. What is reported
+/// to the BBS carries the id of the requests that caused the work, until the work runs.
+fn perform(cell: &Arc<Cell>, mut work: rep::Work, vcap_request_id: &str) -> rep::Work {
     let mut refused = rep::Work::default();
     work.lrps
         .sort_by_key(|lrp| std::cmp::Reverse(lrp.resource.memory_mb));
@@ -150,7 +152,21 @@ fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
             domain: lrp.domain.clone(),
         };
         match cell.reserve(&guid, what, lrp.constraint.clone(), lrp.resource) {
-            Ok(container) => cell.own(container.clone(), lrp::start(cell.clone(), container)),
+            Ok(container) => {
+                let (process_guid, index) = (lrp.process_guid, lrp.index);
+                tracing::info!(
+                    process_guid,
+                    index,
+                    instance_guid = guid,
+                    vcap_request_id,
+                    "lrp-accepted"
+                );
+                let life = lrp::start(cell.clone(), container.clone());
+                cell.own(
+                    container,
+                    request_id::scope(vcap_request_id.to_owned(), life),
+                );
+            }
             Err(error) => {
                 tracing::info!(process_guid = lrp.process_guid, index = lrp.index, %error, "lrp-refused");
                 refused.lrps.push(lrp);
@@ -166,7 +182,14 @@ fn perform(cell: &Arc<Cell>, mut work: rep::Work) -> rep::Work {
             task.constraint.clone(),
             task.resource,
         ) {
-            Ok(container) => cell.own(container.clone(), task::start(cell.clone(), container)),
+            Ok(container) => {
+                tracing::info!(task_guid = task.task_guid, vcap_request_id, "task-accepted");
+                let life = task::start(cell.clone(), container.clone());
+                cell.own(
+                    container,
+                    request_id::scope(vcap_request_id.to_owned(), life),
+                );
+            }
             Err(error) => {
                 tracing::info!(task_guid = task.task_guid, %error, "task-refused");
                 refused.tasks.push(task);
@@ -213,7 +236,10 @@ async fn update_lrp(
 async fn stop_lrp(
     State(cell): State<Arc<Cell>>,
     Path((_, instance_guid)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> StatusCode {
+    let vcap_request_id = request_id::of(&headers);
+    tracing::info!(instance_guid, vcap_request_id, "lrp-stop-requested");
     match cell.container(&instance_guid) {
         Some(container) => container.request_stop(StopReason::Requested),
         // If the BBS has a row for it, that row must be removed.

@@ -4,6 +4,7 @@ use crate::cell::Cell;
 use crate::instance::container::{Container, Phase, StopReason};
 use crate::instance::create::Made;
 use clients::bbs::BbsError;
+use clients::request_id;
 use kit::backoff::Backoff;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -91,6 +92,8 @@ pub(crate) async fn running(cell: &Cell, container: &Container, net_info: Actual
                 Ok(()) => {
                     backoff.reset();
                     container.reported.send_replace(Some(routable));
+                    // The instance runs. What happens to it later is not the doing of the request that started it.
+                    request_id::forget();
                     break;
                 }
                 Err(error) if error.kind() == Some(ErrorType::ActualLrpCannotBeStarted) => {
