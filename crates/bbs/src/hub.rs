@@ -261,7 +261,7 @@ mod tests {
         let all = back("a", &id_of(&again.missed[1]));
         assert!(all.missed.is_empty());
         assert_eq!(all.begins_after, id_of(&again.missed[1]));
-        // What follows arrives by the queue.
+        // Later events arrive by the queue.
         let mut all = all;
         hub.emit(desired(), "r4");
         assert!(all.queue.try_recv().is_ok());

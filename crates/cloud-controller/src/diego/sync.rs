@@ -28,7 +28,7 @@ pub(super) struct Sync {
     /// The time at which this Cloud Controller started, in microseconds since the epoch.
     began: i64,
     freshness: Freshness,
-    /// What the current pass has changed.
+    /// The changes of the current pass.
     changed: Changed,
 }
 
