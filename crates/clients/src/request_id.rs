@@ -16,8 +16,8 @@ tokio::task_local! {
 }
 
 /// Runs a future on behalf of the request with this id. An empty id means that no request is known.
-pub async fn scope<F: Future>(id: String, future: F) -> F::Output {
-    CURRENT.scope(RefCell::new(id), future).await
+pub fn scope<F: Future>(id: String, future: F) -> impl Future<Output = F::Output> {
+    CURRENT.scope(RefCell::new(id), future)
 }
 
 /// Returns the id of the request on whose behalf the caller works; empty if it works for none.
