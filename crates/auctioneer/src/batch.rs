@@ -159,7 +159,10 @@ impl Runner {
         let mut failures: Vec<_> = placements
             .failed
             .iter()
-            .map(|(job, error)| Failure::new(&requested, *job, error.to_string()))
+            .map(|(job, error)| {
+                let failure = Failure::new(&requested, *job, error.to_string());
+                (failure, cause(&requested, *job).to_owned())
+            })
             .collect();
         failures.extend(self.requeue_refused(&requested, refused));
         let lrps = requested.lrps.iter().map(|lrp| &lrp.request_id);
@@ -176,7 +179,9 @@ impl Runner {
             "auction"
         );
         stream::iter(failures)
-            .for_each_concurrent(REPORTS, |failure| self.report(failure))
+            .for_each_concurrent(REPORTS, |(failure, id)| {
+                request_id::scope(id, self.report(failure))
+            })
             .await;
     }
 
@@ -233,8 +238,12 @@ impl Runner {
     }
 
     /// Queues refused work for one more auction at once, with fresh states. Work that is refused twice has failed and is
-    /// returned.
-    fn requeue_refused(&self, requested: &Drained, refused: Vec<(String, Work)>) -> Vec<Failure> {
+    /// returned, with the ids of the requests that caused it.
+    fn requeue_refused(
+        &self,
+        requested: &Drained,
+        refused: Vec<(String, Work)>,
+    ) -> Vec<(Failure, String)> {
         let (mut lrps, mut tasks, mut failures) = (Vec::new(), Vec::new(), Vec::new());
         let again = |refused_before: Option<&String>| refused_before.is_none();
         let reason = |cell: &str| format!("insufficient resources: cell {cell} refused the work");
@@ -253,7 +262,8 @@ impl Runner {
                         ..before.clone()
                     });
                 } else {
-                    failures.push(Failure::Lrp(before.work.clone(), reason(&cell)));
+                    let failure = Failure::Lrp(before.work.clone(), reason(&cell));
+                    failures.push((failure, before.request_id.clone()));
                 }
             }
             for task in work.tasks {
@@ -270,7 +280,8 @@ impl Runner {
                         ..before.clone()
                     });
                 } else {
-                    failures.push(Failure::Task(before.work.clone(), reason(&cell)));
+                    let failure = Failure::Task(before.work.clone(), reason(&cell));
+                    failures.push((failure, before.request_id.clone()));
                 }
             }
         }
@@ -301,7 +312,10 @@ impl Runner {
             }
         };
         match reported {
-            Ok(()) => tracing::info!(what, reason, "not-placed"),
+            Ok(()) => {
+                let vcap_request_id = request_id::current();
+                tracing::info!(what, reason, vcap_request_id, "not-placed");
+            }
             Err(error) => tracing::warn!(what, reason, %error, "report-not-placed-failed"),
         }
     }

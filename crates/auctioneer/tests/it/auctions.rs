@@ -1,6 +1,7 @@
 //! Tests of where instances and tasks are placed, and of what is reported when they cannot be.
 
 use crate::fixture::{Foundation, cell, constraint, lrp, placements};
+use clients::request_id;
 use wire::bbs as m;
 use wire::rep::{CellState, PlacementConstraint, Task};
 
@@ -156,4 +157,21 @@ async fn refused_work_is_auctioned_once_more() {
     );
     assert_eq!(foundation.peers.lock().unwrap().work.len(), 2);
     foundation.stop().await;
+}
+
+#[tokio::test]
+async fn a_cell_gets_the_id_of_the_request_with_its_work() {
+    let f = Foundation::start(&[cell("a", "z1", 1000)]).await;
+    let requests = [lrp("p", &[0], 100)];
+    let request = f.client.request_lrp_auctions(&requests);
+    request_id::scope("request-1".into(), request)
+        .await
+        .unwrap();
+    let ids = f
+        .until("the work", |peers| {
+            (!peers.work.is_empty()).then(|| peers.request_ids.clone())
+        })
+        .await;
+    assert_eq!(ids, ["request-1"]);
+    f.stop().await;
 }

@@ -8,6 +8,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use clients::rep::AuctioneerClient;
+use clients::request_id;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use kit::CancellationToken;
@@ -31,6 +32,8 @@ pub(crate) struct Peers {
     /// The cells that refuse all work.
     pub(crate) refusing: Vec<String>,
     pub(crate) work: Vec<Work>,
+    /// The ids of requests that came with the work.
+    pub(crate) request_ids: Vec<String>,
     pub(crate) failed: Vec<m::FailActualLrpRequest>,
     pub(crate) rejected: Vec<m::RejectTaskRequest>,
 }
@@ -128,13 +131,16 @@ fn router(peers: Shared) -> Router {
         .route(
             "/{cell}/work",
             post(
-                async |State(peers): State<Shared>, axum::Json(work): axum::Json<Work>| {
+                async |State(peers): State<Shared>,
+                       headers: http::HeaderMap,
+                       axum::Json(work): axum::Json<Work>| {
                     let mut peers = peers.lock().unwrap();
                     let refused = if peers.refusing.contains(&work.cell_id) {
                         work.clone()
                     } else {
                         Work::default()
                     };
+                    peers.request_ids.push(request_id::of(&headers));
                     peers.work.push(work);
                     axum::Json(refused)
                 },

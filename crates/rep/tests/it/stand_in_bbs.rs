@@ -4,6 +4,8 @@
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use clients::request_id;
 use kit::CancellationToken;
 use kit::tls::Identity;
 use prost::Message;
@@ -37,6 +39,8 @@ pub(crate) struct Rows {
     pub(crate) refuse_start: bool,
     /// A generator of delays in milliseconds. Each response is delayed after it was made.
     pub(crate) jitter: Option<StdRng>,
+    /// The path of every call, and the id of the request that it was made for.
+    pub(crate) request_ids: Vec<(String, String)>,
 }
 
 #[derive(Clone)]
@@ -102,7 +106,14 @@ fn absent() -> Option<Error> {
     )
 }
 
-async fn answer(State(bbs): State<StandInBbs>, Path(path): Path<String>, body: Bytes) -> Vec<u8> {
+async fn answer(
+    State(bbs): State<StandInBbs>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Vec<u8> {
+    let id = (path.clone(), request_id::of(&headers));
+    bbs.rows.lock().unwrap().request_ids.push(id);
     let answer = answer_now(&bbs, &path, &body);
     let millis = {
         let mut rows = bbs.rows.lock().unwrap();
