@@ -245,7 +245,7 @@ mod tests {
             for (uri, step, pause) in steps {
                 let uri = ["a.test", "b.test/path"][uri];
                 now += pause;
-                let changes = match step {
+                let changes: Vec<Change> = match step {
                     Step::Register(port, new) => {
                         let app = if new { "new" } else { "old" };
                         let mut endpoint = table.registry.endpoint(spec(port, false, app, ""));
@@ -261,7 +261,7 @@ mod tests {
                     }
                     Step::Prune => {
                         let pruned = table.registry.prune(table.at(now));
-                        pruned.into_iter().map(Change::pruned).collect::<Vec<_>>()
+                        pruned.into_iter().map(Change::pruned).collect()
                     }
                 };
                 for change in &changes {
