@@ -1,5 +1,6 @@
 //! The parts that every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a database
-//! file, the disk, files that change, logging, reconcilers, rings of numbered entries, fetched lists, zips and back-off.
+//! file, the disk, files that change, logging, metrics, readiness, reconcilers, rings of numbered entries, fetched lists, zips and
+//! back-off.
 //!
 //! No Cloud Foundry policy is here, and no key of our configuration.
 
@@ -9,7 +10,9 @@ pub mod disk;
 pub mod http;
 pub mod listing;
 pub mod logging;
+pub mod metrics;
 pub mod net;
+pub mod readiness;
 pub mod reconcile;
 pub mod ring;
 pub mod tls;
