@@ -37,6 +37,8 @@ struct ConfigFile {
     first_space: Option<String>,
     /// The MiB of the data directory's disk that uploads must leave free.
     disk_reserve_mb: Option<u64>,
+    /// The address of the process's metrics and readiness.
+    metrics: Option<String>,
     router: RouterSection,
     cell: CellSection,
     log_cache: LogCacheSection,
@@ -123,6 +125,8 @@ pub(crate) struct Config {
     pub(crate) first_space: String,
     /// The bytes of the data directory's disk that uploads leave free. `None` means 512 MiB, and on a small disk a twentieth.
     pub(crate) disk_reserve: Option<u64>,
+    /// The address of the process's metrics; `None`: that of its first role in the plan.
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) register_interval: Duration,
     /// The certificate that the router presents to clients. If it is `None`, the foundation issues its own.
     pub(crate) edge: Option<EdgeFiles>,
@@ -231,6 +235,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         overrides.https.or(file.router.https),
         &mut problems,
     );
+    let metrics = address("metrics", file.metrics, &mut problems);
     let ip = file.cell.ip.and_then(|text| match text.parse() {
         Ok(ip) => Some(ip),
         Err(_) => {
@@ -313,6 +318,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         first_org: file.first_org.unwrap_or_else(|| "demo".into()),
         first_space: file.first_space.unwrap_or_else(|| "dev".into()),
         disk_reserve: file.disk_reserve_mb.map(|mb| mb.saturating_mul(1 << 20)),
+        metrics,
         register_interval: Duration::from_secs(register_interval),
         edge,
         access_log_rotation: rotation(
@@ -503,13 +509,14 @@ mod tests {
     #[test]
     fn every_problem_is_named_at_once() {
         let file: ConfigFile = serde_yaml_ng::from_str(
-            "domain: nodots\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]\ncloud_controller: {keep_droplets: 0, keep_days: 7}\nidentity_domains: {nodot: any, apps.internal: any, cupola.test: world}",
+            "domain: nodots\nmetrics: here\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]\ncloud_controller: {keep_droplets: 0, keep_days: 7}\nidentity_domains: {nodot: any, apps.internal: any, cupola.test: world}",
         )
         .unwrap();
         let error = check(file, Overrides::default()).unwrap_err().to_string();
         for key in [
             "domain \"nodots\"",
             "router.http \"eighty\"",
+            "metrics \"here\"",
             "cell.route_integrity \"maybe\"",
             "log_cache.dropsonde 0.0.0.0:3457 is not on loopback",
             "limits.query_bytes must be at least 1",

@@ -10,6 +10,7 @@ mod demo;
 mod edge_certificate;
 mod exec;
 mod message_bus;
+mod monitor;
 mod plan;
 mod registrar_command;
 mod reset_password;

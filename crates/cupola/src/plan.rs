@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use garden::linux::CellNetwork;
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -26,6 +27,10 @@ pub(crate) struct Plan {
     pub(crate) http_port: u16,
     pub(crate) https_port: u16,
     pub(crate) ports: Ports,
+    /// The loopback port of a process's metrics, by the first of its roles in the order of [`Role::ALL`]. A role runs once in a
+    /// foundation, so every process has a port of its own. Plans of earlier versions have none.
+    #[serde(default)]
+    pub(crate) metrics_ports: BTreeMap<String, u16>,
     pub(crate) nats_password: String,
     pub(crate) status_password: String,
     /// The secret of the UAA clients that components use.
@@ -49,6 +54,27 @@ pub(crate) struct Ports {
     pub(crate) log_ingress: u16,
     pub(crate) router_status: u16,
 }
+
+impl Ports {
+    fn all(&self) -> Vec<u16> {
+        vec![
+            self.nats,
+            self.bbs,
+            self.locket,
+            self.auctioneer,
+            self.rep,
+            self.cloud_controller,
+            self.cloud_controller_internal,
+            self.uaa,
+            self.log_cache,
+            self.log_ingress,
+            self.router_status,
+        ]
+    }
+}
+
+/// The port of metrics of the first role of the machine's main foundation; the other roles have the next ones.
+const FIRST_METRICS_PORT: u16 = 9501;
 
 pub(crate) const NATS_USER: &str = "nats";
 pub(crate) const STATUS_USER: &str = "router-status";
@@ -82,6 +108,7 @@ impl Plan {
                     a.port()
                 }
             });
+            plan.add_metrics_ports(&config.data)?;
             if plan != kept {
                 plan.save(&config.data)?;
             }
@@ -101,7 +128,7 @@ impl Plan {
             Some(address) => Ok(address.port()),
             None => Ok(default),
         };
-        let plan = Self {
+        let mut plan = Self {
             tag: random_hex(3),
             domain: config
                 .domain
@@ -123,13 +150,42 @@ impl Plan {
                 log_ingress: port(3458, &mut taken)?,
                 router_status: port(8082, &mut taken)?,
             },
+            metrics_ports: BTreeMap::new(),
             nats_password: random_hex(16),
             status_password: random_hex(16),
             client_secret: random_hex(24),
             admin_user: "admin".into(),
         };
+        plan.add_metrics_ports(&config.data)?;
         plan.save(&config.data)?;
         Ok(plan)
+    }
+
+    /// Chooses a port of metrics for each role that has none.
+    fn add_metrics_ports(&mut self, data: &Path) -> Result<()> {
+        let is_main = data == Path::new(crate::config::DEFAULT_DATA);
+        let mut taken = self.ports.all();
+        taken.extend([self.http_port, self.https_port]);
+        taken.extend(self.metrics_ports.values());
+        for (role, wanted) in Role::ALL.iter().zip(FIRST_METRICS_PORT..) {
+            if !self.metrics_ports.contains_key(role.name()) {
+                let port = free_port(if is_main { wanted } else { 0 }, &taken)?;
+                taken.push(port);
+                self.metrics_ports.insert(role.name().to_owned(), port);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the address of the metrics of a process with these roles.
+    pub(crate) fn metrics_address(
+        &self,
+        configured: Option<SocketAddr>,
+        chosen: &[Role],
+    ) -> SocketAddr {
+        let first = Role::ALL.iter().find(|role| chosen.contains(role));
+        let port = first.and_then(|role| self.metrics_ports.get(role.name()));
+        configured.unwrap_or_else(|| self.loopback(port.copied().unwrap_or_default()))
     }
 
     pub(crate) fn exists(data: &Path) -> bool {
@@ -314,4 +370,39 @@ pub(crate) fn random_hex(bytes: usize) -> String {
     let mut buffer = vec![0u8; bytes];
     rand::rng().fill_bytes(&mut buffer);
     hex::encode(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_plan_of_an_earlier_version_gets_ports_for_metrics() {
+        let text = r#"{"tag": "a", "domain": "a.test", "cell_ip": "10.0.0.1", "http_port": 80, "https_port": 443,
+            "ports": {"nats": 1, "bbs": 2, "locket": 3, "auctioneer": 4, "rep": 5, "cloud_controller": 6,
+                "cloud_controller_internal": 7, "uaa": 8, "log_cache": 9, "log_ingress": 10, "router_status": 11},
+            "nats_password": "", "status_password": "", "client_secret": "", "admin_user": "admin"}"#;
+        let mut plan: Plan = serde_json::from_str(text).unwrap();
+        assert!(plan.metrics_ports.is_empty());
+        plan.add_metrics_ports(Path::new("/somewhere")).unwrap();
+        let ports: BTreeSet<&u16> = plan.metrics_ports.values().collect();
+        assert_eq!(ports.len(), Role::ALL.len());
+        let kept = plan.clone();
+        plan.add_metrics_ports(Path::new("/somewhere")).unwrap();
+        assert_eq!(plan, kept);
+
+        let address = |roles: &[Role]| plan.metrics_address(None, roles);
+        assert_eq!(address(Role::ALL).port(), plan.metrics_ports["nats"]);
+        assert_eq!(
+            address(&[Role::Dns, Role::Cell]).port(),
+            plan.metrics_ports["cell"],
+            "the order of the command line does not count"
+        );
+        let configured = SocketAddr::from(([127, 0, 0, 1], 9600));
+        assert_eq!(
+            plan.metrics_address(Some(configured), Role::ALL),
+            configured
+        );
+    }
 }

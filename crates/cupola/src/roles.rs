@@ -10,6 +10,7 @@ use crate::assets;
 use crate::certs::Certificates;
 use crate::config::Config;
 use crate::message_bus::MessageBus;
+use crate::monitor::{self, Monitor};
 use crate::plan::Plan;
 use crate::supervisor::{self, Built, Failed, Run, Unit, run};
 use anyhow::{Context as _, Result};
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// A component that a process can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -75,6 +77,7 @@ pub(crate) struct Setting {
     pub(crate) plan: Plan,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) admin_password: Arc<str>,
+    pub(crate) monitor: Monitor,
     logs: Arc<Logs>,
 }
 
@@ -96,6 +99,7 @@ impl Setting {
             plan,
             certificates,
             admin_password: admin_password.into(),
+            monitor: Monitor::new(),
             logs: Arc::new(Logs {
                 runtime: tokio::runtime::Handle::current(),
                 emitter: Mutex::default(),
@@ -158,6 +162,8 @@ pub(crate) struct Foundation {
     pub(crate) plan: Plan,
     roles: Vec<Built>,
     cell: Option<CellRole>,
+    monitor: Monitor,
+    monitor_listener: TcpListener,
 }
 
 /// Builds the chosen roles.
@@ -170,10 +176,13 @@ pub(crate) async fn build(
 ) -> Result<Foundation> {
     let (config, certificates) = (Arc::new(config.clone()), Arc::new(certificates));
     let mut setting = Setting::new(config, plan.clone(), certificates, admin_password);
+    let address = plan.metrics_address(setting.config.metrics, chosen);
     let mut foundation = Foundation {
         plan,
         roles: Vec::new(),
         cell: None,
+        monitor: setting.monitor.clone(),
+        monitor_listener: monitor::bind(address).await?,
     };
     edge::check_public_ports(&setting, chosen.contains(&Role::Router)).await?;
     // The cell is built first, because others bind sockets on its address.
@@ -181,7 +190,7 @@ pub(crate) async fn build(
         let cell = CellRole::default();
         foundation
             .roles
-            .push(Built::build(cell::unit(&setting, &cell)).await?);
+            .push(Built::build(cell::unit(&setting, &cell).watched(&setting.monitor)).await?);
         setting.plan = cell.plan().unwrap_or(setting.plan);
         foundation.plan = setting.plan.clone();
         foundation.cell = Some(cell);
@@ -225,7 +234,8 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
         };
         units.push(unit);
     }
-    units
+    let watched = units.into_iter().map(|unit| unit.watched(&setting.monitor));
+    watched.collect()
 }
 
 async fn nats(setting: Setting) -> Result<Run> {
@@ -260,9 +270,12 @@ impl Foundation {
             let start = |role: Built| role.run(asked.clone(), failures.clone(), supervisor::PAUSES);
             roles.into_iter().map(start).collect()
         };
+        let pages = self.monitor.pages();
+        let served = kit::http::serve(self.monitor_listener, None, pages, end.clone());
         Running {
             first: start(first, &shutdown),
             last: start(last, &end),
+            pages: tokio::spawn(served),
             end,
             failed,
             cell: self.cell,
@@ -275,6 +288,8 @@ pub(crate) struct Running {
     first: Vec<supervisor::Running>,
     /// The roles that end after the others.
     last: Vec<supervisor::Running>,
+    /// The server of the process's own pages. It ends with the last roles.
+    pages: JoinHandle<Result<()>>,
     end: CancellationToken,
     failed: mpsc::UnboundedReceiver<Failed>,
     cell: Option<CellRole>,
@@ -349,8 +364,10 @@ impl Running {
     }
 
     async fn release(self) {
-        let all = self.first.into_iter().chain(self.last);
-        let all = futures::future::join_all(all.map(supervisor::Running::release));
+        let roles = self.first.into_iter().chain(self.last);
+        let roles = futures::future::join_all(roles.map(supervisor::Running::release));
+        // The next roles of this process bind the address of the pages again.
+        let all = futures::future::join(roles, self.pages);
         // Roles that have not ended by now are not waited for.
         let _ = tokio::time::timeout(END_LIMIT, all).await;
     }

@@ -7,6 +7,7 @@
 //!   └────── pause ◀── runtime dropped ◀── failed, panicked, ended without a request
 //! ```
 
+use crate::monitor::{Monitor, RoleState};
 use anyhow::{Context as _, Result};
 use futures::future::LocalBoxFuture;
 use kit::CancellationToken;
@@ -24,6 +25,7 @@ pub(crate) struct Unit {
     name: &'static str,
     last: bool,
     may_finish: bool,
+    state: Option<RoleState>,
     build: Box<dyn Fn() -> LocalBoxFuture<'static, Result<Run>> + Send>,
 }
 
@@ -38,6 +40,7 @@ impl Unit {
             name,
             last: false,
             may_finish: false,
+            state: None,
             build: Box::new(move || {
                 let (setting, build) = (setting.clone(), build.clone());
                 Box::pin(async move { build(setting).await })
@@ -57,6 +60,20 @@ impl Unit {
         Self {
             may_finish: true,
             ..self
+        }
+    }
+
+    /// Reports to `monitor` when the role runs, fails and ends.
+    pub(crate) fn watched(self, monitor: &Monitor) -> Self {
+        Self {
+            state: Some(monitor.role(self.name)),
+            ..self
+        }
+    }
+
+    fn report(&self, report: impl FnOnce(&RoleState)) {
+        if let Some(state) = &self.state {
+            report(state);
         }
     }
 }
@@ -256,7 +273,10 @@ impl Supervised {
             let began = Instant::now();
             // Tasks that outlive a failed role are asked to end too.
             let shutdown = go.shutdown.child_token();
-            let ended = run.and_then(|run| guarded(&runtime, run(shutdown.clone())));
+            let ended = run.and_then(|run| {
+                self.unit.report(RoleState::runs);
+                guarded(&runtime, run(shutdown.clone()))
+            });
             shutdown.cancel();
             let error = match ended {
                 _ if go.shutdown.is_cancelled() => {
@@ -281,6 +301,7 @@ impl Supervised {
                 "role-failed: it is restarted, the others continue"
             );
             let role = self.unit.name;
+            self.unit.report(|state| state.failed(&error));
             let _ = go.failures.send(Failed { role, error });
             runtime = renewed(runtime, role);
             // A timer must be created inside the runtime that drives it.
@@ -293,6 +314,7 @@ impl Supervised {
             }
             run = guarded(&runtime, (self.unit.build)());
         }
+        self.unit.report(RoleState::ended);
         Ended {
             runtime,
             released: self.released,
