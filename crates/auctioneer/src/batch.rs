@@ -1,6 +1,7 @@
 //! Runs batches: reads the cells' states, places the work, sends it to the cells, reports failures.
 
 use crate::convert;
+use crate::metrics::Metrics;
 use crate::queue::{Drained, Queue, Requested};
 use auction::{Batch, Job, Placements, Weights};
 use clients::{bbs, rep, request_id};
@@ -28,6 +29,7 @@ pub(crate) struct Runner {
     pub(crate) bbs: bbs::Client,
     pub(crate) reps: rep::Client,
     pub(crate) queue: Arc<Queue>,
+    pub(crate) metrics: Metrics,
     pub(crate) weights: Weights,
     pub(crate) cell_state_timeout: Duration,
     pub(crate) first_cell_grace: Duration,
@@ -72,7 +74,9 @@ impl Runner {
                     continue;
                 }
             };
+            let began = Instant::now();
             let candidates = self.states(&cells).await;
+            self.metrics.fetch_states_duration.observe(began.elapsed());
             rounds += 1;
             let retry = Instant::now() < grace_ends || (!cells.is_empty() && rounds < STATE_ROUNDS);
             if !candidates.is_empty() || !retry {
@@ -94,6 +98,9 @@ impl Runner {
             candidates.extend(answer);
         }
         if !requested.is_empty() {
+            self.metrics
+                .failed_cell_state_requests
+                .add(requested.len() as u64);
             tracing::warn!(cells = requested.len(), "cell-states-missing");
         }
         candidates
@@ -101,6 +108,18 @@ impl Runner {
 
     /// Returns the cell's state, or logs the reason and returns `None` when the cell cannot accept work.
     async fn state(&self, cell: &CellPresence) -> Option<Candidate> {
+        let (url, state) = self.fetched_state(cell).await.or_else(|| {
+            self.metrics.failed_cell_state_requests.add(1);
+            None
+        })?;
+        (!state.evacuating).then(|| Candidate {
+            url: url.clone(),
+            state,
+        })
+    }
+
+    /// Returns the cell's URL and state, or logs the reason and returns `None`.
+    async fn fetched_state<'a>(&self, cell: &'a CellPresence) -> Option<(&'a String, CellState)> {
         let url = if cell.rep_url.is_empty() {
             &cell.rep_address
         } else {
@@ -130,10 +149,7 @@ impl Runner {
             );
             return None;
         }
-        (!state.evacuating).then(|| Candidate {
-            url: url.clone(),
-            state,
-        })
+        Some((url, state))
     }
 
     async fn batch(&self, candidates: &[Candidate], requested: Drained) {
@@ -156,6 +172,7 @@ impl Runner {
             .collect();
         let placements = auction::place(&mut cells, &batch, &self.weights);
         let refused = self.send_work(candidates, &requested, &placements).await;
+        self.count_started(&placements, &refused);
         let mut failures: Vec<_> = placements
             .failed
             .iter()
@@ -165,6 +182,12 @@ impl Runner {
             })
             .collect();
         failures.extend(self.requeue_refused(&requested, refused));
+        for (failure, _) in &failures {
+            match failure {
+                Failure::Lrp(..) => self.metrics.lrp_auctions_failed.add(1),
+                Failure::Task(..) => self.metrics.task_auctions_failed.add(1),
+            }
+        }
         let lrps = requested.lrps.iter().map(|lrp| &lrp.request_id);
         let tasks = requested.tasks.iter().map(|task| &task.request_id);
         let request_ids = request_id::joined(lrps.chain(tasks));
@@ -183,6 +206,19 @@ impl Runner {
                 request_id::scope(id, self.report(failure))
             })
             .await;
+    }
+
+    /// Counts the work that was placed and not refused.
+    fn count_started(&self, placements: &Placements, refused: &[(String, Work)]) {
+        let won = placements.won.iter();
+        let placed_lrps = won.filter(|(job, _)| matches!(job, Job::Lrp(_))).count();
+        let placed_tasks = placements.won.len() - placed_lrps;
+        let refused_lrps: usize = refused.iter().map(|(_, work)| work.lrps.len()).sum();
+        let refused_tasks: usize = refused.iter().map(|(_, work)| work.tasks.len()).sum();
+        let lrps = placed_lrps.saturating_sub(refused_lrps);
+        let tasks = placed_tasks.saturating_sub(refused_tasks);
+        self.metrics.lrp_auctions_started.add(lrps as u64);
+        self.metrics.task_auctions_started.add(tasks as u64);
     }
 
     /// Sends each cell its work, to all cells at once. Returns the work that they refused, with the id of the cell.

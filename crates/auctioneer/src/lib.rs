@@ -13,14 +13,18 @@
 mod api;
 mod batch;
 mod convert;
+mod metrics;
 mod queue;
 
 use crate::batch::Runner;
+use crate::metrics::Metrics;
 use crate::queue::Queue;
 use anyhow::{Context as _, Result};
 use auction::Weights;
 use clients::locket;
 use kit::CancellationToken;
+use kit::metrics::{Level, Observed, Registry};
+use kit::readiness::{Need, Readiness};
 use kit::tls::{ClientAuth, Identity};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -74,6 +78,9 @@ pub struct Auctioneer {
     lock: locket::Lock,
     runner: Runner,
     queue: Arc<Queue>,
+    metrics: Metrics,
+    lock_is_held: Need,
+    observed: Observed,
 }
 
 impl Auctioneer {
@@ -84,10 +91,15 @@ impl Auctioneer {
             .context("read the auctioneer's address")?;
         let identity = &config.identity;
         let queue = Arc::new(Queue::new());
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let readiness = Readiness::default();
+        let lock_is_held = readiness.need("the lock");
         let runner = Runner {
             bbs: clients::bbs::Client::new(config.bbs_url, identity)?,
             reps: clients::rep::Client::new(identity)?,
             queue: queue.clone(),
+            metrics: metrics.clone(),
             weights: config.weights,
             cell_state_timeout: config.cell_state_timeout,
             first_cell_grace: config.first_cell_grace,
@@ -103,6 +115,12 @@ impl Auctioneer {
             listener: config.listener,
             runner,
             queue,
+            metrics,
+            lock_is_held,
+            observed: Observed {
+                metrics: Arc::new(registry),
+                readiness,
+            },
         })
     }
 
@@ -110,26 +128,63 @@ impl Auctioneer {
         self.addr
     }
 
+    /// Returns the metrics, and the readiness: an auctioneer without the lock does no work.
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
+    }
+
     /// Serves until `shutdown`. A batch that has begun is finished.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let requests = self.metrics.requests.clone();
         let api = kit::http::serve(
             self.listener,
             Some(self.tls),
-            api::router(self.queue.clone()),
+            requests.count(api::router(self.queue.clone())),
             shutdown.clone(),
         );
-        let work = work(&self.lock, &self.runner, &self.queue, &shutdown);
+        let activation = Activation {
+            queue: &self.queue,
+            lock_held: self.metrics.lock_held,
+            lock_is_held: self.lock_is_held,
+        };
+        let work = work(&self.lock, &self.runner, &activation, &shutdown);
         let (served, ()) = tokio::join!(api, work);
         served
     }
 }
 
+/// Those that must know whether this auctioneer is the active one.
+struct Activation<'a> {
+    queue: &'a Queue,
+    lock_held: Level,
+    lock_is_held: Need,
+}
+
+impl Activation<'_> {
+    fn begin(&self) {
+        self.queue.activate();
+        self.lock_held.set(1.0);
+        self.lock_is_held.met();
+    }
+
+    fn end(&self, why: &anyhow::Error) {
+        self.queue.deactivate();
+        self.lock_held.set(0.0);
+        self.lock_is_held.unmet(format!("{why:#}"));
+    }
+}
+
 /// Acquires the lock, runs batches while it is held, and waits for it again when it is lost.
-async fn work(lock: &locket::Lock, runner: &Runner, queue: &Queue, shutdown: &CancellationToken) {
+async fn work(
+    lock: &locket::Lock,
+    runner: &Runner,
+    activation: &Activation<'_>,
+    shutdown: &CancellationToken,
+) {
     while !shutdown.is_cancelled() {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = lock.acquire() => queue.activate(),
+            () = lock.acquire() => activation.begin(),
         }
         let ended = shutdown.child_token();
         let keep = async {
@@ -140,7 +195,7 @@ async fn work(lock: &locket::Lock, runner: &Runner, queue: &Queue, shutdown: &Ca
         let (kept, ()) = tokio::join!(keep, runner.run(ended.clone()));
         if let Err(error) = kept {
             tracing::error!(error = format!("{error:#}"), "auctioneer-lock-lost");
-            queue.deactivate();
+            activation.end(&error);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::failure::Failure;
 use crate::locket::Locket;
+use crate::metrics::Metrics;
 use crate::state::{Departure, now};
 use crate::store::Store;
 use anyhow::Result;
@@ -13,19 +14,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use wire::locket::TypeCode;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Convergence {
     nudge: Nudge,
     cell_appeared: AtomicBool,
     last: LastPass,
+    metrics: Metrics,
 }
 
 impl Convergence {
     /// Makes a convergence that keeps the result of its last pass in `last`.
-    pub(crate) fn new(last: LastPass) -> Self {
+    pub(crate) fn new(last: LastPass, metrics: Metrics) -> Self {
         Self {
+            nudge: Nudge::default(),
+            cell_appeared: AtomicBool::new(false),
             last,
-            ..Self::default()
+            metrics,
         }
     }
 
@@ -58,22 +62,25 @@ impl Convergence {
         let cell_appeared = self.cell_appeared.swap(false, Ordering::Relaxed);
         let begun = self.last.begin();
         let mut changed = Changed::new();
-        let due = store
+        let pass = store
             .write("", |state, journal| {
-                let due = state.converge(journal, cell_appeared);
+                let pass = state.converge(journal, cell_appeared);
                 changed.insert("rows", journal.writes.len() as u64);
                 changed.insert("requests", journal.effects.len() as u64);
-                Ok::<_, Failure>(due)
+                Ok::<_, Failure>(pass)
             })
             .await;
-        if due.is_err() && cell_appeared {
+        if pass.is_err() && cell_appeared {
             // This pass failed, so the next one must look for a cell again.
             self.cell_appeared.store(true, Ordering::Relaxed);
         }
-        let due = due.map_err(|failure| anyhow::anyhow!(failure.message));
-        begun.end(changed, &due);
-        let due = due?;
-        Ok(due.map(|at| Duration::from_nanos(u64::try_from(at - now()).unwrap_or_default())))
+        let pass = pass.map_err(|failure| anyhow::anyhow!(failure.message));
+        begun.end(changed, &pass);
+        let pass = pass?;
+        self.metrics.converged(&pass);
+        Ok(pass
+            .due
+            .map(|at| Duration::from_nanos(u64::try_from(at - now()).unwrap_or_default())))
     }
 
     /// Keeps the state's list of cells equal to locket's presences, and wakes convergence when a cell appears or disappears.

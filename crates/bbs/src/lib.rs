@@ -18,6 +18,7 @@
 //! `api/`.
 
 mod api;
+mod census;
 mod convergence;
 mod convert;
 mod db;
@@ -26,6 +27,7 @@ mod failure;
 mod hub;
 mod journal;
 mod locket;
+mod metrics;
 mod state;
 mod store;
 mod validate;
@@ -35,9 +37,12 @@ use convergence::Convergence;
 use effects::Effects;
 use hub::Hub;
 use kit::CancellationToken;
+use kit::metrics::{Level, Observed, Registry};
+use kit::readiness::{Need, Readiness};
 use kit::reconcile::LastPass;
 use kit::tls::{ClientAuth, Identity, server_config};
 use locket::Locket;
+use metrics::{LocketMetrics, Metrics};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,6 +89,9 @@ pub struct Bbs {
     effects: Effects,
     locket: Arc<Locket>,
     last_convergence: LastPass,
+    metrics: Metrics,
+    observed: Observed,
+    lock_is_held: Need,
 }
 
 impl Bbs {
@@ -104,8 +112,24 @@ impl Bbs {
 
         let hub = Arc::new(Hub::default());
         let (sender, receiver) = mpsc::unbounded_channel();
-        let (store, writer) = store::open(state, database, hub.clone(), sender);
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let (store, writer) = store::open(state, database, hub.clone(), sender, metrics.clone());
+        let locket = Locket::new(store.clone(), locks, LocketMetrics::new(&mut registry));
+        let locket = Arc::new(locket);
+        census::read_store(&mut registry, &store);
+        census::read_locket(&mut registry, &locket);
+        let readiness = Readiness::default();
+        let lock_is_held = readiness.need("the lock");
+        let written = store.clone();
+        readiness.check("the database", move || written.trouble());
         Ok(Self {
+            metrics,
+            observed: Observed {
+                metrics: Arc::new(registry),
+                readiness,
+            },
+            lock_is_held,
             addr: config
                 .listener
                 .local_addr()
@@ -115,7 +139,7 @@ impl Bbs {
                 .local_addr()
                 .context("address of the locket listener")?,
             effects: Effects::build(receiver, &store, &config.identity, &config.auctioneer_url)?,
-            locket: Arc::new(Locket::new(store.clone(), locks)),
+            locket,
             config,
             node_id,
             store,
@@ -127,6 +151,11 @@ impl Bbs {
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Returns the metrics and the readiness of the BBS and of locket.
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
     }
 
     pub fn locket_addr(&self) -> SocketAddr {
@@ -151,6 +180,8 @@ impl Bbs {
             effects,
             locket,
             last_convergence,
+            metrics,
+            lock_is_held,
             ..
         } = self;
         let bbs_tls = server_config(&config.identity, ClientAuth::Required, &["http/1.1"])?;
@@ -160,6 +191,9 @@ impl Bbs {
         let served = CancellationToken::new();
         let mut writer = tokio::spawn(writer.run(served.clone()));
         hold_lock(&locket, &node_id).await?;
+        metrics.master_elected.add(1);
+        metrics.lock_held.set(1.0);
+        lock_is_held.met();
         resume(&store).await?;
 
         let mut tasks = JoinSet::new();
@@ -170,7 +204,7 @@ impl Bbs {
         tasks.spawn(kit::http::serve(
             config.listener,
             Some(bbs_tls),
-            api,
+            metrics.requests.clone().count(api),
             shutdown.clone(),
         ));
         tasks.spawn(kit::http::serve(
@@ -180,7 +214,8 @@ impl Bbs {
             shutdown.clone(),
         ));
         tasks.spawn(done(effects.run(shutdown.clone())));
-        let convergence = Arc::new(Convergence::new(last_convergence));
+        let convergence = Convergence::new(last_convergence, metrics.clone());
+        let convergence = Arc::new(convergence);
         tasks.spawn(done(convergence.clone().run(
             store.clone(),
             config.convergence_interval,
@@ -197,6 +232,7 @@ impl Bbs {
         tasks.spawn(renew_lock(
             locket.clone(),
             node_id.clone(),
+            (metrics.lock_held, lock_is_held),
             shutdown.clone(),
         ));
 
@@ -239,6 +275,7 @@ async fn hold_lock(locket: &Locket, node_id: &str) -> Result<()> {
 async fn renew_lock(
     locket: Arc<Locket>,
     node_id: String,
+    (lock_held, need): (Level, Need),
     shutdown: CancellationToken,
 ) -> Result<()> {
     while shutdown
@@ -247,7 +284,10 @@ async fn renew_lock(
         .is_some()
     {
         // No other process can take the lock while this one serves locket.
-        if let Err(error) = hold_lock(&locket, &node_id).await {
+        let held = hold_lock(&locket, &node_id).await;
+        need.attempted(&held);
+        lock_held.set(f64::from(held.is_ok()));
+        if let Err(error) = held {
             tracing::warn!(error = format!("{error:#}"), "bbs-lock-not-renewed");
         }
     }

@@ -9,6 +9,7 @@ pub(crate) use api::routes;
 
 use crate::failure::Failure;
 use crate::journal::Write;
+use crate::metrics::LocketMetrics;
 use crate::store::Store;
 use kit::CancellationToken;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ pub(crate) struct Locket {
     changed: Notify,
     /// The number of changes of presences so far.
     presences: watch::Sender<u64>,
+    metrics: LocketMetrics,
 }
 
 #[derive(Debug, Default)]
@@ -105,7 +107,11 @@ impl Table {
 
 impl Locket {
     /// Creates a locket. `stored` holds the leases of the last process, with their times to live in seconds.
-    pub(crate) fn new(store: Arc<Store>, stored: Vec<(Resource, i64)>) -> Self {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        stored: Vec<(Resource, i64)>,
+        metrics: LocketMetrics,
+    ) -> Self {
         let now = Instant::now();
         let lease = |(resource, ttl): (Resource, i64)| {
             let ttl = seconds(ttl);
@@ -127,6 +133,7 @@ impl Locket {
             store,
             changed: Notify::new(),
             presences: watch::Sender::new(0),
+            metrics,
         }
     }
 
@@ -224,6 +231,11 @@ impl Locket {
                 .collect::<Vec<_>>();
             for resource in &expired {
                 tracing::info!(key = resource.key, owner = resource.owner, "lease-expired");
+                let expired = match resource.kind() {
+                    TypeCode::Presence => &self.metrics.presences_expired,
+                    TypeCode::Lock | TypeCode::Unknown => &self.metrics.locks_expired,
+                };
+                expired.add(1);
                 self.notify(resource.kind());
             }
             if writes.is_empty() {

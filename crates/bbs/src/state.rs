@@ -10,6 +10,7 @@ mod desired;
 mod task;
 
 pub(crate) use cells::{Cells, Departure};
+pub(crate) use converge::Pass;
 
 use crate::failure::Failure;
 use crate::journal::{Effect, Journal, Publication, Write};

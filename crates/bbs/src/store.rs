@@ -13,6 +13,7 @@ use crate::db;
 use crate::failure::Failure;
 use crate::hub::Hub;
 use crate::journal::{Caused, Journal, Write};
+use crate::metrics::Metrics;
 use crate::state::State;
 use anyhow::Result;
 use kit::CancellationToken;
@@ -20,7 +21,7 @@ use kit::backoff::Backoff;
 use kit::db::Database;
 use kit::disk::Trouble;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The maximum number of journals in one transaction.
@@ -72,6 +73,7 @@ pub(crate) struct Writer {
     database: Database,
     hub: Arc<Hub>,
     effects: mpsc::UnboundedSender<Caused>,
+    metrics: Metrics,
 }
 
 /// Creates the store and its writer. `effects` receives the effects on other components, after they are durable.
@@ -80,6 +82,7 @@ pub(crate) fn open(
     database: Database,
     hub: Arc<Hub>,
     effects: mpsc::UnboundedSender<Caused>,
+    metrics: Metrics,
 ) -> (Arc<Store>, Writer) {
     let (queue, receiver) = mpsc::unbounded_channel();
     let (durable, is_durable) = watch::channel(0);
@@ -101,6 +104,7 @@ pub(crate) fn open(
         database,
         hub,
         effects,
+        metrics,
     };
     (Arc::new(store), writer)
 }
@@ -155,6 +159,15 @@ impl Store {
     /// transitions.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&lock(&self.guarded).state)
+    }
+
+    /// Returns the reason why changes are refused, if they are.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let guarded = lock(&self.guarded);
+        guarded
+            .trouble
+            .as_ref()
+            .map(|failure| failure.message.clone())
     }
 
     /// Changes state that is never stored (the list of present cells).
@@ -236,7 +249,12 @@ impl Writer {
             }
             let writes = || batch.iter().flat_map(|commit| &commit.journal.writes);
             let written = match writes().next() {
-                Some(_) => db::write(&self.database, writes()).await,
+                Some(_) => {
+                    let began = Instant::now();
+                    let written = db::write(&self.database, writes()).await;
+                    self.metrics.written(began.elapsed(), written.is_ok());
+                    written
+                }
                 None => Ok(()),
             };
             match written {
@@ -262,6 +280,7 @@ impl Writer {
                 if !journal.trace.is_empty() {
                     publication.log(&journal.trace);
                 }
+                self.metrics.published(&publication);
                 self.hub.emit(publication, &journal.trace);
             }
             for effect in journal.effects {

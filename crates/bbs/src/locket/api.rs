@@ -10,6 +10,7 @@ use prost::Message;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Code, Status};
 use wire::locket::{self as m, Resource, TypeCode, path};
@@ -168,7 +169,22 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<A>, Status>> + Send>>;
 
     fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
+        let metrics = self.locket.metrics.clone();
         let answer = (self.call.clone())(self.locket.clone(), request.into_inner());
-        Box::pin(async move { answer.await.map(tonic::Response::new) })
+        Box::pin(async move {
+            let began = Instant::now();
+            metrics.requests_started.add(1);
+            let in_flight = metrics.requests_in_flight.begin();
+            let answer = answer.await;
+            drop(in_flight);
+            metrics.request_latency.observe(began.elapsed());
+            let ended = if answer.is_ok() {
+                &metrics.requests_succeeded
+            } else {
+                &metrics.requests_failed
+            };
+            ended.add(1);
+            answer.map(tonic::Response::new)
+        })
     }
 }

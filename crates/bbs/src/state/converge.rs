@@ -6,22 +6,41 @@ use ids::{Domain, ProcessGuid};
 use lrp::converge::Circumstances;
 use lrp::{Nanos, Process, Slot, Step};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// The result of a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass {
+    /// The time at which the next step falls due by time alone.
+    pub(crate) due: Option<Nanos>,
+    /// The time that the pass took for LRPs and for tasks.
+    pub(crate) lrps: Duration,
+    pub(crate) tasks: Duration,
+    /// The number of tasks whose next step was repeated, and of those that were deleted.
+    pub(crate) tasks_kicked: u64,
+    pub(crate) tasks_pruned: u64,
+}
 
 impl State {
-    /// Makes one pass. Returns when the next step falls due by time alone.
-    pub(crate) fn converge(&mut self, journal: &mut Journal, cell_appeared: bool) -> Option<Nanos> {
-        let now = now();
+    /// Makes one pass.
+    pub(crate) fn converge(&mut self, journal: &mut Journal, cell_appeared: bool) -> Pass {
+        let (now, began) = (now(), Instant::now());
         self.expire_domains(journal, now);
         let plan = self.plan(cell_appeared, now);
         for (process_guid, index, step) in plan.steps {
             tracing::debug!(%process_guid, index, ?step, "converge");
             self.step(journal, &process_guid, index, step);
         }
-        self.converge_tasks(journal, cell_appeared, now);
-        [plan.next_due, self.cells.next_loss(now)]
-            .into_iter()
-            .flatten()
-            .min()
+        let lrps = began.elapsed();
+        let (tasks_kicked, tasks_pruned) = self.converge_tasks(journal, cell_appeared, now);
+        let due = [plan.next_due, self.cells.next_loss(now)];
+        Pass {
+            due: due.into_iter().flatten().min(),
+            lrps,
+            tasks: began.elapsed().saturating_sub(lrps),
+            tasks_kicked,
+            tasks_pruned,
+        }
     }
 
     fn plan(&self, cell_appeared: bool, now: Nanos) -> lrp::Plan {

@@ -195,12 +195,13 @@ impl State {
         }
     }
 
+    /// Makes one pass over the tasks. Returns the number of tasks whose next step was repeated, and of those that were deleted.
     pub(super) fn converge_tasks(
         &mut self,
         journal: &mut Journal,
         cell_appeared: bool,
         now: Nanos,
-    ) {
+    ) -> (u64, u64) {
         use lrp::task::TaskStep;
         let cells = |cell: &CellId| -> CellState { self.cells.state(cell, now) };
         let due = |r: &TaskRecord| {
@@ -211,7 +212,13 @@ impl State {
             ))
         };
         let steps: Vec<(TaskGuid, TaskStep)> = self.tasks.values().filter_map(due).collect();
+        let (mut kicked, mut pruned) = (0, 0);
         for (guid, step) in steps {
+            match step {
+                TaskStep::Auction | TaskStep::Deliver | TaskStep::Unresolve => kicked += 1,
+                TaskStep::Delete => pruned += 1,
+                TaskStep::Fail(_) => {}
+            }
             let applied = match step {
                 TaskStep::Auction => {
                     journal.effects.push(Effect::AuctionTask(guid));
@@ -230,6 +237,7 @@ impl State {
             };
             debug_assert!(applied.is_ok(), "a step of convergence is always allowed");
         }
+        (kicked, pruned)
     }
 
     fn task(&self, guid: &str) -> Result<&Task, Failure> {

@@ -22,6 +22,7 @@ pub(crate) async fn bbs(setting: Setting) -> Result<Run> {
         convergence_interval: bbs::CONVERGENCE_INTERVAL,
     })
     .await?;
+    setting.monitor.show("bbs", bbs.observed());
     Ok(run(|shutdown| bbs.run(shutdown)))
 }
 
@@ -35,6 +36,7 @@ pub(crate) async fn auctioneer(setting: Setting) -> Result<Run> {
         setting.https(ports.locket),
     ))
     .await?;
+    setting.monitor.show("auctioneer", auctioneer.observed());
     Ok(run(|shutdown| auctioneer.run(shutdown)))
 }
 
