@@ -6,6 +6,7 @@
 use anyhow::{Context as _, Result};
 use hyper_util::rt::TokioIo;
 use kit::CancellationToken;
+use kit::readiness::Need;
 use kit::tls::Identity;
 use rustls::pki_types::ServerName;
 use std::sync::Arc;
@@ -214,6 +215,7 @@ fn channel(url: &str, mut tls: rustls::ClientConfig) -> Result<Channel> {
 pub struct Presence {
     client: Client,
     resource: Resource,
+    held: Option<Need>,
 }
 
 impl Presence {
@@ -230,14 +232,30 @@ impl Presence {
             type_name: m::PRESENCE.into(),
             type_code: TypeCode::Presence as i32,
         };
-        Self { client, resource }
+        Self {
+            client,
+            resource,
+            held: None,
+        }
+    }
+
+    /// Reports to `held` whether each renewal succeeded.
+    pub fn observed(self, held: Need) -> Self {
+        Self {
+            held: Some(held),
+            ..self
+        }
     }
 
     /// Renews the presence until `shutdown`, then releases it.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut held = false;
         loop {
-            let wait = match self.client.lock(self.resource.clone(), TTL).await {
+            let renewed = self.client.lock(self.resource.clone(), TTL).await;
+            if let Some(need) = &self.held {
+                need.attempted(&renewed);
+            }
+            let wait = match renewed {
                 Ok(()) => {
                     if !held {
                         tracing::info!(key = self.resource.key, "presence-set");

@@ -26,6 +26,7 @@ mod files;
 mod handle;
 mod identity;
 mod instance;
+mod metrics;
 mod run;
 mod supply;
 

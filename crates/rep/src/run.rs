@@ -3,6 +3,7 @@
 use crate::cell::adopt;
 use crate::cell::bulk;
 use crate::cell::guard;
+use crate::cell::levels;
 use crate::cell::policies;
 use crate::cell::presence;
 use crate::cell::server;
@@ -12,6 +13,7 @@ use crate::files::set_mode;
 use crate::handle::Handle;
 use crate::identity::InstanceIssuer;
 use crate::instance::record::containers_dir;
+use crate::metrics::Metrics;
 use crate::supply::assets::Assets;
 use crate::supply::cache::Cache;
 use crate::supply::transfer::Transfers;
@@ -19,6 +21,8 @@ use anyhow::{Context as _, Result};
 use clients::locket;
 use kit::CancellationToken;
 use kit::backoff::Backoff;
+use kit::metrics::{Observed, Registry};
+use kit::readiness::{Need, Readiness};
 use kit::tls::{ClientAuth, Identity};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +42,35 @@ pub struct Rep {
     locket_url: String,
     policies_url: Option<String>,
     cell: Arc<Cell>,
+    observed: Observed,
+    needs: Needs,
+}
+
+/// What a rep needs for its work.
+#[derive(Debug)]
+struct Needs {
+    /// The containers of an earlier rep are adopted.
+    adopted: Need,
+    /// The containers can be compared with the BBS.
+    compared: Need,
+    /// The BBS and the auctioneer find the cell.
+    present: Need,
+}
+
+/// Returns the needs of a cell, and the readiness that consists of them.
+fn needs(cell: &Arc<Cell>) -> (Needs, Readiness) {
+    let readiness = Readiness::default();
+    let needs = Needs {
+        adopted: readiness.need("the containers of an earlier rep"),
+        compared: readiness.need("garden and the BBS"),
+        present: readiness.need("the presence at locket"),
+    };
+    let cell = cell.clone();
+    readiness.check("the cell", move || {
+        let why = "it is being emptied and accepts no work";
+        cell.is_closed().then(|| why.to_owned())
+    });
+    (needs, readiness)
 }
 
 impl Rep {
@@ -60,7 +93,9 @@ impl Rep {
             config.timing.transfer,
             config.work_dir.join("tmp"),
         )?;
+        let mut registry = Registry::default();
         let cell = Cell::new(Parts {
+            metrics: Metrics::new(&mut registry),
             bbs: clients::bbs::Client::new(config.bbs_url, &config.identity)?,
             garden: config.garden,
             loggregator: config.loggregator,
@@ -90,14 +125,27 @@ impl Rep {
             .listener
             .local_addr()
             .context("read the rep's address")?;
+        let cell = Arc::new(cell);
+        levels::add(&mut registry, &cell);
+        let (needs, readiness) = needs(&cell);
         Ok(Self {
+            observed: Observed {
+                metrics: Arc::new(registry),
+                readiness,
+            },
+            needs,
             listener: config.listener,
             addr,
             identity: config.identity,
             locket_url: config.locket_url,
             policies_url: config.policies_url,
-            cell: Arc::new(cell),
+            cell,
         })
+    }
+
+    /// Returns the metrics and the readiness of the cell.
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -119,6 +167,7 @@ impl Rep {
             locket_url,
             policies_url,
             cell,
+            needs,
             ..
         } = self;
         let tls = kit::tls::server_config(&identity, ClientAuth::Required, &["h2", "http/1.1"])?;
@@ -126,14 +175,18 @@ impl Rep {
         if !adopt_all(&cell, &shutdown).await {
             return Ok(());
         }
+        needs.adopted.met();
         let ending = shutdown.child_token();
         let server = tokio::spawn(kit::http::serve(
             listener,
             Some(tls),
-            server::router(cell.clone()),
+            cell.metrics
+                .requests
+                .clone()
+                .count(server::router(cell.clone())),
             ending.clone(),
         ));
-        let bulk = tokio::spawn(bulk::run(cell.clone(), ending.clone()));
+        let bulk = tokio::spawn(bulk::run(cell.clone(), needs.compared, ending.clone()));
         let repair = tokio::spawn(guard::repair(cell.clone(), ending.clone()));
         let refresh = tokio::spawn(guard::refresh(cell.clone(), ending.clone()));
         let following = policies_url.map(|url| {
@@ -141,9 +194,8 @@ impl Rep {
             tokio::spawn(policies::follow(cell, identity, url, ending.clone()))
         });
         let leave = CancellationToken::new();
-        let presence = tokio::spawn(
-            locket::Presence::cell(locket, &presence::cell_presence(&cell)).run(leave.clone()),
-        );
+        let presence = locket::Presence::cell(locket, &presence::cell_presence(&cell));
+        let presence = tokio::spawn(presence.observed(needs.present).run(leave.clone()));
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = cell.evacuated.cancelled() => ending.cancel(),

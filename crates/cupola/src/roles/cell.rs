@@ -46,7 +46,9 @@ pub(crate) fn unit(setting: &Setting, cell: &CellRole) -> Unit {
     let unit = Unit::new(NAME, setting.clone(), async move |setting: Setting| {
         // The cell of an earlier run of the role is dropped first.
         cell.set(None);
+        let monitor = setting.monitor.clone();
         let (built, rep) = build(setting).await?;
+        monitor.show(NAME, rep.observed());
         cell.set(Some(built));
         Ok(run(|shutdown| rep.run(shutdown)))
     });

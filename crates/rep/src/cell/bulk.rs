@@ -10,24 +10,28 @@ use clients::bbs::BbsError;
 use kit::CancellationToken;
 use kit::backoff::Backoff;
 use kit::listing::Listing;
+use kit::readiness::Need;
 use kit::reconcile::Changed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::bbs::{
     ActualLrp, ActualLrpInstanceKey, ActualLrpKey, ActualLrpsRequest, CompleteTaskRequest,
     EvacuateActualLrpRequest, Presence, RemoveActualLrpRequest, TaskState, TasksRequest, state,
 };
 
 /// Runs at once, then every interval and at every nudge, until shutdown. After a failure it runs earlier.
-pub(crate) async fn run(cell: Arc<Cell>, shutdown: CancellationToken) {
+/// `compared` receives the result of every run.
+pub(crate) async fn run(cell: Arc<Cell>, compared: Need, shutdown: CancellationToken) {
     let first = Duration::from_millis(500);
     let mut backoff = Backoff::new(first, cell.settings.timing.bulk.max(first));
     loop {
-        let begun = cell.last_bulk.begin();
+        let (begun, began) = (cell.last_bulk.begin(), Instant::now());
         let mut changed = Changed::new();
         let result = activate(&cell, &mut changed).await;
+        cell.metrics.bulk_sync_duration.observe(began.elapsed());
+        compared.attempted(&result);
         begun.end(changed, &result);
         let wait = match result {
             Ok(()) => {
@@ -119,6 +123,8 @@ async fn rows(cell: &Cell) -> Result<Rows> {
 async fn tidy_garden(cell: &Cell, changed: &mut Changed) -> Result<()> {
     let listed = Listing::fetch(&cell.clock, || cell.garden.containers()).await;
     cell.healthy.store(listed.is_ok(), Ordering::SeqCst);
+    let failed = f64::from(listed.is_err());
+    cell.metrics.garden_health_check_failed.set(failed);
     let existing = listed
         .map_err(|error| anyhow!("list containers: {error}"))?
         .map(|listed| {

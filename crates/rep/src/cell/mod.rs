@@ -4,15 +4,18 @@ pub(crate) mod adopt;
 pub(crate) mod bulk;
 pub(crate) mod evacuation;
 pub(crate) mod guard;
+pub(crate) mod levels;
 pub(crate) mod policies;
 pub(crate) mod presence;
 pub(crate) mod server;
 
 use crate::config::Timing;
-use crate::identity::InstanceIssuer;
+use crate::identity::{Credential, InstanceIssuer};
 use crate::instance::container::{Container, Phase, Work};
+use crate::metrics::Metrics;
 use crate::supply::assets::Assets;
 use crate::supply::cache::Cache;
+use cell_plan::credentials::CertificatePlan;
 use cell_plan::ledger::{Ledger, ReserveError, Resources};
 use clients::loggregator::Emitter;
 use garden::api::Garden;
@@ -23,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 use wire::rep::{PlacementConstraint, Resource};
@@ -41,6 +45,7 @@ pub(crate) struct Cell {
     pub(crate) issuer: InstanceIssuer,
     pub(crate) assets: Assets,
     pub(crate) cache: Cache,
+    pub(crate) metrics: Metrics,
     /// The permits to make containers. They limit how many are made at the same time.
     pub(crate) creators: Semaphore,
     pub(crate) bulk: Nudge,
@@ -116,6 +121,7 @@ pub(crate) struct Parts {
     pub(crate) issuer: InstanceIssuer,
     pub(crate) assets: Assets,
     pub(crate) cache: Cache,
+    pub(crate) metrics: Metrics,
 }
 
 impl Cell {
@@ -134,6 +140,7 @@ impl Cell {
             issuer: parts.issuer,
             assets: parts.assets,
             cache: parts.cache,
+            metrics: parts.metrics,
             creators: Semaphore::new(32),
             bulk: Nudge::default(),
             last_bulk: LastPass::default(),
@@ -221,7 +228,21 @@ impl Cell {
             table.ledger.release(&container.guid);
             table.containers.remove(&container.guid);
         }
+        self.metrics.completed.add(1);
         self.left.notify_waiters();
+    }
+
+    /// Issues a certificate for an instance.
+    pub(crate) fn issue(&self, plan: &CertificatePlan) -> anyhow::Result<Credential> {
+        let began = Instant::now();
+        let issued = self.issuer.issue(plan);
+        if issued.is_ok() {
+            self.metrics.credentials_succeeded.add(1);
+            self.metrics.credentials_duration.observe(began.elapsed());
+        } else {
+            self.metrics.credentials_failed.add(1);
+        }
+        issued
     }
 
     pub(crate) fn container(&self, guid: &str) -> Option<Arc<Container>> {
@@ -276,6 +297,23 @@ impl Cell {
         work: impl Future<Output = T> + Send + 'static,
     ) -> anyhow::Result<T> {
         Ok(self.tasks.spawn(work).await?)
+    }
+
+    /// Destroys a container, to the end even if the caller is dropped.
+    pub(crate) async fn destroy(&self, guid: &str) -> anyhow::Result<()> {
+        let (garden, handle) = (self.garden.clone(), guid.to_owned());
+        let began = Instant::now();
+        let destroyed = self
+            .whole(async move { garden.destroy(&handle).await })
+            .await
+            .and_then(|destroyed| Ok(destroyed?));
+        let duration = if destroyed.is_ok() {
+            &self.metrics.destruction_succeeded
+        } else {
+            &self.metrics.destruction_failed
+        };
+        duration.observe(began.elapsed());
+        destroyed
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

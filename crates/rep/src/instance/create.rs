@@ -4,7 +4,7 @@ use crate::cell::{Cell, OWNER_PROPERTY};
 use crate::files::{replace, set_mode};
 use crate::identity::{CREDENTIALS_DIR, CredentialFiles};
 use crate::instance::container::{Container, Phase, Work};
-use crate::instance::logs::Logs;
+use crate::instance::logs::{Logs, RateLimit};
 use crate::instance::record::ContainerDir;
 use crate::instance::spec::Definition;
 use crate::supply::assets::mount;
@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 const BINDINGS_DIR: &str = "/etc/cf-service-bindings";
 
@@ -53,7 +54,7 @@ pub(crate) fn logs(cell: &Cell, container: &Container, definition: &Definition) 
         source_id,
         instance_id,
         tags,
-        definition.log_limit,
+        RateLimit::new(definition.log_limit, cell.metrics.log_rate_exceeded.clone()),
     )
 }
 
@@ -122,10 +123,15 @@ async fn create_container(
     };
     let garden = cell.garden.clone();
     // The creation is never interrupted half way: at shutdown the rep lets garden finish it.
-    let created = cell
-        .whole(async move { garden.create(spec).await })
-        .await?
-        .map_err(|error| anyhow!("create container: {error}"))?;
+    let began = Instant::now();
+    let created = cell.whole(async move { garden.create(spec).await }).await?;
+    let duration = if created.is_ok() {
+        &cell.metrics.creation_succeeded
+    } else {
+        &cell.metrics.creation_failed
+    };
+    duration.observe(began.elapsed());
+    let created = created.map_err(|error| anyhow!("create container: {error}"))?;
     Ok(made(cell, &created, ports, files))
 }
 

@@ -5,6 +5,7 @@
 
 use clients::loggregator::{Emitter, Source, Stream};
 use garden::api::Output;
+use kit::metrics::Counter;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,20 +28,20 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// Creates the destination. `limit` is in bytes per second; -1 means no limit.
+    /// Creates the destination.
     pub(crate) fn new(
         emitter: Emitter,
         source_id: String,
         instance_id: String,
         tags: BTreeMap<String, String>,
-        limit: i64,
+        limit: RateLimit,
     ) -> Self {
         Self {
             emitter,
             source_id,
             instance_id,
             tags: Arc::new(tags),
-            limit: Arc::new(Mutex::new(RateLimit::new(limit))),
+            limit: Arc::new(Mutex::new(limit)),
             bytes: Arc::default(),
         }
     }
@@ -183,16 +184,20 @@ enum Verdict {
 
 /// A limit in bytes per second. An instance that exceeds the budget of a second is silenced for the next second.
 #[derive(Debug)]
-struct RateLimit {
+pub(crate) struct RateLimit {
     limit: i64,
+    /// The number of times that an instance exceeded its limit.
+    exceeded: Counter,
     window: Option<(Instant, u64)>,
     silent_until: Option<Instant>,
 }
 
 impl RateLimit {
-    fn new(limit: i64) -> Self {
+    /// Creates a limit of so many bytes per second; -1 means no limit.
+    pub(crate) fn new(limit: i64, exceeded: Counter) -> Self {
         Self {
             limit,
+            exceeded,
             window: None,
             silent_until: None,
         }
@@ -213,6 +218,7 @@ impl RateLimit {
         };
         if used + length as u64 > limit {
             self.silent_until = Some(now + SILENCE);
+            self.exceeded.add(1);
             return Verdict::DropAndSay(limit);
         }
         self.window = Some((start, used + length as u64));
@@ -253,12 +259,16 @@ mod tests {
     fn rate() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut limit = RateLimit::new(10);
+        let exceeded = Counter::default();
+        let mut limit = RateLimit::new(10, exceeded.clone());
         assert_eq!(limit.admit(at(0), 6), Verdict::Pass);
         assert_eq!(limit.admit(at(10), 6), Verdict::DropAndSay(10));
         assert_eq!(limit.admit(at(900), 1), Verdict::Drop);
         assert_eq!(limit.admit(at(1011), 6), Verdict::Pass);
-        assert_eq!(RateLimit::new(-1).admit(start, 1 << 30), Verdict::Pass);
-        assert_eq!(RateLimit::new(0).admit(start, 1), Verdict::Drop);
+        assert_eq!(exceeded.value(), 1, "dropped lines are not counted");
+        let verdict =
+            |limit, length| RateLimit::new(limit, Counter::default()).admit(start, length);
+        assert_eq!(verdict(-1, 1 << 30), Verdict::Pass);
+        assert_eq!(verdict(0, 1), Verdict::Drop);
     }
 }

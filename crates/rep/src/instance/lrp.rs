@@ -192,17 +192,8 @@ pub(crate) async fn destroy(cell: &Cell, guid: &str) {
         Duration::from_secs(1),
         Duration::from_secs(3),
     ] {
-        let (garden, handle) = (cell.garden.clone(), guid.to_owned());
-        match cell
-            .whole(async move { garden.destroy(&handle).await })
-            .await
-        {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => tracing::warn!(
-                container = guid,
-                error = format!("{error:#}"),
-                "container-not-destroyed"
-            ),
+        match cell.destroy(guid).await {
+            Ok(()) => return,
             Err(error) => tracing::warn!(
                 container = guid,
                 error = format!("{error:#}"),
@@ -502,7 +493,7 @@ impl Instance {
         );
         self.made
             .files
-            .write_identity(&self.cell.issuer.issue(&plan)?, proxy)?;
+            .write_identity(&self.cell.issue(&plan)?, proxy)?;
         if proxy {
             self.write_c2c()?;
             self.made.files.write_envoy(
@@ -525,7 +516,7 @@ impl Instance {
             &self.definition.organizational_units,
             &routes,
         );
-        self.made.files.write_c2c(&self.cell.issuer.issue(&plan)?)
+        self.made.files.write_c2c(&self.cell.issue(&plan)?)
     }
 
     /// Applies changes that the BBS makes to a running instance: changes of its egress rules.

@@ -267,7 +267,7 @@ impl Running<'_> {
         );
         self.made
             .files
-            .write_identity(&self.cell.issuer.issue(&plan)?, false)
+            .write_identity(&self.cell.issue(&plan)?, false)
     }
 
     /// Applies changes that the BBS makes to the egress rules of a running task. It never returns.
