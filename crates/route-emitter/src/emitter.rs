@@ -1,5 +1,6 @@
 //! Runs the one loop that owns the table: select, apply, publish.
 
+use crate::metrics::Metrics;
 use crate::watch::{StreamEvent, watch};
 use crate::{Config, fetch, message};
 use anyhow::{Context as _, Result};
@@ -72,21 +73,35 @@ struct Emitter {
     fetching_waiting: bool,
     answers: mpsc::UnboundedSender<Answer>,
     shutdown: CancellationToken,
+    sync_began: Instant,
+    metrics: Metrics,
 }
 
 pub(crate) async fn run(
     config: Config,
     bbs: Client,
     last_sync: LastPass,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<()> {
     let (answers, mut answered) = mpsc::unbounded_channel();
     let on_event = {
-        let answers = answers.clone();
+        let (answers, need) = (answers.clone(), metrics.bus.clone());
         move |event| {
             match event {
-                async_nats::Event::Connected => drop(answers.send(Answer::BusConnected)),
-                event => tracing::info!(%event, "nats-event"),
+                async_nats::Event::Connected => {
+                    need.met();
+                    let _ = answers.send(Answer::BusConnected);
+                }
+                event => {
+                    if matches!(
+                        event,
+                        async_nats::Event::Disconnected | async_nats::Event::Closed
+                    ) {
+                        need.unmet("no server is connected");
+                    }
+                    tracing::info!(%event, "nats-event");
+                }
             }
             std::future::ready(())
         }
@@ -128,6 +143,8 @@ pub(crate) async fn run(
         fetching_waiting: false,
         answers,
         shutdown: shutdown.clone(),
+        sync_began: now,
+        metrics,
     };
     loop {
         tokio::select! {
@@ -136,7 +153,10 @@ pub(crate) async fn run(
             Some(event) = events.recv() => emitter.handle_event(event).await,
             Some(answer) = answered.recv() => emitter.handle_answer(answer).await,
             _ = repeat.tick() => emitter.repeat_unregistrations().await,
-            _ = announce.tick() => emitter.announce_all_starting().await,
+            _ = announce.tick() => {
+                emitter.metrics.still_holds(emitter.table.registrations());
+                emitter.announce_all_starting().await;
+            }
             _ = greet.tick(), if !emitter.greeted => emitter.greet().await,
             () = tokio::time::sleep_until(emitter.sync_at) => emitter.sync(),
             () = tokio::time::sleep_until(emitter.emit_at) => emitter.emit_everything(),
@@ -275,6 +295,7 @@ impl Emitter {
     /// Applies the snapshot of a sync, and ends the sync.
     async fn synced(&mut self, marker: Marker, snapshot: Result<Snapshot>) {
         let begun = self.syncing.take();
+        self.metrics.bbs.attempted(&snapshot);
         let changes = snapshot.map(|snapshot| self.table.sync(marker, snapshot));
         let mut changed = Changed::new();
         if let Ok(changes) = &changes {
@@ -291,6 +312,8 @@ impl Emitter {
                     unregistered = changes.unregister.len(),
                     "synced"
                 );
+                self.metrics.synced(self.sync_began.elapsed(), &changes);
+                self.metrics.holds(self.table.registrations());
                 self.publish(changes).await;
                 self.sync_at = Instant::now() + self.config.sync_interval;
             }
@@ -308,6 +331,7 @@ impl Emitter {
             return;
         }
         self.syncing = Some(self.last_sync.begin());
+        self.sync_began = Instant::now();
         let marker = self.table.begin_sync();
         let (bbs, cell_id, answers) = (
             self.bbs.clone(),
@@ -423,6 +447,7 @@ impl Emitter {
             );
         }
         if !changes.is_empty() {
+            self.metrics.changed(&changes);
             self.repeats.record(&changes);
             self.send(&changes.register, &changes.unregister, changes.new_endpoint)
                 .await;
@@ -462,11 +487,15 @@ impl Emitter {
             Ok::<(), async_nats::PublishError>(())
         };
         match tokio::time::timeout(PATIENCE, publish).await {
-            Ok(Ok(())) => tracing::debug!(
-                registered = register.len(),
-                unregistered = unregister.len(),
-                "emitted"
-            ),
+            Ok(Ok(())) => {
+                self.metrics.emitted(register);
+                self.metrics.emitted(unregister);
+                tracing::debug!(
+                    registered = register.len(),
+                    unregistered = unregister.len(),
+                    "emitted"
+                );
+            }
             Ok(Err(error)) => tracing::warn!(%error, "publish-failed"),
             Err(_) => tracing::warn!("publish-stalled: NATS does not accept messages"),
         }

@@ -22,13 +22,18 @@ mod convert;
 mod emitter;
 mod fetch;
 mod message;
+mod metrics;
 mod watch;
 
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
+use kit::metrics::{Observed, Registry};
+use kit::readiness::Readiness;
 use kit::reconcile::LastPass;
 use kit::tls::Identity;
+use metrics::Metrics;
 use routing::registry::ComponentHosts;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The checked configuration.
@@ -88,6 +93,8 @@ pub struct RouteEmitter {
     config: Config,
     bbs: clients::bbs::Client,
     last_sync: LastPass,
+    metrics: Metrics,
+    observed: Observed,
 }
 
 impl RouteEmitter {
@@ -114,11 +121,22 @@ impl RouteEmitter {
         );
         let bbs = clients::bbs::Client::new(config.bbs_url.clone(), &config.identity)
             .context("build BBS client")?;
+        let (mut registry, readiness) = (Registry::default(), Readiness::default());
         Ok(Self {
             config,
             bbs,
             last_sync: LastPass::default(),
+            metrics: Metrics::new(&mut registry, &readiness),
+            observed: Observed {
+                metrics: Arc::new(registry),
+                readiness,
+            },
         })
+    }
+
+    /// Returns the metrics, and the readiness: the emitter needs the bus and the BBS.
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
     }
 
     /// Returns the last sync with the BBS: how many endpoints it `registered` and `unregistered`. It stays up to date while the
@@ -130,6 +148,13 @@ impl RouteEmitter {
     /// Runs until shutdown. Routes stay registered then, because the instances may outlive this process. The next emitter learns
     /// from the BBS which of them were stopped.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        emitter::run(self.config, self.bbs, self.last_sync, shutdown).await
+        emitter::run(
+            self.config,
+            self.bbs,
+            self.last_sync,
+            self.metrics,
+            shutdown,
+        )
+        .await
     }
 }

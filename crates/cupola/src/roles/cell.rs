@@ -194,6 +194,7 @@ pub(crate) async fn route_emitter(setting: Setting) -> Result<Run> {
             setting.plan.nats(),
         )
     })?;
+    setting.monitor.show(ROUTE_EMITTER, emitter.observed());
     Ok(run(|shutdown| emitter.run(shutdown)))
 }
 
