@@ -51,13 +51,15 @@ impl File {
 
     /// Checks for conditions that would make a change fail or be lost, before it begins.
     fn check(&self) -> sqlx::Result<()> {
+        self.trouble()
+            .map_or(Ok(()), |trouble| Err(self.error(trouble)))
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
         if Self::identity(&self.path).ok() != Some(self.identity) {
-            return Err(self.error(Trouble::Gone));
+            return Some(Trouble::Gone);
         }
-        if !disk::has(&self.folder, ROOM) {
-            return Err(self.error(Trouble::Full));
-        }
-        Ok(())
+        (!disk::has(&self.folder, ROOM)).then_some(Trouble::Full)
     }
 
     fn error(&self, trouble: Trouble) -> sqlx::Error {
@@ -132,6 +134,12 @@ impl Database {
             .map_err(|error| self.file.named(error))?;
         transaction.end = End::RollBack;
         Ok(transaction)
+    }
+
+    /// Returns the reason why no change can begin at present, if there is one.
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.file.trouble()?;
+        Some(trouble.text(&self.file.folder))
     }
 
     /// Returns the path of the file.

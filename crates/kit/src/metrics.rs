@@ -72,6 +72,16 @@ impl Registry {
         level
     }
 
+    /// Adds a counter whose owner counts it, and which is read when the page is.
+    pub fn read_total(
+        &mut self,
+        name: &str,
+        help: &str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        self.0.register(name, help, ReadTotal(Box::new(read)));
+    }
+
     /// Adds a level that is read when the page is. `None` means that there is no value at present.
     pub fn read(
         &mut self,
@@ -222,6 +232,24 @@ impl EncodeMetric for Read {
     }
 }
 
+struct ReadTotal(Box<dyn Fn() -> u64 + Send + Sync>);
+
+impl fmt::Debug for ReadTotal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadTotal").finish_non_exhaustive()
+    }
+}
+
+impl EncodeMetric for ReadTotal {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        encoder.encode_gauge(&(self.0)())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
 struct ReadAll {
     label: &'static str,
     read: Box<dyn Fn() -> Vec<(String, f64)> + Send + Sync>,
@@ -347,6 +375,7 @@ mod tests {
         let pass = registry.histogram("pass_seconds", "Passes", &[0.5, 1.0]);
         pass.observe(Duration::from_millis(750));
         registry.read("cells", "Cells", || Some(3.0));
+        registry.read_total("bytes_total", "Bytes", || 7);
         registry.read_all("fresh", "Fresh domains", "domain", || {
             vec![("d".to_owned(), 1.0)]
         });
@@ -357,6 +386,7 @@ mod tests {
             "# TYPE pass_seconds histogram\npass_seconds_sum 0.75\npass_seconds_count 1\n",
             "pass_seconds_bucket{le=\"0.5\"} 0\npass_seconds_bucket{le=\"1.0\"} 1\npass_seconds_bucket{le=\"+Inf\"} 1\n",
             "# TYPE cells gauge\ncells 3.0\n",
+            "# TYPE bytes_total counter\nbytes_total 7\n",
             "fresh{domain=\"d\"} 1.0\n",
         ] {
             assert!(page.contains(row), "{row}\n{page}");

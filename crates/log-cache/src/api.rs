@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use kit::metrics::Counter;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,14 +27,20 @@ const MAX_REGEX: usize = 1 << 20;
 struct Api {
     store: Arc<Mutex<Store>>,
     access: Access,
+    /// The envelopes that readers received.
+    egress: Counter,
 }
 
-pub(crate) fn router(store: Arc<Mutex<Store>>, access: Access) -> Router {
+pub(crate) fn router(store: Arc<Mutex<Store>>, access: Access, egress: Counter) -> Router {
     let below = Router::new()
         .route("/info", get(info))
         .route("/read/{source_id}", get(read))
         .route("/meta", get(meta))
-        .with_state(Api { store, access });
+        .with_state(Api {
+            store,
+            access,
+            egress,
+        });
     Router::new()
         .nest("/api/v1", below.clone())
         .nest("/v1", below)
@@ -71,6 +78,7 @@ async fn read(
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .read(&source_id, &query);
+            api.egress.add(batch.len() as u64);
             Json(protojson::read_response(&source_id, &batch)).into_response()
         }
         Err(why) => (

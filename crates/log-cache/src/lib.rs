@@ -10,20 +10,26 @@
 //! | [`dropsonde`] | envelopes of older components, over UDP, if the operator enables it |
 //! | [`api`] | the read API |
 //! | [`access`] | who may read which sources |
+//! | [`metrics`] | what operators see |
+//! | [`limits`] | how much is kept |
 //! | [`protojson`] | envelopes as the API's JSON (pure) |
 
 mod access;
 mod api;
 mod dropsonde;
 mod ingress;
+mod limits;
+mod metrics;
 mod protojson;
 mod store;
 
-pub use store::Limits;
+pub use limits::Limits;
 
 use anyhow::{Context as _, Result};
 use clients::uaa::{ResourceServer, TokenVerifier, VerifierConfig};
 use kit::CancellationToken;
+use kit::metrics::{Counter, Observed, Registry};
+use kit::readiness::Readiness;
 use kit::tls::{ClientAuth, Identity};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -57,6 +63,9 @@ pub struct Config {
 pub struct LogCache {
     config: Config,
     access: access::Access,
+    store: Arc<Mutex<store::Store>>,
+    egress: Counter,
+    observed: Observed,
 }
 
 impl LogCache {
@@ -67,7 +76,24 @@ impl LogCache {
             resource_server: config.uaa_client.clone(),
         })?;
         let access = access::Access::new(verifier, &config.cc_url)?;
-        Ok(Self { config, access })
+        let store = Arc::new(Mutex::new(store::Store::new(config.limits)));
+        let mut registry = Registry::default();
+        let egress = metrics::add(&mut registry, &store);
+        Ok(Self {
+            config,
+            access,
+            store,
+            egress,
+            observed: Observed {
+                metrics: Arc::new(registry),
+                readiness: Readiness::default(),
+            },
+        })
+    }
+
+    /// Returns the metrics. A log-cache needs nothing to receive envelopes, so it is ready when it runs.
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
     }
 
     /// Returns the address of the read API.
@@ -88,8 +114,13 @@ impl LogCache {
 
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(addr = %self.addr(), grpc = %self.grpc_addr(), "log-cache-started");
-        let Self { config, access } = self;
-        let store = Arc::new(Mutex::new(store::Store::new(config.limits)));
+        let Self {
+            config,
+            access,
+            store,
+            egress,
+            ..
+        } = self;
         let tls = kit::tls::server_config(&config.identity, ClientAuth::Required, &["h2"])
             .context("use the certificate of the log-cache ingress")?;
         let ingress = kit::http::serve(
@@ -104,7 +135,7 @@ impl LogCache {
                 None => Ok(()),
             }
         };
-        let api = api::router(store.clone(), access);
+        let api = api::router(store.clone(), access, egress);
         let api = kit::http::serve(config.listener, None, api, shutdown.clone());
         tokio::try_join!(ingress, api, older).map(drop)
     }

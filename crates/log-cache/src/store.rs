@@ -4,32 +4,15 @@
 //! own. When all sources together exceed their limit, the biggest source loses envelopes first, so that one chatty app does not
 //! silence the quiet ones.
 
+mod statistics;
+
+pub(crate) use statistics::Statistics;
+
+use crate::limits::Limits;
 use regex::Regex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use wire::loggregator::{Envelope, Message};
-
-/// The limits of the store.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub envelopes: usize,
-    pub envelopes_per_source: usize,
-    /// The approximate memory of all envelopes in bytes.
-    pub bytes: usize,
-    /// The approximate memory of the envelopes of one source in bytes.
-    pub bytes_per_source: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            envelopes: 100_000,
-            envelopes_per_source: 10_000,
-            bytes: 64 << 20,
-            bytes_per_source: 16 << 20,
-        }
-    }
-}
 
 /// The maximum length of the name of a source or an instance. The next constant is the maximum size of an envelope's tags in
 /// bytes. Our components stay below both: guids have 36 characters, and the rep's tags take less than a kilobyte.
@@ -49,6 +32,9 @@ pub(crate) struct Store {
     sources: HashMap<String, Source>,
     envelopes: usize,
     bytes: usize,
+    /// The envelopes that were received so far, and those of them that were stored.
+    received: u64,
+    stored: u64,
 }
 
 #[derive(Debug, Default)]
@@ -110,11 +96,14 @@ impl Store {
             sources: HashMap::new(),
             envelopes: 0,
             bytes: 0,
+            received: 0,
+            stored: 0,
         }
     }
 
     /// Stores an envelope. An envelope without source or message, or of a size that no component sends, is dropped.
     pub(crate) fn insert(&mut self, envelope: Envelope) {
+        self.received += 1;
         let Some(message) = envelope.message.filter(|_| !envelope.source_id.is_empty()) else {
             return;
         };
@@ -148,6 +137,7 @@ impl Store {
             message,
         });
         self.envelopes += 1;
+        self.stored += 1;
         while source.kept.len() > self.limits.envelopes_per_source
             || source.bytes > self.limits.bytes_per_source
         {

@@ -12,6 +12,7 @@ mod users;
 
 use crate::db::{Db, StoredClient, User};
 use crate::error::{self, Answer};
+use crate::metrics::Metrics;
 use crate::password;
 use crate::signing::{Invalid, SigningKey};
 use crate::throttle::Throttle;
@@ -45,6 +46,7 @@ pub(crate) struct State {
     pub(crate) codes: Mutex<authorize::Codes>,
     /// The permits to hash passwords. They limit how many are hashed at the same time.
     pub(crate) hashing: Semaphore,
+    pub(crate) metrics: Metrics,
 }
 
 /// The URLs of this server, without a slash at the end.
@@ -272,6 +274,21 @@ impl State {
 
     /// Returns the client that sends the request, identified by HTTP Basic, or by `client_id` and `client_secret` in the body.
     pub(crate) async fn client(&self, headers: &HeaderMap, form: &Params) -> Answer<StoredClient> {
+        let client = self.authenticated_client(headers, form).await;
+        let counter = if client.is_ok() {
+            &self.metrics.client_authentications
+        } else {
+            &self.metrics.client_authentication_failures
+        };
+        counter.add(1);
+        client
+    }
+
+    async fn authenticated_client(
+        &self,
+        headers: &HeaderMap,
+        form: &Params,
+    ) -> Answer<StoredClient> {
         let basic = headers
             .get(header::AUTHORIZATION)
             .and_then(|v| v.to_str().ok())
@@ -306,6 +323,7 @@ impl State {
     ) -> Answer<User> {
         let user = self.db.user_by_name(user_name, origin).await?;
         let user = user.filter(|user| user.active);
+        let is_known = user.is_some();
         let hash = user.as_ref().and_then(|user| user.password_hash.clone());
         // The name includes the hash, so that a new password that somebody else sets ends the lock.
         let name = format!(
@@ -327,10 +345,17 @@ impl State {
         match user.filter(|_| right) {
             Some(user) => {
                 throttle.succeeded(&name);
+                self.metrics.user_authentications.add(1);
                 Ok(user)
             }
             None => {
                 throttle.failed(&name, Instant::now());
+                let failures = if is_known {
+                    &self.metrics.user_authentication_failures
+                } else {
+                    &self.metrics.users_not_found
+                };
+                failures.add(1);
                 tracing::info!(user = user_name, "login-failed");
                 Err(error::bad_credentials())
             }

@@ -96,6 +96,11 @@ impl Db {
         })
     }
 
+    /// Returns the reason why no change can be written at present, if there is one.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.database.trouble()
+    }
+
     /// Waits until every connection is returned, and closes them.
     pub(crate) async fn close(&self) {
         self.database.close().await;

@@ -14,11 +14,13 @@
 //! | [`password`], [`throttle`] | hashes; how often one may guess (pure) |
 //! | [`scim`] | filter expressions and user documents (pure) |
 //! | [`db`] | users and clients at rest |
+//! | [`metrics`] | what operators see |
 //! | [`reset`] | a new password without the old one, for who has the machine |
 
 mod api;
 mod db;
 mod error;
+mod metrics;
 mod password;
 mod reset;
 mod scim;
@@ -30,6 +32,9 @@ pub use reset::{Reset, reset_password};
 
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
+use kit::metrics::{Observed, Registry};
+use kit::readiness::Readiness;
+use metrics::Metrics;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -177,6 +182,8 @@ impl Client {
 pub struct Uaa {
     listener: TcpListener,
     state: Arc<api::State>,
+    metrics: Metrics,
+    observed: Observed,
 }
 
 impl Uaa {
@@ -190,6 +197,11 @@ impl Uaa {
             .chain(config.clients)
             .collect();
         db.replace_configured_clients(&clients).await?;
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let readiness = Readiness::default();
+        let written = db.clone();
+        readiness.check("the database", move || written.trouble());
         let state = Arc::new(api::State {
             db,
             key,
@@ -204,6 +216,7 @@ impl Uaa {
             throttle: std::sync::Mutex::default(),
             codes: std::sync::Mutex::default(),
             hashing: tokio::sync::Semaphore::new(2),
+            metrics: metrics.clone(),
         });
         seed_admin(
             &state,
@@ -215,7 +228,17 @@ impl Uaa {
         Ok(Self {
             listener: config.listener,
             state,
+            metrics,
+            observed: Observed {
+                metrics: Arc::new(registry),
+                readiness,
+            },
         })
+    }
+
+    /// Returns the metrics, and the readiness: the UAA needs a database that accepts changes.
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -227,7 +250,8 @@ impl Uaa {
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         tracing::info!(addr = %self.addr(), "uaa-started");
         let db = self.state.db.clone();
-        let served = kit::http::serve(self.listener, None, api::router(self.state), shutdown).await;
+        let api = self.metrics.requests.count(api::router(self.state));
+        let served = kit::http::serve(self.listener, None, api, shutdown).await;
         db.close().await;
         served
     }

@@ -62,6 +62,7 @@ pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
         refresh_token_validity: Duration::from_secs(30 * 24 * 3600),
     })
     .await?;
+    setting.monitor.show("uaa", uaa.observed());
     Ok(run(|shutdown| uaa.run(shutdown)))
 }
 
@@ -86,6 +87,7 @@ pub(crate) async fn log_cache(setting: Setting) -> Result<Run> {
         cc_url: setting.http(ports.cloud_controller),
         limits: log_cache::Limits::default(),
     })?;
+    setting.monitor.show("log-cache", log_cache.observed());
     Ok(run(|shutdown| log_cache.run(shutdown)))
 }
 
