@@ -10,6 +10,7 @@ pub use protocol::Message;
 pub use subscription::{Delivery, PENDING_LIMIT, Subscription};
 
 use anyhow::{Context as _, Result};
+use kit::readiness::Need;
 use refusal::Refusals;
 use std::time::Duration;
 
@@ -55,6 +56,17 @@ impl Config {
     fn client_tls(&self) -> Result<Option<rustls::ClientConfig>> {
         let tls = self.tls.as_ref().map(kit::tls::client_config).transpose();
         tls.context("TLS to NATS: the certificate, its key or the authority cannot be used")
+    }
+}
+
+/// Reports to `bus` whether a server is connected, as far as the event changes it.
+pub fn report(event: &async_nats::Event, bus: &Need) {
+    match event {
+        async_nats::Event::Connected => bus.met(),
+        async_nats::Event::Disconnected | async_nats::Event::Closed => {
+            bus.unmet("no server is connected");
+        }
+        _ => {}
     }
 }
 

@@ -5,8 +5,14 @@ use crate::plan::{NATS_USER, Plan};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use kit::backoff::Backoff;
+use kit::metrics::{Counter, Observed, Registry};
+use kit::readiness::{Need, Readiness};
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// A configured bus. Nothing runs yet.
@@ -17,7 +23,15 @@ pub(crate) struct MessageBus {
     pid_file: PathBuf,
     /// The listener that reserves the port until the server takes it.
     port: Option<std::net::TcpListener>,
+    address: SocketAddr,
+    /// The starts of the server.
+    starts: Counter,
+    accepts: Need,
+    observed: Observed,
 }
+
+/// The interval at which a server that has started is asked whether it accepts connections.
+const ACCEPT_INTERVAL: Duration = Duration::from_millis(50);
 
 impl MessageBus {
     /// Ends a server that a killed cupola left behind, and reserves the port.
@@ -26,7 +40,15 @@ impl MessageBus {
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
         let address = plan.loopback(plan.ports.nats);
+        let (mut registry, readiness) = (Registry::default(), Readiness::default());
         let mut bus = Self {
+            address,
+            starts: registry.counter("nats_server_starts_total", "Starts of nats-server"),
+            accepts: readiness.need("nats-server"),
+            observed: Observed {
+                metrics: Arc::new(registry),
+                readiness,
+            },
             program,
             config: directory.join("nats.conf"),
             pid_file: directory.join("nats.pid"),
@@ -50,6 +72,20 @@ impl MessageBus {
         Ok(bus)
     }
 
+    /// Returns the metrics, and the readiness: the server accepts connections.
+    pub(crate) fn observed(&self) -> Observed {
+        self.observed.clone()
+    }
+
+    /// Reports when the server accepts connections.
+    async fn report_accepting(&self) -> Infallible {
+        while TcpStream::connect(self.address).await.is_err() {
+            tokio::time::sleep(ACCEPT_INTERVAL).await;
+        }
+        self.accepts.met();
+        std::future::pending().await
+    }
+
     /// Runs the server until shutdown. It is restarted within a second whenever it ends.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
         drop(self.port.take());
@@ -57,13 +93,19 @@ impl MessageBus {
         loop {
             let started = tokio::time::Instant::now();
             let mut child = self.spawn()?;
+            self.starts.add(1);
             tokio::select! {
                 () = shutdown.cancelled() => {
                     terminate(&mut child).await;
                     let _ = std::fs::remove_file(&self.pid_file);
                     return Ok(());
                 }
-                status = child.wait() => tracing::warn!(status = %status.map_or_else(|e| e.to_string(), |s| s.to_string()), "nats-server-ended"),
+                never = self.report_accepting() => match never {},
+                status = child.wait() => {
+                    let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+                    tracing::warn!(status, "nats-server-ended");
+                    self.accepts.unmet(format!("it ended ({status}) and is started again"));
+                }
             }
             if started.elapsed() > Duration::from_secs(10) {
                 backoff.reset();

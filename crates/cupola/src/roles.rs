@@ -225,7 +225,7 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
             Role::Dns => Unit::new(name, setting.clone(), edge::dns),
             Role::Router => {
                 units.push(Unit::new(
-                    "route-registrar",
+                    edge::ROUTE_REGISTRAR,
                     setting.clone(),
                     edge::component_routes,
                 ));
@@ -241,6 +241,7 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
 async fn nats(setting: Setting) -> Result<Run> {
     let program = assets::nats_server()?;
     let bus = MessageBus::build(&setting.plan, &setting.config.data, program).await?;
+    setting.monitor.show("nats", bus.observed());
     Ok(run(|shutdown| bus.run(shutdown)))
 }
 

@@ -41,6 +41,11 @@ impl Internal {
         }
     }
 
+    /// Returns the number of names.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     pub(crate) fn lookup(&self, name: &str) -> Lookup {
         let Some(name) = host(name) else {
             return Lookup::NotInternal;

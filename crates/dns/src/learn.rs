@@ -5,6 +5,7 @@ use crate::names::Names;
 use anyhow::Result;
 use clients::nats::{Delivery, PENDING_LIMIT, Subscription};
 use kit::CancellationToken;
+use kit::readiness::Need;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,11 +14,12 @@ use wire::router::{RegistryMessage, subject};
 
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 
-/// Learns until shutdown. `changed` is notified when a host appeared or disappeared.
+/// Learns until shutdown. `changed` is notified when a host appeared or disappeared; `bus` is met while a server is connected.
 pub(crate) async fn learn(
     nats: &clients::nats::Config,
     names: Arc<Mutex<Names>>,
     changed: Arc<Notify>,
+    bus: Need,
     shutdown: CancellationToken,
 ) -> Result<()> {
     if nats.servers.is_empty() {
@@ -51,12 +53,14 @@ pub(crate) async fn learn(
                 Delivery::Lost(_) => false,
                 Delivery::Connected => {
                     connected = true;
+                    bus.met();
                     // Without this request emitters would publish the present names only in their next round.
                     routes.publish(subject::CONTAINER_START, b"{}");
                     false
                 }
                 Delivery::Disconnected(error) => {
                     tracing::warn!(error, "nats-connection-disconnected");
+                    bus.unmet(error);
                     connected = false;
                     false
                 }

@@ -17,17 +17,22 @@
 //! | [`upstream`] | forwarding, with bounded time |
 //! | [`learn`] | the conversion of routes on the message bus to names |
 //! | [`hosts`] | the block in /etc/hosts |
+//! | [`metrics`] | what operators see |
 
 mod answer;
 pub mod hosts;
 mod internal;
 mod learn;
+mod metrics;
 mod names;
 mod server;
 mod upstream;
 
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
+use kit::metrics::{Observed, Registry};
+use kit::readiness::Readiness;
+use metrics::Metrics;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -96,6 +101,9 @@ pub struct HostsConfig {
 #[derive(Debug)]
 pub struct Dns {
     config: Config,
+    names: Arc<Mutex<names::Names>>,
+    metrics: Metrics,
+    observed: Observed,
 }
 
 impl Dns {
@@ -106,7 +114,31 @@ impl Dns {
                 "DNS domain {domain:?}: expected a name such as cupola.test"
             );
         }
-        Ok(Self { config })
+        let names = Arc::new(Mutex::new(names::Names::new(
+            &config.domains,
+            &config.internal_domains,
+            config.learned_ttl,
+        )));
+        let (mut registry, readiness) = (Registry::default(), Readiness::default());
+        let metrics = Metrics::new(&mut registry, &readiness);
+        metrics::read_names(&mut registry, &names);
+        if config.nats.servers.is_empty() {
+            metrics.bus.met();
+        }
+        Ok(Self {
+            config,
+            names,
+            metrics,
+            observed: Observed {
+                metrics: Arc::new(registry),
+                readiness,
+            },
+        })
+    }
+
+    /// Returns the metrics, and the readiness: the server learns names from the message bus.
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
     }
 
     /// Returns the address of the first pair of sockets.
@@ -122,22 +154,17 @@ impl Dns {
         let Config {
             sockets,
             domains,
-            internal_domains,
             router_ip,
             nats,
-            learned_ttl,
             resolv_conf,
             hosts,
+            ..
         } = self.config;
+        let (names, metrics) = (self.names, self.metrics);
         let own: Vec<_> = sockets
             .iter()
             .filter_map(|sockets| sockets.udp.local_addr().ok())
             .collect();
-        let names = Arc::new(Mutex::new(names::Names::new(
-            &domains,
-            &internal_domains,
-            learned_ttl,
-        )));
         let upstream = Arc::new(upstream::Upstream::new(resolv_conf, own.clone()));
         let changed = Arc::new(tokio::sync::Notify::new());
         let tasks = TaskTracker::new();
@@ -146,6 +173,7 @@ impl Dns {
                 names: names.clone(),
                 router_ip,
                 upstream: upstream.clone(),
+                metrics: metrics.clone(),
                 running: Arc::new(tokio::sync::Semaphore::new(server::MAX_RUNNING)),
             };
             tasks.spawn(server.run(sockets, shutdown.clone()));
@@ -159,7 +187,7 @@ impl Dns {
             ));
         }
         tracing::info!(addrs = ?own, domains = ?domains, "dns-started");
-        learn::learn(&nats, names, changed, shutdown).await?;
+        learn::learn(&nats, names, changed, metrics.bus, shutdown).await?;
         tasks.close();
         tasks.wait().await;
         Ok(())

@@ -27,6 +27,11 @@ impl Names {
         }
     }
 
+    /// Returns the number of learned hosts.
+    pub(crate) fn len(&self) -> usize {
+        self.learned.len()
+    }
+
     /// Returns whether `name` is below one of the configured domains, which belong to the foundation alone.
     pub(crate) fn is_configured(&self, name: &str) -> bool {
         let Some(name) = host(name) else { return false };

@@ -2,6 +2,7 @@
 
 use crate::Sockets;
 use crate::answer::{Over, Verdict, answer, server_failure};
+use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::upstream::{Transport, Upstream, read_framed, write_framed};
 use kit::CancellationToken;
@@ -21,6 +22,7 @@ pub(crate) struct Server {
     pub(crate) names: Arc<Mutex<Names>>,
     pub(crate) router_ip: Ipv4Addr,
     pub(crate) upstream: Arc<Upstream>,
+    pub(crate) metrics: Metrics,
     pub(crate) running: Arc<Semaphore>,
 }
 
@@ -57,6 +59,7 @@ impl Server {
                 Verdict::Forward => {
                     let (server, socket, query) = (self.clone(), socket.clone(), query.to_vec());
                     let Ok(permit) = self.running.clone().try_acquire_owned() else {
+                        self.metrics.refused.add(1);
                         if let Some(refusal) = server_failure(&query) {
                             let _ = socket.send_to(&refusal, client).await;
                         }
@@ -80,6 +83,7 @@ impl Server {
                 continue;
             };
             let Ok(permit) = self.running.clone().try_acquire_owned() else {
+                self.metrics.refused.add(1);
                 continue;
             };
             let server = self.clone();
@@ -111,18 +115,26 @@ impl Server {
     }
 
     fn verdict(&self, query: &[u8], over: Over) -> Verdict {
-        answer(
+        let verdict = answer(
             query,
             over,
             &self.names.lock().unwrap_or_else(PoisonError::into_inner),
             self.router_ip,
-        )
+        );
+        if matches!(verdict, Verdict::Answer(_)) {
+            self.metrics.answered.add(1);
+        }
+        verdict
     }
 
     async fn forward(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
         match self.upstream.query(query, transport).await {
-            Ok(answer) => Some(answer),
+            Ok(answer) => {
+                self.metrics.forwarded.add(1);
+                Some(answer)
+            }
             Err(error) => {
+                self.metrics.forward_failures.add(1);
                 tracing::debug!(error = format!("{error:#}"), "dns-forward-failed");
                 server_failure(query)
             }

@@ -88,20 +88,10 @@ pub(crate) async fn run(
     let on_event = {
         let (answers, need) = (answers.clone(), metrics.bus.clone());
         move |event| {
+            clients::nats::report(&event, &need);
             match event {
-                async_nats::Event::Connected => {
-                    need.met();
-                    let _ = answers.send(Answer::BusConnected);
-                }
-                event => {
-                    if matches!(
-                        event,
-                        async_nats::Event::Disconnected | async_nats::Event::Closed
-                    ) {
-                        need.unmet("no server is connected");
-                    }
-                    tracing::info!(%event, "nats-event");
-                }
+                async_nats::Event::Connected => drop(answers.send(Answer::BusConnected)),
+                event => tracing::info!(%event, "nats-event"),
             }
             std::future::ready(())
         }

@@ -18,6 +18,7 @@ use crate::side::heads::Heads;
 use crate::side::stream::Stream;
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
+use kit::readiness::{Need, Readiness};
 use kit::tls::Identity;
 use routing::registry::Registry;
 use rustls::ClientConfig;
@@ -47,6 +48,9 @@ pub(crate) struct Shared {
     pub(crate) holds: Arc<Holds>,
     /// The health that `/health` reports: the router is up and is not about to stop.
     pub(crate) healthy: Arc<AtomicBool>,
+    /// The needs of the router: its listeners and the bus.
+    pub(crate) readiness: Readiness,
+    pub(crate) bus_is_connected: Need,
     /// A token that is cancelled when the first connection may be accepted.
     pub(crate) started: CancellationToken,
     /// Whether another process accepts on our sockets.
@@ -71,6 +75,8 @@ impl Shared {
                 .context("route services")?,
             holds: self.holds.clone(),
             healthy: self.healthy.clone(),
+            readiness: self.readiness.clone(),
+            bus_is_connected: self.bus_is_connected.clone(),
             started: self.started.clone(),
             handed_over: AtomicBool::new(false),
             id: self.id.clone(),

@@ -6,12 +6,18 @@ use crate::sockets;
 use crate::supervisor::{Run, run};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
+use kit::metrics::{Observed, Registry};
+use kit::readiness::Readiness;
 use route_registrar::{Registrar, Route};
 use router::ComponentHosts;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// The second part of the role, which registers the components' own routes.
+pub(crate) const ROUTE_REGISTRAR: &str = "route-registrar";
 
 /// The hosts on the system domain at which components are reached.
 pub(crate) const COMPONENT_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache"];
@@ -112,6 +118,7 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
     })
     .await?;
     let handle = router.handle();
+    setting.monitor.show("router", handle.observed());
     let mut hangups = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     Ok(run(|shutdown| async move {
         let running = router.run(shutdown);
@@ -174,8 +181,17 @@ pub(crate) async fn component_routes(setting: Setting) -> Result<Run> {
         .map(|(host, port)| route(host, *port))
         .collect();
     let (nats, interval) = (plan.nats(), setting.config.register_interval);
+    let readiness = Readiness::default();
+    let bus = readiness.need("the message bus");
+    let metrics = Arc::new(Registry::default());
+    let observed = Observed { metrics, readiness };
+    setting.monitor.show(ROUTE_REGISTRAR, observed);
     Ok(run(async move |shutdown: CancellationToken| {
-        let client = clients::nats::connect(&nats, "route-registrar", |_| async {}).await?;
+        let on_event = move |event| {
+            clients::nats::report(&event, &bus);
+            std::future::ready(())
+        };
+        let client = clients::nats::connect(&nats, ROUTE_REGISTRAR, on_event).await?;
         Registrar::new(client, &routes, interval)?
             .run(shutdown)
             .await
@@ -204,5 +220,6 @@ pub(crate) async fn dns(setting: Setting) -> Result<Run> {
                 .collect(),
         }),
     })?;
+    setting.monitor.show("dns", dns.observed());
     Ok(run(|shutdown| dns.run(shutdown)))
 }

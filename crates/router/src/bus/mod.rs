@@ -58,11 +58,13 @@ pub(crate) async fn subscribe(
                         Delivery::Connected => {
                             let addr = subscription.peer();
                             presence.connected(subscription.server(), addr);
+                            shared.bus_is_connected.met();
                             shared.registry.resume_pruning(Instant::now());
                             asked.push(subject::START.to_owned());
                         }
                         Delivery::Disconnected(error) => {
                             presence.disconnected(error);
+                            shared.bus_is_connected.unmet(&**error);
                             if shared.lasting.suspend_pruning_if_nats_unavailable {
                                 shared.registry.suspend_pruning();
                             }

@@ -13,6 +13,8 @@ use crate::worker::{Shared, backend_configs};
 use anyhow::{Context as _, Result};
 use clients::routing_api::RoutingApi;
 use kit::CancellationToken;
+use kit::metrics::{Observed, Page};
+use kit::readiness::{Need, Readiness};
 use routing::registry::{self, Registry};
 use rustls::ServerConfig;
 use std::net::SocketAddr;
@@ -117,6 +119,32 @@ impl Handle {
     pub fn metrics_text(&self) -> String {
         text::render(&self.shared)
     }
+
+    /// Returns the metrics, and the readiness: the router accepts requests, and the bus keeps its table up to date.
+    pub fn observed(&self) -> Observed {
+        Observed {
+            metrics: Arc::new(self.clone()),
+            readiness: self.shared.readiness.clone(),
+        }
+    }
+}
+
+/// The page has the text of the router's own listener.
+impl Page for Handle {
+    fn text(&self) -> String {
+        self.metrics_text()
+    }
+}
+
+/// Returns the needs of a router, and that of the bus.
+fn needs(healthy: Arc<AtomicBool>) -> (Readiness, Need) {
+    let readiness = Readiness::default();
+    readiness.check("the listeners", move || {
+        let why = "they accept no new requests: the router is starting or draining";
+        (!healthy.load(Ordering::Relaxed)).then(|| why.to_owned())
+    });
+    let bus = readiness.need("the message bus");
+    (readiness, bus)
 }
 
 impl Router {
@@ -173,7 +201,11 @@ impl Router {
             envelopes.clone(),
             &lasting,
         )?;
+        let healthy: Arc<AtomicBool> = Arc::default();
+        let (readiness, bus_is_connected) = needs(healthy.clone());
         let shared = Arc::new(Shared {
+            readiness,
+            bus_is_connected,
             registry: Arc::new(Registry::new(table, Instant::now())),
             feed: Arc::default(),
             access_log: Arc::new(access_log),
@@ -184,7 +216,7 @@ impl Router {
             route_services: Services::build(&settings, &config.backend_tls.ca_pem)
                 .context("route services")?,
             holds: Arc::default(),
-            healthy: Arc::default(),
+            healthy,
             started: CancellationToken::new(),
             handed_over: AtomicBool::new(false),
             id: format!("{}-{}", lasting.index, uuid::Uuid::new_v4()),
