@@ -9,13 +9,16 @@ use crate::db::Db;
 use crate::diego::driver::Driver;
 use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
+use crate::metrics::Metrics;
 use crate::seed::Seed;
 use crate::turns::Turns;
-use crate::{api, cleanup, diego, internal, jobs, seed};
+use crate::{api, census, cleanup, diego, internal, jobs, seed};
 use anyhow::{Context as _, Result};
 use cc_rules::names::PlatformNames;
 use clients::uaa::{ResourceServer, TokenVerifier, VerifierConfig};
 use kit::CancellationToken;
+use kit::metrics::{Observed, Registry};
+use kit::readiness::{Need, Readiness};
 use kit::reconcile::{LastPass, Nudge};
 use kit::tls::{ClientAuth, Identity};
 use std::net::SocketAddr;
@@ -34,6 +37,16 @@ pub struct CloudController {
     identity: Identity,
     /// The rows that could not be created at the start because the disk had no room.
     unseeded: Option<Seed>,
+    observed: Observed,
+}
+
+/// Returns the needs of the component, and that of the sync.
+fn needs(db: &Db) -> (Readiness, Need) {
+    let readiness = Readiness::default();
+    let written = db.clone();
+    readiness.check("the database", move || written.trouble());
+    let synced = readiness.need("the BBS");
+    (readiness, synced)
 }
 
 impl CloudController {
@@ -79,7 +92,11 @@ impl CloudController {
         );
         let (cleanup, jobs) = (Nudge::default(), Nudge::default());
         let emitter = config.loggregator;
+        let mut registry = Registry::default();
+        let (readiness, bbs_is_synced) = needs(&db);
         let shared = Shared {
+            metrics: Metrics::new(&mut registry),
+            bbs_is_synced,
             changes: Changes::new(
                 writer,
                 driver.clone(),
@@ -146,7 +163,16 @@ impl CloudController {
             internal_listener: config.internal_listener,
             identity: config.identity,
             unseeded: is_unseeded.then_some(seed),
+            observed: Observed {
+                metrics: Arc::new(registry),
+                readiness,
+            },
         })
+    }
+
+    /// Returns the metrics, and the readiness: the component needs a database that accepts changes, and the BBS.
+    pub fn observed(&self) -> Observed {
+        self.observed.clone()
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -167,10 +193,11 @@ impl CloudController {
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let tls =
             kit::tls::server_config(&self.identity, ClientAuth::Required, &["h2", "http/1.1"])?;
+        let requests = self.cc.metrics.requests.clone();
         let public = kit::http::serve(
             self.listener,
             None,
-            api::router(self.cc.clone()),
+            requests.count(api::router(self.cc.clone())),
             shutdown.clone(),
         );
         let internal = kit::http::serve(
@@ -184,12 +211,13 @@ impl CloudController {
                 seed::keep_trying(&self.cc.db, seed, &shutdown).await;
             }
         };
-        let (public, internal, (), (), (), ()) = tokio::join!(
+        let (public, internal, (), (), (), (), ()) = tokio::join!(
             public,
             internal,
             seeded,
             cleanup::run(&self.cc, &shutdown),
             jobs::run(&self.cc, &shutdown),
+            census::run(&self.cc, &shutdown),
             diego::run(self.cc.clone(), shutdown.clone())
         );
         self.cc.db.close().await;

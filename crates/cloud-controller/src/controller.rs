@@ -8,11 +8,13 @@ use crate::db::Db;
 use crate::diego::driver::Driver;
 use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
+use crate::metrics::Metrics;
 use crate::turns::Turns;
 use cc_rules::limits::Limits;
 use cc_rules::names::PlatformNames;
 use clients::loggregator::Emitter;
 use clients::uaa::TokenVerifier;
+use kit::readiness::Need;
 use kit::reconcile::{LastPass, Nudge};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -58,6 +60,9 @@ pub(crate) struct Shared {
     pub ended_jobs: watch::Sender<u64>,
     /// The last sync with Diego.
     pub last_sync: LastPass,
+    pub metrics: Metrics,
+    /// The need of the sync with the BBS.
+    pub bbs_is_synced: Need,
 }
 
 /// The part of the configuration that handlers read.

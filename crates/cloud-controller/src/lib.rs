@@ -37,8 +37,10 @@ mod turns;
 pub mod bits;
 mod diego;
 
+mod census;
 mod cleanup;
 mod jobs;
+mod metrics;
 
 mod app_log;
 mod clock;

@@ -93,6 +93,8 @@ impl Monitor {
     /// Adds a role that is about to be built.
     pub(crate) fn role(&self, name: &'static str) -> RoleState {
         self.roles.lock().insert(name, Role::default());
+        // The counter exists from now on, because it is known that the role has not failed.
+        self.failures.with([name]).add(0);
         RoleState {
             monitor: self.clone(),
             name,
@@ -283,6 +285,7 @@ mod tests {
         let page = monitor.metrics();
         assert!(page.contains("\nthings_total 3\n"), "{page}");
         assert!(page.contains("cupola_role_ready{role=\"role\"} 1.0\n"));
+        assert!(page.contains("cupola_role_failures_total{role=\"role\"} 0\n"));
         state.failed(&anyhow::anyhow!("on purpose"));
         let page = monitor.metrics();
         assert!(!page.contains("things_total"), "{page}");

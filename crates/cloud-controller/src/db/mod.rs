@@ -108,6 +108,11 @@ impl Db {
         Upkeep::begin(&self.database).await
     }
 
+    /// Returns the reason why no change can be written at present, if there is one.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.database.trouble()
+    }
+
     pub(crate) async fn close(&self) {
         self.readers.close().await;
         self.database.close().await;

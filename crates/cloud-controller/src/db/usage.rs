@@ -1,4 +1,4 @@
-//! The use of the resources that quotas limit. This is the only place that computes it, for the foundation, an organization or a
+//! The use of the resources that quotas limit, and the numbers that operators see. This is the only place that computes it, for the foundation, an organization or a
 //! space. Very large numbers, which an older version may have stored, do not overflow.
 
 use super::Connection;
@@ -34,6 +34,33 @@ pub(crate) struct AppUsage {
 pub(crate) struct RouteUsage {
     pub routes: i64,
     pub reserved_ports: i64,
+}
+
+/// The numbers of things in the whole database, for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub users: i64,
+    pub running_tasks: i64,
+    pub running_tasks_in_mb: i64,
+    pub active_deployments: i64,
+    pub failed_jobs: i64,
+}
+
+pub(crate) async fn census(conn: &mut Connection) -> sqlx::Result<Census> {
+    let row = sqlx::query(
+        "SELECT (SELECT COUNT(*) FROM users), (SELECT COUNT(*) FROM tasks WHERE state = 'RUNNING'),
+            CAST((SELECT TOTAL(memory_in_mb) FROM tasks WHERE state = 'RUNNING') AS INTEGER),
+            (SELECT COUNT(*) FROM deployments WHERE state = 'ACTIVE'), (SELECT COUNT(*) FROM jobs WHERE state = 'FAILED')",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Census {
+        users: row.try_get(0)?,
+        running_tasks: row.try_get(1)?,
+        running_tasks_in_mb: row.try_get(2)?,
+        active_deployments: row.try_get(3)?,
+        failed_jobs: row.try_get(4)?,
+    })
 }
 
 impl Scope<'_> {

@@ -22,7 +22,7 @@ pub(crate) mod troubles;
 use crate::controller::Cc;
 use kit::CancellationToken;
 use kit::reconcile::Nudge;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The pause before a failed sync is repeated.
 const RETRY: Duration = Duration::from_secs(2);
@@ -43,8 +43,10 @@ async fn keep_syncing(cc: &Cc, shutdown: &CancellationToken) {
     let nudge = cc.driver.nudge();
     let mut sync = sync::Sync::new();
     while !shutdown.is_cancelled() {
-        let begun = cc.last_sync.begin();
+        let (begun, began) = (cc.last_sync.begin(), Instant::now());
         let result = sync.run(cc).await;
+        cc.metrics.diego_sync.observe(began.elapsed());
+        cc.bbs_is_synced.attempted(&result);
         begun.end(sync.changed(), &result);
         let pause = match result {
             Ok(()) => cc.settings.sync_interval,

@@ -28,6 +28,7 @@ const DESIRE_AGAIN: Duration = Duration::from_secs(60);
 
 /// Starts a build after its commit. If the BBS cannot be reached, the sync retries.
 pub(crate) async fn start(cc: &Cc, build: &Build) {
+    cc.metrics.staging_requests.add(1);
     if let Err(error) = desire(cc, build).await {
         tracing::warn!(
             build = build.guid,
@@ -186,7 +187,7 @@ async fn succeed(cc: &Cc, build_guid: &str, staged: Staged) -> Result<()> {
     droplet.sidecars.0 = staged.sidecars;
     droplet.state = DropletState::Staged;
     build.state = BuildState::Staged;
-    finish(tx, build, Some(droplet)).await
+    finish(cc, tx, build, Some(droplet)).await
 }
 
 pub(crate) async fn fail(cc: &Cc, build_guid: &str, error: &StagingError) -> Result<()> {
@@ -200,10 +201,10 @@ pub(crate) async fn fail(cc: &Cc, build_guid: &str, error: &StagingError) -> Res
         droplet.error = Some(error.to_string());
         droplet.state = DropletState::Failed;
     }
-    finish(tx, build, droplet).await
+    finish(cc, tx, build, droplet).await
 }
 
-async fn finish(mut tx: Change, mut build: Build, droplet: Option<Droplet>) -> Result<()> {
+async fn finish(cc: &Cc, mut tx: Change, mut build: Build, droplet: Option<Droplet>) -> Result<()> {
     build.touch();
     db::update(&mut tx, &build).await?;
     if let Some(mut droplet) = droplet {
@@ -218,7 +219,17 @@ async fn finish(mut tx: Change, mut build: Build, droplet: Option<Droplet>) -> R
     };
     tx.log_to_app(&build.app_guid, line);
     tx.commit(trail).await?;
+    let duration = match build.error {
+        None => &cc.metrics.staging_succeeded,
+        Some(_) => &cc.metrics.staging_failed,
+    };
+    duration.observe(age(&build));
     Ok(())
+}
+
+/// Returns the time since the build was created.
+fn age(build: &Build) -> Duration {
+    Duration::from_micros(u64::try_from(clock::now() - build.created_at).unwrap_or_default())
 }
 
 /// Records the end of the staging and the new droplet as events, in the name of the user who requested the build.
@@ -284,8 +295,7 @@ pub(crate) async fn repair(cc: &Cc, tasks: &Known) -> Result<()> {
 /// Ends a build that takes too long. If the task is missing, desires it again while the build is young, and fails the build
 /// later. `has` contains the rules of the BBS's task.
 async fn repair_one(cc: &Cc, build: &Build, has: Option<&[SecurityGroupRule]>) -> Result<()> {
-    let age =
-        Duration::from_micros(u64::try_from(clock::now() - build.created_at).unwrap_or_default());
+    let age = age(build);
     let (id, description) = if age > cc.settings.staging_timeout + Duration::from_secs(30) {
         let _ = cc.bbs.cancel_task(&build.guid).await;
         let limit = cc.settings.staging_timeout.as_secs();

@@ -142,5 +142,8 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         }),
     })
     .await?;
+    setting
+        .monitor
+        .show("cloud-controller", cloud_controller.observed());
     Ok(run(|shutdown| cloud_controller.run(shutdown)))
 }

@@ -64,7 +64,7 @@ pub(crate) async fn subscribe(
                         }
                         Delivery::Disconnected(error) => {
                             presence.disconnected(error);
-                            shared.bus_is_connected.unmet(&**error);
+                            shared.bus_is_connected.unmet(error.as_str());
                             if shared.lasting.suspend_pruning_if_nats_unavailable {
                                 shared.registry.suspend_pruning();
                             }
