@@ -9,6 +9,7 @@
 //! | a peer that speaks HTTP, a client of it | [`http`] |
 //! | a BBS, a UAA, a Cloud Controller | [`components`]: the real ones, in the test's process |
 //! | a whole foundation of real processes | [`foundation`] |
+//! | the documented metrics, a page of metrics | [`metrics`] |
 //! | containers without Linux's help | [`sim_garden`] |
 //! | inputs that break a parser | [`fuzz`] |
 //!
@@ -19,6 +20,7 @@ pub mod components;
 pub mod foundation;
 pub mod fuzz;
 pub mod http;
+pub mod metrics;
 pub mod nats;
 pub mod net;
 pub mod sim_garden;

@@ -9,6 +9,7 @@ mod cell;
 mod firewall;
 mod full_disk;
 mod integrity;
+mod metrics;
 mod networking;
 mod peers;
 mod processes;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
                 route_policies::STORIES,
                 integrity::ON,
                 bad_input::STORIES,
+                metrics::STORIES,
                 robustness::STORIES,
                 recovery::STORIES,
                 tour::STORIES,
@@ -86,6 +88,8 @@ fn main() -> ExitCode {
             concat(&[
                 &chosen(route_propagation::STORIES, processes::ALSO_HERE),
                 processes::STORIES,
+                metrics::STORIES,
+                metrics::OF_MANY,
                 &chosen(integrity::ON, processes::ALSO_HERE),
                 processes::LAST,
             ]),
