@@ -12,6 +12,7 @@ use clients::request_id;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use prost::Message;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub(crate) type Shared = Arc<Mutex<Peers>>;
 pub(crate) struct Foundation {
     pub(crate) peers: Shared,
     pub(crate) client: AuctioneerClient,
+    pub(crate) observed: Observed,
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
@@ -176,10 +178,12 @@ impl Foundation {
         let auctioneer = Auctioneer::build(config).await.unwrap();
         let client =
             AuctioneerClient::new(format!("https://{}", auctioneer.addr()), &identity).unwrap();
+        let observed = auctioneer.observed();
         let running = tokio::spawn(auctioneer.run(shutdown.clone()));
         Self {
             peers,
             client,
+            observed,
             shutdown,
             running,
         }

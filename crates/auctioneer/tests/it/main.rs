@@ -4,3 +4,4 @@
 
 mod auctions;
 mod fixture;
+mod observed;

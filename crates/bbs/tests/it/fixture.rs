@@ -5,6 +5,7 @@ use axum::routing::{post, put};
 use axum::{Json, Router};
 use clients::locket::{Client as Locket, Presence};
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use kit::reconcile::Pass;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -12,6 +13,7 @@ use std::sync::OnceLock;
 use testkit::certs::shared_identity;
 use testkit::components::Bbs;
 use testkit::http::serve;
+use testkit::metrics::value;
 use testkit::wait::{wait_for, within};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -111,6 +113,15 @@ impl Foundation {
     /// Returns the last pass of convergence.
     pub(crate) fn last_convergence(&self) -> Option<Pass> {
         self.running.last_convergence.read()
+    }
+
+    /// Returns a metric of the BBS; `None` if it has no value.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        value(&self.observed().metrics.text(), name)
+    }
+
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.running.observed
     }
 
     pub(crate) fn bbs_url(&self) -> &str {

@@ -8,6 +8,7 @@ mod fixture;
 mod golden;
 mod locket;
 mod lrps;
+mod observed;
 mod replay;
 mod request_ids;
 mod speed;

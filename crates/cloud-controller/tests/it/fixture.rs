@@ -8,6 +8,7 @@ use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use kit::reconcile::Pass;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -216,6 +217,10 @@ impl Foundation {
     }
 
     /// Stops the Cloud Controller, lets `change` modify its folder, and starts it again.
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.controller.observed
+    }
+
     pub(crate) async fn restart(&mut self, change: impl AsyncFnOnce(&Path)) {
         self.controller.stop().await;
         let folder = self.data.path().join("cc");

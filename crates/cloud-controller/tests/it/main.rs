@@ -15,6 +15,7 @@ mod links;
 mod manifests;
 mod names;
 mod networking;
+mod observed;
 mod organizations;
 mod pages;
 mod pushing;

@@ -5,6 +5,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use testkit::wait::{wait_for, within};
@@ -14,6 +15,7 @@ pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 9, 8, 7);
 
 pub(crate) struct Stage {
     pub(crate) addr: SocketAddr,
+    pub(crate) observed: Observed,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: Option<tokio::task::JoinHandle<anyhow::Result<()>>>,
@@ -58,9 +60,11 @@ impl Stage {
         };
         let dns = Dns::build(config).unwrap();
         let (addr, shutdown) = (dns.addr().unwrap(), CancellationToken::new());
+        let observed = dns.observed();
         let running = Some(tokio::spawn(dns.run(shutdown.clone())));
         Self {
             addr,
+            observed,
             dir,
             shutdown,
             running,

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use clients::loggregator::Emitter;
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use kit::tls::Identity;
 use log_cache::{Config, Limits, LogCache};
 use serde_json::Value;
@@ -30,6 +31,7 @@ pub(crate) struct Stage {
     pub(crate) http: reqwest::Client,
     shutdown: CancellationToken,
     pub(crate) log_cache: CancellationToken,
+    pub(crate) observed: Option<Observed>,
     _dir: tempfile::TempDir,
 }
 
@@ -64,6 +66,7 @@ impl Stage {
             cc_url: cc.url,
             http: testkit::http::client(),
             log_cache: shutdown.child_token(),
+            observed: None,
             shutdown,
             _dir: dir,
         };
@@ -92,7 +95,9 @@ impl Stage {
             limits: Limits::default(),
         };
         self.log_cache = self.shutdown.child_token();
-        tokio::spawn(LogCache::build(config).unwrap().run(self.log_cache.clone()));
+        let log_cache = LogCache::build(config).unwrap();
+        self.observed = Some(log_cache.observed());
+        tokio::spawn(log_cache.run(self.log_cache.clone()));
     }
 
     pub(crate) fn emitter(&self) -> Emitter {

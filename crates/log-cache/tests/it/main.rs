@@ -4,3 +4,4 @@
 
 mod fixture;
 mod logs;
+mod observed;

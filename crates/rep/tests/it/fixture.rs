@@ -4,6 +4,7 @@ use crate::stand_in_bbs::StandInBbs;
 use clients::loggregator::Emitter;
 use garden::api::Garden;
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use kit::tls::Identity;
 use rep::{Config, Handle, InstanceCa, Rep, Timing};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ pub(crate) struct Fixture {
 pub(crate) struct Running {
     pub(crate) url: String,
     pub(crate) handle: Handle,
+    pub(crate) observed: Observed,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
@@ -137,10 +139,12 @@ impl Fixture {
         })
         .unwrap();
         let (handle, shutdown) = (rep.handle(), CancellationToken::new());
+        let observed = rep.observed();
         let task = tokio::spawn(rep.run(shutdown.clone()));
         Running {
             url,
             handle,
+            observed,
             shutdown,
             task,
         }

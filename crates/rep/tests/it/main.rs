@@ -8,6 +8,7 @@ mod fixture;
 mod interleaving;
 mod lrp;
 mod machine;
+mod observed;
 mod request_ids;
 mod restart;
 mod stand_in_bbs;

@@ -3,6 +3,7 @@
 use crate::fake_bbs::FakeBbs;
 use futures::StreamExt as _;
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use kit::reconcile::LastPass;
 use route_emitter::{Config, RouteEmitter};
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 pub(crate) struct Stage {
     pub(crate) bbs: FakeBbs,
     pub(crate) nats: NatsServer,
+    pub(crate) observed: Observed,
     pub(crate) bus: async_nats::Client,
     pub(crate) messages: async_nats::Subscriber,
     pub(crate) last_sync: LastPass,
@@ -53,11 +55,12 @@ impl Stage {
         change(&mut config);
         let shutdown = CancellationToken::new();
         let emitter = RouteEmitter::build(config).unwrap();
-        let last_sync = emitter.last_sync();
+        let (last_sync, observed) = (emitter.last_sync(), emitter.observed());
         tokio::spawn(emitter.run(shutdown.clone()));
         Self {
             bbs,
             nats,
+            observed,
             bus,
             messages,
             last_sync,

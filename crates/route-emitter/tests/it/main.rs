@@ -4,5 +4,6 @@
 
 mod fake_bbs;
 mod fixture;
+mod observed;
 mod routes;
 mod starting;

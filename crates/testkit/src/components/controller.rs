@@ -3,6 +3,7 @@
 use crate::net;
 use crate::wait::within;
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use kit::reconcile::LastPass;
 use kit::tls::Identity;
 use std::path::Path;
@@ -28,6 +29,8 @@ pub struct CloudController {
     /// The URL that reps use.
     pub internal_url: String,
     pub last_sync: LastPass,
+    /// Its metrics and its readiness.
+    pub observed: Observed,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -99,13 +102,14 @@ impl CloudController {
             .await
             .expect("the Cloud Controller starts");
         let url = format!("http://{}", built.addr());
-        let last_sync = built.last_sync();
+        let (last_sync, observed) = (built.last_sync(), built.observed());
         let stop = CancellationToken::new();
         let running = tokio::spawn(built.run(stop.clone()));
         Self {
             url,
             internal_url,
             last_sync,
+            observed,
             stop,
             running,
         }

@@ -4,6 +4,7 @@ use crate::net;
 use crate::wait::within;
 use clients::locket::Client as Locket;
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use kit::reconcile::LastPass;
 use kit::tls::Identity;
 use std::path::Path;
@@ -17,6 +18,8 @@ pub struct Bbs {
     /// The `host:port` of locket.
     pub locket_address: String,
     pub last_convergence: LastPass,
+    /// Its metrics and its readiness.
+    pub observed: Observed,
     identity: Identity,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
@@ -41,13 +44,14 @@ impl Bbs {
             format!("https://{}", built.addr()),
             built.locket_addr().to_string(),
         );
-        let last_convergence = built.last_convergence();
+        let (last_convergence, observed) = (built.last_convergence(), built.observed());
         let stop = CancellationToken::new();
         let running = tokio::spawn(built.run(stop.clone()));
         Self {
             url,
             locket_address,
             last_convergence,
+            observed,
             identity: identity.clone(),
             stop,
             running,

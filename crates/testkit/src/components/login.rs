@@ -2,6 +2,7 @@
 
 use crate::{http, net};
 use kit::CancellationToken;
+use kit::metrics::Observed;
 use reqwest::StatusCode;
 use serde_json::Value;
 use std::path::Path;
@@ -11,6 +12,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Uaa {
     pub url: String,
+    /// Its metrics and its readiness.
+    pub observed: Observed,
     http: reqwest::Client,
     stop: CancellationToken,
 }
@@ -35,9 +38,14 @@ impl Uaa {
         let http = http::client();
         let built = uaa::Uaa::build(config).await.expect("the UAA starts");
         let url = format!("http://{}", built.addr());
-        let stop = CancellationToken::new();
+        let (stop, observed) = (CancellationToken::new(), built.observed());
         tokio::spawn(built.run(stop.clone()));
-        Self { url, http, stop }
+        Self {
+            url,
+            observed,
+            http,
+            stop,
+        }
     }
 
     /// Stops the UAA. It may still answer for a moment.

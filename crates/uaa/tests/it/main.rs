@@ -7,4 +7,5 @@ mod ending;
 mod fixture;
 mod forged;
 mod logins;
+mod observed;
 mod refusals;
