@@ -216,11 +216,11 @@ impl Foundation {
         foundation
     }
 
-    /// Stops the Cloud Controller, lets `change` modify its folder, and starts it again.
     pub(crate) fn observed(&self) -> &Observed {
         &self.controller.observed
     }
 
+    /// Stops the Cloud Controller, lets `change` modify its folder, and starts it again.
     pub(crate) async fn restart(&mut self, change: impl AsyncFnOnce(&Path)) {
         self.controller.stop().await;
         let folder = self.data.path().join("cc");

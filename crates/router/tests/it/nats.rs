@@ -36,29 +36,6 @@ async fn mutual_tls_and_a_strange_user_with_a_strange_password() {
     assert_eq!(world.get("app.test", "/").await.text(), "x");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_router_is_ready_with_its_bus_until_it_drains() {
-    let mut world = World::new().await;
-    let observed = world.handle.observed();
-    wait_for("readiness", async || observed.readiness.unmet().is_empty()).await;
-    assert_eq!(
-        testkit::metrics::value(&observed.metrics.text(), "total_routes"),
-        Some(0.0)
-    );
-    world.nats.take();
-    wait_for("the loss of the bus", async || {
-        let unmet = observed.readiness.unmet();
-        matches!(unmet.as_slice(), [only] if only.starts_with("the message bus: "))
-    })
-    .await;
-    world.shutdown.cancel();
-    wait_for("the drain", async || {
-        let unmet = observed.readiness.unmet();
-        unmet.iter().any(|need| need.starts_with("the listeners: "))
-    })
-    .await;
-}
-
 /// Both sides present a certificate that the other's authority has signed.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_call_themselves_authorities_are_taken() {

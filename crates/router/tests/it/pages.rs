@@ -223,3 +223,26 @@ async fn a_quirk_of_gorouter_exists_in_compatibility() {
         assert_eq!(reported, compat, "{line}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_is_ready_with_its_bus_until_it_drains() {
+    let mut world = World::new().await;
+    let observed = world.handle.observed();
+    wait_for("readiness", async || observed.readiness.unmet().is_empty()).await;
+    assert_eq!(
+        testkit::metrics::value(&observed.metrics.text(), "total_routes"),
+        Some(0.0)
+    );
+    world.nats.take();
+    wait_for("the loss of the bus", async || {
+        let unmet = observed.readiness.unmet();
+        matches!(unmet.as_slice(), [only] if only.starts_with("the message bus: "))
+    })
+    .await;
+    world.shutdown.cancel();
+    wait_for("the drain", async || {
+        let unmet = observed.readiness.unmet();
+        unmet.iter().any(|need| need.starts_with("the listeners: "))
+    })
+    .await;
+}
