@@ -1,5 +1,5 @@
-//! What operators see of the Cloud Controller, under the original's names. Events are counted where they happen; the levels are
-//! those of the database, which [`crate::census`] measures.
+//! The metrics of the Cloud Controller, under the original's names. Events are counted where they happen; [`crate::census`] measures
+//! the levels of the database.
 
 use kit::metrics::{Counter, Histogram, Level, REQUEST_SECONDS, Registry, Requests, WORK_SECONDS};
 

@@ -1,4 +1,4 @@
-//! What operators see of the name server: its queries, its names, and whether it reaches the message bus.
+//! The metrics of the name server (its queries and its names), and its need of the message bus.
 
 use crate::names::Names;
 use kit::metrics::{Counter, Registry};

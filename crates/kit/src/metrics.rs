@@ -25,7 +25,7 @@ pub const WORK_SECONDS: &[f64] = &[
     0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
 ];
 
-/// What operators see of a component.
+/// The parts of a component that operators see.
 #[derive(Clone, Debug)]
 pub struct Observed {
     pub metrics: Arc<dyn Page>,

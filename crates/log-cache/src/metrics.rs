@@ -1,4 +1,4 @@
-//! What operators see of the log-cache: the original's metrics in Prometheus' form. They are read from the store.
+//! The metrics of the log-cache: the original's names in Prometheus' form. They are read from the store.
 
 use crate::ingress::now;
 use crate::store::{Statistics, Store};

@@ -46,7 +46,7 @@ pub struct Rep {
     needs: Needs,
 }
 
-/// What a rep needs for its work.
+/// The needs of a rep.
 #[derive(Debug)]
 struct Needs {
     /// The containers of an earlier rep are adopted.

@@ -1,4 +1,4 @@
-//! What operators see of the emitter: the original's metrics in Prometheus' form, and its needs.
+//! The metrics of the emitter (the original's names in Prometheus' form), and its needs.
 
 use kit::metrics::{Counter, Histogram, Level, Registry, WORK_SECONDS};
 use kit::readiness::{Need, Readiness};

@@ -1,4 +1,4 @@
-//! What operators see of the UAA: the original's metrics in Prometheus' form.
+//! The metrics of the UAA: the original's names in Prometheus' form.
 
 use kit::metrics::{Counter, REQUEST_SECONDS, Registry, Requests};
 

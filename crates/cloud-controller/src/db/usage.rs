@@ -1,5 +1,5 @@
-//! The use of the resources that quotas limit, and the numbers that operators see. This is the only place that computes it, for the foundation, an organization or a
-//! space. Very large numbers, which an older version may have stored, do not overflow.
+//! The use of the resources that quotas limit, and the numbers that operators see. This is the only place that computes them, for
+//! the foundation, an organization or a space. Very large numbers, which an older version may have stored, do not overflow.
 
 use super::Connection;
 use sqlx::sqlite::SqliteRow;

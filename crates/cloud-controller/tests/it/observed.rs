@@ -1,4 +1,4 @@
-//! What operators see of the Cloud Controller.
+//! Metrics and readiness of the Cloud Controller.
 
 use crate::fixture::*;
 use testkit::metrics::value;

@@ -233,7 +233,7 @@ async fn a_router_is_ready_with_its_bus_until_it_drains() {
         testkit::metrics::value(&observed.metrics.text(), "total_routes"),
         Some(0.0)
     );
-    world.nats.take();
+    drop(world.nats.take());
     wait_for("the loss of the bus", async || {
         let unmet = observed.readiness.unmet();
         matches!(unmet.as_slice(), [only] if only.starts_with("the message bus: "))
