@@ -47,7 +47,7 @@ pub(crate) fn add(registry: &mut Registry, store: &Arc<Mutex<Store>>) -> Counter
         (
             "log_cache_cache_period_seconds",
             "Age of the oldest envelope in the store",
-            |s| Some((now().saturating_sub(s.oldest?).max(0)) as f64 / 1e9),
+            |s| Some(now().saturating_sub(s.oldest?).max(0) as f64 / 1e9),
         ),
     ];
     for (name, help, level) in levels {

@@ -122,10 +122,12 @@ fn follow(f: &mut Foundation) -> Result<()> {
     })?;
     ensure!(value(f, "bbs_present_cells")? == 1.0, "there is one cell");
     ensure!(value(f, "total_routes")? > 0.0, "the router has no route");
-    let (_, cell) = page(
-        port(f, if f.parts.is_empty() { ORDER } else { &["cell"] })?,
-        "/metrics",
-    )?;
+    let roles = if f.parts.is_empty() {
+        ORDER
+    } else {
+        &["cell"][..]
+    };
+    let (_, cell) = page(port(f, roles)?, "/metrics")?;
     let memory = |what: &str| {
         let name = format!("rep_capacity_{what}_memory_bytes");
         metrics::value(&cell, &name).with_context(|| format!("{name} has no value"))

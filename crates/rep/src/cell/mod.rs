@@ -306,7 +306,7 @@ impl Cell {
         let destroyed = self
             .whole(async move { garden.destroy(&handle).await })
             .await
-            .and_then(|destroyed| Ok(destroyed?));
+            .and_then(|destroyed| destroyed.map_err(anyhow::Error::from));
         let duration = if destroyed.is_ok() {
             &self.metrics.destruction_succeeded
         } else {
