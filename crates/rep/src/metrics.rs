@@ -21,6 +21,10 @@ pub(crate) struct Metrics {
     pub(crate) credentials_duration: Histogram,
     /// The times at which an instance exceeded its log rate limit.
     pub(crate) log_rate_exceeded: Counter,
+    /// The instances that had not moved when an evacuation reached its limit.
+    pub(crate) stranded: Counter,
+    http_liveness_failed: Counter,
+    tcp_liveness_failed: Counter,
 }
 
 impl Metrics {
@@ -84,6 +88,28 @@ impl Metrics {
                 "rep_app_instance_exceeded_log_rate_limit_count_total",
                 "Times at which an instance exceeded its log rate limit",
             ),
+            stranded: registry.counter(
+                "rep_stranded_evacuating_actual_lrps_total",
+                "Instances that an evacuation stopped before they had moved",
+            ),
+            http_liveness_failed: registry.counter(
+                "rep_http_liveness_checks_failed_count_total",
+                "Instances that ended because of a liveness check over HTTP",
+            ),
+            tcp_liveness_failed: registry.counter(
+                "rep_tcp_liveness_checks_failed_count_total",
+                "Instances that ended because of a liveness check of a port",
+            ),
         }
+    }
+
+    /// Records the failure of a liveness check, of HTTP or of a port.
+    pub(crate) fn liveness_failed(&self, is_http: bool) {
+        let counter = if is_http {
+            &self.http_liveness_failed
+        } else {
+            &self.tcp_liveness_failed
+        };
+        counter.add(1);
     }
 }

@@ -47,6 +47,10 @@ async fn run(cell: Arc<Cell>) {
             }
         }
         if tokio::time::Instant::now() >= end {
+            let stranded = containers
+                .iter()
+                .filter(|c| matches!(c.work, Work::Lrp { .. }) && c.status().stopping.is_none());
+            cell.metrics.stranded.add(stranded.count() as u64);
             tracing::warn!(stranded = containers.len(), "evacuation-limit-reached");
             containers
                 .iter()

@@ -57,6 +57,16 @@ const LEVELS: &[Level] = &[
             total.disk_mb.saturating_sub(left.disk_mb) as f64 * MIB
         },
     ),
+    (
+        "rep_container_usage_memory_bytes",
+        "Memory that the containers use, as last measured",
+        |cell| usage(cell, |(memory, _)| memory),
+    ),
+    (
+        "rep_container_usage_disk_bytes",
+        "Disk space that the containers use, as last measured",
+        |cell| usage(cell, |(_, disk)| disk),
+    ),
     ("rep_container_count", "Containers of the cell", |cell| {
         cell.containers().len() as f64
     }),
@@ -70,6 +80,13 @@ const LEVELS: &[Level] = &[
         },
     ),
 ];
+
+/// Returns the sum over the containers that were measured.
+fn usage(cell: &Cell, part: fn((u64, u64)) -> u64) -> f64 {
+    let containers = cell.containers();
+    let measured = containers.iter().filter_map(|container| container.usage());
+    measured.map(part).sum::<u64>() as f64
+}
 
 /// Adds the levels of the cell.
 pub(crate) fn add(registry: &mut Registry, cell: &Arc<Cell>) {

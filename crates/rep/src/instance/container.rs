@@ -114,6 +114,8 @@ pub(crate) struct Container {
     pub(crate) egress: watch::Sender<Option<Vec<SecurityGroupRule>>>,
     /// The version of the desired LRP that is applied.
     version: Mutex<Option<ModificationTag>>,
+    /// The bytes of memory and disk at the last measurement.
+    usage: Mutex<Option<(u64, u64)>>,
     status: Mutex<Status>,
     /// The clock that orders the changes of all containers of the cell.
     clock: Arc<Clock>,
@@ -149,6 +151,7 @@ impl Container {
             refresh: Notify::new(),
             egress: watch::Sender::new(None),
             version: Mutex::default(),
+            usage: Mutex::default(),
             status: Mutex::new(status),
             clock,
         }
@@ -242,6 +245,17 @@ impl Container {
 
     pub(crate) fn set_version(&self, version: Option<ModificationTag>) {
         *self.version.lock().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+
+    /// Records the bytes of memory and disk that the container uses.
+    pub(crate) fn measured(&self, memory: u64, disk: u64) {
+        let usage = Some((memory, disk));
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+    }
+
+    /// Returns the bytes of memory and disk at the last measurement; `None` before the first.
+    pub(crate) fn usage(&self) -> Option<(u64, u64)> {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores the task's egress rules, and wakes its owner if they differ from the last ones.

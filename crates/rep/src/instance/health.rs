@@ -240,7 +240,12 @@ impl Monitor<'_> {
         if checks.is_empty() {
             return std::future::pending().await;
         }
-        let output = match select_all(checks).await.0 {
+        let (checked, at, _) = select_all(checks).await;
+        if let Some(probe) = probes.get(at) {
+            let is_http = probe.path.is_some();
+            self.steps.cell.metrics.liveness_failed(is_http);
+        }
+        let output = match checked {
             Err(output) => output,
             Ok(()) => "liveness check ended".to_owned(),
         };

@@ -28,6 +28,7 @@ pub(crate) async fn emit(cell: &Cell, container: &Container, logs: &Logs, defini
         let Ok(now) = cell.garden.metrics(&container.guid).await else {
             continue;
         };
+        container.measured(now.memory, now.disk);
         if now.refused_packets > 0 && !std::mem::replace(&mut refused, true) {
             log_limit(container, logs);
         }
