@@ -15,86 +15,90 @@ use wire::locket::TypeCode;
 /// The age up to which a census is used again.
 const CENSUS_AGE: Duration = Duration::from_secs(1);
 
+/// The name, help and value of each level of the state.
+type Level = (&'static str, &'static str, fn(&Census) -> usize);
+
+const LEVELS: &[Level] = &[
+    ("bbs_lrps_desired", "Instances that are desired", |c| {
+        c.desired
+    }),
+    (
+        "bbs_lrps_unclaimed",
+        "Instances that wait for a cell",
+        |c| c.unclaimed,
+    ),
+    (
+        "bbs_lrps_claimed",
+        "Instances that a cell is about to run",
+        |c| c.claimed,
+    ),
+    ("bbs_lrps_running", "Instances that run", |c| c.running),
+    (
+        "bbs_crashed_actual_lrps",
+        "Instances that crashed and wait for their restart",
+        |c| c.crashed,
+    ),
+    (
+        "bbs_crashing_desired_lrps",
+        "Desired LRPs with an instance that crashed",
+        |c| c.crashing_desired,
+    ),
+    (
+        "bbs_lrps_missing",
+        "Instances that are desired and have no record",
+        |c| c.missing,
+    ),
+    (
+        "bbs_lrps_extra",
+        "Instances with a record that are not desired",
+        |c| c.extra,
+    ),
+    (
+        "bbs_suspect_claimed_actual_lrps",
+        "Claimed instances of cells that are not present",
+        |c| c.suspect_claimed,
+    ),
+    (
+        "bbs_suspect_running_actual_lrps",
+        "Running instances of cells that are not present",
+        |c| c.suspect_running,
+    ),
+    (
+        "bbs_evacuating_actual_lrps",
+        "Instances that run on a cell that is being emptied",
+        |c| c.evacuating,
+    ),
+    ("bbs_present_cells", "Cells that are present", |c| {
+        c.present_cells
+    }),
+    (
+        "bbs_suspect_cells",
+        "Cells that are not present and have suspect instances",
+        |c| c.suspect_cells.len(),
+    ),
+    ("bbs_tasks_pending", "Tasks that wait for a cell", |c| {
+        c.tasks_pending
+    }),
+    ("bbs_tasks_running", "Tasks that run", |c| c.tasks_running),
+    (
+        "bbs_tasks_completed",
+        "Tasks that completed and whose result is not delivered",
+        |c| c.tasks_completed,
+    ),
+    (
+        "bbs_tasks_resolving",
+        "Tasks whose result is being delivered",
+        |c| c.tasks_resolving,
+    ),
+];
+
 /// Adds the levels of the state.
 pub(crate) fn read_store(registry: &mut Registry, store: &Arc<Store>) {
     let census = Arc::new(LastCensus {
         store: store.clone(),
         last: Mutex::default(),
     });
-    let levels: [(&str, &str, fn(&Census) -> usize); 17] = [
-        ("bbs_lrps_desired", "Instances that are desired", |c| {
-            c.desired
-        }),
-        (
-            "bbs_lrps_unclaimed",
-            "Instances that wait for a cell",
-            |c| c.unclaimed,
-        ),
-        (
-            "bbs_lrps_claimed",
-            "Instances that a cell is about to run",
-            |c| c.claimed,
-        ),
-        ("bbs_lrps_running", "Instances that run", |c| c.running),
-        (
-            "bbs_crashed_actual_lrps",
-            "Instances that crashed and wait for their restart",
-            |c| c.crashed,
-        ),
-        (
-            "bbs_crashing_desired_lrps",
-            "Desired LRPs with an instance that crashed",
-            |c| c.crashing_desired,
-        ),
-        (
-            "bbs_lrps_missing",
-            "Instances that are desired and have no record",
-            |c| c.missing,
-        ),
-        (
-            "bbs_lrps_extra",
-            "Instances with a record that are not desired",
-            |c| c.extra,
-        ),
-        (
-            "bbs_suspect_claimed_actual_lrps",
-            "Claimed instances of cells that are not present",
-            |c| c.suspect_claimed,
-        ),
-        (
-            "bbs_suspect_running_actual_lrps",
-            "Running instances of cells that are not present",
-            |c| c.suspect_running,
-        ),
-        (
-            "bbs_evacuating_actual_lrps",
-            "Instances that run on a cell that is being emptied",
-            |c| c.evacuating,
-        ),
-        ("bbs_present_cells", "Cells that are present", |c| {
-            c.present_cells
-        }),
-        (
-            "bbs_suspect_cells",
-            "Cells that are not present and have suspect instances",
-            |c| c.suspect_cells.len(),
-        ),
-        ("bbs_tasks_pending", "Tasks that wait for a cell", |c| {
-            c.tasks_pending
-        }),
-        ("bbs_tasks_running", "Tasks that run", |c| c.tasks_running),
-        (
-            "bbs_tasks_completed",
-            "Tasks that completed and whose result is not delivered",
-            |c| c.tasks_completed,
-        ),
-        (
-            "bbs_tasks_resolving",
-            "Tasks whose result is being delivered",
-            |c| c.tasks_resolving,
-        ),
-    ];
-    for (name, help, level) in levels {
+    for &(name, help, level) in LEVELS {
         let census = census.clone();
         registry.read(name, help, move || Some(census.read(level)));
     }

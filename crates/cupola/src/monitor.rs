@@ -129,9 +129,11 @@ impl Monitor {
 
 /// Binds the listener of the pages. The error names the key of the configuration.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+    let bound = TcpListener::bind(address).await.with_context(|| {
         format!("metrics: this process cannot listen on {address} for its metrics: is another program using it? `ss -ltnp sport = {}` shows which; choose another address with the key `metrics` of the configuration, e.g. metrics: 127.0.0.1:9600", address.port())
-    })
+    })?;
+    tracing::info!(%address, "metrics-served");
+    Ok(bound)
 }
 
 impl Roles {

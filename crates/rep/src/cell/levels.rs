@@ -90,7 +90,7 @@ fn usage(cell: &Cell, part: fn((u64, u64)) -> u64) -> f64 {
 
 /// Adds the levels of the cell.
 pub(crate) fn add(registry: &mut Registry, cell: &Arc<Cell>) {
-    for (name, help, value) in LEVELS {
+    for &(name, help, value) in LEVELS {
         let cell = cell.clone();
         registry.read(name, help, move || Some(value(&cell)));
     }
