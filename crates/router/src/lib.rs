@@ -35,8 +35,8 @@
 //!
 //! The steps are modules of [`path`]. [`worker`] is what a serving thread has, and what all of them share.
 //!
-//! [`side`] is what client and backend have in common: a connection of HTTP/1 or a stream of HTTP/2, which is read and written
-//! without holding a buffer while it waits. Other modules work beside that path. [`bus`] fills the table from NATS, and
+//! The crate [`http_sides`] has what client and backend have in common: a connection of HTTP/1 or a stream of HTTP/2, which is read
+//! and written without holding a buffer while it waits. Other modules work beside that path. [`bus`] fills the table from NATS, and
 //! [`route_fetcher`] fills it from a Routing API. [`observe`] holds access log, metrics and status endpoints. [`life`]
 //! starts the router, reloads it, hands its sockets over and ends it.
 
@@ -48,8 +48,6 @@ mod clock;
 mod error_page;
 mod listen;
 mod path;
-
-mod side;
 
 mod backend;
 mod bus;

@@ -25,6 +25,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("why", 4),
     ("clients", 4),
     ("garden", 4),
+    ("http-sides", 4),
     ("router", 5),
     ("cloud-controller", 5),
     ("uaa", 5),

@@ -3,9 +3,9 @@
 
 use super::shared::{Lane, Multiplexed};
 use crate::config::Serving;
-use crate::side::Http1;
 use bytes::Bytes;
 use h2::client::SendRequest;
+use http_sides::Http1;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

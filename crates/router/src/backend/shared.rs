@@ -6,9 +6,9 @@
 //! connections on which bodies wait, and, as far as connections suffice, connections with any other body: a body cannot change
 //! its connection once it has begun.
 
-use crate::side::place::{Load, Place};
 use bytes::Bytes;
 use h2::client::SendRequest;
+use http_sides::place::{Load, Place};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;

@@ -8,18 +8,18 @@ use crate::path::exchange::Exchange;
 use crate::path::protocol::{self, patience};
 use crate::path::rejection::Rejection;
 use crate::path::route;
-use crate::side::checked::{Checked, FaultSeen, ResetsSent};
-use crate::side::drain::Watch;
-use crate::side::gathered::Gathered;
-use crate::side::stream::Stream;
-use crate::side::timer::Timer;
-use crate::side::{Http2, Side, request_from_http2};
 use crate::worker::Worker;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use http::header::{CONTENT_LENGTH, HeaderMap};
+use http_sides::checked::{Checked, FaultSeen, ResetsSent};
+use http_sides::drain::Watch;
+use http_sides::gathered::Gathered;
+use http_sides::stream::Stream;
+use http_sides::timer::Timer;
+use http_sides::{Http2, Side, request_from_http2};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ const SMALL_FRAMES: usize = 16 << 20;
 /// The bytes of one stream that may wait for the socket.
 const SEND_BUFFER: usize = 64 << 10;
 /// The streams that the library may keep which were reset before they were accepted. One read brings fewer; rapid reset is ended
-/// by a budget ([`::http2::Budget`]).
+/// by a budget (`Budget` of the crate `http2`).
 const PENDING_RESETS: usize = 1024;
 /// The number of streams that the router broke off after which a connection accepts no new ones. The library counts those that
 /// were its client's fault over the connection's whole life, and ends it with all its streams when they are too many.

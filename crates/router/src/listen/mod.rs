@@ -8,10 +8,10 @@ pub(crate) mod window;
 
 use crate::path::context::Peer;
 use crate::path::protocol::patience;
-use crate::side::stream::Stream;
 use crate::worker::Worker;
 use anyhow::{Context as _, Result};
 use front_tls::Handshakes;
+use http_sides::stream::Stream;
 use kit::CancellationToken;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

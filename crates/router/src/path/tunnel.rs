@@ -6,9 +6,9 @@
 use crate::observe::record::Record;
 use crate::path::finish::finish;
 use crate::path::websocket::Frames;
-use crate::side::drain::Watch;
-use crate::side::{Side, poll_pump};
 use crate::worker::Worker;
+use http_sides::drain::Watch;
+use http_sides::{Side, poll_pump};
 use http1::{Request, Span};
 use routing::registry::InFlight;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The bytes of a client or of a backend on their way to the library that speaks HTTP/2, which [`::http2::Check`] inspects; and
 //! the bytes that the library writes, in which [`::http2::Written`] counts the streams that it breaks off.
 
-use super::gathered::Gathered;
+use crate::gathered::Gathered;
 use ::http2::written::Resets;
 use ::http2::{Budget, Check, Fault, Sender, Written};
 use std::io;
@@ -15,8 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The number of small frames after which reading pauses, so that the tasks that consume them can run.
 const MOST_SMALL: u32 = 256;
 
+/// A connection of HTTP/2 whose peer's bytes are checked before the library reads them.
 #[derive(Debug)]
-pub(crate) struct Checked {
+pub struct Checked {
     stream: Gathered,
     check: Check,
     /// The number of the check's own bytes that were passed on.
@@ -40,27 +41,29 @@ pub(crate) struct Checked {
 
 /// The number of a connection's streams that the router has broken off.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ResetsSent(Arc<AtomicU32>);
+pub struct ResetsSent(Arc<AtomicU32>);
 
 impl ResetsSent {
-    pub(crate) fn sent(&self) -> u32 {
+    /// Returns the number so far.
+    pub fn sent(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// The fault that ends the reading of a connection, which its client is to be sent.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FaultSeen(Arc<OnceLock<Fault>>);
+pub struct FaultSeen(Arc<OnceLock<Fault>>);
 
 impl FaultSeen {
-    pub(crate) fn get(&self) -> Option<Fault> {
+    /// Returns the fault, once there is one.
+    pub fn get(&self) -> Option<Fault> {
         self.0.get().copied()
     }
 }
 
 impl Checked {
     /// Checks the bytes of a client. `most_head`: the largest head of a request, in bytes.
-    pub(crate) fn client(stream: Gathered, most_head: usize) -> (Self, FaultSeen, ResetsSent) {
+    pub fn client(stream: Gathered, most_head: usize) -> (Self, FaultSeen, ResetsSent) {
         let mut checked = Self::new(stream, Sender::Client, most_head);
         let fault = FaultSeen::default();
         checked.fault = Some(fault.clone());
@@ -69,7 +72,7 @@ impl Checked {
     }
 
     /// Checks the bytes of a backend. `most_head`: the largest head of an answer, in bytes.
-    pub(crate) fn backend(stream: Gathered, most_head: usize) -> (Self, ResetsSent) {
+    pub fn backend(stream: Gathered, most_head: usize) -> (Self, ResetsSent) {
         let checked = Self::new(stream, Sender::Backend, most_head);
         let sent = checked.sent.clone();
         (checked, sent)

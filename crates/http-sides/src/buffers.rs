@@ -1,31 +1,32 @@
-//! The buffers of one worker. A connection that waits holds none: a buffer is reserved when bytes have arrived and returned when
+//! The buffers of one serving thread. A connection that waits holds none: a buffer is reserved when bytes have arrived and returned when
 //! they are forwarded, so that ten thousand idle connections need no more buffers than one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use super::stream::Stream;
+use crate::stream::Stream;
 
 /// The size of a buffer in bytes, and of a buffer for peers that send more than fits.
-pub(crate) const SIZE: usize = 16 << 10;
+const SIZE: usize = 16 << 10;
 const LARGE: usize = 64 << 10;
-/// The spare buffers of each kind that a worker keeps.
+/// The spare buffers of each kind that a thread keeps.
 const SPARE: usize = 64;
 const SPARE_LARGE: usize = 16;
 
-/// The spare buffers of a worker. Only the worker's own thread takes the locks, so they are never contended.
+/// The spare buffers of a serving thread. Only that thread takes the locks, so they are never contended.
 #[derive(Debug)]
-pub(crate) struct Buffers {
+pub struct Buffers {
     inputs: Mutex<Vec<Box<[u8]>>>,
     large_inputs: Mutex<Vec<Box<[u8]>>>,
     outputs: Mutex<Vec<Vec<u8>>>,
-    /// The number of buffers in use, over all workers.
+    /// The number of buffers in use, over all threads.
     held: Arc<AtomicU64>,
 }
 
 impl Buffers {
-    pub(crate) fn new(held: Arc<AtomicU64>) -> Self {
+    /// Creates an empty store. `held` counts the buffers in use; the stores of several threads may share it.
+    pub fn new(held: Arc<AtomicU64>) -> Self {
         Self {
             inputs: Mutex::default(),
             large_inputs: Mutex::default(),
@@ -133,7 +134,7 @@ impl Input {
         self.mark.is_some()
     }
 
-    /// Returns the buffer to the worker if nothing in it is needed any more.
+    /// Returns the buffer to the spare ones if nothing in it is needed any more.
     pub(crate) fn release(&mut self, buffers: &Buffers) {
         let wanted = self.mark.is_some_and(|mark| mark < self.end);
         if self.is_empty() && !wanted && !self.buffer.is_empty() {
@@ -143,7 +144,7 @@ impl Input {
         }
     }
 
-    /// Returns the buffer to the worker, whatever is in it.
+    /// Returns the buffer to the spare ones, whatever is in it.
     pub(crate) fn abandon(&mut self, buffers: &Buffers) {
         self.mark = None;
         self.start = self.end;

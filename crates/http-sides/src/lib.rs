@@ -1,45 +1,60 @@
-//! The two sides of an exchange, client and backend, whatever version of HTTP each speaks.
+//! The two sides of an exchange, client and backend, whatever version of HTTP each speaks: a connection of HTTP/1 or a stream of
+//! HTTP/2, which is read and written without holding a buffer while it waits.
 //!
 //! ```text
-//!              pump(client, backend)
-//!   client  ───────────────────────────▶  backend        a body is read, decoded, framed anew, written;
-//!   (Side)  ◀───────────────────────────  (Side)         the slower of the two sets the pace
-//!              pump(backend, client)
+//!              poll_pump(client, backend)
+//!   client  ──────────────────────────────▶  backend     a body is read, decoded, framed anew, written;
+//!   (Side)  ◀──────────────────────────────  (Side)      the slower of the two sets the pace
+//!              poll_pump(backend, client)
 //! ```
 //!
-//! No code here decides where a request goes or what a failure means.
+//! The router calls it from the task of a connection or of a stream, which is woken by sockets, by [`timer`] and by [`drain`]. No
+//! code here decides where a request goes or what a failure means, and none knows settings, routes or the router's threads. What
+//! is legal in a message is decided by the cores `http1` and `http2`.
+//!
+//! | Module | Noun |
+//! |---|---|
+//! | [`stream`] | the bytes of a connection: TCP, or TLS over it |
+//! | [`buffers`], [`heads`] | the memory of one thread for bodies and heads |
+//! | `http1` | a connection of HTTP/1: [`Http1`] |
+//! | `http2` | a stream of HTTP/2: [`Http2`] |
+//! | [`checked`], [`gathered`] | what is between the library for HTTP/2 and the connection: checks of what it reads, fewer writes |
+//! | `convert` | heads of HTTP/2 in the form of HTTP/1, and back |
+//! | [`place`] | the load of a connection of HTTP/2 to a backend |
+//! | [`drain`], [`timer`] | the end of all connections; the deadline of one |
 
-pub(crate) mod buffers;
-pub(crate) mod checked;
+pub mod buffers;
+pub mod checked;
 mod convert;
-pub(crate) mod drain;
-pub(crate) mod gathered;
-pub(crate) mod heads;
+pub mod drain;
+pub mod gathered;
+pub mod heads;
 mod http1;
 mod http2;
-pub(crate) mod place;
-pub(crate) mod stream;
-pub(crate) mod timer;
+pub mod place;
+pub mod stream;
+pub mod timer;
 
-pub(crate) use convert::{request_from_http2, request_to_http2};
-pub(crate) use http1::{Head, Http1};
-pub(crate) use http2::Http2;
+pub use crate::convert::{request_from_http2, request_to_http2};
+pub use crate::http1::{Head, Http1};
+pub use crate::http2::Http2;
 
 use ::http1::{Framing, Limits, Refusal, Response, Version};
 use h2::Reason;
 use std::io;
 use std::task::{Context, Poll, ready};
 
+/// One side of an exchange.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
-pub(crate) enum Side {
+pub enum Side {
     Http1(Http1),
     Http2(Box<Http2>),
 }
 
 /// The reason why a body did not reach its end.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub enum Broken {
     /// The sender has gone, or its connection failed.
     From,
     /// The body is malformed.
@@ -50,7 +65,7 @@ pub(crate) enum Broken {
 
 /// The result of a wait for an answer's head.
 #[derive(Debug)]
-pub(crate) enum Answered {
+pub enum Answered {
     Informational,
     Final,
     /// The connection ended first; `clean`: before any byte of an answer.
@@ -62,14 +77,16 @@ pub(crate) enum Answered {
 }
 
 impl Side {
-    pub(crate) fn mark(&mut self) {
+    /// Marks the current place in the received body, to which `rewind` returns, because the body may be needed again.
+    pub fn mark(&mut self) {
         match self {
             Self::Http1(side) => side.mark(),
             Self::Http2(side) => side.mark(),
         }
     }
 
-    pub(crate) fn forget_mark(&mut self) {
+    /// Forgets the mark: the body before the current place is not needed again.
+    pub fn forget_mark(&mut self) {
         match self {
             Self::Http1(side) => side.forget_mark(),
             Self::Http2(side) => side.forget_mark(),
@@ -77,14 +94,15 @@ impl Side {
     }
 
     /// Returns whether all bytes of its body that were passed on since the mark can be read again.
-    pub(crate) fn may_rewind(&self) -> bool {
+    pub fn may_rewind(&self) -> bool {
         match self {
             Self::Http1(side) => side.may_rewind(),
             Self::Http2(side) => side.may_rewind(),
         }
     }
 
-    pub(crate) fn rewind(&mut self) -> bool {
+    /// Returns to the mark. Returns false if the bytes since the mark are not there any more.
+    pub fn rewind(&mut self) -> bool {
         match self {
             Self::Http1(side) => side.rewind(),
             Self::Http2(side) => side.rewind(),
@@ -92,7 +110,7 @@ impl Side {
     }
 
     /// Returns whether the received body was read and passed on to its end.
-    pub(crate) fn body_ended(&self) -> bool {
+    pub fn body_ended(&self) -> bool {
         match self {
             Self::Http1(side) => side.body_ended(),
             Self::Http2(side) => side.body_ended(),
@@ -110,16 +128,17 @@ impl Side {
     }
 
     /// Reads as [`poll_pump`] does, for a caller that discards the body.
-    pub(crate) fn skip(&mut self, each: impl FnMut(&[u8])) -> Result<(), Refusal> {
+    pub fn skip(&mut self, each: impl FnMut(&[u8])) -> Result<(), Refusal> {
         self.pour(each)
     }
 
-    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Reads more of the received body, or its end, for a caller that discards it with `skip`.
+    pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_body(cx)
     }
 
     /// Returns whether the rest of its body is certainly no longer than `most` bytes.
-    pub(crate) fn body_is_within(&self, most: u64) -> bool {
+    pub fn body_is_within(&self, most: u64) -> bool {
         match self {
             Self::Http1(side) => side.body_is_within(most),
             // The unread rest of a stream does not block another request, because each stream is reset by itself.
@@ -141,7 +160,8 @@ impl Side {
         }
     }
 
-    pub(crate) fn push(&mut self, data: &[u8]) {
+    /// Appends bytes to the body that is sent.
+    pub fn push(&mut self, data: &[u8]) {
         match self {
             Self::Http1(side) => side.push(data),
             Self::Http2(side) => side.push(data),
@@ -155,7 +175,8 @@ impl Side {
         }
     }
 
-    pub(crate) fn end_body(&mut self) {
+    /// Ends the body that is sent, without trailers.
+    pub fn end_body(&mut self) {
         match self {
             Self::Http1(side) => side.end_body(None),
             Self::Http2(side) => side.end_body(None),
@@ -163,7 +184,7 @@ impl Side {
     }
 
     /// Returns the number of bytes that wait until the other end accepts them.
-    pub(crate) fn backlog(&self) -> usize {
+    pub fn backlog(&self) -> usize {
         match self {
             Self::Http1(side) => side.backlog(),
             Self::Http2(side) => side.backlog(),
@@ -178,7 +199,8 @@ impl Side {
         }
     }
 
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends what waits. Ready when the other end has accepted all of it.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Http1(side) => side.poll_flush(cx),
             Self::Http2(side) => side.poll_flush(cx),
@@ -186,7 +208,7 @@ impl Side {
     }
 
     /// Waits until the other end has gone.
-    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(side) => side.poll_gone(cx),
             Self::Http2(side) => side.poll_gone(cx),
@@ -194,14 +216,14 @@ impl Side {
     }
 
     /// Breaks off a body that has no proper end. (A connection of HTTP/1 is broken off by dropping it.)
-    pub(crate) fn abort(&mut self) {
+    pub fn abort(&mut self) {
         if let Self::Http2(side) = self {
             side.reset(Reason::INTERNAL_ERROR);
         }
     }
 
     /// Waits for the next head of a backend's answer.
-    pub(crate) fn poll_answer(
+    pub fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
         response: &mut Response,
@@ -221,14 +243,14 @@ impl Side {
                 }))
             }
             Self::Http2(side) => Poll::Ready(Ok(match ready!(side.poll_answer(cx)) {
-                Ok(http2::Answer::Informational(head)) => {
+                Ok(crate::http2::Answer::Informational(head)) => {
                     convert::response_from_http2(&head, response);
                     Answered::Informational
                 }
-                Ok(http2::Answer::Final(head)) if head.headers().len() > limits.fields => {
+                Ok(crate::http2::Answer::Final(head)) if head.headers().len() > limits.fields => {
                     Answered::Refused(Refusal::TooManyFields)
                 }
-                Ok(http2::Answer::Final(head)) => {
+                Ok(crate::http2::Answer::Final(head)) => {
                     convert::response_from_http2(&head, response);
                     response.framing = if to_head || side.body_ended() {
                         Framing::None
@@ -243,7 +265,7 @@ impl Side {
     }
 
     /// Forwards a 1xx, if the client's version has such answers.
-    pub(crate) fn send_informational(&mut self, response: &Response, version: Version) {
+    pub fn send_informational(&mut self, response: &Response, version: Version) {
         match self {
             Self::Http1(side) if version == Version::Http11 => side.send_informational(response),
             Self::Http1(_) => {}
@@ -256,7 +278,7 @@ impl Side {
     }
 
     /// Begins the answer to a client. `to`: the request's version, and whether it was a HEAD.
-    pub(crate) fn send_response(
+    pub fn send_response(
         &mut self,
         response: &mut Response,
         to: (Version, bool),
@@ -275,7 +297,7 @@ impl Side {
     }
 
     /// Turns the side into plain bytes, after both sides have agreed to switch protocols.
-    pub(crate) fn become_tunnel(&mut self) {
+    pub fn become_tunnel(&mut self) {
         match self {
             Self::Http1(side) => side.become_tunnel(),
             Self::Http2(side) => side.become_tunnel(),
@@ -284,7 +306,7 @@ impl Side {
 }
 
 /// Moves a body from one side to the other, to its end; `tap` sees all of it. It must be called again whenever the task is woken.
-pub(crate) fn poll_pump(
+pub fn poll_pump(
     from: &mut Side,
     to: &mut Side,
     cx: &mut Context<'_>,

@@ -1,20 +1,20 @@
-//! The memory of one worker for heads: a connection that waits for a request holds none.
+//! The memory of one serving thread for heads: a connection that waits for a request holds none.
 
 use http1::{Request, Response};
 use std::sync::{Mutex, PoisonError};
 
-/// The pairs that a worker keeps.
+/// The pairs that a thread keeps.
 const SPARE: usize = 64;
 /// The size in bytes up to which a head's memory is kept; the memory of a larger head is freed.
 const USUAL: usize = 4 << 10;
 
-/// The spare pairs. Only the worker's own thread takes the lock, so it is never contended.
+/// The spare pairs. Only the serving thread takes the lock, so it is never contended.
 #[derive(Debug, Default)]
-pub(crate) struct Heads(Mutex<Vec<(Request, Response)>>);
+pub struct Heads(Mutex<Vec<(Request, Response)>>);
 
 impl Heads {
     /// Provides both with memory, if they have none.
-    pub(crate) fn provide(&self, request: &mut Request, response: &mut Response) {
+    pub fn provide(&self, request: &mut Request, response: &mut Response) {
         if request.fields.has_room() {
             return;
         }
@@ -25,7 +25,7 @@ impl Heads {
     }
 
     /// Reclaims the memory of both, and with it their contents.
-    pub(crate) fn reclaim(&self, request: &mut Request, response: &mut Response) {
+    pub fn reclaim(&self, request: &mut Request, response: &mut Response) {
         if !request.fields.has_room() {
             return;
         }

@@ -4,7 +4,7 @@
 //! gets no more bytes than the peer has room for. Bytes that arrive while the other side accepts none are kept here, as one
 //! piece, because the library keeps each frame by itself and ends a connection on which too many small ones wait.
 
-use super::place::Place;
+use crate::place::Place;
 use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
@@ -18,8 +18,9 @@ use std::task::{Context, Poll, ready};
 /// The largest number of bytes of a body that are kept in case they are needed again.
 const REPLAY: usize = 16 << 10;
 
+/// The side that is one stream of HTTP/2.
 #[derive(Debug, Default)]
-pub(crate) struct Http2 {
+pub struct Http2 {
     /// The handle for the answer to a client, until the last head is sent.
     respond: Option<SendResponse<Bytes>>,
     /// The answer of a backend, until its head has arrived.
@@ -53,7 +54,7 @@ pub(crate) enum Answer {
 
 impl Http2 {
     /// Creates the side of a client's stream.
-    pub(crate) fn from_client(incoming: RecvStream, respond: SendResponse<Bytes>) -> Self {
+    pub fn from_client(incoming: RecvStream, respond: SendResponse<Bytes>) -> Self {
         Self {
             input_ended: incoming.is_end_stream(),
             incoming: Some(incoming),
@@ -63,7 +64,7 @@ impl Http2 {
     }
 
     /// Creates the side of a stream to a backend; `ended`: the request has no body.
-    pub(crate) fn to_backend(
+    pub fn to_backend(
         awaited: ResponseFuture,
         outgoing: SendStream<Bytes>,
         ended: bool,

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The load of a connection. Only its worker's thread counts.
+/// The load of a connection. Only the thread that serves it counts.
 #[derive(Debug, Default)]
-pub(crate) struct Load {
+pub struct Load {
     streams: AtomicUsize,
     /// The streams whose request's body is still to be sent.
     uploads: AtomicUsize,
@@ -15,30 +15,33 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn streams(&self) -> usize {
+    /// Returns the number of streams.
+    pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn uploads(&self) -> usize {
+    /// Returns the number of streams whose request's body is still to be sent.
+    pub fn uploads(&self) -> usize {
         self.uploads.load(Ordering::Relaxed)
     }
 
     /// Returns the number of streams whose request's body waits for room in the peer's windows.
-    pub(crate) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 }
 
 /// The part of a connection's load that one request causes, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     load: Arc<Load>,
     upload: bool,
     waits: bool,
 }
 
 impl Place {
-    pub(crate) fn take(load: Arc<Load>, upload: bool) -> Self {
+    /// Counts a request on a connection. `upload`: it has a body.
+    pub fn take(load: Arc<Load>, upload: bool) -> Self {
         load.streams.fetch_add(1, Ordering::Relaxed);
         if upload {
             load.uploads.fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 //! TLS record and a system call of its own. The task that polls the connection sends the gathered bytes when the library has
 //! nothing more to write.
 
-use super::stream::Stream;
+use crate::stream::Stream;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ const MOST: usize = 16 << 10;
 
 /// A stream that the library and its owner share.
 #[derive(Clone, Debug)]
-pub(crate) struct Gathered(Arc<Mutex<Outgoing>>);
+pub struct Gathered(Arc<Mutex<Outgoing>>);
 
 #[derive(Debug)]
 struct Outgoing {
@@ -26,7 +26,8 @@ struct Outgoing {
 }
 
 impl Gathered {
-    pub(crate) fn new(stream: Stream) -> Self {
+    /// Creates the gathering of a connection, with nothing gathered.
+    pub fn new(stream: Stream) -> Self {
         Self(Arc::new(Mutex::new(Outgoing {
             stream,
             bytes: Vec::new(),
@@ -36,7 +37,7 @@ impl Gathered {
 
     /// Sends the gathered bytes; ready when the socket has accepted all of them. It must be called whenever the library was
     /// polled. An error may be ignored, because reading shows as well that the other side is gone.
-    pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.lock().poll_send(cx)
     }
 

@@ -1,7 +1,7 @@
 //! One side of an exchange that speaks HTTP/1: a connection, the body that it receives, and the body that it sends.
 
-use super::buffers::{Buffers, Input};
-use super::stream::Stream;
+use crate::buffers::{Buffers, Input};
+use crate::stream::Stream;
 use http1::chunked::{self, Decoder, Sender};
 use http1::{Fields, Framing, Known, Limits, Refusal, Request, Response, Version};
 use std::io;
@@ -37,8 +37,9 @@ enum Writing {
     UntilClose,
 }
 
+/// The side that is a connection of HTTP/1.
 #[derive(Debug)]
-pub(crate) struct Http1 {
+pub struct Http1 {
     buffers: Arc<Buffers>,
     stream: Stream,
     input: Input,
@@ -63,7 +64,7 @@ pub(crate) struct Http1 {
 
 /// The result of a wait for a head.
 #[derive(Debug)]
-pub(crate) enum Head {
+pub enum Head {
     Whole,
     /// The other side has ended; `clean`: before the first byte of a head.
     End {
@@ -75,7 +76,7 @@ pub(crate) enum Head {
 impl Http1 {
     /// Creates the side of a connection. `canonical`: whether the heads that it sends have the names of their fields in canonical
     /// spelling.
-    pub(crate) fn new(buffers: Arc<Buffers>, stream: Stream, canonical: bool) -> Self {
+    pub fn new(buffers: Arc<Buffers>, stream: Stream, canonical: bool) -> Self {
         Self {
             buffers,
             stream,
@@ -95,7 +96,7 @@ impl Http1 {
     }
 
     /// Returns whether nothing is left of the last exchange, so that the connection can wait for another.
-    pub(crate) fn is_done(&mut self) -> bool {
+    pub fn is_done(&mut self) -> bool {
         self.forget_mark();
         self.body_ended()
             && self.writing == Writing::Ended
@@ -104,22 +105,22 @@ impl Http1 {
     }
 
     /// Returns the router's own address on the connection.
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         self.stream.local_addr()
     }
 
-    /// Returns whether the other side of an idle connection is silent and has not gone, as far as the last look at the socket
-    /// shows.
-    pub(crate) fn is_quiet(&mut self) -> bool {
+    /// Returns whether the other side of an idle connection is silent and present, as far as the last look at the socket shows.
+    pub fn is_quiet(&mut self) -> bool {
         self.stream.is_quiet(self.input.is_drained())
     }
 
     /// Returns whether some bytes of a head have arrived.
-    pub(crate) fn has_begun(&self) -> bool {
+    pub fn has_begun(&self) -> bool {
         !self.input.is_empty()
     }
 
-    pub(crate) fn poll_request(
+    /// Waits for the head of the next request.
+    pub fn poll_request(
         &mut self,
         cx: &mut Context<'_>,
         request: &mut Request,
@@ -205,7 +206,8 @@ impl Http1 {
         self.marked = self.reading.clone();
     }
 
-    pub(crate) fn forget_mark(&mut self) {
+    /// Forgets the mark.
+    pub fn forget_mark(&mut self) {
         self.input.forget_mark();
         self.input.release(&self.buffers);
     }
@@ -223,7 +225,8 @@ impl Http1 {
         rewound
     }
 
-    pub(crate) fn body_ended(&self) -> bool {
+    /// Returns whether the received body was read and passed on to its end.
+    pub fn body_ended(&self) -> bool {
         match &self.reading {
             Reading::Ended => true,
             Reading::Chunked(decoder) => decoder.ended(),
@@ -281,8 +284,7 @@ impl Http1 {
 
     /// Reads more of the body, or its end.
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let read = ready!(self.poll_fill(cx, 0))?;
-        if read == 0 {
+        if ready!(self.poll_fill(cx, 0))? == 0 {
             if !matches!(self.reading, Reading::UntilClose) {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
@@ -312,7 +314,8 @@ impl Http1 {
 
     // The output.
 
-    pub(crate) fn send_request(&mut self, request: &Request) {
+    /// Writes a request's head to a backend.
+    pub fn send_request(&mut self, request: &Request) {
         self.take_output();
         request.write_to(&mut self.output, self.canonical);
         self.writing = match request.framing {
@@ -363,14 +366,14 @@ impl Http1 {
     }
 
     /// Writes a head that is not the last: 1xx.
-    pub(crate) fn send_informational(&mut self, response: &Response) {
+    pub fn send_informational(&mut self, response: &Response) {
         self.take_output();
         response.write_to(&mut self.output, Version::Http11, self.canonical);
         self.output.extend_from_slice(b"\r\n");
     }
 
     /// Writes bytes that already are a whole message.
-    pub(crate) fn write_message(&mut self, bytes: &[u8]) {
+    pub fn write_message(&mut self, bytes: &[u8]) {
         self.take_output();
         self.output.extend_from_slice(bytes);
     }
@@ -440,7 +443,8 @@ impl Http1 {
         (self.writing == Writing::Ended || self.shut) && self.output.is_empty()
     }
 
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends what waits. Ready when the socket has accepted all of it.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
         }
@@ -479,7 +483,7 @@ impl Http1 {
     /// Ends the connection after the last answer. Closes this side's half, then reads and discards what the client still sends,
     /// up to `most` bytes. If both halves closed at once, the kernel would reset the connection, and a client that is still
     /// sending would lose the answer. Ready when the client has ended, or nothing more is to be read.
-    pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>, most: u64) -> Poll<()> {
+    pub fn poll_linger(&mut self, cx: &mut Context<'_>, most: u64) -> Poll<()> {
         if !self.shut {
             let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
             self.shut = true;
@@ -500,12 +504,12 @@ impl Http1 {
     }
 
     /// Returns the number of bytes that [`poll_linger`](Self::poll_linger) has read.
-    pub(crate) fn lingered(&self) -> u64 {
+    pub fn lingered(&self) -> u64 {
         self.lingered
     }
 
     /// Discards the rest of an unused body, up to `most` bytes. Returns false if more is left, or if reading failed.
-    pub(crate) async fn skip_body(&mut self, most: u64) -> bool {
+    pub async fn skip_body(&mut self, most: u64) -> bool {
         let mut skipped = 0;
         self.input.forget_mark();
         loop {

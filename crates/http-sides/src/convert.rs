@@ -2,7 +2,7 @@
 //! marked names and values that HTTP does not permit, and the library has refused fields about connections; the rest is refused
 //! here.
 
-use super::Side;
+use crate::Side;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, StatusCode, Uri};
@@ -11,7 +11,7 @@ use http1::{
 };
 
 /// Converts a client's head to our form. `:authority` becomes `Host`; cookie crumbs become one cookie.
-pub(crate) fn request_from_http2<B>(
+pub fn request_from_http2<B>(
     head: &http::Request<B>,
     ended: bool,
     limits: &Limits,
@@ -146,7 +146,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 }
 
 /// Converts our head for a backend that speaks HTTP/2; `None`: HTTP/2 cannot express it.
-pub(crate) fn request_to_http2(request: &Request, scheme: Scheme) -> Option<http::Request<()>> {
+pub fn request_to_http2(request: &Request, scheme: Scheme) -> Option<http::Request<()>> {
     let host = request.fields.get(Known::Host)?;
     let target = PathAndQuery::try_from(request.target())
         .or_else(|_| PathAndQuery::try_from(encoded(request.target())))
@@ -180,7 +180,7 @@ fn encoded(target: &[u8]) -> Vec<u8> {
 }
 
 /// Converts a backend's head to our form.
-pub(super) fn response_from_http2(head: &http::Response<()>, response: &mut Response) {
+pub(crate) fn response_from_http2(head: &http::Response<()>, response: &mut Response) {
     let reason = head.status().canonical_reason().unwrap_or_default();
     response.begin(head.status().as_u16(), reason);
     for (name, value) in head.headers() {
@@ -191,7 +191,7 @@ pub(super) fn response_from_http2(head: &http::Response<()>, response: &mut Resp
 }
 
 /// Returns the length of the body that a backend's head announces by HTTP/2.
-pub(super) fn length(response: &Response) -> Framing {
+pub(crate) fn length(response: &Response) -> Framing {
     let text = response.fields.get_text(Known::ContentLength);
     match text.and_then(|text| text.parse().ok()) {
         Some(length) if length > 0 => Framing::Length(length),
@@ -200,7 +200,7 @@ pub(super) fn length(response: &Response) -> Framing {
 }
 
 /// Converts our head for a client that speaks HTTP/2.
-pub(super) fn response_to_http2(response: &Response) -> Option<http::Response<()>> {
+pub(crate) fn response_to_http2(response: &Response) -> Option<http::Response<()>> {
     let mut head = http::Response::new(());
     *head.status_mut() = StatusCode::from_u16(response.status).ok()?;
     copy(&response.fields, head.headers_mut())?;
@@ -232,7 +232,7 @@ fn ends_here(known: Known) -> bool {
 }
 
 /// Ends `to`'s body with the end of `from`'s, including its trailers.
-pub(super) fn end_body(from: &mut Side, to: &mut Side) -> Result<(), Refusal> {
+pub(crate) fn end_body(from: &mut Side, to: &mut Side) -> Result<(), Refusal> {
     match (from, to) {
         (Side::Http1(from), Side::Http1(to)) => to.end_body(from.take_trailers()?.as_ref()),
         (Side::Http1(from), Side::Http2(to)) => {

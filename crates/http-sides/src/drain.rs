@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 /// The time for which connections that wait for a request may continue to wait.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// The drain of one worker. Connections check it whenever they are polled, and they are woken when it changes.
+/// The drain of one serving thread. Connections check it whenever they are polled, and they are woken when it changes.
 #[derive(Debug, Default)]
-pub(crate) struct Drain {
+pub struct Drain {
     stage: AtomicU8,
     begun: OnceLock<Instant>,
     next: AtomicU64,
@@ -21,28 +21,30 @@ pub(crate) struct Drain {
 impl Drain {
     /// Returns whether the drain has begun. Idle connections close, after one more chance for a request that is on its way;
     /// answers announce that their connections close.
-    pub(crate) fn has_begun(&self) -> bool {
+    pub fn has_begun(&self) -> bool {
         self.stage.load(Ordering::Relaxed) > 0
     }
 
     /// Returns whether the drain's time is over, so that all remaining connections must end.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.stage.load(Ordering::Relaxed) > 1
     }
 
     /// Returns the time until which an idle connection stays open. A request that its client sends at the very moment of the
     /// drain is answered with `Connection: close`, instead of finding the connection closed. `None`: there is no drain.
-    pub(crate) fn idle_until(&self) -> Option<Instant> {
+    pub fn idle_until(&self) -> Option<Instant> {
         let begun = self.begun.get().filter(|_| self.has_begun())?;
         Some(*begun + IDLE)
     }
 
-    pub(crate) fn begin(&self) {
+    /// Begins the drain and wakes the connections.
+    pub fn begin(&self) {
         let _ = self.begun.set(Instant::now());
         self.advance(1);
     }
 
-    pub(crate) fn end(&self) {
+    /// Ends the drain's time and wakes the connections.
+    pub fn end(&self) {
         self.advance(2);
     }
 
@@ -55,13 +57,14 @@ impl Drain {
 
 /// A registration of a task that is to be woken, for as long as it exists.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     drain: Arc<Drain>,
     number: Option<u64>,
 }
 
 impl Watch {
-    pub(crate) fn new(drain: Arc<Drain>) -> Self {
+    /// Creates a registration of no task yet.
+    pub fn new(drain: Arc<Drain>) -> Self {
         Self {
             drain,
             number: None,
@@ -69,7 +72,7 @@ impl Watch {
     }
 
     /// Registers the task. It is called whenever the task is polled; only the first call costs anything.
-    pub(crate) fn register(&mut self, cx: &Context<'_>) {
+    pub fn register(&mut self, cx: &Context<'_>) {
         if self.number.is_none() {
             let drain = &self.drain;
             let number = drain.next.fetch_add(1, Ordering::Relaxed);
