@@ -3,7 +3,7 @@
 
 use crate::gathered::Gathered;
 use ::http2::written::Resets;
-use ::http2::{Budget, Check, Fault, Sender, Written};
+use ::http2::{Budget, Check, ConnectionError, Sender, Written};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,9 +22,9 @@ pub struct Checked {
     check: Check,
     /// The number of the check's own bytes that were passed on.
     passed: usize,
-    /// The place that stores a client's fault for the task that sends it. `None`: the peer is a backend, whose fault is an error
-    /// of the connection.
-    fault: Option<FaultSeen>,
+    /// The place that stores a client's connection error for the task that sends it. `None`: the peer is a backend, and the library
+    /// gets its error from a read.
+    error: Option<ErrorSeen>,
     written: Written,
     sent: ResetsSent,
     /// The budget of a client.
@@ -50,25 +50,25 @@ impl ResetsSent {
     }
 }
 
-/// The fault that ends the reading of a connection, which its client is to be sent.
+/// The connection error that ends the reading of a connection, which its client is to be sent.
 #[derive(Clone, Debug, Default)]
-pub struct FaultSeen(Arc<OnceLock<Fault>>);
+pub struct ErrorSeen(Arc<OnceLock<ConnectionError>>);
 
-impl FaultSeen {
-    /// Returns the fault, once there is one.
-    pub fn get(&self) -> Option<Fault> {
+impl ErrorSeen {
+    /// Returns the error, once there is one.
+    pub fn get(&self) -> Option<ConnectionError> {
         self.0.get().copied()
     }
 }
 
 impl Checked {
     /// Checks the bytes of a client. `most_head`: the largest head of a request, in bytes.
-    pub fn client(stream: Gathered, most_head: usize) -> (Self, FaultSeen, ResetsSent) {
+    pub fn client(stream: Gathered, most_head: usize) -> (Self, ErrorSeen, ResetsSent) {
         let mut checked = Self::new(stream, Sender::Client, most_head);
-        let fault = FaultSeen::default();
-        checked.fault = Some(fault.clone());
+        let error = ErrorSeen::default();
+        checked.error = Some(error.clone());
         let sent = checked.sent.clone();
-        (checked, fault, sent)
+        (checked, error, sent)
     }
 
     /// Checks the bytes of a backend. `most_head`: the largest head of an answer, in bytes.
@@ -83,7 +83,7 @@ impl Checked {
             stream,
             check: Check::new(sender, most_head),
             passed: 0,
-            fault: None,
+            error: None,
             written: Written::to(sender),
             sent: ResetsSent::default(),
             budget: Budget::default(),
@@ -117,8 +117,8 @@ impl Checked {
         if resets.all > 0 {
             self.sent.0.fetch_add(resets.all, Ordering::Relaxed);
         }
-        if resets.faults > 0 && self.fault.is_some() {
-            self.spend(resets.faults);
+        if resets.errors > 0 && self.error.is_some() {
+            self.spend(resets.errors);
         }
     }
 
@@ -140,8 +140,8 @@ impl Checked {
 }
 
 impl AsyncRead for Checked {
-    /// Reads checked bytes. After a client's fault no more bytes are returned and no task is woken: the task that polls the
-    /// connection looks for the fault then.
+    /// Reads checked bytes. After a client's connection error no more bytes are returned and no task is woken: the task that polls
+    /// the connection looks for the error then.
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -156,13 +156,13 @@ impl AsyncRead for Checked {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let exhausted = this.exhausted.then_some(Fault::Resets);
-            if let Some(fault) = this.check.fault().or(exhausted) {
-                let Some(seen) = &this.fault else {
-                    let error = io::Error::new(io::ErrorKind::InvalidData, fault);
+            let exhausted = this.exhausted.then_some(ConnectionError::Resets);
+            if let Some(error) = this.check.error().or(exhausted) {
+                let Some(seen) = &this.error else {
+                    let error = io::Error::new(io::ErrorKind::InvalidData, error);
                     return Poll::Ready(Err(error));
                 };
-                let _ = seen.0.set(fault);
+                let _ = seen.0.set(error);
                 return Poll::Pending;
             }
             let before = room.filled().len();

@@ -9,7 +9,7 @@ use crate::name::{
     self, CLASSES, Classes, Kind, NOT_ASCII, NOT_IN_NAMES, NOT_IN_PATHS, NOT_IN_VALUES, Sender,
 };
 use crate::table::{Entry, Name, Table};
-use crate::{Fault, MALFORMED, TARGET, huffman};
+use crate::{ConnectionError, MALFORMED, TARGET, huffman};
 use std::sync::Arc;
 
 /// The length of the longest path that the library accepts, in bytes.
@@ -35,7 +35,7 @@ pub(crate) fn check(
     bytes: &[u8],
     message: Message,
     table: &mut Table,
-) -> Result<Option<Vec<u8>>, Fault> {
+) -> Result<Option<Vec<u8>>, ConnectionError> {
     let mut walk = Walk { bytes, at: 0 };
     let mut harmless = None;
     let (mut fields, mut malformed, mut target) = (false, false, None);
@@ -44,11 +44,11 @@ pub(crate) fn check(
         let field = match first {
             0x80.. => walk.indexed(table)?,
             0x40.. => walk.literal(6, table)?,
-            0x20.. if fields => return Err(Fault::Compression),
+            0x20.. if fields => return Err(ConnectionError::Compression),
             0x20.. => {
                 let most = walk.integer(5)?;
                 if !table.resize(most) {
-                    return Err(Fault::Compression);
+                    return Err(ConnectionError::Compression);
                 }
                 copy(&mut harmless, &bytes[start..walk.at]);
                 continue;
@@ -104,7 +104,7 @@ struct Field {
 
 impl Field {
     /// Writes a legal representation that has the same effect on the table as this one.
-    fn write_harmless(&self, written: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn write_harmless(&self, written: &[u8], out: &mut Vec<u8>) -> Result<(), ConnectionError> {
         let Entry { name, value, .. } = self.entry;
         let Some((first, value_at)) = self.literal else {
             // An entry that was put into the table before does not change it.
@@ -135,7 +135,9 @@ impl Field {
         // A name must not be empty. An empty one gets a byte of the value.
         let name_length = name.length.clamp(1, 100);
         let total = name.length + value;
-        let value = total.checked_sub(name_length).ok_or(Fault::Protocol)?;
+        let value = total
+            .checked_sub(name_length)
+            .ok_or(ConnectionError::Protocol)?;
         literal(out, first, &vec![b'x'; name_length], &vec![b'x'; value]);
         Ok(())
     }
@@ -219,9 +221,9 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn indexed(&mut self, table: &Table) -> Result<Field, Fault> {
+    fn indexed(&mut self, table: &Table) -> Result<Field, ConnectionError> {
         let index = self.integer(7)?;
-        let entry = table.get(index).ok_or(Fault::Compression)?;
+        let entry = table.get(index).ok_or(ConnectionError::Compression)?;
         Ok(Field {
             entry,
             literal: None,
@@ -229,7 +231,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads a literal. With `prefix` 6 it is one that goes into the table.
-    fn literal(&mut self, prefix: u32, table: &mut Table) -> Result<Field, Fault> {
+    fn literal(&mut self, prefix: u32, table: &mut Table) -> Result<Field, ConnectionError> {
         let start = self.at;
         let first = self.bytes[start];
         let index = self.integer(prefix)?;
@@ -240,7 +242,7 @@ impl<'a> Walk<'a> {
                 length: text.length,
             }
         } else {
-            table.get(index).ok_or(Fault::Compression)?.name
+            table.get(index).ok_or(ConnectionError::Compression)?.name
         };
         let value_at = self.at - start;
         let value = self.string()?;
@@ -262,15 +264,18 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn string(&mut self) -> Result<Text<'a>, Fault> {
-        let first = *self.bytes.get(self.at).ok_or(Fault::Compression)?;
+    fn string(&mut self) -> Result<Text<'a>, ConnectionError> {
+        let first = *self
+            .bytes
+            .get(self.at)
+            .ok_or(ConnectionError::Compression)?;
         let size = self.integer(7)?;
         let rest = &self.bytes[self.at..];
-        let written = rest.get(..size).ok_or(Fault::Compression)?;
+        let written = rest.get(..size).ok_or(ConnectionError::Compression)?;
         self.at += size;
         let coded = first & 0x80 != 0;
         let (length, classes) = if coded {
-            huffman::classify(written).ok_or(Fault::Compression)?
+            huffman::classify(written).ok_or(ConnectionError::Compression)?
         } else {
             let class = |seen, byte: &u8| seen | CLASSES[usize::from(*byte)];
             (size, written.iter().fold(0, class))
@@ -284,7 +289,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads an integer (RFC 7541, 5.1). One of more than five bytes is refused, because no sane number is so long.
-    fn integer(&mut self, prefix: u32) -> Result<usize, Fault> {
+    fn integer(&mut self, prefix: u32) -> Result<usize, ConnectionError> {
         let mask = (1_usize << prefix) - 1;
         let mut value = usize::from(self.next()?) & mask;
         if value < mask {
@@ -297,11 +302,14 @@ impl<'a> Walk<'a> {
                 return Ok(value);
             }
         }
-        Err(Fault::Compression)
+        Err(ConnectionError::Compression)
     }
 
-    fn next(&mut self) -> Result<u8, Fault> {
-        let byte = *self.bytes.get(self.at).ok_or(Fault::Compression)?;
+    fn next(&mut self) -> Result<u8, ConnectionError> {
+        let byte = *self
+            .bytes
+            .get(self.at)
+            .ok_or(ConnectionError::Compression)?;
         self.at += 1;
         Ok(byte)
     }

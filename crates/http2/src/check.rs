@@ -1,6 +1,6 @@
 //! Checks the bytes of a connection, from the first one on.
 
-use crate::Fault;
+use crate::ConnectionError;
 use crate::block::{self, Message};
 use crate::frame::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, Head, RST_STREAM, SETTINGS,
@@ -30,7 +30,7 @@ pub struct Check {
     held: Vec<u8>,
     /// The bytes that go on in place of bytes that were consumed.
     replacement: Vec<u8>,
-    fault: Option<Fault>,
+    error: Option<ConnectionError>,
     tally: Tally,
 }
 
@@ -73,7 +73,7 @@ impl Check {
             most: most_head.saturating_add(frame::MOST),
             held: Vec::new(),
             replacement: Vec::new(),
-            fault: None,
+            error: None,
             tally: Tally::default(),
         }
     }
@@ -81,7 +81,7 @@ impl Check {
     /// Consumes bytes that came. Returns how many of them, from the first on, go on as they are; [`Check::replacement`] goes behind
     /// them.
     pub fn consume(&mut self, bytes: &[u8]) -> usize {
-        if self.fault.is_some() {
+        if self.error.is_some() {
             return 0;
         }
         if self.held.is_empty() {
@@ -102,8 +102,8 @@ impl Check {
     }
 
     /// Returns the reason why no byte goes on any more, if there is one.
-    pub fn fault(&self) -> Option<Fault> {
-        self.fault
+    pub fn error(&self) -> Option<ConnectionError> {
+        self.error
     }
 
     /// Returns the counts since the last call.
@@ -129,8 +129,8 @@ impl Check {
                     self.held.extend_from_slice(&bytes[at..]);
                     return passed.unwrap_or(at);
                 }
-                Err(fault) => {
-                    self.fault = Some(fault);
+                Err(error) => {
+                    self.error = Some(error);
                     return passed.unwrap_or(at);
                 }
             }
@@ -139,7 +139,7 @@ impl Check {
     }
 
     #[inline]
-    fn step(&mut self, bytes: &[u8]) -> Result<Step, Fault> {
+    fn step(&mut self, bytes: &[u8]) -> Result<Step, ConnectionError> {
         let unseen = if self.preface > 0 {
             &mut self.preface
         } else {
@@ -155,13 +155,13 @@ impl Check {
         };
         // The first frame must be SETTINGS (RFC 9113, 3.4).
         if !self.begun && (head.kind != SETTINGS || head.has(frame::ACK)) {
-            return Err(Fault::Protocol);
+            return Err(ConnectionError::Protocol);
         }
         head.check_size()?;
         match head.kind {
             HEADERS => return self.header_block(head, bytes),
             DATA if self.of_client() && !self.streams.data(head.stream, head.has(END_STREAM)) => {
-                return Err(Fault::StreamClosed);
+                return Err(ConnectionError::StreamClosed);
             }
             // The frame has no effect, and the library counts such frames over a connection's whole life.
             DATA if head.is_empty() && self.is_open(head.stream) => return Ok(Step::Replace(HEAD)),
@@ -193,7 +193,7 @@ impl Check {
     }
 
     /// Checks a HEADERS frame and the frames that continue it. They pass together.
-    fn header_block(&mut self, head: Head, bytes: &[u8]) -> Result<Step, Fault> {
+    fn header_block(&mut self, head: Head, bytes: &[u8]) -> Result<Step, ConnectionError> {
         let Some(end) = self.block_end(head, bytes)? else {
             return Ok(Step::Wait);
         };
@@ -223,7 +223,7 @@ impl Check {
     }
 
     /// Returns the kind of message of the header block that begins with this frame.
-    fn message(&mut self, head: Head) -> Result<Message, Fault> {
+    fn message(&mut self, head: Head) -> Result<Message, ConnectionError> {
         if !self.of_client() {
             return Ok(Message::Answer);
         }
@@ -234,23 +234,23 @@ impl Check {
             }
             Was::Open => Ok(Message::Trailers),
             Was::Unknown => Ok(Message::Unknown),
-            Was::Ended => Err(Fault::StreamClosed),
+            Was::Ended => Err(ConnectionError::StreamClosed),
         }
     }
 
     /// Returns the end of the header block, or `None` if it has not come yet.
-    fn block_end(&self, head: Head, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    fn block_end(&self, head: Head, bytes: &[u8]) -> Result<Option<usize>, ConnectionError> {
         let (mut last, mut end, mut frames) = (head, head.whole(), 1);
         while !last.has(END_HEADERS) {
             if frames > SPARE_FRAMES + self.most / frame::MOST || end > self.most {
-                return Err(Fault::Excess);
+                return Err(ConnectionError::Excess);
             }
             let Some(next) = bytes.get(end..).and_then(Head::read) else {
                 return Ok(None);
             };
             // A header block must be continued by CONTINUATION frames of the same stream (RFC 9113, 6.10).
             if next.kind != CONTINUATION || next.stream != head.stream {
-                return Err(Fault::Protocol);
+                return Err(ConnectionError::Protocol);
             }
             next.check_size()?;
             end += next.whole();

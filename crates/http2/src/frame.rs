@@ -1,6 +1,6 @@
 //! Reads and writes frames (RFC 9113, 4 and 6).
 
-use crate::Fault;
+use crate::ConnectionError;
 
 /// The number of bytes of a frame's head.
 pub const HEAD: usize = 9;
@@ -78,7 +78,7 @@ impl Head {
     /// # Errors
     /// `FrameSize` means that the size is wrong.
     #[inline]
-    pub fn check_size(self) -> Result<(), Fault> {
+    pub fn check_size(self) -> Result<(), ConnectionError> {
         let right = match self.kind {
             PRIORITY => self.length == 5,
             RST_STREAM | WINDOW_UPDATE => self.length == 4,
@@ -88,15 +88,19 @@ impl Head {
             GOAWAY => (8..=MOST).contains(&self.length),
             _ => self.length <= MOST,
         };
-        if right { Ok(()) } else { Err(Fault::FrameSize) }
+        if right {
+            Ok(())
+        } else {
+            Err(ConnectionError::FrameSize)
+        }
     }
 }
 
-/// Checks the values whose fault is not `PROTOCOL_ERROR`. The library checks the others.
+/// Checks the values for which the error is not `PROTOCOL_ERROR`. The library checks the others.
 ///
 /// # Errors
 /// `FlowControl` means that a window has 2^31 bytes or more.
-pub fn check_settings(payload: &[u8]) -> Result<(), Fault> {
+pub fn check_settings(payload: &[u8]) -> Result<(), ConnectionError> {
     let (settings, _) = payload.as_chunks::<6>();
     for &[id0, id1, v0, v1, v2, v3] in settings {
         let (id, value) = (
@@ -104,7 +108,7 @@ pub fn check_settings(payload: &[u8]) -> Result<(), Fault> {
             u32::from_be_bytes([v0, v1, v2, v3]),
         );
         if id == INITIAL_WINDOW_SIZE && value > MOST_WINDOW {
-            return Err(Fault::FlowControl);
+            return Err(ConnectionError::FlowControl);
         }
     }
     Ok(())
@@ -114,15 +118,18 @@ pub fn check_settings(payload: &[u8]) -> Result<(), Fault> {
 ///
 /// # Errors
 /// `FrameSize` means that the payload is too short for its flags, `Protocol` that the padding is longer than the payload.
-pub fn fragment(head: Head, mut payload: &[u8]) -> Result<&[u8], Fault> {
+pub fn fragment(head: Head, mut payload: &[u8]) -> Result<&[u8], ConnectionError> {
     let mut padding = 0;
     if head.has(PADDED) {
-        let (length, rest) = payload.split_first().ok_or(Fault::FrameSize)?;
+        let (length, rest) = payload.split_first().ok_or(ConnectionError::FrameSize)?;
         (padding, payload) = (usize::from(*length), rest);
     }
     if head.has(HAS_PRIORITY) {
-        payload = payload.get(5..).ok_or(Fault::FrameSize)?;
+        payload = payload.get(5..).ok_or(ConnectionError::FrameSize)?;
     }
-    let end = payload.len().checked_sub(padding).ok_or(Fault::Protocol)?;
+    let end = payload
+        .len()
+        .checked_sub(padding)
+        .ok_or(ConnectionError::Protocol)?;
     Ok(&payload[..end])
 }

@@ -1,5 +1,5 @@
-//! Checks what peers send on a connection of HTTP/2, as a pure core: bytes go in, and bytes or a fault with the RFC's own code
-//! come out.
+//! Checks what peers send on a connection of HTTP/2, as a pure core: bytes go in, and bytes or a connection error with the
+//! RFC's own code come out.
 //!
 //! The router puts a [`Check`] between the bytes of a client or a backend and the library that speaks HTTP/2 for it. All that is
 //! correct passes unchanged, without a copy. A check never answers, decodes no message and keeps no stream: the library does all
@@ -8,10 +8,10 @@
 //! ```text
 //!   sender ── bytes ──▶ Check ── the same bytes ─────────────────────────▶ library
 //!                         │  └── a malformed header block, made harmless ─▶ (one stream is refused)
-//!                         └───── Fault: GOAWAY with its code to a client, and no further byte
+//!                         └───── ConnectionError: GOAWAY with its code to a client, and no further byte
 //! ```
 //!
-//! The library alone is not enough: it reports every fault of a frame as `PROTOCOL_ERROR`, and a field that HTTP does not allow
+//! The library alone is not enough: it reports every wrong frame as `PROTOCOL_ERROR`, and a field that HTTP does not allow
 //! makes it end the whole connection, with the requests of all clients that share it.
 //!
 //! | Module | Noun |
@@ -24,12 +24,12 @@
 //! | `block` | a header block: its representations, and its harmless form |
 //! | `name`, `table` | the kinds of field names; the sizes in HPACK's tables |
 //! | `huffman` | the string code, as an automaton that only classifies |
-//! | [`fault`] | the reasons for which a connection ends |
+//! | [`connection_error`] | the reasons for which a connection ends |
 
 mod block;
 pub mod budget;
 pub mod check;
-pub mod fault;
+pub mod connection_error;
 pub mod frame;
 mod huffman;
 mod name;
@@ -39,7 +39,7 @@ pub mod written;
 
 pub use budget::Budget;
 pub use check::Check;
-pub use fault::Fault;
+pub use connection_error::ConnectionError;
 pub use name::Sender;
 pub use written::Written;
 

@@ -1,5 +1,5 @@
-//! Watches what the library writes to its peer, and counts the streams that it resets and those that it resets for the peer's
-//! fault.
+//! Watches what the library writes to its peer, and counts the streams that it resets and those that it resets because of a
+//! stream error of the peer (RFC 9113, 5.4.2).
 
 use crate::frame::{HEAD, Head, RST_STREAM};
 use crate::name::Sender;
@@ -8,8 +8,8 @@ use crate::name::Sender;
 const CODE: usize = 4;
 /// The length of the preface, which comes before the first frame when the router is the client.
 const PREFACE: usize = 24;
-/// The codes for faults of the peer on a stream: `PROTOCOL_ERROR`, `FLOW_CONTROL_ERROR`, `STREAM_CLOSED`, `FRAME_SIZE_ERROR`.
-const FAULTS: [u32; 4] = [0x1, 0x3, 0x5, 0x6];
+/// The codes of stream errors of the peer: `PROTOCOL_ERROR`, `FLOW_CONTROL_ERROR`, `STREAM_CLOSED`, `FRAME_SIZE_ERROR`.
+const STREAM_ERRORS: [u32; 4] = [0x1, 0x3, 0x5, 0x6];
 
 /// The state of a reader that follows the frames of one direction.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +25,8 @@ pub struct Written {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resets {
     pub all: u32,
-    /// The number of those that report a fault of the peer.
-    pub faults: u32,
+    /// The number of those that report a stream error of the peer.
+    pub errors: u32,
 }
 
 impl Written {
@@ -68,7 +68,7 @@ impl Written {
                 self.have = 0;
                 resets.all += 1;
                 let code = u32::from_be_bytes([a, b, c, d]);
-                resets.faults += u32::from(FAULTS.contains(&code));
+                resets.errors += u32::from(STREAM_ERRORS.contains(&code));
             }
         }
     }
@@ -106,14 +106,14 @@ mod tests {
             let mut written = Written::to(Sender::Client);
             let mut found = Resets::default();
             for piece in bytes.chunks(size) {
-                let Resets { all, faults } = written.pass(piece);
-                (found.all, found.faults) = (found.all + all, found.faults + faults);
+                let Resets { all, errors } = written.pass(piece);
+                (found.all, found.errors) = (found.all + all, found.errors + errors);
             }
-            assert_eq!(found, Resets { all: 3, faults: 2 }, "{size}");
+            assert_eq!(found, Resets { all: 3, errors: 2 }, "{size}");
         }
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let mut written = Written::to(Sender::Backend);
         assert_eq!(written.pass(preface), Resets::default());
-        assert_eq!(written.pass(&bytes), Resets { all: 3, faults: 2 });
+        assert_eq!(written.pass(&bytes), Resets { all: 3, errors: 2 });
     }
 }

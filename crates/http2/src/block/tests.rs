@@ -7,7 +7,7 @@ fn field(name: &str, value: &str) -> Vec<u8> {
     out
 }
 
-fn request(block: &[u8], table: &mut Table) -> Result<Option<Vec<u8>>, Fault> {
+fn request(block: &[u8], table: &mut Table) -> Result<Option<Vec<u8>>, ConnectionError> {
     check(block, Message::Request, table)
 }
 
@@ -57,7 +57,7 @@ fn illegal_blocks_become_harmless() {
     assert_eq!(refused(&bad_path), marked(vec![0x44, 1, b'/']));
     assert_eq!(
         request(&field("", ""), &mut Table::new(Sender::Client)),
-        Err(Fault::Protocol),
+        Err(ConnectionError::Protocol),
         "nothing legal is as small"
     );
 }

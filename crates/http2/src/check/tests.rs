@@ -21,12 +21,12 @@ fn opened(frames: &[Vec<u8>]) -> Vec<u8> {
     [PRI.to_vec(), frame(SETTINGS, 0, 0, &[]), frames.concat()].concat()
 }
 
-/// Returns the bytes that go on when these bytes come in pieces of these sizes, and the fault, if there is one.
-fn run(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<Fault>) {
+/// Returns the bytes that go on when these bytes come in pieces of these sizes, and the connection error, if there is one.
+fn run(bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<ConnectionError>) {
     run_of(Sender::Client, bytes, sizes)
 }
 
-fn run_of(sender: Sender, bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<Fault>) {
+fn run_of(sender: Sender, bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<ConnectionError>) {
     let (mut check, mut out, mut rest) = (Check::new(sender, 1 << 16), Vec::new(), bytes);
     let mut sizes = sizes.iter().cycle();
     while !rest.is_empty() {
@@ -37,7 +37,7 @@ fn run_of(sender: Sender, bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, Option<Fau
         out.append(check.replacement());
         rest = more;
     }
-    (out, check.fault())
+    (out, check.error())
 }
 
 const GET: [u8; 3] = [0x82, 0x87, 0x84];
@@ -74,13 +74,13 @@ fn correct_bytes_pass_without_a_copy() {
     ]);
     let mut check = Check::new(Sender::Client, 1 << 16);
     assert_eq!(check.consume(&bytes), bytes.len());
-    assert!(check.replacement().is_empty() && check.fault().is_none());
+    assert!(check.replacement().is_empty() && check.error().is_none());
 }
 
 #[test]
 fn a_malformed_request_is_replaced_in_its_place() {
-    let (out, fault) = run(&varied(), &[]);
-    assert_eq!(fault, None);
+    let (out, error) = run(&varied(), &[]);
+    assert_eq!(error, None);
     let mark = [&[0, MALFORMED.len() as u8][..], MALFORMED.as_bytes(), &[0]].concat();
     let harmless = [&GET[..], &[0x40, 1, b'x', 1, b'x'], &mark].concat();
     let whole = frame(HEADERS, END, 3, &harmless);
@@ -106,8 +106,8 @@ fn a_backends_bytes_begin_with_its_settings_and_its_streams_are_the_librarys() {
     let of = |bytes: &[u8]| run_of(Sender::Backend, bytes, &[7]);
     assert_eq!(of(&right), (right, None));
     let bad = frame(HEADERS, END, 3, &[0x88, 0x40, 1, b'X', 1, b'y']);
-    let (out, fault) = of(&[settings, bad, frame(PING, 0, 0, &[7; 8])].concat());
-    assert_eq!(fault, None);
+    let (out, error) = of(&[settings, bad, frame(PING, 0, 0, &[7; 8])].concat());
+    assert_eq!(error, None);
     let harmless = [
         &[0x88, 0x40, 1, b'x', 1, b'x', 0, 10][..],
         b"connection\x01x",
@@ -122,39 +122,59 @@ fn a_backends_bytes_begin_with_its_settings_and_its_streams_are_the_librarys() {
             .concat()
         )
     );
-    let (_, fault) = of(&frame(PING, 0, 0, &[0; 8]));
-    assert_eq!(fault, Some(Fault::Protocol), "settings first");
+    let (_, error) = of(&frame(PING, 0, 0, &[0; 8]));
+    assert_eq!(error, Some(ConnectionError::Protocol), "settings first");
 }
 
 #[test]
-fn faults_have_the_codes_of_the_rfc() {
+fn connection_errors_have_the_codes_of_the_rfc() {
     let header = |block: &[u8]| frame(HEADERS, END, 1, block);
-    for (name, fault, frames) in [
-        ("PING", Fault::FrameSize, frame(PING, 0, 0, &[0; 7])),
-        ("an ACK", Fault::FrameSize, frame(SETTINGS, ACK, 0, &[0; 6])),
-        ("large", Fault::FrameSize, frame(0xfe, 0, 0, &[0; 16_385])),
+    for (name, error, frames) in [
+        (
+            "PING",
+            ConnectionError::FrameSize,
+            frame(PING, 0, 0, &[0; 7]),
+        ),
+        (
+            "an ACK",
+            ConnectionError::FrameSize,
+            frame(SETTINGS, ACK, 0, &[0; 6]),
+        ),
+        (
+            "large",
+            ConnectionError::FrameSize,
+            frame(0xfe, 0, 0, &[0; 16_385]),
+        ),
         (
             "a window",
-            Fault::FlowControl,
+            ConnectionError::FlowControl,
             frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]),
         ),
-        ("index 0", Fault::Compression, header(&[0x80])),
-        ("index 62", Fault::Compression, header(&[0xbe])),
-        ("resized late", Fault::Compression, header(&[0x82, 0x20])),
-        ("cut off", Fault::Compression, header(&[0, 3, b'x'])),
+        ("index 0", ConnectionError::Compression, header(&[0x80])),
+        ("index 62", ConnectionError::Compression, header(&[0xbe])),
+        (
+            "resized late",
+            ConnectionError::Compression,
+            header(&[0x82, 0x20]),
+        ),
+        (
+            "cut off",
+            ConnectionError::Compression,
+            header(&[0, 3, b'x']),
+        ),
         (
             "ended",
-            Fault::StreamClosed,
+            ConnectionError::StreamClosed,
             [header(&GET), frame(DATA, 0, 1, b"x")].concat(),
         ),
         (
             "interrupted",
-            Fault::Protocol,
+            ConnectionError::Protocol,
             [frame(HEADERS, 0, 1, &GET), frame(PING, 0, 0, &[0; 8])].concat(),
         ),
         (
             "without an end",
-            Fault::Excess,
+            ConnectionError::Excess,
             [
                 frame(HEADERS, 0, 1, &GET),
                 frame(CONTINUATION, 0, 1, &[]).repeat(100),
@@ -163,11 +183,11 @@ fn faults_have_the_codes_of_the_rfc() {
         ),
     ] {
         let (out, seen) = run(&opened(&[frames]), &[]);
-        assert_eq!(seen, Some(fault), "{name}");
+        assert_eq!(seen, Some(error), "{name}");
         assert!(out.len() >= PREFACE, "{name}: what came before passes");
     }
     let first = [&PRI[..], &frame(PING, 0, 0, &[0; 8])].concat();
-    assert_eq!(run(&first, &[]).1, Some(Fault::Protocol));
+    assert_eq!(run(&first, &[]).1, Some(ConnectionError::Protocol));
 }
 
 proptest::proptest! {
@@ -192,10 +212,10 @@ fn empty_data_is_dropped_and_its_end_is_passed_on() {
     let padded = frame(DATA, PADDED, 1, &[0]);
     let head = frame(HEADERS, END_HEADERS, 1, &GET);
     let bytes = |data: &[&[u8]]| opened(&[head.clone(), data.concat()]);
-    let (came, fault) = run(&bytes(&[&empty, &empty, &padded, &empty, &end]), &[]);
-    assert_eq!((came, fault), (bytes(&[&padded, &end]), None));
-    let (_, fault) = run(&bytes(&[&end, &empty]), &[]);
-    assert_eq!(fault, Some(Fault::StreamClosed));
+    let (came, error) = run(&bytes(&[&empty, &empty, &padded, &empty, &end]), &[]);
+    assert_eq!((came, error), (bytes(&[&padded, &end]), None));
+    let (_, error) = run(&bytes(&[&end, &empty]), &[]);
+    assert_eq!(error, Some(ConnectionError::StreamClosed));
     // The frame reaches the library, which refuses it.
     let idle = bytes(&[&frame(DATA, 0, 3, &[])]);
     assert_eq!(run(&idle, &[]), (idle, None));

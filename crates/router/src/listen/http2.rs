@@ -14,7 +14,7 @@ use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use http::header::{CONTENT_LENGTH, HeaderMap};
-use http_sides::checked::{Checked, FaultSeen, ResetsSent};
+use http_sides::checked::{Checked, ErrorSeen, ResetsSent};
 use http_sides::drain::Watch;
 use http_sides::gathered::Gathered;
 use http_sides::stream::Stream;
@@ -66,7 +66,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .enable_connect_protocol();
     let gathered = Gathered::new(stream);
-    let (stream, fault, resets) = Checked::client(gathered.clone(), most_head);
+    let (stream, error, resets) = Checked::client(gathered.clone(), most_head);
     let handshake = builder.handshake::<_, Bytes>(stream);
     let connection = match timeout(patience(settings.read_header_timeout), handshake).await {
         Ok(Ok(connection)) => connection,
@@ -78,10 +78,10 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         worker,
         connection,
         gathered,
-        fault,
+        error,
         resets,
         window: Window::default(),
-        fault_sent: false,
+        error_sent: false,
         timer: Timer::default(),
         idle_since: Some(Instant::now()),
         going_since: None,
@@ -111,10 +111,10 @@ struct Front {
     connection: Connection<Checked, Bytes>,
     /// The frames to the client, gathered for one write.
     gathered: Gathered,
-    /// The client's protocol error, after which nothing more of it is read.
-    fault: FaultSeen,
+    /// The client's connection error, after which nothing more of it is read.
+    error: ErrorSeen,
     /// Whether the client was sent that error.
-    fault_sent: bool,
+    error_sent: bool,
     resets: ResetsSent,
     window: Window,
     timer: Timer,
@@ -184,18 +184,18 @@ impl Front {
         Poll::Pending
     }
 
-    /// Returns the next stream. Streams that came before a fault are accepted first.
+    /// Returns the next stream. Streams that came before an error are accepted first.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Accepted>> {
         let accepted = self.connection.poll_accept(cx);
-        if accepted.is_ready() || self.fault_sent {
+        if accepted.is_ready() || self.error_sent {
             return accepted;
         }
-        let Some(fault) = self.fault.get() else {
+        let Some(error) = self.error.get() else {
             return accepted;
         };
-        tracing::debug!(%fault, "client-http2-fault");
-        self.fault_sent = true;
-        self.connection.abrupt_shutdown(Reason::from(fault.code()));
+        tracing::debug!(fault = %error, "client-http2-fault");
+        self.error_sent = true;
+        self.connection.abrupt_shutdown(Reason::from(error.code()));
         self.connection.poll_accept(cx)
     }
 

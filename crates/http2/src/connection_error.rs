@@ -2,7 +2,7 @@
 
 /// The reason why a connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum ConnectionError {
     #[error("a frame that is not allowed here")]
     Protocol,
     #[error("an initial window size above 2^31 - 1")]
@@ -19,7 +19,7 @@ pub enum Fault {
     Resets,
 }
 
-impl Fault {
+impl ConnectionError {
     /// Returns the error code of RFC 9113, section 7.
     pub fn code(self) -> u32 {
         match self {
