@@ -1,5 +1,5 @@
-//! The buffers of one serving thread. A connection that waits holds none: a buffer is reserved when bytes have arrived and returned when
-//! they are forwarded, so that ten thousand idle connections need no more buffers than one.
+//! The buffers of one serving thread. A connection that waits holds none: a buffer is reserved when bytes have arrived and returned
+//! when they are forwarded, so that ten thousand idle connections need no more buffers than one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

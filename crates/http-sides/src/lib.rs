@@ -54,13 +54,13 @@ pub enum Side {
 
 /// The reason why a body did not reach its end.
 #[derive(Debug)]
-pub enum Broken {
+pub enum Unfinished {
     /// The sender has gone, or its connection failed.
-    From,
+    SenderGone,
     /// The body is malformed.
     Malformed(Refusal),
-    /// The receiver does not accept it.
-    To,
+    /// The receiver has gone, or does not accept the body.
+    ReceiverGone,
 }
 
 /// The result of a wait for an answer's head.
@@ -311,24 +311,24 @@ pub fn poll_pump(
     to: &mut Side,
     cx: &mut Context<'_>,
     mut tap: impl FnMut(&[u8]),
-) -> Poll<Result<(), Broken>> {
+) -> Poll<Result<(), Unfinished>> {
     loop {
         from.pour(|data| {
             tap(data);
             to.pass(cx, data);
         })
-        .map_err(Broken::Malformed)?;
+        .map_err(Unfinished::Malformed)?;
         if from.body_ended() && !to.is_finished() {
-            convert::end_body(from, to).map_err(Broken::Malformed)?;
+            convert::end_body(from, to).map_err(Unfinished::Malformed)?;
         }
         let flushed = to.poll_flush(cx);
         if flushed.is_pending() {
             from.poll_read_ahead(cx);
         }
-        ready!(flushed).map_err(|_| Broken::To)?;
+        ready!(flushed).map_err(|_| Unfinished::ReceiverGone)?;
         if to.is_finished() {
             return Poll::Ready(Ok(()));
         }
-        ready!(from.poll_body(cx)).map_err(|_| Broken::From)?;
+        ready!(from.poll_body(cx)).map_err(|_| Unfinished::SenderGone)?;
     }
 }

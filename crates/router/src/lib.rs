@@ -22,11 +22,11 @@
 //!    └─ forward         pick an endpoint, connect, send; on failure another 502, 503, 496, 499, 525, 526
 //!         ├─ backend::connections   idle connections per endpoint and worker
 //!         ├─ backend::connect       dial, TLS with the name that was registered
-//!         ├─ backend::failure       what a failure means: retry? prune? status?
+//!         ├─ backend::fault         what a fault means: retry? prune? status?
 //!         ├─ sticky                 __VCAP_ID__
 //!         └─ exchange               head and body out, answer's head in
 //!    │
-//!  rejection   the one place that turns a refusal into status, X-Cf-RouterError and body
+//!  rejection   the one place that turns a rejection into status, X-Cf-RouterError and body
 //!    │
 //!  answer      streams it to the client
 //!    ├─ tunnel          after 101: bytes both ways

@@ -1,7 +1,7 @@
 //! Makes a connection to a backend: dial, TLS if the endpoint was registered so, HTTP/1.1 or HTTP/2.
 
 use super::connections::{Connected, Need};
-use super::failure::Fault;
+use super::fault::Fault;
 use super::made::Made;
 use crate::path::protocol::patience;
 use crate::path::route_service::services::Services;

@@ -2,7 +2,7 @@
 
 pub(crate) mod connect;
 mod connections;
-pub(crate) mod failure;
+pub(crate) mod fault;
 pub(crate) mod made;
 pub(crate) mod peer;
 mod shared;

@@ -1,6 +1,6 @@
 //! Applies messages to the table. It alone owns the record of earlier messages, and it parses only what is new.
 
-use super::message::{self, Registration, Rejected};
+use super::message::{self, Ignored, Registration};
 use crate::observe::feed::Source;
 use crate::observe::metrics::Counter;
 use crate::observe::registrations::{self, Message};
@@ -75,8 +75,8 @@ impl Applier {
     fn parse(&self, subject: &str, payload: &[u8]) -> Option<Registration> {
         match message::parse(payload, &self.shared.lasting) {
             Ok(registration) => Some(registration),
-            Err(Rejected::OtherSegment) => None,
-            Err(Rejected::Invalid(error)) => {
+            Err(Ignored::OtherSegment) => None,
+            Err(Ignored::Invalid(error)) => {
                 let start = &payload[..payload.len().min(1024)];
                 let payload = String::from_utf8_lossy(start).into_owned();
                 tracing::error!(target: READING, subject, payload, error, "validation-error");

@@ -22,29 +22,29 @@ pub(crate) struct Registration {
 /// The longest registration in bytes. NATS itself accepts no longer message by default.
 const LONGEST: usize = 1 << 20;
 
-/// The reason why a message is not applied.
+/// The reason why a message is ignored.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Rejected {
+pub(crate) enum Ignored {
     Invalid(String),
     /// The message is for routers of another isolation segment.
     OtherSegment,
 }
 
-pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<Registration, Rejected> {
+pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<Registration, Ignored> {
     if payload.len() > LONGEST {
-        return Err(Rejected::Invalid(format!("longer than {LONGEST} bytes")));
+        return Err(Ignored::Invalid(format!("longer than {LONGEST} bytes")));
     }
     let message: RegistryMessage =
-        serde_json::from_slice(payload).map_err(|error| Rejected::Invalid(error.to_string()))?;
+        serde_json::from_slice(payload).map_err(|error| Ignored::Invalid(error.to_string()))?;
     let route_service_url = message.route_service_url.unwrap_or_default();
     if !route_service_url.is_empty() && !route_service_url.starts_with("https") {
-        return Err(Rejected::Invalid(format!(
+        return Err(Ignored::Invalid(format!(
             "route_service_url {route_service_url:?} does not begin with https"
         )));
     }
     let isolation_segment = message.isolation_segment.unwrap_or_default();
     if !settings.sharding.takes(&isolation_segment) {
-        return Err(Rejected::OtherSegment);
+        return Err(Ignored::OtherSegment);
     }
     let tls_port = message.tls_port.filter(|port| *port != 0);
     let protocol = match message.protocol.as_deref() {
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::config::Sharding;
 
-    fn of(json: &str) -> Result<Registration, Rejected> {
+    fn of(json: &str) -> Result<Registration, Ignored> {
         parse(json.as_bytes(), &Lasting::default())
     }
 
@@ -256,7 +256,7 @@ mod tests {
             r#"{"host":"a","port":70000,"uris":["b"]}"#,
             r#"{"host":"a","port":1,"uris":["b"],"route_service_url":"http://x"}"#,
         ] {
-            assert!(matches!(of(json), Err(Rejected::Invalid(_))), "{json}");
+            assert!(matches!(of(json), Err(Ignored::Invalid(_))), "{json}");
         }
     }
 

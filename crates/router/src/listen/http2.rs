@@ -1,7 +1,7 @@
 //! A client's connection of HTTP/2: a task for each stream, and bounds for what a client may make the router keep.
 
 use super::window::{self, Body, Window};
-use crate::backend::failure::Fault;
+use crate::backend::fault::Fault;
 use crate::path::answer::After;
 use crate::path::context::Peer;
 use crate::path::exchange::Exchange;
@@ -247,12 +247,12 @@ async fn stream_request(
         // The client cancelled the stream together with its beginning: no backend sees it.
         _ if gone => {
             let cancelled = Rejection::Backend(Fault::ClientGone);
-            route::refuse(&worker, &peer, &mut exchange, cancelled).await
+            route::reject(&worker, &peer, &mut exchange, cancelled).await
         }
         Ok(()) => route::serve(&worker, &peer, &mut exchange).await,
         Err(refusal) => {
             let refused = Rejection::Refused(refusal);
-            route::refuse(&worker, &peer, &mut exchange, refused).await
+            route::reject(&worker, &peer, &mut exchange, refused).await
         }
     };
     if let After::Tunnel(tunnel) = after {

@@ -18,7 +18,7 @@ const LONGEST_TEXT: usize = 107;
 /// The reason why the connection is to be closed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid PROXY protocol header: {0}")]
-pub(crate) struct Invalid(&'static str);
+pub(crate) struct InvalidHeader(&'static str);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Parsed {
@@ -34,15 +34,15 @@ enum Parsed {
 
 /// Removes the header from the stream, if there is one, and returns the client's address; `None`: the address of the connection
 /// is the client's.
-pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, Invalid> {
+pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, InvalidHeader> {
     let started = Instant::now();
     let mut buffer = [0; LONGEST];
     let (mut seen, mut deadline) = (0, started + SILENCE);
     loop {
         let peeked = match timeout_at(deadline, stream.peek(&mut buffer)).await {
-            Ok(peeked) => peeked.map_err(|_| Invalid("the connection broke"))?,
+            Ok(peeked) => peeked.map_err(|_| InvalidHeader("the connection broke"))?,
             Err(_) if seen == 0 => return Ok(None),
-            Err(_) => return Err(Invalid("the header does not end")),
+            Err(_) => return Err(InvalidHeader("the header does not end")),
         };
         match parse(&buffer[..peeked])? {
             Parsed::Absent => return Ok(None),
@@ -50,7 +50,7 @@ pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, Inv
                 let mut left = len;
                 while left > 0 {
                     match stream.try_read(&mut buffer[..left]) {
-                        Ok(0) | Err(_) => return Err(Invalid("the connection broke")),
+                        Ok(0) | Err(_) => return Err(InvalidHeader("the connection broke")),
                         Ok(n) => left -= n,
                     }
                 }
@@ -58,7 +58,7 @@ pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, Inv
             }
             Parsed::Partial if peeked == 0 => return Ok(None),
             Parsed::Partial if Instant::now() > started + PATIENCE => {
-                return Err(Invalid("the header does not end"));
+                return Err(InvalidHeader("the header does not end"));
             }
             // A peek returns the same bytes again at once.
             Parsed::Partial => sleep(Duration::from_millis(2)).await,
@@ -67,7 +67,7 @@ pub(crate) async fn source(stream: &TcpStream) -> Result<Option<SocketAddr>, Inv
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Parsed, Invalid> {
+fn parse(bytes: &[u8]) -> Result<Parsed, InvalidHeader> {
     let begins = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
     if begins(SIGNATURE) {
         return binary(bytes);
@@ -78,39 +78,40 @@ fn parse(bytes: &[u8]) -> Result<Parsed, Invalid> {
     Ok(Parsed::Absent)
 }
 
-fn text(bytes: &[u8]) -> Result<Parsed, Invalid> {
+fn text(bytes: &[u8]) -> Result<Parsed, InvalidHeader> {
     let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
         return if bytes.len() < LONGEST_TEXT {
             Ok(Parsed::Partial)
         } else {
-            Err(Invalid("the line is too long"))
+            Err(InvalidHeader("the line is too long"))
         };
     };
-    let line = std::str::from_utf8(&bytes[..end]).map_err(|_| Invalid("the header is not text"))?;
+    let line =
+        std::str::from_utf8(&bytes[..end]).map_err(|_| InvalidHeader("the header is not text"))?;
     let [_, family, source, _, port, _] = line.split(' ').collect::<Vec<_>>()[..] else {
-        return Err(Invalid("the header does not name the client"));
+        return Err(InvalidHeader("the header does not name the client"));
     };
-    let ip: IpAddr = source.parse().map_err(|_| Invalid("bad address"))?;
-    let port = port.parse().map_err(|_| Invalid("bad port"))?;
+    let ip: IpAddr = source.parse().map_err(|_| InvalidHeader("bad address"))?;
+    let port = port.parse().map_err(|_| InvalidHeader("bad port"))?;
     match (family, ip) {
         ("TCP4", IpAddr::V4(_)) | ("TCP6", IpAddr::V6(_)) => Ok(Parsed::Header {
             len: end + 2,
             source: Some(SocketAddr::new(ip, port)),
         }),
-        _ => Err(Invalid("unknown family")),
+        _ => Err(InvalidHeader("unknown family")),
     }
 }
 
-fn binary(bytes: &[u8]) -> Result<Parsed, Invalid> {
+fn binary(bytes: &[u8]) -> Result<Parsed, InvalidHeader> {
     let Some((head, rest)) = bytes.split_at_checked(16) else {
         return Ok(Parsed::Partial);
     };
     let size = usize::from(u16::from_be_bytes([head[14], head[15]]));
     if head[12] >> 4 != 2 || head[12] & 0xf > 1 {
-        return Err(Invalid("unknown version or command"));
+        return Err(InvalidHeader("unknown version or command"));
     }
     if 16 + size > LONGEST {
-        return Err(Invalid("the header is too long"));
+        return Err(InvalidHeader("the header is too long"));
     }
     let Some(rest) = rest.get(..size) else {
         return Ok(Parsed::Partial);
@@ -126,7 +127,7 @@ fn binary(bytes: &[u8]) -> Result<Parsed, Invalid> {
             let ip = <[u8; 16]>::try_from(&rest[..16]).map(Ipv6Addr::from);
             ip.ok().map(|ip| SocketAddr::new(ip.into(), port(32)))
         }
-        (1, 1 | 2) => return Err(Invalid("the header is too short for its addresses")),
+        (1, 1 | 2) => return Err(InvalidHeader("the header is too short for its addresses")),
         _ => None,
     };
     Ok(Parsed::Header {
@@ -156,7 +157,7 @@ pub(crate) fn check_sound(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn header(len: usize, source: &str) -> Result<Parsed, Invalid> {
+    fn header(len: usize, source: &str) -> Result<Parsed, InvalidHeader> {
         let source = (!source.is_empty()).then(|| source.parse().unwrap());
         Ok(Parsed::Header { len, source })
     }

@@ -15,7 +15,7 @@ pub(crate) use rates::TICK;
 pub(crate) use spread::Weights;
 pub(crate) use traffic::{Passed, Responses};
 
-use crate::backend::failure::Fault;
+use crate::backend::fault::Fault;
 use crate::backend::peer;
 use crate::config::Lasting;
 use crate::observe::envelopes::Envelopes;

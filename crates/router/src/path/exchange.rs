@@ -1,13 +1,13 @@
 //! One exchange of a request and a response between a client and a backend: the state that both directions need, and the waiting.
 
 use crate::backend::Rest;
-use crate::backend::failure::Fault;
+use crate::backend::fault::Fault;
 use crate::path::forwarded;
 use crate::path::protocol::{self, patience};
 use crate::worker::Worker;
 use http_sides::drain::Watch;
 use http_sides::timer::Timer;
-use http_sides::{Answered, Broken, Side, poll_pump};
+use http_sides::{Answered, Side, Unfinished, poll_pump};
 use http1::{Known, Refusal, Request, Response};
 use routing::registry::InFlight;
 use std::future::poll_fn;
@@ -156,8 +156,8 @@ impl Exchange {
         });
         match pumped {
             Poll::Ready(Ok(())) => return Poll::Ready(Relayed::Whole),
-            Poll::Ready(Err(Broken::To)) => return Poll::Ready(Relayed::ClientGone),
-            Poll::Ready(Err(Broken::From | Broken::Malformed(_))) => {
+            Poll::Ready(Err(Unfinished::ReceiverGone)) => return Poll::Ready(Relayed::ClientGone),
+            Poll::Ready(Err(Unfinished::SenderGone | Unfinished::Malformed(_))) => {
                 return Poll::Ready(Relayed::BackendBroke);
             }
             Poll::Pending => {}
@@ -242,9 +242,11 @@ impl Upload {
         let received = &mut self.received;
         match poll_pump(client, backend, cx, |data| *received += data.len() as u64) {
             Poll::Ready(Ok(())) => self.done = true,
-            Poll::Ready(Err(Broken::To)) => self.failed = true,
-            Poll::Ready(Err(Broken::From)) => return Err(Fault::ClientGone),
-            Poll::Ready(Err(Broken::Malformed(refusal))) => return Err(Fault::BadBody(refusal)),
+            Poll::Ready(Err(Unfinished::ReceiverGone)) => self.failed = true,
+            Poll::Ready(Err(Unfinished::SenderGone)) => return Err(Fault::ClientGone),
+            Poll::Ready(Err(Unfinished::Malformed(refusal))) => {
+                return Err(Fault::BadBody(refusal));
+            }
             Poll::Pending => {}
         }
         self.sent |= !self.failed && backend.backlog() == 0;

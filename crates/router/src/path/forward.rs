@@ -4,7 +4,7 @@
 pub(crate) mod report;
 
 use crate::backend::connect;
-use crate::backend::failure::Fault;
+use crate::backend::fault::Fault;
 use crate::backend::made::Made;
 use crate::backend::{Connected, Lane, Need, peer};
 use crate::config::Serving;
@@ -20,7 +20,7 @@ use crate::worker::Shared;
 use http::uri::Scheme;
 use http_sides::{Http2, Side, request_to_http2};
 use http1::{Fields, Framing, Known, Request};
-use report::Failed;
+use report::FailedAttempt;
 use routing::registry::{Attempts, Endpoint, InFlight, NoPick, Pool, Want, Within};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -233,7 +233,7 @@ pub(crate) async fn forward(
             Err(fault) => fault,
         };
         context.record.received = outgoing.received;
-        let failed = Failed {
+        let failed = FailedAttempt {
             endpoint: &endpoint,
             fault: &fault,
             attempt: attempts.tried().len() + 1,
@@ -385,7 +385,7 @@ pub(crate) async fn attempt(
                 fresh = true;
                 now = Instant::now();
             }
-            Err(Fault::Refused) if exchange.client.may_rewind() && refusals.len() > 0 => {
+            Err(Fault::StreamRefused) if exchange.client.may_rewind() && refusals.len() > 0 => {
                 if let Some(pause) = refusals.next() {
                     tokio::time::sleep(pause).await;
                 }
@@ -445,10 +445,10 @@ async fn begin_http2(request: &Request, lane: Lane, scheme: Scheme) -> Result<Ht
     let ended = request.framing == Framing::None;
     // A connection that has ended in the meantime has not seen the request.
     let Lane { sender, place } = lane;
-    let mut sender = sender.ready().await.map_err(|_| Fault::Refused)?;
+    let mut sender = sender.ready().await.map_err(|_| Fault::StreamRefused)?;
     let (answer, body) = sender
         .send_request(head, ended)
-        .map_err(|_| Fault::Refused)?;
+        .map_err(|_| Fault::StreamRefused)?;
     Ok(Http2::to_backend(answer, body, ended, place))
 }
 

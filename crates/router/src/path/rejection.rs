@@ -1,6 +1,6 @@
-//! Every refusal by the router itself, and the one place that turns a refusal into a response.
+//! Every reason why the router itself answers a request, and the one place that turns such a rejection into a response.
 
-use crate::backend::failure::Fault;
+use crate::backend::fault::Fault;
 use crate::error_page;
 use crate::observe::metrics::Metrics;
 use crate::path::answer::Answer as Outcome;
@@ -8,6 +8,7 @@ use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;
 use http1::{Known, Refusal};
 
+/// The reason why the router itself answers a request, in place of a backend.
 #[derive(Debug)]
 pub(crate) enum Rejection {
     /// The request is malformed, so it is unknown where the next one would begin.
@@ -32,7 +33,7 @@ pub(crate) enum Rejection {
     RouteServiceUnsupported,
     RouteServiceWithoutUpgrade,
     /// The request for the service could not be made.
-    RouteServiceBroken,
+    RouteServiceFailed,
     /// The signature of the route service is invalid or expired, on a route with a service.
     RouteServiceSignature {
         expired: bool,
@@ -122,7 +123,7 @@ impl Rejection {
                 "Websocket requests are not supported for routes bound to Route Services.",
                 None,
             ),
-            Self::RouteServiceBroken => answer(500, "", "Route service request failed.", None),
+            Self::RouteServiceFailed => answer(500, "", "Route service request failed.", None),
             Self::RouteServiceSignature { expired } => {
                 answer(if *expired { 504 } else { 502 }, "", SIGNATURE_FAILED, None)
             }
@@ -256,7 +257,7 @@ impl Rejection {
         }
     }
 
-    /// Counts the refusal as gorouter does: a request without a matching route or instance is rejected; one that endpoints failed
+    /// Counts the rejection as gorouter does: a request without a matching route or instance is rejected; one that endpoints failed
     /// to answer is a bad gateway. `status`: the status that the client gets.
     pub(crate) fn count(&self, metrics: &Metrics, status: u16) {
         match self {
@@ -277,7 +278,7 @@ impl Rejection {
         }
     }
 
-    /// Logs the refusal, where gorouter logs it. The code that tries an endpoint logs its failure.
+    /// Logs the rejection, where gorouter logs it. The code that tries an endpoint logs its fault.
     fn log(&self) {
         let expired = match self {
             Self::InvalidAppInstance => {

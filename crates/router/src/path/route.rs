@@ -37,15 +37,15 @@ pub(crate) async fn serve(worker: &Arc<Worker>, peer: &Peer, exchange: &mut Exch
     answer::deliver(context, exchange, answer).await
 }
 
-/// Refuses a request whose head could be read, but not understood.
-pub(crate) async fn refuse(
+/// Rejects a request whose head could be read, but not understood.
+pub(crate) async fn reject(
     worker: &Arc<Worker>,
     peer: &Peer,
     exchange: &mut Exchange,
-    refused: Rejection,
+    rejection: Rejection,
 ) -> After {
     let mut context = RequestContext::new(worker, peer, &exchange.request);
-    let answer = refused.respond(&mut context, exchange);
+    let answer = rejection.respond(&mut context, exchange);
     answer::deliver(context, exchange, answer).await
 }
 

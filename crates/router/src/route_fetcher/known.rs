@@ -14,7 +14,7 @@ pub(super) enum Change {
     /// The route is to be removed, unless the table has a newer version of it.
     Unregister(String, EndpointSpec),
     /// The route is unusable, for this reason. It is reported once.
-    Refuse(Route, String),
+    Ignore(Route, String),
 }
 
 /// The values that identify a route's endpoint, as gorouter's `routeEquals`.
@@ -60,9 +60,9 @@ impl Known {
         let change = match spec(&route) {
             Ok(spec) => Some(Change::Register(route.route.clone(), spec)),
             Err(_) if known == Some(&route) => None,
-            Err(why) => Some(Change::Refuse(route.clone(), why)),
+            Err(why) => Some(Change::Ignore(route.clone(), why)),
         };
-        // A route that the table refuses must not hide the one that the table has.
+        // A route that is too old for the table must not hide the one that the table has.
         let kept = known.filter(|known| is_older(&route, known)).cloned();
         self.0.insert(key(&route), kept.unwrap_or(route));
         change
@@ -142,7 +142,7 @@ mod tests {
         let changes = changes.into_iter().map(|change| match change {
             Change::Register(uri, spec) => of('+', uri, spec),
             Change::Unregister(uri, spec) => of('-', uri, spec),
-            Change::Refuse(_, why) => format!("!{why}"),
+            Change::Ignore(_, why) => format!("!{why}"),
         });
         changes.collect()
     }
@@ -180,7 +180,7 @@ mod tests {
     fn the_newest_version_is_the_one_that_vanishes() {
         let mut known = Known::default();
         known.applied(Event::Upsert(route("a", 1, 3)));
-        // The table refuses both of them because of their tags.
+        // The table ignores both of them because of their tags.
         known.applied(Event::Upsert(route("a", 1, 2)));
         known.applied(Event::Delete(route("a", 1, 2)));
         assert_eq!(short(known.fetched(Vec::new())), ["-a:1@3"]);

@@ -158,7 +158,7 @@ impl Fetcher {
                     let endpoint = table.endpoint(spec);
                     registrations::unregistered(shared, &message, &uri, &endpoint, outcome);
                 }
-                Change::Refuse(route, error) => {
+                Change::Ignore(route, error) => {
                     tracing::error!(uri = route.route, error, "routing-api-route-refused");
                 }
             }

@@ -65,7 +65,7 @@ fn pool(table: &Table, endpoints: &[Made]) -> Arc<Pool> {
     let pool = table.registry.lookup("a.test", "/").unwrap();
     for (endpoint, made) in pool.endpoints().iter().zip(endpoints) {
         if made.failed {
-            pool.fail(endpoint, Failure::Broken, table.at(1_000));
+            pool.fail(endpoint, Failure::EndedEarly, table.at(1_000));
         }
     }
     pool

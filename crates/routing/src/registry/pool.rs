@@ -19,17 +19,17 @@ pub enum Failure {
     /// The endpoint's certificate carries another name, so another instance listens at its address.
     WrongName,
     /// No process listens at the endpoint's address.
-    Refused,
+    NotListening,
     /// The router could not reach the endpoint, or its TLS failed.
     Unreachable,
     /// The endpoint ended the exchange early.
-    Broken,
+    EndedEarly,
 }
 
 impl Failure {
     /// Returns whether the endpoint is most likely gone and the table does not know it yet.
     pub(super) fn looks_stale(self) -> bool {
-        matches!(self, Self::WrongName | Self::Refused)
+        matches!(self, Self::WrongName | Self::NotListening)
     }
 }
 
@@ -306,8 +306,8 @@ impl Pool {
         };
         let prune = match failure {
             Failure::WrongName => true,
-            Failure::Refused | Failure::Unreachable => endpoint.is_tls() && list.len() > 1,
-            Failure::Broken => false,
+            Failure::NotListening | Failure::Unreachable => endpoint.is_tls() && list.len() > 1,
+            Failure::EndedEarly => false,
         };
         if !prune {
             list[at].mark_failed(self.common.tick(now));

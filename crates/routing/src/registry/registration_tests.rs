@@ -82,7 +82,7 @@ fn any_change_in_between_makes_a_message_be_parsed_again() {
     register_and_record(&table, &mut repeats, &["a.test"], 0);
     let pool = table.registry.lookup("a.test", "/").unwrap();
     let endpoint = pool.endpoints()[0].clone();
-    pool.fail(&endpoint, Failure::Broken, table.start);
+    pool.fail(&endpoint, Failure::EndedEarly, table.start);
     assert!(
         repeats
             .refresh(FINGERPRINT, &table.registry, table.at(1))
@@ -243,7 +243,7 @@ fn request(
 
 #[test]
 fn stale_endpoints_do_not_exhaust_a_healthy_app() {
-    for failure in [Failure::Refused, Failure::WrongName] {
+    for failure in [Failure::NotListening, Failure::WrongName] {
         let table = Table::new();
         for port in 1..=9 {
             table.register("a.test", spec(port, true, "app", &port.to_string()), 0);
@@ -261,10 +261,10 @@ fn stale_endpoints_do_not_exhaust_a_healthy_app() {
         table.register("a.test", spec(port, true, "app", &port.to_string()), 0);
     }
     let all = [1, 2, 3, 4, 5, 6, 7, 8, 9];
-    assert_eq!(request(&table, 3, &all, Failure::Broken, 1), (None, 3));
+    assert_eq!(request(&table, 3, &all, Failure::EndedEarly, 1), (None, 3));
     // When no endpoint is healthy, the number of attempts is the configured one, plus those after which a healthy endpoint was
     // likely.
-    let (answer, made) = request(&table, 3, &all, Failure::Refused, 100);
+    let (answer, made) = request(&table, 3, &all, Failure::NotListening, 100);
     assert_eq!(answer, None);
     assert!(made <= all.len(), "nobody is tried twice");
     assert_eq!(

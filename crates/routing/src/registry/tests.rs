@@ -253,7 +253,7 @@ fn round_robin_is_even_also_around_a_failed_one() {
     };
     assert_eq!(spread(40), [10; 4]);
     let failed = pool.pick(&Want::default(), table.start).unwrap();
-    pool.fail(&failed, Failure::Broken, table.start);
+    pool.fail(&failed, Failure::EndedEarly, table.start);
     assert_eq!(spread(30), [10; 3]);
 }
 

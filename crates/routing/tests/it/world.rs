@@ -243,7 +243,7 @@ impl World {
             let spec = endpoint.spec();
             let cell = self.cells.iter().find(|cell| cell.address == spec.host);
             let failure = match cell.and_then(|cell| cell.at(spec.port)) {
-                None => Failure::Refused,
+                None => Failure::NotListening,
                 Some(there) if there.actual.instance_guid != endpoint.tls_name() => {
                     Failure::WrongName
                 }

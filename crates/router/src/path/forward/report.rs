@@ -1,7 +1,7 @@
 //! Reports of attempts: every attempt goes to metron, and failed ones go to the component log. The log's keys are gorouter's,
 //! which tools look for; beside them are our own: route, instance and certificate names.
 
-use crate::backend::failure::Fault;
+use crate::backend::fault::Fault;
 use crate::backend::made::Made;
 use crate::backend::peer;
 use crate::observe::envelopes::Attempt;
@@ -56,7 +56,7 @@ pub(crate) fn attempt(
 
 /// An attempt that failed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Failed<'a> {
+pub(crate) struct FailedAttempt<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) fault: &'a Fault,
     /// The number of the attempt; the first is 1.
@@ -66,7 +66,7 @@ pub(crate) struct Failed<'a> {
     pub(crate) retriable: bool,
 }
 
-impl Failed<'_> {
+impl FailedAttempt<'_> {
     /// Records the failure at the endpoint, and logs it.
     pub(crate) fn report(&self, context: &RequestContext<'_>, exchange: &Exchange, pool: &Pool) {
         let Self {

@@ -15,11 +15,11 @@ mod signature;
 #[cfg(test)]
 pub(crate) use signature::Soundness;
 
-use crate::backend::failure::Fault;
+use crate::backend::fault::Fault;
 use crate::path::answer::Answer;
 use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;
-use crate::path::forward::report::Failed;
+use crate::path::forward::report::FailedAttempt;
 use crate::path::forward::{self, Outgoing};
 use crate::path::lookup::Target;
 use crate::path::rejection::Rejection;
@@ -28,7 +28,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use http1::{Fields, Known, Request};
 use routing::registry::{Pool, Within, request_host};
-use services::Invalid;
+use services::InvalidNote;
 use std::time::Instant;
 use time::OffsetDateTime;
 
@@ -78,7 +78,7 @@ pub(crate) fn leg(
                 match services.check(&shared.registry, fields, pool) {
                     Ok(()) => Ok(Leg::Straight),
                     Err(invalid) => Err(Rejection::StrictSignature {
-                        expired: invalid == Invalid::Expired,
+                        expired: invalid == InvalidNote::Expired,
                     }),
                 }
             }
@@ -94,7 +94,7 @@ pub(crate) fn leg(
         services
             .check(&shared.registry, fields, pool)
             .map_err(|invalid| Rejection::RouteServiceSignature {
-                expired: invalid == Invalid::Expired,
+                expired: invalid == InvalidNote::Expired,
             })?;
         for name in [
             Known::XCfProxySignature,
@@ -105,8 +105,8 @@ pub(crate) fn leg(
         }
         return Ok(Leg::Returned);
     }
-    let uri: Uri = url.parse().map_err(|_| Rejection::RouteServiceBroken)?;
-    let authority = uri.authority().ok_or(Rejection::RouteServiceBroken)?;
+    let uri: Uri = url.parse().map_err(|_| Rejection::RouteServiceFailed)?;
+    let authority = uri.authority().ok_or(Rejection::RouteServiceFailed)?;
     Ok(Leg::Out(Out {
         authority: authority.as_str().to_owned(),
         path: uri
@@ -134,7 +134,7 @@ pub(crate) fn sign(
     let path = String::from_utf8_lossy(request.target());
     let url = format!("{scheme}://{host}{path}");
     let sealed = services.key.seal(&url, OffsetDateTime::now_utc());
-    let sealed = sealed.ok_or(Rejection::RouteServiceBroken)?;
+    let sealed = sealed.ok_or(Rejection::RouteServiceFailed)?;
     for (name, value) in [
         (Known::XCfForwardedUrl, &url),
         (Known::XCfProxySignature, &sealed.signature),
@@ -194,7 +194,7 @@ pub(crate) async fn forward(
                 return forward::accept(context, route, &endpoint, exchange, &outgoing, delivery);
             }
             Err(fault) => {
-                let failed = Failed {
+                let failed = FailedAttempt {
                     endpoint: &endpoint,
                     fault: &fault,
                     attempt,

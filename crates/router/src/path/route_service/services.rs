@@ -27,7 +27,7 @@ pub(crate) struct Services {
 
 /// The reason why a note is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Invalid {
+pub(super) enum InvalidNote {
     Signature,
     Expired,
 }
@@ -70,7 +70,7 @@ impl Services {
     }
 
     /// Returns the url that a note was sealed for, while the note is valid.
-    pub(super) fn noted(&self, fields: &Fields) -> Result<String, Invalid> {
+    pub(super) fn noted(&self, fields: &Fields) -> Result<String, InvalidNote> {
         let bytes = |name: Known| fields.get(name).unwrap_or_default();
         let note = bytes(Known::XCfProxySignature);
         let metadata = bytes(Known::XCfProxyMetadata);
@@ -78,9 +78,9 @@ impl Services {
             .key
             .open(note, metadata)
             .or_else(|| self.decrypt_only.as_ref()?.open(note, metadata))
-            .ok_or(Invalid::Signature)?;
+            .ok_or(InvalidNote::Signature)?;
         if OffsetDateTime::now_utc() - at > self.settings.timeout {
-            return Err(Invalid::Expired);
+            return Err(InvalidNote::Expired);
         }
         Ok(url)
     }
@@ -91,7 +91,7 @@ impl Services {
         registry: &Registry,
         fields: &Fields,
         pool: &Pool,
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), InvalidNote> {
         let url = self.noted(fields)?;
         let place = url.split_once("://").map_or("", |(_, place)| place);
         let (host, path) = place.split_at(place.find(['/', '?']).unwrap_or(place.len()));
@@ -99,7 +99,7 @@ impl Services {
         if meant.is_some_and(|meant| meant.uri() == pool.uri()) {
             Ok(())
         } else {
-            Err(Invalid::Signature)
+            Err(InvalidNote::Signature)
         }
     }
 

@@ -1,16 +1,16 @@
-//! The meaning of a failed attempt (as gorouter `proxy/fails` and `proxy/round_tripper/error_handler.go`).
+//! The fault of a failed attempt, and what it means (as gorouter `proxy/fails` and `proxy/round_tripper/error_handler.go`).
 //!
 //! | Fault | another endpoint? | the endpoint | status |
 //! |---|---|---|---|
-//! | nobody listens | yes, and it costs no attempt | refused | 502 |
+//! | nobody listens | yes, and it costs no attempt | not listening | 502 |
 //! | other dial, handshake timeout | yes | unreachable | 502 |
 //! | no TLS there, no common cipher | yes | unreachable | 525 |
 //! | another alert, such as a version of TLS that it does not speak | yes | unreachable | 502 |
 //! | wrong name | yes | wrong name: removed | 503 |
 //! | our certificate refused | yes | unreachable | 496 |
 //! | unknown authority, expired | yes | unreachable | 526 |
-//! | reset | no | broken | 502 |
-//! | refused by HTTP/2, unseen | yes, after the same one was asked again | nothing | 502 |
+//! | reset | no | ended early | 502 |
+//! | stream refused by HTTP/2, unseen | yes, after the same one was asked again | nothing | 502 |
 //! | unsent; ended before an answer | if it can be repeated | nothing | 502 |
 //! | timeout | no | nothing | 504 (502 in compatibility) |
 //! | bad answer | no | nothing | 502 |
@@ -52,7 +52,7 @@ pub(crate) enum Fault {
     Unsent,
     /// The backend refused the stream: by the rules of HTTP/2 it has not seen the request.
     #[error("stream refused by the backend")]
-    Refused,
+    StreamRefused,
     #[error("context deadline exceeded")]
     Timeout,
     #[error("context canceled")]
@@ -89,7 +89,7 @@ impl Fault {
                 | Self::OurCertificate(_)
                 | Self::TheirCertificate(_)
                 | Self::Unsent
-                | Self::Refused
+                | Self::StreamRefused
         )
     }
 
@@ -102,7 +102,7 @@ impl Fault {
         match self {
             Self::WrongName { .. } => Some(Failure::WrongName),
             Self::Dial { reason, .. } if reason.ends_with("connection refused") => {
-                Some(Failure::Refused)
+                Some(Failure::NotListening)
             }
             Self::Dial { .. }
             | Self::HandshakeTimeout
@@ -111,10 +111,10 @@ impl Fault {
             | Self::Alert(_)
             | Self::OurCertificate(_)
             | Self::TheirCertificate(_) => Some(Failure::Unreachable),
-            Self::Reset => Some(Failure::Broken),
+            Self::Reset => Some(Failure::EndedEarly),
             Self::Ended
             | Self::Unsent
-            | Self::Refused
+            | Self::StreamRefused
             | Self::Timeout
             | Self::ClientGone
             | Self::BadBody(_)
@@ -185,7 +185,7 @@ impl Fault {
         // The library reports a peer's GOAWAY on streams beyond the last one that it names, and on no other.
         let unseen = error.reason() == Some(h2::Reason::REFUSED_STREAM) || error.is_go_away();
         if unseen && error.is_remote() {
-            return Self::Refused;
+            return Self::StreamRefused;
         }
         match error.reason() {
             Some(_) if error.is_library() => Self::BadResponse(error.to_string()),
