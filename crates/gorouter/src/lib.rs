@@ -17,5 +17,5 @@ mod sockets;
 mod upgrade;
 pub mod yml;
 
-pub use log::Timestamp;
+pub use log::TimestampFormat;
 pub use process::{check, run};

@@ -3,7 +3,7 @@
 mod lines;
 pub(crate) mod page;
 
-pub use lines::Timestamp;
+pub use lines::TimestampFormat;
 
 use anyhow::{Context as _, Result};
 use lines::Lines;
@@ -25,7 +25,7 @@ impl Level {
 }
 
 /// Starts logging to stdout. Call it once, at the start of a process.
-pub(crate) fn init(level: &str, timestamp: Timestamp) -> Level {
+pub(crate) fn init(level: &str, timestamp: TimestampFormat) -> Level {
     let filter = EnvFilter::try_from_env("CUPOLA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let (filter, handle) = reload::Layer::new(filter);
     let _ = tracing_subscriber::registry()

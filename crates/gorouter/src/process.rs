@@ -6,7 +6,7 @@
 
 use crate::build::{self, Built};
 use crate::files::{self, PidFile};
-use crate::log::{self, Level, Timestamp, page};
+use crate::log::{self, Level, TimestampFormat, page};
 use crate::signals::{Order, Signals};
 use crate::sockets::Sockets;
 use crate::upgrade::{Predecessor, Program};
@@ -181,7 +181,7 @@ impl Process {
     async fn start(path: &Path, mut sockets: Sockets) -> Result<(Self, router::Router)> {
         let read = read(path).map_err(|error| {
             // The settings of the log are not known yet.
-            log::init("info", Timestamp::default());
+            log::init("info", TimestampFormat::default());
             fatal("Error loading config:")(error)
         })?;
         let level = log::init(read.log_level, read.log_timestamp);

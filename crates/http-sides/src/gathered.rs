@@ -14,10 +14,11 @@ const MOST: usize = 16 << 10;
 
 /// A stream that the library and its owner share.
 #[derive(Clone, Debug)]
-pub struct Gathered(Arc<Mutex<Outgoing>>);
+pub struct Gathered(Arc<Mutex<Gathering>>);
 
+/// The state that they share.
 #[derive(Debug)]
-struct Outgoing {
+struct Gathering {
     stream: Stream,
     /// The gathered bytes. No memory is held while there is nothing to send.
     bytes: Vec<u8>,
@@ -28,7 +29,7 @@ struct Outgoing {
 impl Gathered {
     /// Creates the gathering of a connection, with nothing gathered.
     pub fn new(stream: Stream) -> Self {
-        Self(Arc::new(Mutex::new(Outgoing {
+        Self(Arc::new(Mutex::new(Gathering {
             stream,
             bytes: Vec::new(),
             sent: 0,
@@ -41,12 +42,12 @@ impl Gathered {
         self.lock().poll_send(cx)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Outgoing> {
+    fn lock(&self) -> MutexGuard<'_, Gathering> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Outgoing {
+impl Gathering {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.bytes.is_empty() {
             return Poll::Ready(Ok(()));
@@ -71,11 +72,11 @@ impl AsyncRead for Gathered {
         cx: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut outgoing = self.lock();
-        let read = Pin::new(&mut outgoing.stream).poll_read(cx, room);
+        let mut gathering = self.lock();
+        let read = Pin::new(&mut gathering.stream).poll_read(cx, room);
         if read.is_pending() {
             // The other side may wait for these bytes: the library gathers its greeting and then waits for the other side's.
-            let _ = outgoing.poll_send(cx)?;
+            let _ = gathering.poll_send(cx)?;
         }
         read
     }
@@ -95,15 +96,15 @@ impl AsyncWrite for Gathered {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut outgoing = self.lock();
-        if outgoing.bytes.len() >= MOST {
-            ready!(outgoing.poll_send(cx))?;
+        let mut gathering = self.lock();
+        if gathering.bytes.len() >= MOST {
+            ready!(gathering.poll_send(cx))?;
         }
-        let before = outgoing.bytes.len();
+        let before = gathering.bytes.len();
         for slice in slices {
-            outgoing.bytes.extend_from_slice(slice);
+            gathering.bytes.extend_from_slice(slice);
         }
-        Poll::Ready(Ok(outgoing.bytes.len() - before))
+        Poll::Ready(Ok(gathering.bytes.len() - before))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -116,9 +117,9 @@ impl AsyncWrite for Gathered {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut outgoing = self.lock();
-        ready!(outgoing.poll_send(cx))?;
-        Pin::new(&mut outgoing.stream).poll_shutdown(cx)
+        let mut gathering = self.lock();
+        ready!(gathering.poll_send(cx))?;
+        Pin::new(&mut gathering.stream).poll_shutdown(cx)
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Http1 {
 
 /// The result of a wait for a head.
 #[derive(Debug)]
-pub enum Head {
+pub enum ReceivedHead {
     Whole,
     /// The other side has ended; `clean`: before the first byte of a head.
     End {
@@ -125,7 +125,7 @@ impl Http1 {
         cx: &mut Context<'_>,
         request: &mut Request,
         limits: &Limits,
-    ) -> Poll<io::Result<Head>> {
+    ) -> Poll<io::Result<ReceivedHead>> {
         loop {
             // One client in a thousand ends a body with a superfluous line.
             while self.input.data().starts_with(b"\r\n") {
@@ -135,15 +135,15 @@ impl Http1 {
                 match request.parse(self.input.data(), limits) {
                     Ok(Some(size)) => {
                         self.begin_reading(size, request.framing, Sender::Client);
-                        return Poll::Ready(Ok(Head::Whole));
+                        return Poll::Ready(Ok(ReceivedHead::Whole));
                     }
                     Ok(None) => self.seen = self.input.data().len(),
-                    Err(refusal) => return Poll::Ready(Ok(Head::Refused(refusal))),
+                    Err(refusal) => return Poll::Ready(Ok(ReceivedHead::Refused(refusal))),
                 }
             }
             let clean = self.input.is_empty();
             if ready!(self.poll_fill(cx, limits.bytes))? == 0 {
-                return Poll::Ready(Ok(Head::End { clean }));
+                return Poll::Ready(Ok(ReceivedHead::End { clean }));
             }
         }
     }
@@ -154,21 +154,21 @@ impl Http1 {
         response: &mut Response,
         limits: &Limits,
         to_head: bool,
-    ) -> Poll<io::Result<Head>> {
+    ) -> Poll<io::Result<ReceivedHead>> {
         loop {
             if self.head_may_be_whole(limits.bytes) {
                 match response.parse(self.input.data(), limits, to_head) {
                     Ok(Some(size)) => {
                         self.begin_reading(size, response.framing, Sender::Server);
-                        return Poll::Ready(Ok(Head::Whole));
+                        return Poll::Ready(Ok(ReceivedHead::Whole));
                     }
                     Ok(None) => self.seen = self.input.data().len(),
-                    Err(refusal) => return Poll::Ready(Ok(Head::Refused(refusal))),
+                    Err(refusal) => return Poll::Ready(Ok(ReceivedHead::Refused(refusal))),
                 }
             }
             let clean = self.input.is_empty();
             if ready!(self.poll_fill(cx, limits.bytes))? == 0 {
-                return Poll::Ready(Ok(Head::End { clean }));
+                return Poll::Ready(Ok(ReceivedHead::End { clean }));
             }
         }
     }

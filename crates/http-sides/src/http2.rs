@@ -4,7 +4,7 @@
 //! gets no more bytes than the peer has room for. Bytes that arrive while the other side accepts none are kept here, as one
 //! piece, because the library keeps each frame by itself and ends a connection on which too many small ones wait.
 
-use crate::place::Place;
+use crate::load::Share;
 use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
@@ -31,8 +31,8 @@ pub struct Http2 {
     pending: Bytes,
     /// The bytes that were received after `pending`, while they could not be passed on. They never exceed a stream's window.
     stock: BytesMut,
-    /// The place on the connection, if this is a stream to a backend.
-    place: Option<Place>,
+    /// The share in the load of the connection, if this is a stream to a backend.
+    share: Option<Share>,
     /// The number of bytes that were passed on and not yet acknowledged.
     unreleased: usize,
     trailers: Option<HeaderMap>,
@@ -47,7 +47,7 @@ pub struct Http2 {
 
 /// A head of a backend's answer.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum AnswerHead {
     Informational(Response<()>),
     Final(Response<()>),
 }
@@ -68,10 +68,10 @@ impl Http2 {
         awaited: ResponseFuture,
         outgoing: SendStream<Bytes>,
         ended: bool,
-        place: Place,
+        share: Share,
     ) -> Self {
         Self {
-            place: Some(place),
+            share: Some(share),
             awaited: Some(awaited),
             outgoing: Some(outgoing),
             output_ended: ended,
@@ -80,18 +80,21 @@ impl Http2 {
     }
 
     /// Waits for a backend's next head. After the last one its body can be read.
-    pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, h2::Error>> {
+    pub(crate) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<AnswerHead, h2::Error>> {
         let Some(awaited) = &mut self.awaited else {
             return Poll::Pending;
         };
         if let Poll::Ready(Some(informational)) = awaited.poll_informational(cx) {
-            return Poll::Ready(informational.map(Answer::Informational));
+            return Poll::Ready(informational.map(AnswerHead::Informational));
         }
         let (parts, incoming) = ready!(Pin::new(awaited).poll(cx))?.into_parts();
         self.input_ended = incoming.is_end_stream();
         self.incoming = Some(incoming);
         self.awaited = None;
-        Poll::Ready(Ok(Answer::Final(Response::from_parts(parts, ()))))
+        Poll::Ready(Ok(AnswerHead::Final(Response::from_parts(parts, ()))))
     }
 
     pub(crate) fn send_informational(&mut self, head: Response<()>) {
@@ -253,8 +256,8 @@ impl Http2 {
             let mut capacity = outgoing.capacity();
             while capacity == 0 {
                 let more = outgoing.poll_capacity(cx);
-                if let Some(place) = &mut self.place {
-                    place.waits(more.is_pending());
+                if let Some(share) = &mut self.share {
+                    share.waits(more.is_pending());
                 }
                 capacity = match ready!(more) {
                     Some(capacity) => capacity.map_err(broken)?,
@@ -279,9 +282,9 @@ impl Http2 {
             self.output = BytesMut::new();
         }
         if self.output_ended
-            && let Some(place) = &mut self.place
+            && let Some(share) = &mut self.share
         {
-            place.uploaded();
+            share.uploaded();
         }
         Poll::Ready(Ok(()))
     }

@@ -20,7 +20,7 @@
 //! | `http2` | a stream of HTTP/2: [`Http2`] |
 //! | [`checked`], [`gathered`] | what is between the library for HTTP/2 and the connection: checks of what it reads, fewer writes |
 //! | `convert` | heads of HTTP/2 in the form of HTTP/1, and back |
-//! | [`place`] | the load of a connection of HTTP/2 to a backend |
+//! | [`load`] | the load of a connection of HTTP/2 to a backend |
 //! | [`drain`], [`timer`] | the end of all connections; the deadline of one |
 
 pub mod buffers;
@@ -31,14 +31,15 @@ pub mod gathered;
 pub mod heads;
 mod http1;
 mod http2;
-pub mod place;
+pub mod load;
 pub mod stream;
 pub mod timer;
 
 pub use crate::convert::{request_from_http2, request_to_http2};
-pub use crate::http1::{Head, Http1};
+pub use crate::http1::{Http1, ReceivedHead};
 pub use crate::http2::Http2;
 
+use crate::http2::AnswerHead;
 use ::http1::{Framing, Limits, Refusal, Response, Version};
 use h2::Reason;
 use std::io;
@@ -234,23 +235,23 @@ impl Side {
             Self::Http1(side) => {
                 let head = ready!(side.poll_response(cx, response, limits, to_head))?;
                 Poll::Ready(Ok(match head {
-                    Head::Whole if matches!(response.status, 100 | 102..=199) => {
+                    ReceivedHead::Whole if matches!(response.status, 100 | 102..=199) => {
                         Answered::Informational
                     }
-                    Head::Whole => Answered::Final,
-                    Head::End { clean } => Answered::End { clean },
-                    Head::Refused(refusal) => Answered::Refused(refusal),
+                    ReceivedHead::Whole => Answered::Final,
+                    ReceivedHead::End { clean } => Answered::End { clean },
+                    ReceivedHead::Refused(refusal) => Answered::Refused(refusal),
                 }))
             }
             Self::Http2(side) => Poll::Ready(Ok(match ready!(side.poll_answer(cx)) {
-                Ok(crate::http2::Answer::Informational(head)) => {
+                Ok(AnswerHead::Informational(head)) => {
                     convert::response_from_http2(&head, response);
                     Answered::Informational
                 }
-                Ok(crate::http2::Answer::Final(head)) if head.headers().len() > limits.fields => {
+                Ok(AnswerHead::Final(head)) if head.headers().len() > limits.fields => {
                     Answered::Refused(Refusal::TooManyFields)
                 }
-                Ok(crate::http2::Answer::Final(head)) => {
+                Ok(AnswerHead::Final(head)) => {
                     convert::response_from_http2(&head, response);
                     response.framing = if to_head || side.body_ended() {
                         Framing::None

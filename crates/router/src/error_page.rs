@@ -19,7 +19,7 @@ enum Part {
 
 /// The values that a page can show.
 #[derive(Debug)]
-pub(crate) struct Fields<'a> {
+pub(crate) struct PageValues<'a> {
     pub(crate) status: u16,
     pub(crate) reason: &'a str,
     pub(crate) message: &'a str,
@@ -56,17 +56,17 @@ impl ErrorPage {
         Ok(Self(parts))
     }
 
-    pub(crate) fn render(&self, fields: &Fields<'_>) -> String {
+    pub(crate) fn render(&self, values: &PageValues<'_>) -> String {
         self.0.iter().fold(String::new(), |mut page, part| {
             match part {
                 Part::Text(text) => page.push_str(text),
                 Part::Status => {
-                    let _ = write!(page, "{}", fields.status);
+                    let _ = write!(page, "{}", values.status);
                 }
-                Part::StatusText => escape(&mut page, fields.reason),
-                Part::Message => escape(&mut page, fields.message),
+                Part::StatusText => escape(&mut page, values.reason),
+                Part::Message => escape(&mut page, values.message),
                 Part::Header(wanted) => {
-                    let mut all = fields.headers.iter();
+                    let mut all = values.headers.iter();
                     if let Some((_, value)) =
                         all.find(|(name, _)| name.eq_ignore_ascii_case(wanted))
                     {
@@ -127,14 +127,14 @@ mod tests {
             "{{/* ours */}}<h1>{{.Status}} {{- /* no space */ -}} {{ .StatusText }}</h1>{{.Message}} ({{ .Header.Get \"X-Cf-RouterError\" }}){{ index .Header \"None\" }}",
         )
         .unwrap();
-        let fields = Fields {
+        let values = PageValues {
             status: 404,
             reason: "Not Found",
             message: "Requested route ('<b>') does not exist.",
             headers: &[("x-cf-routererror", "unknown_route")],
         };
         assert_eq!(
-            page.render(&fields),
+            page.render(&values),
             "<h1>404Not Found</h1>Requested route (&#39;&lt;b&gt;&#39;) does not exist. (unknown_route)"
         );
     }

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::Context;
 
 /// The format of the time in a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Timestamp {
+pub enum TimestampFormat {
     /// A number: the seconds since 1970 with a fraction.
     #[default]
     UnixEpoch,
@@ -20,7 +20,7 @@ pub enum Timestamp {
     Rfc3339,
 }
 
-impl Timestamp {
+impl TimestampFormat {
     fn value(self, at: SystemTime) -> Value {
         match self {
             Self::UnixEpoch => {
@@ -43,11 +43,11 @@ impl Timestamp {
 /// A layer that writes every event to stdout.
 #[derive(Debug)]
 pub(super) struct Lines {
-    timestamp: Timestamp,
+    timestamp: TimestampFormat,
 }
 
 impl Lines {
-    pub(super) fn new(timestamp: Timestamp) -> Self {
+    pub(super) fn new(timestamp: TimestampFormat) -> Self {
         Self { timestamp }
     }
 }
@@ -179,13 +179,13 @@ mod tests {
         assert_eq!(
             line(
                 Level::INFO,
-                Timestamp::Rfc3339.value(at),
+                TimestampFormat::Rfc3339.value(at),
                 "router::bus",
                 fields
             ),
             r#"{"log_level":1,"timestamp":"2020-09-13T12:26:40.001002003Z","message":"route-registered","source":"vcap.gorouter.registry","data":{"uri":"app.\"test"}}"#
         );
-        let epoch = Timestamp::UnixEpoch.value(UNIX_EPOCH + Duration::from_millis(1_500));
+        let epoch = TimestampFormat::UnixEpoch.value(UNIX_EPOCH + Duration::from_millis(1_500));
         assert_eq!(epoch, json!(1.5));
     }
 

@@ -15,7 +15,7 @@ mod tls;
 pub use fixed::Fixed;
 pub use routing_api::RoutingApiKeys;
 
-use crate::log::Timestamp;
+use crate::log::TimestampFormat;
 use clients::nats::PING_INTERVAL;
 use keys::{Keys, Notes};
 use kit::tls::Identity;
@@ -42,7 +42,7 @@ pub struct GorouterYml {
     pub access_log: Option<PathBuf>,
     /// The log level: `debug`, `info`, `warn` or `error`.
     pub log_level: &'static str,
-    pub log_timestamp: Timestamp,
+    pub log_timestamp: TimestampFormat,
     /// The template for the router's own errors, which is to be read into `settings.error_page`.
     pub error_page: Option<PathBuf>,
     pub pid_file: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use super::keys::Keys;
 use super::{Prometheus, StatusKeys, tls};
-use crate::log::Timestamp;
+use crate::log::TimestampFormat;
 use http::HeaderName;
 use router::{Buckets, LogField, LogFormat, Metron, RedactQuery, Rotation, Syslog, TlsTerms};
 use serde_yaml_ng::Value;
@@ -100,7 +100,7 @@ pub(super) struct Logging {
     pub(super) access_log: Option<PathBuf>,
     pub(super) rotation: Option<Rotation>,
     pub(super) level: &'static str,
-    pub(super) timestamp: Timestamp,
+    pub(super) timestamp: TimestampFormat,
     pub(super) format: LogFormat,
     pub(super) headers: Vec<HeaderName>,
     pub(super) syslog: Option<Syslog>,
@@ -121,8 +121,8 @@ pub(super) fn logging(keys: &mut Keys<'_>) -> Logging {
     let timestamp = format.choice_or_empty(
         "timestamp",
         &[
-            ("unix-epoch", Timestamp::UnixEpoch),
-            ("rfc3339", Timestamp::Rfc3339),
+            ("unix-epoch", TimestampFormat::UnixEpoch),
+            ("rfc3339", TimestampFormat::Rfc3339),
         ],
     );
     drop(format);

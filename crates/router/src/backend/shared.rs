@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http_sides::place::{Load, Place};
+use http_sides::load::{Load, Share};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -18,11 +18,11 @@ const SPREAD: usize = 128;
 /// The largest number of connections of one worker to one peer. HTTP/1 would need one for each request.
 const MOST: usize = 256;
 
-/// A connection for one request, and the request's place on it.
+/// A connection for one request, and the request's share in its load.
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) sender: SendRequest<Bytes>,
-    pub(crate) place: Place,
+    pub(crate) share: Share,
 }
 
 /// The state of a connection that matters for the choice.
@@ -55,15 +55,16 @@ fn choose(states: &[State], body: bool) -> Option<usize> {
     chosen.or_else(last_resort).map(|(at, _)| at)
 }
 
+/// A connection that several requests share.
 #[derive(Debug)]
-struct Shared {
+struct SharedConnection {
     number: u64,
     sender: SendRequest<Bytes>,
     used: Instant,
     load: Arc<Load>,
 }
 
-impl Shared {
+impl SharedConnection {
     /// Returns whether the peer still accepts requests, as far as known.
     fn is_open(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
@@ -82,33 +83,36 @@ impl Shared {
 
 /// All connections to one peer, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Multiplexed(Vec<Shared>);
+pub(super) struct Multiplexed(Vec<SharedConnection>);
 
 impl Multiplexed {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns a place on a connection. `body`: whether the request has one. `None`: a new connection is needed.
+    /// Returns a connection for a request. `body`: whether the request has one. `None`: a new connection is needed.
     pub(super) fn take(&mut self, body: bool, now: Instant) -> Option<Lane> {
-        self.0.retain_mut(Shared::is_open);
+        self.0.retain_mut(SharedConnection::is_open);
         let at = match &self.0[..] {
             [] => return None,
             [only] => choose(&[only.state()], body),
-            several => choose(&several.iter().map(Shared::state).collect::<Vec<_>>(), body),
+            several => {
+                let states: Vec<_> = several.iter().map(SharedConnection::state).collect();
+                choose(&states, body)
+            }
         };
         let shared = &mut self.0[at?];
         shared.used = now;
         Some(Lane {
             sender: shared.sender.clone(),
-            place: Place::take(shared.load.clone(), body),
+            share: Share::new(shared.load.clone(), body),
         })
     }
 
     /// Adds a new connection, with its first request on it.
     pub(super) fn add(&mut self, number: u64, sender: SendRequest<Bytes>, body: bool) -> Lane {
         let load = Arc::new(Load::default());
-        self.0.push(Shared {
+        self.0.push(SharedConnection {
             number,
             sender: sender.clone(),
             used: Instant::now(),
@@ -116,7 +120,7 @@ impl Multiplexed {
         });
         Lane {
             sender,
-            place: Place::take(load, body),
+            share: Share::new(load, body),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Applies messages to the table. It alone owns the record of earlier messages, and it parses only what is new.
 
-use super::message::{self, Ignored, Registration};
+use super::message::{self, Ignored, ValidMessage};
 use crate::observe::feed::Source;
 use crate::observe::metrics::Counter;
 use crate::observe::registrations::{self, Message};
@@ -72,7 +72,7 @@ impl Applier {
         }
     }
 
-    fn parse(&self, subject: &str, payload: &[u8]) -> Option<Registration> {
+    fn parse(&self, subject: &str, payload: &[u8]) -> Option<ValidMessage> {
         match message::parse(payload, &self.shared.lasting) {
             Ok(registration) => Some(registration),
             Err(Ignored::OtherSegment) => None,
@@ -152,8 +152,8 @@ impl Applier {
         Some(label)
     }
 
-    fn unregister(&self, registration: Registration, now: Instant) {
-        let Registration { uris, spec, .. } = registration;
+    fn unregister(&self, registration: ValidMessage, now: Instant) {
+        let ValidMessage { uris, spec, .. } = registration;
         let shared = &self.shared;
         let unregister = |uri: &String| shared.registry.unregister_as(&spec, uri, now);
         let outcomes: Vec<_> = uris.iter().map(unregister).collect();

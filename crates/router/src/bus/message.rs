@@ -13,7 +13,7 @@ use wire::router::RegistryMessage;
 
 /// A valid message.
 #[derive(Debug)]
-pub(crate) struct Registration {
+pub(crate) struct ValidMessage {
     pub(crate) uris: Vec<String>,
     pub(crate) spec: EndpointSpec,
     pub(crate) updated_at_ns: Option<i64>,
@@ -30,7 +30,7 @@ pub(crate) enum Ignored {
     OtherSegment,
 }
 
-pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<Registration, Ignored> {
+pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<ValidMessage, Ignored> {
     if payload.len() > LONGEST {
         return Err(Ignored::Invalid(format!("longer than {LONGEST} bytes")));
     }
@@ -55,7 +55,7 @@ pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<Registration, 
         .options
         .as_ref()
         .map_or_else(RouteOptions::default, |given| options(given, &message.uris));
-    Ok(Registration {
+    Ok(ValidMessage {
         uris: message.uris,
         spec: EndpointSpec {
             host: without_brackets(message.host),
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::config::Sharding;
 
-    fn of(json: &str) -> Result<Registration, Ignored> {
+    fn of(json: &str) -> Result<ValidMessage, Ignored> {
         parse(json.as_bytes(), &Lasting::default())
     }
 

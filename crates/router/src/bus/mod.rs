@@ -15,7 +15,7 @@ use anyhow::Result;
 use apply::Applier;
 use clients::nats::{Delivery, Subscription};
 use kit::CancellationToken;
-use presence::Presence;
+use presence::BusPresence;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub(crate) async fn subscribe(
     let mut subscription = Subscription::new(&nats, &name, &["router.*"], limit)?;
     let mut applier = Applier::new(shared.clone());
     let mut heal_at: Option<Instant> = None;
-    let mut presence = Presence::new(nats.ping_interval);
+    let mut presence = BusPresence::new(nats.ping_interval);
     let mut gauge = tokio::time::interval(GAUGE_INTERVAL);
     loop {
         tokio::select! {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// The state of the bus that was logged last.
-pub(super) struct Presence {
+pub(super) struct BusPresence {
     /// The server of the last connection: its name and port as configured, and its address.
     host: String,
     addr: String,
@@ -13,7 +13,7 @@ pub(super) struct Presence {
     every: Duration,
 }
 
-impl Presence {
+impl BusPresence {
     /// Creates the state of a bus that was never connected. `every` is the interval of pings and of reminders, as in gorouter.
     pub(super) fn new(every: Duration) -> Self {
         Self {

@@ -10,7 +10,7 @@ use crate::worker::Worker;
 use http_sides::drain::Watch;
 use http_sides::stream::Stream;
 use http_sides::timer::Timer;
-use http_sides::{Head, Http1, Side};
+use http_sides::{Http1, ReceivedHead, Side};
 use http1::{Limits, Refusal, Version};
 use std::io::Write as _;
 use std::sync::Arc;
@@ -115,9 +115,11 @@ fn poll_next(
     watch.register(cx);
     worker.heads.provide(request, response);
     match client.poll_request(cx, request, limits) {
-        Poll::Ready(Ok(Head::Whole)) => return Poll::Ready(Next::Request),
-        Poll::Ready(Ok(Head::Refused(refusal))) => return Poll::Ready(Next::Refused(refusal)),
-        Poll::Ready(Ok(Head::End { .. }) | Err(_)) => return Poll::Ready(Next::End),
+        Poll::Ready(Ok(ReceivedHead::Whole)) => return Poll::Ready(Next::Request),
+        Poll::Ready(Ok(ReceivedHead::Refused(refusal))) => {
+            return Poll::Ready(Next::Refused(refusal));
+        }
+        Poll::Ready(Ok(ReceivedHead::End { .. }) | Err(_)) => return Poll::Ready(Next::End),
         Poll::Pending => {}
     }
     let settings = &worker.shared.settings;

@@ -73,7 +73,7 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         Ok(Err(error)) => return ended(&error, &peer),
         Err(_) => return tracing::debug!(client = peer.address, "client-http2-silent"),
     };
-    let mut front = Front {
+    let mut client = ClientConnection {
         watch: Watch::new(worker.drain.clone()),
         worker,
         connection,
@@ -87,12 +87,12 @@ async fn serve(worker: Arc<Worker>, stream: Stream, peer: Peer) {
         going_since: None,
     };
     let peer = Arc::new(peer);
-    while let Some(accepted) = std::future::poll_fn(|cx| front.poll(cx)).await {
+    while let Some(accepted) = std::future::poll_fn(|cx| client.poll(cx)).await {
         match accepted {
             Ok((head, respond)) => {
-                let body = front.begin(&head);
-                let request = stream_request(front.worker.clone(), peer.clone(), head, respond);
-                front.worker.tasks.spawn(async move {
+                let body = client.begin(&head);
+                let request = stream_request(client.worker.clone(), peer.clone(), head, respond);
+                client.worker.tasks.spawn(async move {
                     request.await;
                     drop(body);
                 });
@@ -106,7 +106,7 @@ fn ended(error: &h2::Error, peer: &Peer) {
     tracing::debug!(%error, client = peer.address, "client-connection-ended");
 }
 
-struct Front {
+struct ClientConnection {
     worker: Arc<Worker>,
     connection: Connection<Checked, Bytes>,
     /// The frames to the client, gathered for one write.
@@ -127,7 +127,7 @@ struct Front {
 
 type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
 
-impl Front {
+impl ClientConnection {
     /// Accounts for a new stream. Returns its body, if it has one.
     fn begin(&mut self, head: &Request<RecvStream>) -> Option<Body> {
         if head.body().is_end_stream() {
@@ -206,7 +206,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for ClientConnection {
     fn drop(&mut self) {
         self.window.shrink(&self.worker.windows);
     }

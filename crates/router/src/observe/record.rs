@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The attempts at backends, as far as the record has them.
 #[derive(Debug, Default)]
-pub(super) struct Attempts {
+pub(super) struct AttemptCounts {
     pub(super) failed: u32,
     pub(super) failed_time: Duration,
     /// The beginning of the last attempt.
@@ -29,7 +29,7 @@ pub(crate) struct Record {
     tls: bool,
     pub(super) endpoint: Option<Arc<Endpoint>>,
     backend_started: Option<Instant>,
-    pub(super) attempts: Attempts,
+    pub(super) attempts: AttemptCounts,
     pub(super) router_error: String,
     /// The client; set only if the log records it.
     pub(super) client: Option<Arc<ClientTls>>,
@@ -49,7 +49,7 @@ impl Record {
             tls,
             endpoint: None,
             backend_started: None,
-            attempts: Attempts::default(),
+            attempts: AttemptCounts::default(),
             router_error: String::new(),
             client: None,
             route_policy: None,

@@ -444,12 +444,12 @@ async fn begin_http2(request: &Request, lane: Lane, scheme: Scheme) -> Result<Ht
     let head = request_to_http2(request, scheme).ok_or(Fault::NotForHttp2)?;
     let ended = request.framing == Framing::None;
     // A connection that has ended in the meantime has not seen the request.
-    let Lane { sender, place } = lane;
+    let Lane { sender, share } = lane;
     let mut sender = sender.ready().await.map_err(|_| Fault::StreamRefused)?;
     let (answer, body) = sender
         .send_request(head, ended)
         .map_err(|_| Fault::StreamRefused)?;
-    Ok(Http2::to_backend(answer, body, ended, place))
+    Ok(Http2::to_backend(answer, body, ended, share))
 }
 
 /// Accepts a backend's response: it becomes the client's, without the fields that end at a hop.

@@ -3,7 +3,7 @@
 use crate::backend::fault::Fault;
 use crate::error_page;
 use crate::observe::metrics::Metrics;
-use crate::path::answer::Answer as Outcome;
+use crate::path::answer::Answer;
 use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;
 use http1::{Known, Refusal};
@@ -52,8 +52,8 @@ pub(crate) enum Rejection {
     PolicyDenied,
 }
 
-/// The status, the `X-Cf-RouterError` and the text of the body after `<status> <reason>: `.
-struct Answer {
+/// An answer of the router: the status, the `X-Cf-RouterError` and the text of the body after `<status> <reason>: `.
+struct OwnAnswer {
     status: u16,
     error: String,
     message: String,
@@ -65,8 +65,8 @@ const NEVER: Option<&str> = Some("no-cache, no-store");
 
 impl Rejection {
     /// Returns the answer. `compat`: whether it has gorouter's statuses.
-    fn answer(&self, compat: bool) -> Answer {
-        let answer = |status, error: &str, message: &str, cache| Answer {
+    fn answer(&self, compat: bool) -> OwnAnswer {
+        let answer = |status, error: &str, message: &str, cache| OwnAnswer {
             status,
             error: error.into(),
             message: message.into(),
@@ -191,10 +191,10 @@ impl Rejection {
         self,
         context: &mut RequestContext<'_>,
         exchange: &mut Exchange,
-    ) -> Outcome {
+    ) -> Answer {
         let worker = context.worker;
         let shared = &worker.shared;
-        let Answer {
+        let OwnAnswer {
             status,
             error,
             message,
@@ -243,7 +243,7 @@ impl Rejection {
                         Some((name, std::str::from_utf8(value).ok()?))
                     })
                     .collect();
-                page.render(&error_page::Fields {
+                page.render(&error_page::PageValues {
                     status,
                     reason,
                     message: &message,
@@ -251,7 +251,7 @@ impl Rejection {
                 })
             }
         };
-        Outcome::Own {
+        Answer::Own {
             body: body.into_bytes(),
             close: self.ends_connection(),
         }

@@ -18,13 +18,13 @@ pub(super) enum Change {
 }
 
 /// The values that identify a route's endpoint, as gorouter's `routeEquals`.
-type Key = (String, String, u16);
+type EndpointKey = (String, String, u16);
 
 /// The routes that the Routing API has, as far as it has reported them.
 #[derive(Debug, Default)]
-pub(super) struct Known(BTreeMap<Key, Route>);
+pub(super) struct KnownRoutes(BTreeMap<EndpointKey, Route>);
 
-impl Known {
+impl KnownRoutes {
     /// Applies a full list: a route that it lacks is gone. Every route is registered again, which keeps it alive.
     pub(super) fn fetched(&mut self, routes: Vec<Route>) -> Vec<Change> {
         let mut before = std::mem::take(&mut self.0);
@@ -69,7 +69,7 @@ impl Known {
     }
 }
 
-fn key(route: &Route) -> Key {
+fn key(route: &Route) -> EndpointKey {
     (route.route.clone(), route.ip.clone(), route.port)
 }
 
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_vanishes_from_a_full_list_is_gone() {
-        let mut known = Known::default();
+        let mut known = KnownRoutes::default();
         let (a, b, c) = (route("a", 1, 0), route("b", 1, 0), route("b", 2, 0));
         let first = known.fetched(vec![a.clone(), b.clone()]);
         assert_eq!(short(first), ["+a:1@0", "+b:1@0"]);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_an_event_has_deleted_does_not_vanish_again() {
-        let mut known = Known::default();
+        let mut known = KnownRoutes::default();
         known.fetched(vec![route("a", 1, 3)]);
         assert_eq!(
             short(known.applied(Event::Delete(route("a", 1, 3)))),
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_newest_version_is_the_one_that_vanishes() {
-        let mut known = Known::default();
+        let mut known = KnownRoutes::default();
         known.applied(Event::Upsert(route("a", 1, 3)));
         // The table ignores both of them because of their tags.
         known.applied(Event::Upsert(route("a", 1, 2)));
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn an_invalid_route_is_reported_once() {
-        let mut known = Known::default();
+        let mut known = KnownRoutes::default();
         let bad = Route {
             route_service_url: Some("http://rs.test".into()),
             ..route("a", 1, 0)

@@ -16,7 +16,7 @@ use crate::worker::Shared;
 use anyhow::Result;
 use clients::routing_api::{Event, Events, RoutingApi, RoutingApiError};
 use kit::CancellationToken;
-use known::{Change, Known};
+use known::{Change, KnownRoutes};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     let fetcher = Fetcher {
         shared,
         api,
-        known: Known::default(),
+        known: KnownRoutes::default(),
         no_list: Trouble::default(),
         no_stream: Trouble::default(),
     };
@@ -55,7 +55,7 @@ pub(crate) async fn run(
 struct Fetcher {
     shared: Arc<Shared>,
     api: RoutingApi,
-    known: Known,
+    known: KnownRoutes,
     no_list: Trouble,
     no_stream: Trouble,
 }

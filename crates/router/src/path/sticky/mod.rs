@@ -93,7 +93,7 @@ pub(crate) fn remember(
     let now = since_1970.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     });
-    let answered = Answered {
+    let answered = StickyAnswer {
         wanted,
         negotiated,
         instance,
@@ -108,14 +108,14 @@ pub(crate) fn remember(
 }
 
 /// The properties of an answer that decide about stickiness.
-struct Answered<'a> {
+struct StickyAnswer<'a> {
     wanted: Option<&'a Sticky>,
     negotiated: bool,
     instance: &'a str,
     path: &'a str,
 }
 
-impl Answered<'_> {
+impl StickyAnswer<'_> {
     fn cookies(&self, fields: &Fields, settings: &Serving, now: i64) -> Vec<String> {
         let lines = fields.get_all(Known::SetCookie);
         let lines = lines.filter_map(|line| std::str::from_utf8(line).ok());

@@ -14,7 +14,7 @@ fn added(answer: &[&str], wanted: Option<&Sticky>, settings: &Serving) -> Vec<St
     for line in answer {
         fields.append(Known::SetCookie, line.as_bytes());
     }
-    let answered = Answered {
+    let answered = StickyAnswer {
         wanted,
         negotiated: false,
         instance: "i",
@@ -65,7 +65,7 @@ fn a_negotiation_insists_on_its_instance() {
     let sticky = wanted(&fields, &on).unwrap();
     assert!(sticky.mandatory);
     let cookies = |wanted, instance: &'static str| {
-        let answered = Answered {
+        let answered = StickyAnswer {
             wanted,
             negotiated: true,
             instance,

@@ -1,5 +1,5 @@
-//! The load of a connection of HTTP/2 to a backend, and the place of one stream on it. A stream reports to its place how far the
-//! request's body is; whoever chooses a connection reads the load.
+//! The load of a connection of HTTP/2 to a backend, and the share that one stream has in it. A stream reports to its share how
+//! far the request's body is; whoever chooses a connection reads the load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,15 +33,15 @@ impl Load {
 
 /// The part of a connection's load that one request causes, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Share {
     load: Arc<Load>,
     upload: bool,
     waits: bool,
 }
 
-impl Place {
+impl Share {
     /// Counts a request on a connection. `upload`: it has a body.
-    pub fn take(load: Arc<Load>, upload: bool) -> Self {
+    pub fn new(load: Arc<Load>, upload: bool) -> Self {
         load.streams.fetch_add(1, Ordering::Relaxed);
         if upload {
             load.uploads.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Share {
     fn drop(&mut self) {
         self.uploaded();
         self.load.streams.fetch_sub(1, Ordering::Relaxed);
@@ -84,11 +84,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_counted_until_it_is_left() {
+    fn a_share_is_counted_until_it_is_dropped() {
         let load = Arc::new(Load::default());
         let counts = || [load.streams(), load.uploads(), load.waiting()];
-        let mut upload = Place::take(load.clone(), true);
-        let plain = Place::take(load.clone(), false);
+        let mut upload = Share::new(load.clone(), true);
+        let plain = Share::new(load.clone(), false);
         upload.waits(true);
         upload.waits(true);
         assert_eq!(counts(), [2, 1, 1]);
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(counts(), [2, 0, 0]);
         drop((upload, plain));
         assert_eq!(counts(), [0, 0, 0]);
-        let mut waiting = Place::take(load.clone(), true);
+        let mut waiting = Share::new(load.clone(), true);
         waiting.waits(true);
         drop(waiting);
         assert_eq!(counts(), [0, 0, 0]);
