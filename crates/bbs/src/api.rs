@@ -67,13 +67,13 @@ async fn ping(_: Bbs, _: Trace, _: m::EmptyRequest) -> Result<m::PingResponse, F
 }
 
 /// A response message that can report that the call failed.
-trait Answer: Message + Default {
+trait ReportsFailure: Message + Default {
     fn failed(error: m::Error) -> Self;
 }
 
-macro_rules! answers {
+macro_rules! responses {
     ($($name:ident),* $(,)?) => {$(
-        impl Answer for m::$name {
+        impl ReportsFailure for m::$name {
             fn failed(error: m::Error) -> Self {
                 let mut answer = Self::default();
                 answer.error = Some(error);
@@ -83,7 +83,7 @@ macro_rules! answers {
     )*};
 }
 
-answers!(
+responses!(
     LifecycleResponse,
     EvacuationResponse,
     DomainsResponse,
@@ -100,7 +100,7 @@ answers!(
     CellsResponse,
 );
 
-impl Answer for m::PingResponse {
+impl ReportsFailure for m::PingResponse {
     fn failed(_: m::Error) -> Self {
         Self::default()
     }
@@ -110,7 +110,7 @@ impl Answer for m::PingResponse {
 fn call<Q, A, F, Fut>(act: F) -> MethodRouter<Bbs>
 where
     Q: Message + Default,
-    A: Answer,
+    A: ReportsFailure,
     F: Fn(Bbs, Trace, Q) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<A, Failure>> + Send,
 {

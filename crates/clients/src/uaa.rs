@@ -275,7 +275,7 @@ impl TokenVerifier {
             issuer: String,
         }
         #[derive(Deserialize)]
-        struct Answer {
+        struct TokenKeys {
             keys: Vec<Jwk>,
         }
         #[derive(Deserialize)]
@@ -294,13 +294,13 @@ impl TokenVerifier {
             .json()
             .await
             .context("read the UAA's OpenID configuration")?;
-        let answer: Answer = self
+        let found: TokenKeys = self
             .get("/token_keys")
             .await?
             .json()
             .await
             .context("read token keys")?;
-        let rsa = answer.keys.into_iter().filter(|jwk| jwk.kty == "RSA");
+        let rsa = found.keys.into_iter().filter(|jwk| jwk.kty == "RSA");
         let keys: Result<_> = rsa
             .map(|jwk| {
                 Ok((

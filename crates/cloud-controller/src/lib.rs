@@ -49,7 +49,7 @@ mod error;
 mod seed;
 mod transfer;
 
-pub use api::{Endpoint, described as endpoints};
+pub use api::{ApiEndpoint, described as endpoints};
 pub use cc_rules::limits::Limits;
 pub use component::CloudController;
 pub use config::{AppSsh, Config, FirstTarget, IdentityDomain, Retention, UaaClient};

@@ -1,7 +1,7 @@
 //! Converts BBS messages to the core's values. Pure.
 
 use anyhow::{Context as _, Result};
-use routing::emission::{Actual, Audience, Desired, Event, ModificationTag, Port, Route, TagValue};
+use routing::emission::{Actual, Audience, Desired, Event, Port, Route, RowVersion, TagValue};
 use std::sync::Arc;
 use wire::bbs::{self as m, MetricTagDynamic, PreferredAddress, Presence, state};
 use wire::lrp_routes::{CF_ROUTER, CfRoute, INTERNAL_ROUTER, InternalRoute};
@@ -251,8 +251,8 @@ fn internal_routes(json: &[u8], process_guid: &str) -> Vec<Arc<Route>> {
     elements.into_iter().filter_map(route).collect()
 }
 
-fn tag(tag: Option<&m::ModificationTag>) -> ModificationTag {
-    tag.map(|tag| ModificationTag {
+fn tag(tag: Option<&m::ModificationTag>) -> RowVersion {
+    tag.map(|tag| RowVersion {
         epoch: tag.epoch.clone(),
         index: tag.index,
     })

@@ -33,7 +33,7 @@ const LATE_ROUTERS: Duration = Duration::from_millis(1500);
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The results of tasks that the loop started, and events of the bus.
-enum Answer {
+enum Input {
     Snapshot(Marker, Result<Snapshot>),
     /// The routes of the processes in `processes`.
     Routes {
@@ -71,7 +71,7 @@ struct Emitter {
     fetching_routes: HashSet<String>,
     /// Whether the BBS is being asked which processes still wait.
     fetching_waiting: bool,
-    answers: mpsc::UnboundedSender<Answer>,
+    inputs: mpsc::UnboundedSender<Input>,
     shutdown: CancellationToken,
     sync_began: Instant,
     metrics: Metrics,
@@ -84,13 +84,13 @@ pub(crate) async fn run(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let (answers, mut answered) = mpsc::unbounded_channel();
+    let (inputs, mut received) = mpsc::unbounded_channel();
     let on_event = {
-        let (answers, need) = (answers.clone(), metrics.bus.clone());
+        let (inputs, need) = (inputs.clone(), metrics.bus.clone());
         move |event| {
             clients::nats::report(&event, &need);
             match event {
-                async_nats::Event::Connected => drop(answers.send(Answer::BusConnected)),
+                async_nats::Event::Connected => drop(inputs.send(Input::BusConnected)),
                 event => tracing::info!(%event, "nats-event"),
             }
             std::future::ready(())
@@ -98,7 +98,7 @@ pub(crate) async fn run(
     };
     let bus = clients::nats::connect(&config.nats, "route-emitter", on_event).await?;
     let greetings = bus.new_inbox();
-    listen_for_routers(&bus, &greetings, &answers).await?;
+    listen_for_routers(&bus, &greetings, &inputs).await?;
     let (stream_events, mut events) = mpsc::channel(EVENTS);
     let watching = tokio::spawn(watch(
         bbs.clone(),
@@ -131,7 +131,7 @@ pub(crate) async fn run(
         greeted: false,
         fetching_routes: HashSet::new(),
         fetching_waiting: false,
-        answers,
+        inputs,
         shutdown: shutdown.clone(),
         sync_began: now,
         metrics,
@@ -141,7 +141,7 @@ pub(crate) async fn run(
             biased;
             () = shutdown.cancelled() => break,
             Some(event) = events.recv() => emitter.handle_event(event).await,
-            Some(answer) = answered.recv() => emitter.handle_answer(answer).await,
+            Some(input) = received.recv() => emitter.handle_input(input).await,
             _ = repeat.tick() => emitter.repeat_unregistrations().await,
             _ = announce.tick() => {
                 emitter.metrics.still_holds(emitter.table.registrations());
@@ -162,14 +162,14 @@ pub(crate) async fn run(
 async fn listen_for_routers(
     bus: &async_nats::Client,
     greetings: &str,
-    answers: &mpsc::UnboundedSender<Answer>,
+    inputs: &mpsc::UnboundedSender<Input>,
 ) -> Result<()> {
     for subject in [subject::START, greetings] {
         let mut messages = bus
             .subscribe(subject.to_owned())
             .await
             .with_context(|| format!("subscribe to {subject}"))?;
-        let answers = answers.clone();
+        let inputs = inputs.clone();
         tokio::spawn(async move {
             while let Some(message) = messages.next().await {
                 // A status without a body means that no router answered.
@@ -177,7 +177,7 @@ async fn listen_for_routers(
                     continue;
                 }
                 match serde_json::from_slice(&message.payload) {
-                    Ok(start) => drop(answers.send(Answer::RouterStarted(start))),
+                    Ok(start) => drop(inputs.send(Input::RouterStarted(start))),
                     Err(error) => {
                         tracing::warn!(subject = %message.subject, %error, "router-start-not-understood")
                     }
@@ -189,10 +189,10 @@ async fn listen_for_routers(
         .subscribe(subject::CONTAINER_START)
         .await
         .with_context(|| format!("subscribe to {}", subject::CONTAINER_START))?;
-    let answers = answers.clone();
+    let inputs = inputs.clone();
     tokio::spawn(async move {
         while starts.next().await.is_some() {
-            let _ = answers.send(Answer::NameServerStarted);
+            let _ = inputs.send(Input::NameServerStarted);
         }
     });
     Ok(())
@@ -227,15 +227,15 @@ impl Emitter {
         }
     }
 
-    async fn handle_answer(&mut self, answer: Answer) {
-        match answer {
-            Answer::Snapshot(marker, snapshot) => {
+    async fn handle_input(&mut self, input: Input) {
+        match input {
+            Input::Snapshot(marker, snapshot) => {
                 self.synced(marker, snapshot).await;
                 if std::mem::take(&mut self.again) {
                     self.sync();
                 }
             }
-            Answer::Routes { processes, found } => {
+            Input::Routes { processes, found } => {
                 for guid in &processes {
                     self.fetching_routes.remove(guid);
                 }
@@ -244,7 +244,7 @@ impl Emitter {
                     self.publish(changes).await;
                 }
             }
-            Answer::Waiting { processes, still } => {
+            Input::Waiting { processes, still } => {
                 self.fetching_waiting = false;
                 match still {
                     Ok(still) => {
@@ -255,7 +255,7 @@ impl Emitter {
                     Err(error) => tracing::warn!(%error, "fetch-waiting-failed"),
                 }
             }
-            Answer::BusConnected => {
+            Input::BusConnected => {
                 tracing::info!("nats-connected");
                 let pending: Vec<_> = self.repeats.pending().cloned().collect();
                 self.send(&[], &pending, false).await;
@@ -263,8 +263,8 @@ impl Emitter {
                 // Routers may take this long to reconnect to the bus, and do not receive what was sent before.
                 self.emit_at = Instant::now() + self.interval.min(LATE_ROUTERS);
             }
-            Answer::NameServerStarted => self.emit_at = Instant::now(),
-            Answer::RouterStarted(start) => {
+            Input::NameServerStarted => self.emit_at = Instant::now(),
+            Input::RouterStarted(start) => {
                 self.greeted = true;
                 if start.minimum_register_interval_in_seconds > 0 {
                     self.interval = Duration::from_secs(start.minimum_register_interval_in_seconds);
@@ -323,14 +323,14 @@ impl Emitter {
         self.syncing = Some(self.last_sync.begin());
         self.sync_began = Instant::now();
         let marker = self.table.begin_sync();
-        let (bbs, cell_id, answers) = (
+        let (bbs, cell_id, inputs) = (
             self.bbs.clone(),
             self.config.cell_id.clone(),
-            self.answers.clone(),
+            self.inputs.clone(),
         );
         tokio::spawn(async move {
             let snapshot = fetch::snapshot(&bbs, &cell_id).await;
-            let _ = answers.send(Answer::Snapshot(marker, snapshot));
+            let _ = inputs.send(Input::Snapshot(marker, snapshot));
         });
     }
 
@@ -338,11 +338,8 @@ impl Emitter {
         if !self.fetching_routes.insert(guid.clone()) {
             return;
         }
-        let (bbs, answers, shutdown) = (
-            self.bbs.clone(),
-            self.answers.clone(),
-            self.shutdown.clone(),
-        );
+        let (bbs, inputs, shutdown) =
+            (self.bbs.clone(), self.inputs.clone(), self.shutdown.clone());
         tokio::spawn(shutdown.run_until_cancelled_owned(async move {
             let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
             let found = loop {
@@ -358,7 +355,7 @@ impl Emitter {
                     }
                 }
             };
-            let _ = answers.send(Answer::Routes {
+            let _ = inputs.send(Input::Routes {
                 processes: vec![guid],
                 found,
             });
@@ -383,10 +380,10 @@ impl Emitter {
             return;
         }
         self.fetching_waiting = true;
-        let (bbs, answers) = (self.bbs.clone(), self.answers.clone());
+        let (bbs, inputs) = (self.bbs.clone(), self.inputs.clone());
         tokio::spawn(async move {
             let still = fetch::waiting(&bbs, processes.1.clone()).await;
-            let _ = answers.send(Answer::Waiting { processes, still });
+            let _ = inputs.send(Input::Waiting { processes, still });
         });
     }
 

@@ -79,7 +79,7 @@ fn container_payload(registration: &Registration, new: bool) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use routing::emission::{Endpoint, Route};
+    use routing::emission::{EmittedEndpoint, Route};
     use serde_json::json;
     use std::sync::Arc;
 
@@ -95,7 +95,7 @@ mod tests {
                 protocol: "http2".into(),
                 options: Some("{\"loadbalancing\":\"least-connection\"}".into()),
             }),
-            endpoint: Arc::new(Endpoint {
+            endpoint: Arc::new(EmittedEndpoint {
                 host: "10.0.0.1".into(),
                 port: 61001,
                 tls_port: Some(61002),
@@ -129,7 +129,7 @@ mod tests {
                 uri: "a.apps.internal".into(),
                 ..Route::default()
             }),
-            endpoint: Arc::new(Endpoint {
+            endpoint: Arc::new(EmittedEndpoint {
                 host: "10.255.0.7".into(),
                 port: 0,
                 tls_port: None,

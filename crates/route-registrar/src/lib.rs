@@ -16,5 +16,5 @@ mod tcp_routes;
 pub use health_check::HealthCheck;
 pub use outlets::Outlets;
 pub use registrar::{Registrar, Wanted};
-pub use route::{AnyRoute, Registration, Route, TcpRoute};
+pub use route::{AnyRoute, HttpRoute, Registration, TcpRoute};
 pub use tcp_routes::TcpRoutes;

@@ -1,6 +1,6 @@
 //! The places where routes are registered: NATS and the Routing API.
 
-use crate::route::{self, AnyRoute, Registration, Route};
+use crate::route::{self, AnyRoute, HttpRoute, Registration};
 use crate::tcp_routes::TcpRoutes;
 use anyhow::{Context as _, Result};
 use async_nats::Client;
@@ -52,7 +52,12 @@ impl Outlets {
         }
     }
 
-    async fn publish(&self, subject: &'static str, route: &Route, instance_id: &str) -> Result<()> {
+    async fn publish(
+        &self,
+        subject: &'static str,
+        route: &HttpRoute,
+        instance_id: &str,
+    ) -> Result<()> {
         let message = serde_json::to_vec(&route.message(instance_id))?;
         let published = self.bus()?.publish(subject, message.into()).await;
         published.with_context(|| format!("publish {subject}"))

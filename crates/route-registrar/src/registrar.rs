@@ -1,7 +1,7 @@
 //! Runs the registrar's loop, with one task for each route.
 
 use crate::outlets::Outlets;
-use crate::route::{AnyRoute, Registration, Route, unwanted_part};
+use crate::route::{AnyRoute, HttpRoute, Registration, unwanted_part};
 use anyhow::Result;
 use async_nats::{Client, Subscriber};
 use futures::StreamExt as _;
@@ -39,7 +39,7 @@ pub struct Registrar {
 
 impl Registrar {
     /// Makes a registrar of HTTP routes. `interval` must be well below the routers' prune threshold (120 s); 20 s is usual.
-    pub fn new(nats: Client, routes: &[Route], interval: Duration) -> Result<Self> {
+    pub fn new(nats: Client, routes: &[HttpRoute], interval: Duration) -> Result<Self> {
         let registrations = routes.iter().map(|route| Registration {
             name: route.uris.first().cloned().unwrap_or_default(),
             route: AnyRoute::Http(route.clone()),

@@ -8,7 +8,7 @@ use wire::router::RegistryMessage;
 
 /// One HTTP backend with the uris that lead to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Route {
+pub struct HttpRoute {
     pub uris: Vec<String>,
     pub host: String,
     /// The port of plain HTTP; 0 if there is none.
@@ -43,7 +43,7 @@ pub struct TcpRoute {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnyRoute {
     /// A route that is registered with every router, over NATS.
-    Http(Route),
+    Http(HttpRoute),
     /// A route that is registered with the Routing API.
     Tcp(TcpRoute),
 }
@@ -58,7 +58,7 @@ pub struct Registration {
     pub health_check: Option<HealthCheck>,
 }
 
-impl Route {
+impl HttpRoute {
     pub(crate) fn message(&self, instance_id: &str) -> RegistryMessage {
         RegistryMessage {
             host: self.host.clone(),
@@ -131,7 +131,7 @@ pub(crate) fn unwanted_part(route: &AnyRoute, wanted: &[Registration]) -> Option
             let uris = route.uris.iter().filter(|uri| !kept.contains(uri));
             let uris: Vec<String> = uris.cloned().collect();
             (!uris.is_empty()).then(|| {
-                AnyRoute::Http(Route {
+                AnyRoute::Http(HttpRoute {
                     uris,
                     ..route.clone()
                 })
@@ -152,7 +152,7 @@ pub(crate) fn check(registration: &Registration) -> Result<()> {
     }
 }
 
-fn check_http(route: &Route) -> Result<()> {
+fn check_http(route: &HttpRoute) -> Result<()> {
     anyhow::ensure!(
         !route.uris.is_empty(),
         "route to {}: it has no uri; set at least one",
@@ -196,11 +196,11 @@ mod tests {
     #[test]
     fn a_changed_route_keeps_its_uris() {
         let route = |uris: &[&str], port| {
-            AnyRoute::Http(Route {
+            AnyRoute::Http(HttpRoute {
                 uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
                 host: "h".into(),
                 port,
-                ..Route::default()
+                ..HttpRoute::default()
             })
         };
         let old = route(&["a", "b"], 1);
@@ -247,19 +247,19 @@ mod tests {
 
     #[test]
     fn messages_carry_what_a_router_needs() {
-        let route = Route {
+        let route = HttpRoute {
             uris: vec!["api.test".into()],
             host: "127.0.0.1".into(),
             port: 8080,
             tags: [("component".to_owned(), "api".to_owned())].into(),
-            ..Route::default()
+            ..HttpRoute::default()
         };
         let json = serde_json::to_value(route.message("me")).unwrap();
         assert_eq!(
             json,
             serde_json::json!({"host": "127.0.0.1", "port": 8080, "uris": ["api.test"], "private_instance_id": "me", "tags": {"component": "api"}})
         );
-        let tls = Route {
+        let tls = HttpRoute {
             tls_port: 8443,
             server_cert_domain_san: "api".into(),
             ..route

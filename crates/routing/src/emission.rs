@@ -23,14 +23,14 @@ pub use unregistration_repeats::UnregistrationRepeats;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The version of one object. Within an epoch a higher index is newer; different epochs belong to different rows.
+/// The version of a row of the BBS. Within an epoch a higher index is newer; different epochs belong to different rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ModificationTag {
+pub struct RowVersion {
     pub epoch: String,
     pub index: u32,
 }
 
-impl ModificationTag {
+impl RowVersion {
     /// Returns whether `self` is an older version of the same row as `other`.
     fn is_older_than(&self, other: &Self) -> bool {
         !self.epoch.is_empty() && self.epoch == other.epoch && self.index < other.index
@@ -80,7 +80,7 @@ pub struct Desired {
     pub instances: u32,
     pub routes: Vec<Arc<Route>>,
     pub metric_tags: BTreeMap<String, TagValue>,
-    pub tag: ModificationTag,
+    pub tag: RowVersion,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub struct Actual {
     pub availability_zone: String,
     /// The time at which the instance entered its state, in Unix nanoseconds.
     pub since_ns: i64,
-    pub tag: ModificationTag,
+    pub tag: RowVersion,
 }
 
 impl Actual {
@@ -144,18 +144,18 @@ pub enum Event {
     },
     DesiredRemoved {
         process_guid: String,
-        tag: ModificationTag,
+        tag: RowVersion,
     },
     ActualSet(Actual),
     ActualRemoved {
         key: ActualKey,
-        tag: ModificationTag,
+        tag: RowVersion,
     },
 }
 
-/// The address of one instance's port, and the identity of the instance.
+/// An endpoint as its cell publishes it: the address of one instance's port, and the identity of the instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct EmittedEndpoint {
     pub host: String,
     /// The port; 0 means that only the TLS port serves, or, for containers, that any port may.
     pub port: u16,
@@ -168,7 +168,7 @@ pub struct Endpoint {
     pub availability_zone: String,
 }
 
-impl Endpoint {
+impl EmittedEndpoint {
     /// Returns the port by which routers distinguish endpoints of one host.
     fn effective_port(&self) -> u16 {
         self.tls_port.unwrap_or(self.port)
@@ -179,7 +179,7 @@ impl Endpoint {
 #[derive(Clone, Debug)]
 pub struct Registration {
     pub route: Arc<Route>,
-    pub endpoint: Arc<Endpoint>,
+    pub endpoint: Arc<EmittedEndpoint>,
     /// The time since which the instance runs, in Unix nanoseconds. Comparisons ignore it.
     pub since_ns: i64,
 }
@@ -278,7 +278,8 @@ pub fn derive<'a>(
         .into_iter()
         .filter(|actual| actual.routable && actual.index < desired.instances);
     for actual in live {
-        let mut endpoints: BTreeMap<(Audience, u32), Option<Arc<Endpoint>>> = BTreeMap::new();
+        let mut endpoints: BTreeMap<(Audience, u32), Option<Arc<EmittedEndpoint>>> =
+            BTreeMap::new();
         for route in &desired.routes {
             let endpoint = endpoints
                 .entry((route.audience, route.container_port))
@@ -303,7 +304,7 @@ pub fn derive<'a>(
 
 /// Returns the endpoint of an instance for a route. `None` means that the container port is not reachable from outside or that
 /// the container has no address yet.
-fn endpoint(desired: &Desired, actual: &Actual, route: &Route) -> Option<Endpoint> {
+fn endpoint(desired: &Desired, actual: &Actual, route: &Route) -> Option<EmittedEndpoint> {
     let (host, port, tls_port) = match route.audience {
         Audience::Containers => (&actual.instance_address, 0, 0),
         Audience::Routers => public_address(actual, route.container_port)?,
@@ -322,7 +323,7 @@ fn endpoint(desired: &Desired, actual: &Actual, route: &Route) -> Option<Endpoin
         .map(|(name, value)| (name.clone(), resolve(value)))
         .collect();
     tags.insert("component".into(), "route-emitter".into());
-    Some(Endpoint {
+    Some(EmittedEndpoint {
         host: host.clone(),
         port,
         tls_port: (tls_port != 0).then_some(tls_port),

@@ -126,7 +126,7 @@ impl TokenFetcher {
 
     async fn fetch(&self) -> Result<Token> {
         #[derive(Deserialize)]
-        struct Answer {
+        struct TokenResponse {
             access_token: String,
             /// The lifetime in seconds.
             #[serde(default)]
@@ -158,7 +158,7 @@ impl TokenFetcher {
             "the UAA refused client {:?} a token: status {status}",
             credentials.id
         );
-        let answer: Answer = response.json().await.context("read the UAA's token")?;
+        let answer: TokenResponse = response.json().await.context("read the UAA's token")?;
         anyhow::ensure!(!answer.access_token.is_empty(), "the UAA's token is empty");
         let lifetime = Duration::from_secs(answer.expires_in).min(LONGEST_KEPT);
         Ok(Token {

@@ -45,13 +45,14 @@ pub(super) struct Revocations {
 
 #[derive(Default)]
 struct Known {
-    answers: HashMap<[u64; 2], Answer>,
+    verdicts: HashMap<[u64; 2], Verdict>,
     /// The time of the last request that the UAA did not answer.
     failed: Option<Instant>,
 }
 
+/// The UAA's answer about one token, and its time.
 #[derive(Clone, Copy)]
-struct Answer {
+struct Verdict {
     ended: bool,
     at: Instant,
 }
@@ -72,7 +73,7 @@ impl Revocations {
         let (last, pausing) = {
             let known = self.known();
             let pausing = known.failed.is_some_and(|at| at.elapsed() < RETRY_PAUSE);
-            (known.answers.get(&key).copied(), pausing)
+            (known.verdicts.get(&key).copied(), pausing)
         };
         let kept = last.is_some_and(|last| last.ended);
         if pausing || kept || last.is_some_and(|last| last.at.elapsed() < FRESH) {
@@ -81,7 +82,7 @@ impl Revocations {
         match self.query(http, token).await {
             Ok(ended) => {
                 let at = Instant::now();
-                self.known().remember(key, Answer { ended, at });
+                self.known().remember(key, Verdict { ended, at });
                 ended
             }
             Err(error) => {
@@ -124,16 +125,16 @@ impl Revocations {
 }
 
 impl Known {
-    fn remember(&mut self, key: [u64; 2], answer: Answer) {
+    fn remember(&mut self, key: [u64; 2], answer: Verdict) {
         self.failed = None;
-        if self.answers.len() >= MOST && !self.answers.contains_key(&key) {
+        if self.verdicts.len() >= MOST && !self.verdicts.contains_key(&key) {
             // An answer that is no longer fresh matters only while the UAA is away.
-            self.answers.retain(|_, known| known.at.elapsed() < FRESH);
-            if self.answers.len() >= MOST {
-                self.answers.clear();
+            self.verdicts.retain(|_, known| known.at.elapsed() < FRESH);
+            if self.verdicts.len() >= MOST {
+                self.verdicts.clear();
             }
         }
-        self.answers.insert(key, answer);
+        self.verdicts.insert(key, answer);
     }
 }
 
@@ -146,9 +147,9 @@ mod tests {
         let mut known = Known::default();
         for n in 0..(MOST as u64 + 50) {
             let (ended, at) = (false, Instant::now());
-            known.remember([n, n], Answer { ended, at });
+            known.remember([n, n], Verdict { ended, at });
         }
-        assert!(known.answers.len() <= MOST);
+        assert!(known.verdicts.len() <= MOST);
     }
 
     #[test]

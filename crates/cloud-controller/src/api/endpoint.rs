@@ -72,7 +72,7 @@ pub(crate) enum Content {
 
 /// One endpoint as tests see it.
 #[derive(Clone, Debug)]
-pub struct Endpoint {
+pub struct ApiEndpoint {
     pub method: String,
     /// The path: `/v3/apps/{guid}`.
     pub path: String,
@@ -180,10 +180,10 @@ impl Endpoints {
         self
     }
 
-    pub(crate) fn described(&self) -> Vec<Endpoint> {
+    pub(crate) fn described(&self) -> Vec<ApiEndpoint> {
         self.all
             .iter()
-            .map(|endpoint| Endpoint {
+            .map(|endpoint| ApiEndpoint {
                 method: endpoint.method.to_string(),
                 path: endpoint.path.clone(),
                 open: endpoint.accepts.open || endpoint.accepts.open_unless.is_some(),

@@ -56,7 +56,7 @@ use crate::error::ApiError;
 use crate::request_id;
 use axum::Router;
 use axum::extract::Request;
-pub use endpoint::Endpoint;
+pub use endpoint::ApiEndpoint;
 use endpoint::Endpoints;
 use http::Uri;
 use http::uri::PathAndQuery;
@@ -74,7 +74,7 @@ pub(crate) fn router(cc: Cc) -> Router {
 }
 
 /// Returns every endpoint, for tests that walk over all of them.
-pub fn described() -> Vec<Endpoint> {
+pub fn described() -> Vec<ApiEndpoint> {
     endpoints().described()
 }
 

@@ -4,7 +4,7 @@
 
 use crate::fixture::*;
 use crate::role_table::World;
-use cloud_controller::Endpoint;
+use cloud_controller::ApiEndpoint;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -93,7 +93,7 @@ fn segment(dice: &mut Dice, before: &str, things: &Things) -> String {
     }
 }
 
-fn path(dice: &mut Dice, endpoint: &Endpoint, things: &Things) -> String {
+fn path(dice: &mut Dice, endpoint: &ApiEndpoint, things: &Things) -> String {
     let mut filled: Vec<String> = Vec::new();
     let mut before = "";
     for part in endpoint.path.split('/') {
@@ -272,7 +272,7 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
     })
 }
 
-fn body(dice: &mut Dice, endpoint: &Endpoint, things: &Things) -> Vec<u8> {
+fn body(dice: &mut Dice, endpoint: &ApiEndpoint, things: &Things) -> Vec<u8> {
     match dice.roll(32) {
         0 => b"{".to_vec(),
         1 => b"[]".to_vec(),

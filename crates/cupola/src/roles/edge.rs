@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use kit::metrics::{Observed, Registry};
 use kit::readiness::Readiness;
-use route_registrar::{Registrar, Route};
+use route_registrar::{HttpRoute, Registrar};
 use router::ComponentHosts;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -169,14 +169,14 @@ pub(crate) async fn component_routes(setting: Setting) -> Result<Run> {
         ("login", plan.ports.uaa),
         ("log-cache", plan.ports.log_cache),
     ];
-    let route = |host: &str, port: u16| Route {
+    let route = |host: &str, port: u16| HttpRoute {
         uris: vec![format!("{host}.{}", plan.domain)],
         host: "127.0.0.1".into(),
         port,
         tags: [("component".to_owned(), host.to_owned())].into(),
-        ..Route::default()
+        ..HttpRoute::default()
     };
-    let routes: Vec<Route> = ports
+    let routes: Vec<HttpRoute> = ports
         .iter()
         .map(|(host, port)| route(host, *port))
         .collect();

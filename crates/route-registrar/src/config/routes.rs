@@ -1,7 +1,7 @@
 //! The configuration of one route.
 
 use crate::HealthCheck;
-use crate::route::{AnyRoute, Registration, Route, TcpRoute};
+use crate::route::{AnyRoute, HttpRoute, Registration, TcpRoute};
 use go_values::duration;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -90,7 +90,13 @@ impl RouteSection {
         })
     }
 
-    fn http(&self, host: &str, zone: &str, index: Option<u32>, wrong: &mut Vec<String>) -> Route {
+    fn http(
+        &self,
+        host: &str,
+        zone: &str,
+        index: Option<u32>,
+        wrong: &mut Vec<String>,
+    ) -> HttpRoute {
         let (port, tls_port) = (self.port.unwrap_or(0), self.tls_port.unwrap_or(0));
         if port == 0 && tls_port == 0 {
             wrong.push("port is missing, and tls_port as well: set one of them".into());
@@ -125,7 +131,7 @@ impl RouteSection {
         if self.prepend_instance_index && index.is_none() {
             wrong.push("prepend_instance_index is true, but the file has no index: set this machine's number as index beside host".into());
         }
-        Route {
+        HttpRoute {
             uris,
             host: host.to_owned(),
             port,

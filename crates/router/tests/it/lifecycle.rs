@@ -4,7 +4,7 @@ use crate::backends::Backend;
 use crate::world::{Nats, PATIENCE, World, wait_for};
 use futures::StreamExt as _;
 use kit::CancellationToken;
-use route_registrar::{Registrar, Route};
+use route_registrar::{HttpRoute, Registrar};
 use router::Settings;
 use std::time::Duration;
 
@@ -66,11 +66,11 @@ async fn the_registrar_registers_answers_starts_and_unregisters() {
     })
     .await
     .unwrap();
-    let route = Route {
+    let route = HttpRoute {
         uris: vec!["api.sys.test".into(), "uaa.sys.test".into()],
         host: "127.0.0.1".into(),
         port: backend.addr.port(),
-        ..Route::default()
+        ..HttpRoute::default()
     };
     let stop = CancellationToken::new();
     let mut seen = world.bus.subscribe("router.register").await.unwrap();

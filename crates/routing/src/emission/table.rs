@@ -1,8 +1,8 @@
 //! Holds desired and actual LRPs as the BBS last reported them, and the registrations that follow from them.
 
 use super::{
-    Actual, ActualKey, Audience, Changes, Desired, Event, ModificationTag, Registration,
-    Registrations, derive, diff,
+    Actual, ActualKey, Audience, Changes, Desired, Event, Registration, Registrations, RowVersion,
+    derive, diff,
 };
 use crate::registry::{ComponentHosts, RouteKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,7 +14,7 @@ pub struct Table {
     /// The processes that have registrations at an address. There are two only while an outdated row of the BBS remains.
     holders: HashMap<(String, u16), Vec<String>>,
     /// The removed rows, kept for two syncs, so that a late event does not restore them.
-    removals: HashMap<Removed, (ModificationTag, u64)>,
+    removals: HashMap<Removed, (RowVersion, u64)>,
     /// The processes with instances that wait for a cell, as far as this table knows, and the event at which each began to wait.
     waiting: HashMap<String, u64>,
     /// The processes whose last registration here was removed although they want instances, and the event that removed it. The
@@ -476,7 +476,7 @@ impl Table {
         changes.register.append(&mut restored);
     }
 
-    fn record_removal(&mut self, row: Removed, tag: ModificationTag) {
+    fn record_removal(&mut self, row: Removed, tag: RowVersion) {
         let at = self.clock;
         let known = self
             .removals
@@ -488,7 +488,7 @@ impl Table {
     }
 
     /// Returns whether a row of this version was removed, by a removal that is at least as new.
-    fn was_removed(&self, row: &Removed, tag: &ModificationTag) -> bool {
+    fn was_removed(&self, row: &Removed, tag: &RowVersion) -> bool {
         self.removals.get(row).is_some_and(|(removed, _)| {
             !tag.epoch.is_empty() && removed.epoch == tag.epoch && tag.index <= removed.index
         })

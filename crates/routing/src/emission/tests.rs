@@ -12,8 +12,8 @@ fn route(uri: &str, port: u32) -> Arc<Route> {
     })
 }
 
-fn tag(epoch: &str, index: u32) -> ModificationTag {
-    ModificationTag {
+fn tag(epoch: &str, index: u32) -> RowVersion {
+    RowVersion {
         epoch: epoch.into(),
         index,
     }
@@ -494,7 +494,7 @@ proptest! {
             table.apply(event).apply_to(&mut received);
         }
         // The rows of the snapshot are newer than the removals in the events.
-        let newer = |tag: &ModificationTag| ModificationTag { epoch: tag.epoch.clone(), index: tag.index + 10 };
+        let newer = |tag: &RowVersion| RowVersion { epoch: tag.epoch.clone(), index: tag.index + 10 };
         let snapshot = Snapshot {
             desired: snapshot.desired.into_iter().map(|d| Desired { tag: newer(&d.tag), ..d }).collect(),
             actuals: snapshot.actuals.into_iter().map(|a| Actual { tag: newer(&a.tag), ..a }).collect(),

@@ -1,8 +1,8 @@
 //! The cells of the simulation with their instances, and an emitter each.
 
 use routing::emission::{
-    Actual, ActualKey, Changes, Desired, Event, Marker, ModificationTag, Port, Registration,
-    Snapshot, Table, UnregistrationRepeats,
+    Actual, ActualKey, Changes, Desired, Event, Marker, Port, Registration, RowVersion, Snapshot,
+    Table, UnregistrationRepeats,
 };
 use std::collections::{HashSet, VecDeque};
 
@@ -116,7 +116,7 @@ impl Cell {
                 container_tls: 61001,
                 host_tls: port.into(),
             }],
-            tag: ModificationTag {
+            tag: RowVersion {
                 epoch: guid,
                 index: 1,
             },
@@ -130,7 +130,7 @@ impl Cell {
 
     pub(crate) fn stop(&mut self, at: usize) {
         let Actual { tag, .. } = &self.instances[at].actual;
-        let tag = ModificationTag {
+        let tag = RowVersion {
             epoch: tag.epoch.clone(),
             index: tag.index + 1,
         };

@@ -4,7 +4,7 @@ use crate::cells::{Cell, Emitter};
 use crate::routers::{Message, Router, STALE_TLS};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use routing::emission::{Changes, Desired, Event, ModificationTag, Route};
+use routing::emission::{Changes, Desired, Event, Route, RowVersion};
 use routing::registry::{Attempts, Failure, Want};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl World {
             domain: "cf-apps".into(),
             log_guid: format!("app-{n}"),
             instances: 4,
-            tag: ModificationTag {
+            tag: RowVersion {
                 epoch: format!("d{n}"),
                 index: 0,
             },

@@ -260,7 +260,7 @@ async fn what_an_endpoint_does_not_know_is_refused_by_name() {
 }
 
 /// Returns a key at the top, and one beside every nested key that the endpoint knows.
-fn unknown_keys(endpoint: &cloud_controller::Endpoint) -> BTreeSet<String> {
+fn unknown_keys(endpoint: &cloud_controller::ApiEndpoint) -> BTreeSet<String> {
     let mut places = BTreeSet::from(["no_such_key".to_owned()]);
     for key in &endpoint.keys {
         let mut below = key.as_str();
