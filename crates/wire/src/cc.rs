@@ -44,12 +44,12 @@ pub struct InternalPolicies {
 /// A permission for containers of one app to connect to containers of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InternalPolicy {
-    pub source: PolicySource,
-    pub destination: PolicyDestination,
+    pub source: NetworkPolicySource,
+    pub destination: NetworkPolicyDestination,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicySource {
+pub struct NetworkPolicySource {
     /// The guid of the app.
     pub id: String,
     /// The mark of the app's packets: a hexadecimal number of its own, never 0.
@@ -57,7 +57,7 @@ pub struct PolicySource {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyDestination {
+pub struct NetworkPolicyDestination {
     /// The guid of the app.
     pub id: String,
     /// The protocol: `tcp` or `udp`.

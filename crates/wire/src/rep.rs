@@ -4,6 +4,7 @@
 //!
 //! The original encodes an empty list as `null`; every list here reads `null` as empty and writes `[]`.
 
+use crate::lrp_routes::InternalRoute;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -205,11 +206,6 @@ pub struct LrpUpdate {
     pub internal_routes: Vec<InternalRoute>,
     #[serde(deserialize_with = "nullable")]
     pub metric_tags: BTreeMap<String, String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InternalRoute {
-    pub hostname: String,
 }
 
 /// One element of the array in the body of the auctioneer's `POST /v1/lrps`.

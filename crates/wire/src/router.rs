@@ -19,9 +19,9 @@ pub mod subject {
     pub const CONTAINER_START: &str = "service-discovery.start";
 }
 
-mod registry;
+mod registry_message;
 
-pub use registry::RegistryMessage;
+pub use registry_message::RegistryMessage;
 
 /// Reads `null` as the default. Go's emitters write `null` for an empty list, and read it everywhere as the absence of a value.
 fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(

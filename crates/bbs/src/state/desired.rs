@@ -163,7 +163,7 @@ impl State {
             index,
             domain: desired.core.domain.to_string(),
             internal_routes: internal_routes
-                .map(|hostname| wire::rep::InternalRoute {
+                .map(|hostname| wire::lrp_routes::InternalRoute {
                     hostname: hostname.clone(),
                 })
                 .collect(),

@@ -13,7 +13,9 @@ use axum::response::IntoResponse as _;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use wire::cc::{InternalPolicies, InternalPolicy, PolicyDestination, PolicyPorts, PolicySource};
+use wire::cc::{
+    InternalPolicies, InternalPolicy, NetworkPolicyDestination, NetworkPolicySource, PolicyPorts,
+};
 
 /// The maximum number of policies whose source is one app.
 const MOST_PER_SOURCE: i64 = 150;
@@ -210,11 +212,11 @@ async fn remove(State(cc): State<Cc>, who: Principal, body: Body) -> ApiResult {
 pub(crate) async fn internal(State(cc): State<Cc>) -> ApiResult {
     let all = network_policy::all(&mut *cc.db.read().await?).await?;
     let policies = all.into_iter().map(|(policy, number)| InternalPolicy {
-        source: PolicySource {
+        source: NetworkPolicySource {
             id: policy.source_guid,
             tag: format!("{number:04X}"),
         },
-        destination: PolicyDestination {
+        destination: NetworkPolicyDestination {
             id: policy.destination_guid,
             protocol: policy.protocol,
             ports: PolicyPorts {

@@ -31,7 +31,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["httparse", "hyper", "http::", "h2::", "router::http"],
     ),
     ("table", &["routing::", "registry"]),
-    ("router", &["router::", "router["]),
+    (
+        "router",
+        &["router::", "router[", "http_sides::", "http_sides["],
+    ),
     ("run time", &["tokio", "mio::", "epoll"]),
     ("clock", &["clock_gettime", "vdso"]),
 ];
