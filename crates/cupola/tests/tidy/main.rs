@@ -12,6 +12,7 @@ mod prose;
 mod sizes;
 mod sql;
 mod supply;
+mod walks;
 mod workspace;
 
 /// Fails with all problems of a check at once.

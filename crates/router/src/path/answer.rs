@@ -1,4 +1,4 @@
-//! The last step: the answer is sent to the client until it ends, however it ends, and the access log records it.
+//! The last step: the answer is sent to the client until it ends, however it ends, and [`super::finish`] passes on its record.
 
 use crate::observe::record::Record;
 use crate::path::context::RequestContext;

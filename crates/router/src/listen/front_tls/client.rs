@@ -18,13 +18,13 @@ use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
 
 /// An app instance that sends a request, as its identity certificate names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Caller {
+pub(crate) struct CallingInstance {
     pub(crate) app: String,
     pub(crate) space: String,
     pub(crate) organization: String,
 }
 
-impl Caller {
+impl CallingInstance {
     /// Reads the instance from its certificate; `None`: this is not an instance's certificate.
     pub(crate) fn of(der: &[u8]) -> Option<Self> {
         let mut caller = Self::default();
@@ -256,10 +256,10 @@ mod tests {
     #[test]
     fn instances_are_known_by_their_units() {
         // rcgen keeps one value of each kind only.
-        let caller = Caller::of(&instance(&["app:a-guid"])).unwrap();
+        let caller = CallingInstance::of(&instance(&["app:a-guid"])).unwrap();
         assert_eq!((caller.app.as_str(), caller.space.as_str()), ("a-guid", ""));
-        assert_eq!(Caller::of(&instance(&["space:s"])), None);
-        assert_eq!(Caller::of(b"nonsense"), None);
+        assert_eq!(CallingInstance::of(&instance(&["space:s"])), None);
+        assert_eq!(CallingInstance::of(b"nonsense"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod client;
 mod sni;
 
-pub(crate) use client::Caller;
+pub(crate) use client::CallingInstance;
 
 use crate::backend::tls::trusted;
 use crate::config::{
@@ -50,7 +50,7 @@ pub(crate) struct ClientTls {
     /// Its verified certificate in the form of `X-Forwarded-Client-Cert`.
     pub(crate) xfcc: Option<String>,
     /// The client's identity, if its certificate is an instance identity and an identity-aware domain asked for it.
-    pub(crate) caller: Option<Caller>,
+    pub(crate) caller: Option<CallingInstance>,
 }
 
 impl ClientTls {
@@ -122,7 +122,7 @@ impl Handshakes {
         let client = ClientTls {
             xfcc: leaf.map(|leaf| xfcc(leaf, format.unwrap_or_default())),
             sni: session.server_name().map(str::to_ascii_lowercase),
-            caller: caller.and_then(|leaf| Caller::of(leaf)),
+            caller: caller.and_then(|leaf| CallingInstance::of(leaf)),
             domain,
         };
         Ok((stream, client))
