@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The router calls it from the task of a connection or of a stream, which is woken by sockets, by [`timer`] and by [`drain`]. No
-//! code here decides where a request goes or what a failure means, and none knows settings, routes or the router's threads. What
+//! code here decides where a request goes or what an error means, and none knows settings, routes or the router's threads. What
 //! is legal in a message is decided by the cores `http1` and `http2`.
 //!
 //! | Module | Noun |

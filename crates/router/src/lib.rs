@@ -19,7 +19,7 @@
 //!    │   └─ hold            a route whose instances are starting: waits for one
 //!    ├─ route_service   to the service first, or back from it               400, 502, 503, 504
 //!    ├─ forwarded       XFCC, hop-by-hop, X-Forwarded-*, X-Request-Start
-//!    └─ forward         pick an endpoint, connect, send; on failure another 502, 503, 496, 499, 525, 526
+//!    └─ forward         pick an endpoint, connect, send; on a fault another 502, 503, 496, 499, 525, 526
 //!         ├─ backend::connections   idle connections per endpoint and worker
 //!         ├─ backend::connect       dial, TLS with the name that was registered
 //!         ├─ backend::fault         what a fault means: retry? prune? status?

@@ -75,7 +75,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Returns whether the failure happened before the backend could have seen the request. `Ended` is not such a failure: only a
+    /// Returns whether the attempt failed before the backend could have seen the request. `Ended` is no such fault: only a
     /// request that may be repeated is sent again after it.
     pub(crate) fn came_before_request(&self) -> bool {
         matches!(
@@ -97,7 +97,7 @@ impl Fault {
         self.came_before_request() || matches!(self, Self::Ended)
     }
 
-    /// Returns what the failure means for the endpoint; `None`: nothing.
+    /// Returns the failure of the endpoint that the fault is; `None`: the endpoint is not to blame.
     pub(crate) fn blame(&self) -> Option<Failure> {
         match self {
             Self::WrongName { .. } => Some(Failure::WrongName),

@@ -1,4 +1,4 @@
-//! Backends: connections to them, and the meaning of their failures.
+//! Backends: connections to them, and the meaning of the faults of attempts.
 
 pub(crate) mod connect;
 mod connections;

@@ -35,7 +35,7 @@ const SEND_BUFFER: usize = 64 << 10;
 /// by a budget (`Budget` of the crate `http2`).
 const PENDING_RESETS: usize = 1024;
 /// The number of streams that the router broke off after which a connection accepts no new ones. The library counts those that
-/// were its client's fault over the connection's whole life, and ends it with all its streams when they are too many.
+/// report stream errors of its client over the connection's whole life, and ends it with all its streams when they are too many.
 const RETIRED_AFTER: u32 = 4096;
 const LOCAL_RESETS: usize = 8192;
 /// The streams that are remembered for a second after the router broke them off, because frames for them are on their way

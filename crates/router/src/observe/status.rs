@@ -115,7 +115,7 @@ async fn metrics(State(page): State<Page>) -> Response {
         .into_response()
 }
 
-/// Returns the refusal for a request without the right password.
+/// Returns the response to a request without the right password.
 fn refused(page: &Page, headers: &HeaderMap) -> Option<Response> {
     let given = headers
         .get(header::AUTHORIZATION)

@@ -229,7 +229,7 @@ impl Upload {
         self.sent
     }
 
-    /// Forwards what has arrived of the body. An error is the client's fault.
+    /// Forwards what has arrived of the body. An error is a fault that the client caused.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! Forwards a request to a backend: picks an endpoint, sends, and when that fails, decides what the failure means and whether
+//! Forwards a request to a backend: picks an endpoint, sends, and when that fails, decides what the fault means and whether
 //! another endpoint is tried (as gorouter `proxy/round_tripper`).
 
 pub(crate) mod report;

@@ -206,7 +206,7 @@ impl Rejection {
         exchange.response.begin(status, reason);
         let fields = &mut exchange.response.fields;
         let page = shared.settings.error_page.as_ref();
-        // gorouter does not apply its templates to failures of backends.
+        // gorouter does not apply its templates to faults of backends.
         let page = page.filter(|_| !error.starts_with("endpoint_failure"));
         let form: &[u8] = if page.is_some() {
             b"text/html; charset=utf-8"

@@ -67,7 +67,7 @@ pub(crate) struct FailedAttempt<'a> {
 }
 
 impl FailedAttempt<'_> {
-    /// Records the failure at the endpoint, and logs it.
+    /// Logs the fault, and records a failure at the endpoint if the fault is one.
     pub(crate) fn report(&self, context: &RequestContext<'_>, exchange: &Exchange, pool: &Pool) {
         let Self {
             endpoint,
@@ -152,7 +152,7 @@ impl FailedAttempt<'_> {
         );
     }
 
-    /// Logs a failure of a route service, which is no endpoint of the table.
+    /// Logs a fault of a route service, which is no endpoint of the table.
     pub(crate) fn report_service(
         &self,
         context: &RequestContext<'_>,
