@@ -1,6 +1,6 @@
 //! Holds one backend as its registration described it.
 
-use super::modification_tag::{ModificationTag, Version};
+use super::modification_tag::{ModificationTag, TagView};
 use super::options::RouteOptions;
 use super::texts::Texts;
 use std::collections::{BTreeMap, HashSet};
@@ -77,7 +77,7 @@ pub struct Spec<'a> {
     pub availability_zone: &'a str,
     pub stale_threshold: Duration,
     pub options: &'a RouteOptions,
-    pub modification_tag: Version<'a>,
+    pub modification_tag: TagView<'a>,
 }
 
 /// An endpoint's tags, sorted by name.
@@ -352,8 +352,8 @@ impl Endpoint {
         self.options.as_deref().unwrap_or(&NO_OPTIONS)
     }
 
-    pub(super) fn version(&self) -> Version<'_> {
-        Version {
+    pub(super) fn version(&self) -> TagView<'_> {
+        TagView {
             guid: self.text(Text::ModificationGuid),
             index: self.modification_index,
         }

@@ -36,7 +36,7 @@ mod uri;
 pub use attempts::Attempts;
 pub use change::{Change, ChangeKind, RefusedMessage, RouteChange};
 pub use endpoint::{Endpoint, EndpointSpec, InFlight, Protocol, Spec, Tags};
-pub use modification_tag::{ModificationTag, Version};
+pub use modification_tag::{ModificationTag, TagView};
 pub use options::{
     Balancing, Caller, PolicyScope, PolicySource, RouteOptions, RoutePolicy, Within,
 };
@@ -368,14 +368,14 @@ impl Registry {
         tag: &ModificationTag,
         now: Instant,
     ) -> Unregistered {
-        self.remove(uri, address, Some(tag.as_version()), now)
+        self.remove(uri, address, Some(tag.as_view()), now)
     }
 
     fn remove(
         &self,
         uri: &str,
         address: &str,
-        version: Option<Version<'_>>,
+        version: Option<TagView<'_>>,
         now: Instant,
     ) -> Unregistered {
         let key = RouteKey::new(uri);

@@ -10,8 +10,8 @@ pub struct ModificationTag {
 }
 
 impl ModificationTag {
-    pub(super) fn as_version(&self) -> Version<'_> {
-        Version {
+    pub(super) fn as_view(&self) -> TagView<'_> {
+        TagView {
             guid: &self.guid,
             index: self.index,
         }
@@ -20,22 +20,22 @@ impl ModificationTag {
 
 /// A view of a [`ModificationTag`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version<'a> {
+pub struct TagView<'a> {
     pub guid: &'a str,
     pub index: u32,
 }
 
-impl Version<'_> {
+impl TagView<'_> {
     /// Returns whether `other` is newer, as far as that is known (as the Routing API's `models/route.go`). If either guid is
     /// empty or the guids differ, the later message wins.
-    pub(super) fn is_succeeded_by(self, other: Version<'_>) -> bool {
+    pub(super) fn is_succeeded_by(self, other: TagView<'_>) -> bool {
         let comparable = !self.guid.is_empty() && self.guid == other.guid;
         !comparable || self.index < other.index
     }
 
     /// Returns whether the removal of version `other` includes this version, which must be the same or an older one. If only one
     /// of the two has a guid, they are from different sources, and the removal does not include it.
-    pub(super) fn ends_with(self, other: Version<'_>) -> bool {
+    pub(super) fn ends_with(self, other: TagView<'_>) -> bool {
         self.guid.is_empty() == other.guid.is_empty()
             && (self == other || self.is_succeeded_by(other))
     }
@@ -70,7 +70,7 @@ mod tests {
             (("a", 3), ("", 0), true, false),
             (("", 0), ("", 0), true, true),
         ] {
-            let of = |(guid, index)| Version { guid, index };
+            let of = |(guid, index)| TagView { guid, index };
             let (old, new) = (of(old), of(new));
             assert_eq!(old.is_succeeded_by(new), succeeded, "{old:?} {new:?}");
             assert_eq!(old.ends_with(new), ended, "{old:?} {new:?}");

@@ -3,7 +3,7 @@
 use super::endpoint::Endpoint;
 use super::maglev::Maglev;
 use super::members::{List, Member};
-use super::modification_tag::Version;
+use super::modification_tag::TagView;
 use super::options::{Balancing, RoutePolicy};
 use super::pick::{Instance, Want};
 use super::uri::{RouteKey, spread};
@@ -380,7 +380,7 @@ impl Pool {
     pub(super) fn remove(
         &self,
         address: &str,
-        version: Option<Version<'_>>,
+        version: Option<TagView<'_>>,
         now: Instant,
     ) -> Option<Arc<Endpoint>> {
         let mut members = self.write();
