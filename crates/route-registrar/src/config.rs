@@ -4,7 +4,6 @@
 mod routes;
 mod routing_api;
 
-use crate::glob;
 use crate::route::{AnyRoute, Registration};
 use crate::tcp_routes::TcpRoutes;
 use kit::tls::Identity;
@@ -123,7 +122,11 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
     sections.extend(number("", file.routes));
     let mut files = vec![path.to_owned()];
     for pattern in &file.dynamic_config_globs {
-        for path in glob::files(pattern) {
+        let paths = matching(pattern).unwrap_or_else(|problem| {
+            problems.push(problem);
+            Vec::new()
+        });
+        for path in paths {
             files.push(path.clone());
             match read::<JobFile>(&path) {
                 Ok(job) => sections.extend(number(&format!("{}: ", path.display()), job.routes)),
@@ -199,6 +202,14 @@ fn bus(servers: Vec<Server>, problems: &mut Vec<String>) -> Option<clients::nats
         password,
         ..clients::nats::Config::default()
     })
+}
+
+/// Returns the existing files that match a pattern, sorted. Folders that cannot be read contain none.
+fn matching(pattern: &str) -> Result<Vec<PathBuf>, String> {
+    let paths = glob::glob(pattern).map_err(|error| {
+        format!("dynamic_config_globs has {pattern:?}, which is not a pattern of paths: {error}")
+    })?;
+    Ok(paths.flatten().filter(|path| path.is_file()).collect())
 }
 
 fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String> {

@@ -6,7 +6,6 @@
 //! over NATS, TCP routes are sent to the Routing API.
 
 pub mod config;
-mod glob;
 mod health_check;
 mod outlets;
 mod registrar;

@@ -80,7 +80,7 @@ fn tcp_routes_need_no_bus() {
 
 #[test]
 fn every_problem_is_reported_at_once() {
-    let problems = of(r#"{"nats_mtls_config": {"enabled": true}, "routing_api": {"api_url": "https://x", "oauth_url": "uaa", "max_ttl": "2"},
+    let problems = of(r#"{"nats_mtls_config": {"enabled": true}, "dynamic_config_globs": ["/x/a**b"], "routing_api": {"api_url": "https://x", "oauth_url": "uaa", "max_ttl": "2"},
         "routes": [{"registration_interval": "20", "tls_port": 1, "prepend_instance_index": true, "health_check": {"script_path": "x", "timeout": "1h"}},
                    {"type": "tcp", "registration_interval": "20s"}, {"type": "sni", "port": 1, "registration_interval": "20s"}, {"type": "udp"}]}"#)
         .unwrap_err();
@@ -100,6 +100,7 @@ fn every_problem_is_reported_at_once() {
             "host is missing",
             "message_bus_servers is empty",
             "nats_mtls_config.enabled",
+            "dynamic_config_globs has \"/x/a**b\", which is not a pattern",
             "routing_api.client_id is missing",
             "routing_api.client_secret is missing",
             "routing_api.oauth_url \"uaa\" begins with neither",
@@ -113,6 +114,22 @@ fn every_problem_is_reported_at_once() {
         .unwrap_err();
     check_problems(&problems, &["routing_api.api_url is missing"]);
     assert_eq!(problems.len(), 4, "{problems:#?}");
+}
+
+#[test]
+fn globs_find_files_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for job in ["b", "a", "cc"] {
+        std::fs::create_dir(root.join(job)).unwrap();
+        std::fs::write(root.join(job).join("r.yml"), "").unwrap();
+    }
+    std::fs::create_dir_all(root.join("d/r.yml")).unwrap();
+    let file = |job: &str| root.join(job).join("r.yml");
+    let found = |pattern: &str| matching(&format!("{}/{pattern}", root.display())).unwrap();
+    assert_eq!(found("?/r.yml"), [file("a"), file("b")]);
+    assert_eq!(found("[bc]*/*.yml"), [file("b"), file("cc")]);
+    assert!(found("none/*.yml").is_empty());
 }
 
 #[test]
