@@ -2,7 +2,7 @@
 //! decides, and one that matches a folder covers everything in it.
 
 use anyhow::{Context as _, Result};
-use regex::Regex;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 /// The patterns of files that are never uploaded unless a `!` pattern includes them.
 const DEFAULTS: [&str; 9] = [
@@ -17,122 +17,47 @@ const DEFAULTS: [&str; 9] = [
     ".DS_Store",
 ];
 
+/// Each pattern has a matcher of its own: in a common one, a pattern of a file would win over a later one of its folder.
 #[derive(Debug)]
 pub(super) struct Ignore {
-    rules: Vec<Rule>,
-}
-
-#[derive(Debug)]
-struct Rule {
-    pattern: Regex,
-    is_negated: bool,
-    folders_only: bool,
+    patterns: Vec<Gitignore>,
 }
 
 impl Ignore {
     /// Parses the default patterns followed by those of the text.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let rules = DEFAULTS
-            .into_iter()
-            .chain(text.lines())
-            .filter_map(|line| rule(line).transpose())
-            .collect::<Result<_>>()?;
-        Ok(Self { rules })
+        let lines = DEFAULTS.into_iter().chain(text.lines());
+        let mut patterns = lines.map(pattern).collect::<Result<Vec<_>>>()?;
+        patterns.retain(|pattern| !pattern.is_empty());
+        Ok(Self { patterns })
     }
 
     /// Returns whether `path` (relative, with `/`) is excluded.
     pub(super) fn is_ignored(&self, path: &str, is_folder: bool) -> bool {
-        self.rules
-            .iter()
-            .rev()
-            .find(|rule| rule.covers(path, is_folder))
-            .is_some_and(|rule| !rule.is_negated)
+        let mut found = self.patterns.iter().rev().map(|pattern| {
+            // It also looks at the folders that the path is in.
+            pattern.matched_path_or_any_parents(path, is_folder)
+        });
+        found
+            .find(|found| !found.is_none())
+            .is_some_and(|found| found.is_ignore())
     }
 
     /// Returns whether no pattern can include anything below an ignored folder.
     pub(super) fn may_prune(&self) -> bool {
-        self.rules.iter().all(|rule| !rule.is_negated)
+        self.patterns
+            .iter()
+            .all(|pattern| pattern.num_whitelists() == 0)
     }
 }
 
-impl Rule {
-    fn covers(&self, path: &str, is_folder: bool) -> bool {
-        let ancestors = path.match_indices('/').map(|(at, _)| (&path[..at], true));
-        ancestors
-            .chain([(path, is_folder)])
-            .any(|(path, is_folder)| {
-                (is_folder || !self.folders_only) && self.pattern.is_match(path)
-            })
-    }
-}
-
-fn rule(line: &str) -> Result<Option<Rule>> {
-    let line = line.trim_end();
-    if line.is_empty() || line.starts_with('#') {
-        return Ok(None);
-    }
-    let (is_negated, glob) = match line.strip_prefix('!') {
-        Some(rest) => (true, rest),
-        None => (false, line),
-    };
-    let (folders_only, glob) = match glob.strip_suffix('/') {
-        Some(rest) => (true, rest),
-        None => (false, glob),
-    };
-    let is_anchored = glob.contains('/');
-    let glob = glob.strip_prefix('/').unwrap_or(glob);
-    if glob.is_empty() {
-        return Ok(None);
-    }
-    let pattern = format!(
-        "^{}{}$",
-        if is_anchored { "" } else { "(?:.*/)?" },
-        translate(glob)
-    );
-    let pattern =
-        Regex::new(&pattern).with_context(|| format!("invalid pattern {line:?} in .cfignore"))?;
-    Ok(Some(Rule {
-        pattern,
-        is_negated,
-        folders_only,
-    }))
-}
-
-/// Translates a glob into a regular expression.
-fn translate(glob: &str) -> String {
-    let mut regex = String::new();
-    let mut rest = glob;
-    while let Some(c) = rest.chars().next() {
-        if let Some(after) = rest.strip_prefix("**/") {
-            regex.push_str("(?:.*/)?");
-            rest = after;
-        } else if let Some(after) = rest.strip_prefix("**") {
-            regex.push_str(".*");
-            rest = after;
-        } else if let (Some(class), true) = (rest.find(']').filter(|at| *at > 1), c == '[') {
-            let inner = rest[1..class].replace('\\', "\\\\");
-            regex.push_str(&format!(
-                "[{}]",
-                inner
-                    .strip_prefix('!')
-                    .map_or_else(|| inner.clone(), |not| format!("^{not}"))
-            ));
-            rest = &rest[class + 1..];
-        } else {
-            rest = &rest[c.len_utf8()..];
-            match c {
-                '*' => regex.push_str("[^/]*"),
-                '?' => regex.push_str("[^/]"),
-                '\\' => {
-                    let literal = rest.chars().next().map_or_else(String::new, String::from);
-                    rest = &rest[literal.len()..];
-                    regex.push_str(&regex::escape(&literal));
-                }
-                c => regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
-            }
-        }
-    }
-    regex
+/// Returns a matcher that is empty if the line is a comment or blank.
+fn pattern(line: &str) -> Result<Gitignore> {
+    let mut builder = GitignoreBuilder::new("");
+    builder
+        .add_line(None, line)
+        .and_then(|builder| builder.build())
+        .with_context(|| format!("invalid pattern {line:?} in .cfignore"))
 }
 
 #[cfg(test)]
@@ -203,8 +128,19 @@ mod tests {
             ),
             ["bin/app"]
         );
+        assert_eq!(
+            kept("*\n!src/", &["a", "src/", "src/a.c"]),
+            ["src/", "src/a.c"]
+        );
         assert!(
             Ignore::parse("a").unwrap().may_prune() && !Ignore::parse("!a").unwrap().may_prune()
         );
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_read_is_named() {
+        let error = Ignore::parse("a\n[z-a]").unwrap_err().to_string();
+        assert_eq!(error, r#"invalid pattern "[z-a]" in .cfignore"#);
+        assert_eq!(kept("a\r\n\r\nb \n", &["a", "b", "c"]), ["c"]);
     }
 }
