@@ -208,7 +208,7 @@ fn read(path: &Path) -> Result<ConfigFile> {
     if text.trim().is_empty() {
         return Ok(ConfigFile::default());
     }
-    serde_yaml_ng::from_str(&text).map_err(|error| {
+    yaml_serde::from_str(&text).map_err(|error| {
         anyhow::anyhow!(
             "configuration file {}: {error}; correct or remove that key",
             path.display()
@@ -508,7 +508,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_named_at_once() {
-        let file: ConfigFile = serde_yaml_ng::from_str(
+        let file: ConfigFile = yaml_serde::from_str(
             "domain: nodots\nmetrics: here\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]\ncloud_controller: {keep_droplets: 0, keep_days: 7}\nidentity_domains: {nodot: any, apps.internal: any, cupola.test: world}",
         )
         .unwrap();
@@ -532,7 +532,7 @@ mod tests {
 
     #[test]
     fn limits_and_the_default_quota_can_be_set() {
-        let file: ConfigFile = serde_yaml_ng::from_str(
+        let file: ConfigFile = yaml_serde::from_str(
             "limits: {instances_per_process: 5}\ndefault_quota: {total_memory_in_mb: 2048, total_routes: null}",
         )
         .unwrap();
@@ -544,13 +544,13 @@ mod tests {
             (quota.total_memory_in_mb, quota.total_routes),
             (Some(2048), None)
         );
-        assert!(serde_yaml_ng::from_str::<ConfigFile>("limits: {instances: 5}").is_err());
+        assert!(yaml_serde::from_str::<ConfigFile>("limits: {instances: 5}").is_err());
     }
 
     #[test]
     fn identity_domains_can_be_chosen_and_left_out() {
         let load = |text: &str| -> Result<String, String> {
-            let file: ConfigFile = serde_yaml_ng::from_str(text).unwrap();
+            let file: ConfigFile = yaml_serde::from_str(text).unwrap();
             let config = check(file, Overrides::default()).map_err(|error| error.to_string())?;
             let domains = config.identity_domains.iter();
             Ok(domains
@@ -573,7 +573,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_by_name() {
-        let error = serde_yaml_ng::from_str::<ConfigFile>("cell: {memroy_mb: 3}")
+        let error = yaml_serde::from_str::<ConfigFile>("cell: {memroy_mb: 3}")
             .unwrap_err()
             .to_string();
         assert!(error.contains("memroy_mb"), "{error}");
@@ -581,7 +581,7 @@ mod tests {
 
     #[test]
     fn command_line_beats_file() {
-        let file: ConfigFile = serde_yaml_ng::from_str("domain: a.example.com").unwrap();
+        let file: ConfigFile = yaml_serde::from_str("domain: a.example.com").unwrap();
         let config = check(
             file,
             Overrides {

@@ -218,7 +218,7 @@ fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String> {
     if text.trim().is_empty() {
         return Ok(T::default());
     }
-    serde_yaml_ng::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+    yaml_serde::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn keys_at_the_root_may_hold_what_anchors_name() {
         let unknown = |yaml: &str| {
-            let root: Value = serde_yaml_ng::from_str(yaml).unwrap();
+            let root: Value = yaml_serde::from_str(yaml).unwrap();
             unknown_at_root(&root, yaml).len()
         };
         for good in [

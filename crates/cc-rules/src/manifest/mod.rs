@@ -157,8 +157,8 @@ fn check_size(limits: &Limits, applications: &[Value]) -> Result<(), ManifestErr
 /// Reads a manifest's text and applies its merges (`<<`).
 pub fn read(yaml: &[u8]) -> Result<Value, ManifestError> {
     let problem = |error: &dyn std::fmt::Display| format!("Manifest is not valid YAML: {error}");
-    let mut value: serde_yaml_ng::Value =
-        serde_yaml_ng::from_slice(yaml).map_err(|error| problem(&error))?;
+    let mut value: yaml_serde::Value =
+        yaml_serde::from_slice(yaml).map_err(|error| problem(&error))?;
     value.apply_merge().map_err(|error| problem(&error))?;
     let json = serde_json::to_value(value).map_err(|error| problem(&error))?;
     if json.is_object() {
@@ -298,7 +298,7 @@ applications:
     }
 
     fn parsed(root: &Value) -> Result<Vec<AppManifest>, Vec<String>> {
-        let yaml = serde_yaml_ng::to_string(root).unwrap();
+        let yaml = yaml_serde::to_string(root).unwrap();
         parse(&Limits::default(), yaml.as_bytes()).map_err(|error| error.problems)
     }
 

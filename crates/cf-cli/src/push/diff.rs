@@ -1,7 +1,7 @@
 //! Shows the manifest as it will be applied, with `+` and `-` where it differs from the present app.
 
 use crate::api::types::Change;
-use serde_yaml_ng::{Mapping, Value};
+use yaml_serde::{Mapping, Value};
 
 /// Returns the document as YAML lines, marked with the changes that the API reported.
 pub(super) fn render(root: &Mapping, changes: &[Change]) -> String {
@@ -141,7 +141,7 @@ fn is_block(value: &Value) -> bool {
 }
 
 pub(super) fn scalar(value: &Value) -> String {
-    serde_yaml_ng::to_string(value)
+    yaml_serde::to_string(value)
         .unwrap_or_default()
         .trim()
         .to_owned()
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn changes_are_marked_line_by_line() {
-        let root: Mapping = serde_yaml_ng::from_str("applications:\n- name: a\n  memory: 1G\n  env:\n    K: v\n  routes:\n  - route: a.b\n  buildpacks: [x]\n").unwrap();
+        let root: Mapping = yaml_serde::from_str("applications:\n- name: a\n  memory: 1G\n  env:\n    K: v\n  routes:\n  - route: a.b\n  buildpacks: [x]\n").unwrap();
         let change = |op: &str, path: &str, was: serde_json::Value| Change {
             op: op.into(),
             path: path.into(),
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_new_app_is_all_plus() {
         let root: Mapping =
-            serde_yaml_ng::from_str("applications: [{name: a, default-route: true}]").unwrap();
+            yaml_serde::from_str("applications: [{name: a, default-route: true}]").unwrap();
         let add = Change {
             op: "add".into(),
             path: "/applications/0".into(),

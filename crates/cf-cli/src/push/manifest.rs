@@ -3,9 +3,9 @@
 use super::diff::scalar;
 use crate::args::Usage;
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_yaml_ng::{Mapping, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use yaml_serde::{Mapping, Value};
 
 /// The settings of flags. `None` and empty values leave the manifest unchanged.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +82,7 @@ pub(super) struct Variables(BTreeMap<String, Value>);
 
 impl Variables {
     pub(super) fn add_file(&mut self, path: &str, text: &str) -> Result<()> {
-        let value: Value = serde_yaml_ng::from_str(text)
+        let value: Value = yaml_serde::from_str(text)
             .with_context(|| format!("variables file {path} is not YAML"))?;
         let map = match value {
             Value::Null => return Ok(()),
@@ -111,7 +111,7 @@ impl Variables {
             })?;
         self.0.insert(
             key.to_owned(),
-            serde_yaml_ng::from_str(value).unwrap_or_else(|_| value.into()),
+            yaml_serde::from_str(value).unwrap_or_else(|_| value.into()),
         );
         Ok(())
     }
@@ -163,8 +163,9 @@ impl Variables {
                     result.push_str(&rest[..open]);
                     match value {
                         Value::String(text) => result.push_str(text),
-                        other => result
-                            .push_str(serde_yaml_ng::to_string(other).unwrap_or_default().trim()),
+                        other => {
+                            result.push_str(yaml_serde::to_string(other).unwrap_or_default().trim())
+                        }
                     }
                     changed = true;
                 }
@@ -206,7 +207,7 @@ impl Manifest {
 
     pub(super) fn parse(file: &Path, text: &str, variables: &Variables) -> Result<Self> {
         let invalid = || format!("the manifest {} is not valid YAML", file.display());
-        let mut value: Value = serde_yaml_ng::from_str(text).with_context(invalid)?;
+        let mut value: Value = yaml_serde::from_str(text).with_context(invalid)?;
         value.apply_merge().with_context(invalid)?;
         let mut missing = BTreeSet::new();
         variables.fill(&mut value, &mut missing);
@@ -305,7 +306,7 @@ impl Manifest {
     }
 
     pub(super) fn to_yaml(&self) -> Result<String> {
-        serde_yaml_ng::to_string(&self.root).context("write manifest")
+        yaml_serde::to_string(&self.root).context("write manifest")
     }
 }
 

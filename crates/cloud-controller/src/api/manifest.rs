@@ -108,7 +108,7 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
         .await?
         .row;
     let manifest = json!({ "applications": [actions::manifest::generate(&mut conn, &app).await?] });
-    let yaml = serde_yaml_ng::to_string(&manifest).map_err(anyhow::Error::from)?;
+    let yaml = yaml_serde::to_string(&manifest).map_err(anyhow::Error::from)?;
     Ok((
         [(header::CONTENT_TYPE, "application/x-yaml")],
         format!("---\n{yaml}"),

@@ -1,6 +1,6 @@
 //! The keys that a running router cannot change; they need a restart or an upgrade, which reads everything again.
 
-use serde_yaml_ng::Value;
+use yaml_serde::Value;
 
 const KEYS: &[&str] = &[
     "port",
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn changed_keys_are_named() {
-        let of = |text: &str| Fixed::of(&serde_yaml_ng::from_str(text).unwrap());
+        let of = |text: &str| Fixed::of(&yaml_serde::from_str(text).unwrap());
         let old = of("port: 80\nlogging: {level: info}\nstatus: {port: 8080}");
         let new = of("port: 80\nlogging: {level: debug}\nstatus: {port: 8081}\nindex: 1");
         assert_eq!(old.changed(&new), ["index", "status.port"]);

@@ -1,11 +1,11 @@
 //! A YAML mapping that is read key by key. An error does not stop the reading: it is noted, and all errors are reported together
 //! at the end.
 
-use serde_yaml_ng::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
+use yaml_serde::Value;
 
 /// The observations made while reading.
 #[derive(Debug, Default)]
@@ -279,7 +279,7 @@ fn shown(key: &str, value: &Value) -> String {
         return "(hidden)".into();
     }
     let text = text(value).map_or_else(
-        || serde_yaml_ng::to_string(value).unwrap_or_default(),
+        || yaml_serde::to_string(value).unwrap_or_default(),
         |text| format!("{text:?}"),
     );
     let line: String = text.trim().replace('\n', " ");

@@ -21,11 +21,11 @@ use keys::{Keys, Notes};
 use kit::tls::Identity;
 use observe::Logging;
 use router::{Certificate, Settings, TlsTerms};
-use serde_yaml_ng::Value;
 use settings::Handling;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use yaml_serde::Value;
 
 /// The configuration that a `gorouter.yml` asks for.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub fn read(text: &str) -> Result<GorouterYml, Vec<String>> {
     let document = if text.trim().is_empty() {
         Value::Null
     } else {
-        serde_yaml_ng::from_str(text)
+        yaml_serde::from_str(text)
             .map_err(|error| vec![format!("the file is not YAML: {error}")])?
     };
     let fixed = Fixed::of(&document);

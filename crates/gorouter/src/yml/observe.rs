@@ -5,10 +5,10 @@ use super::{Prometheus, StatusKeys, tls};
 use crate::log::TimestampFormat;
 use http::HeaderName;
 use router::{Buckets, LogField, LogFormat, Metron, RedactQuery, Rotation, Syslog, TlsTerms};
-use serde_yaml_ng::Value;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use yaml_serde::Value;
 
 pub(super) fn status(keys: &mut Keys<'_>) -> StatusKeys {
     let deprecated_pages = keys.flag("enable_deprecated_varz_healthz_endpoints", false);

@@ -375,7 +375,7 @@ fn a_key_is_reloaded_or_named_and_never_half() {
 #[test]
 fn every_key_that_is_read_has_its_row() {
     let notes = Notes::default();
-    let document = serde_yaml_ng::from_str(BASE).unwrap();
+    let document = yaml_serde::from_str(BASE).unwrap();
     file(&mut Keys::new("", document, &notes), Fixed::default());
     let has_row = |key: &str| {
         let section = key.split('.').next().unwrap_or_default();

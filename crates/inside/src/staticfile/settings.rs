@@ -2,8 +2,8 @@
 //! server as JSON beside the app. A key that has no effect here is refused by name rather than ignored.
 
 use serde::{Deserialize, Serialize};
-use serde_yaml_ng::{Mapping, Value};
 use std::collections::BTreeMap;
+use yaml_serde::{Mapping, Value};
 
 /// The file in which the builder stores the settings, below the app's folder.
 pub(crate) const FILE: &str = ".cloudfoundry/staticfile.json";
@@ -54,7 +54,7 @@ const KNOWN: &str = "root, host_dot_files, directory, pushstate, force_https, ht
 impl Settings {
     /// Parses the text of a `Staticfile`. The error is for the app's author.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let value: Value = serde_yaml_ng::from_str(text)
+        let value: Value = yaml_serde::from_str(text)
             .map_err(|error| format!("Staticfile is not YAML: {error}"))?;
         let mapping = match value {
             Value::Null => Mapping::new(),
@@ -130,7 +130,7 @@ impl Settings {
 }
 
 fn shown(value: &Value) -> String {
-    serde_yaml_ng::to_string(value).map_or_else(
+    yaml_serde::to_string(value).map_or_else(
         |_| "a value".to_owned(),
         |text| format!("{:?}", text.trim()),
     )
