@@ -85,7 +85,7 @@ impl InstanceIssuer {
             .signed_by(&key, &self.issuer)
             .context("sign an instance certificate")?;
         let subject = der::name(&plan.organizational_units, &plan.common_name);
-        let leaf = der::with_subject(certificate.der(), &subject, |body| {
+        let leaf = der::with_subject(certificate.der(), subject, |body| {
             self.issuer
                 .key()
                 .sign(body)
