@@ -1,8 +1,8 @@
 //! Implements HTTP/1 as a pure core: heads, framing of bodies, chunks. Bytes go in, decisions come out.
 //!
-//! The router calls it for both of its sides. It never reads a socket or a clock. It refuses every message that could be
-//! understood in two ways ([`Refusal`] names the reason), so that no server behind the router can disagree with the router about
-//! where a message ends.
+//! The router calls it for both of its sides, and the server of static sites (`inside`) calls it for requests. It never reads a
+//! socket or a clock. It refuses every message that could be understood in two ways ([`Refusal`] names the reason), so that no
+//! server behind the router can disagree with the router about where a message ends.
 //!
 //! | Module | Noun |
 //! |---|---|

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`settings`] | the settings of the `Staticfile`; the builder reads it too |
 //! | [`htpasswd`], [`auth`] | the password file, and which requests are admitted |
-//! | [`request`] | request heads |
+//! | [`request`] | request heads, parsed by the core `http1` |
 //! | [`site`] | which file a request gets |
 //! | [`reply`] | conditional requests, ranges, compression |
 //! | [`listing`], [`mime`], [`clock`] | pages of folders, content types, dates |
@@ -178,8 +178,8 @@ fn connection(stream: &TcpStream, server: &Server, slot: &Slot) -> io::Result<()
     loop {
         let request = match request::read(&mut reader)? {
             Some(Ok(request)) => request,
-            Some(Err(text)) => {
-                let reply = Reply::with_text(400, text.to_owned());
+            Some(Err(refusal)) => {
+                let reply = Reply::with_text(refusal.status(), format!("{refusal}\n"));
                 reply.write(&Request::broken(), false, stream)?;
                 return linger(reader);
             }
@@ -240,8 +240,8 @@ fn log(request: &Request, status: u16, size: u64) {
         header("x-forwarded-for"),
         header("referer"),
         clock::log_date(),
-        request.method.escape_debug(),
-        request.target.escape_debug(),
-        request.version.escape_debug(),
+        request.method().escape_debug(),
+        request.target().escape_debug(),
+        request.version(),
     );
 }

@@ -259,7 +259,7 @@ impl Reply {
             if keep_alive { "keep-alive" } else { "close" }
         );
         out.write_all(head.as_bytes())?;
-        if request.method == "HEAD" {
+        if request.method() == "HEAD" {
             return Ok(0);
         }
         match self.body {
@@ -370,7 +370,7 @@ fn range(request: &Request, etag: &str, modified: i64, length: u64) -> Range {
     let Some(ranges) = request
         .header("range")
         .and_then(|range| range.strip_prefix("bytes="))
-        .filter(|_| request.method == "GET")
+        .filter(|_| request.method() == "GET")
     else {
         return Range::Whole;
     };
@@ -414,7 +414,9 @@ pub(super) fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         416 => "Range Not Satisfiable",
+        431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        505 => "HTTP Version Not Supported",
         _ => "Status",
     }
 }

@@ -1,56 +1,81 @@
-//! Requests on a connection: one head, parsed as far as a file server needs it.
+//! Requests on a connection. The core that the router parses requests with parses these too.
 
-use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::net::TcpStream;
+use http1::{Framing, Limits, Refusal, Version};
+use std::io::{self, BufRead, Read as _};
 
-const MAX_HEAD: u64 = 32 << 10;
+const LIMITS: Limits = Limits {
+    bytes: 32 << 10,
+    fields: usize::MAX,
+};
 
 /// A request's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Request {
-    pub(super) method: String,
-    /// The target as it was sent, without scheme and host.
-    pub(super) target: String,
-    /// The version as it was sent, e.g. `HTTP/1.1`.
-    pub(super) version: String,
-    headers: Vec<(String, String)>,
+    head: http1::Request,
     pub(super) content_length: u64,
     /// Whether the connection may be used again after the response.
     pub(super) keep_alive: bool,
 }
 
 impl Request {
+    fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
+        let mut head = http1::Request::default();
+        head.parse(bytes, &LIMITS)?.ok_or(Refusal::RequestLine)?;
+        Ok(Self {
+            content_length: match head.framing {
+                Framing::Length(length) => length,
+                _ => 0,
+            },
+            // The end of chunks is not determined; the connection is closed after the response.
+            keep_alive: head.keep_alive
+                && head.version == Version::Http11
+                && head.framing != Framing::Chunked,
+            head,
+        })
+    }
+
     /// Returns a request that stands for one that cannot be parsed.
     pub(super) fn broken() -> Self {
+        let mut head = http1::Request::default();
+        head.begin("GET", b"/", Version::Http11);
         Self {
-            method: "GET".to_owned(),
-            version: "HTTP/1.1".to_owned(),
-            ..Self::default()
+            head,
+            content_length: 0,
+            keep_alive: false,
         }
     }
 
-    /// Returns the first header of that name (in lower case).
+    pub(super) fn method(&self) -> &str {
+        self.head.method()
+    }
+
+    /// Returns the target without scheme and host.
+    pub(super) fn target(&self) -> &str {
+        std::str::from_utf8(self.head.target()).unwrap_or_default()
+    }
+
+    /// Returns the version as it was sent, e.g. `HTTP/1.1`.
+    pub(super) fn version(&self) -> &'static str {
+        self.head.version.as_str()
+    }
+
+    /// Returns the first header of that name, if it is text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.head.fields.get_text(name)
     }
 
     /// Returns the target without its query.
     pub(super) fn path(&self) -> &str {
-        self.target.split(['?', '#']).next().unwrap_or_default()
+        self.target().split('?').next().unwrap_or_default()
     }
 
     /// Returns the query with its `?`, or an empty text.
     pub(super) fn query(&self) -> &str {
-        self.target.find('?').map_or("", |at| {
-            self.target[at..].split('#').next().unwrap_or_default()
-        })
+        &self.target()[self.path().len()..]
     }
 
     pub(super) fn is_http_1_0(&self) -> bool {
-        self.version == "HTTP/1.0"
+        self.head.version == Version::Http10
     }
 
     /// Returns whether the client accepts gzip.
@@ -74,79 +99,34 @@ impl Request {
     }
 }
 
-/// Reads a request. Returns `None` at the end of the connection, and `Some(Err)` for data that is not HTTP.
-pub(super) fn read(
-    reader: &mut BufReader<&TcpStream>,
-) -> io::Result<Option<Result<Request, &'static str>>> {
-    let mut head = reader.by_ref().take(MAX_HEAD);
-    let mut lines = Vec::new();
+/// Reads a request. Returns `None` at the end of the connection, and `Some(Err)` for a head that is refused.
+pub(super) fn read(reader: &mut impl BufRead) -> io::Result<Option<Result<Request, Refusal>>> {
+    let mut input = reader.by_ref().take(LIMITS.bytes as u64);
+    let mut head = Vec::new();
     loop {
-        let mut line = Vec::new();
-        if head.read_until(b'\n', &mut line)? == 0 {
-            return Ok(if lines.is_empty() {
-                None
-            } else {
-                Some(Err("request head is cut or too long\n"))
-            });
+        let start = head.len();
+        if input.read_until(b'\n', &mut head)? == 0 {
+            let is_too_large = !head.is_empty() && input.limit() == 0;
+            return Ok(is_too_large.then_some(Err(Refusal::HeadTooLarge)));
         }
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        match (line.is_empty(), lines.is_empty()) {
-            (true, true) => {}
-            (true, false) => return Ok(Some(parse(&lines))),
-            (false, _) => lines.push(line),
+        let is_empty_line = matches!(&head[start..], b"\r\n" | b"\n");
+        if is_empty_line && start == 0 {
+            // Empty lines before a request mean nothing.
+            head.clear();
+        } else if is_empty_line {
+            return Ok(Some(Request::parse(&head)));
         }
     }
 }
 
-fn parse(lines: &[String]) -> Result<Request, &'static str> {
-    let mut words = lines[0].split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err("request line is not HTTP\n");
-    };
-    if !version.starts_with("HTTP/1.") {
-        return Err("only HTTP/1 is served here\n");
-    }
-    // Proxies may send the absolute form.
-    let target = match target.split_once("://") {
-        Some((_, rest)) if !target.starts_with('/') => rest.find('/').map_or("/", |at| &rest[at..]),
-        _ => target,
-    };
-    let mut request = Request {
-        method: method.to_owned(),
-        target: target.to_owned(),
-        version: version.to_owned(),
-        keep_alive: version != "HTTP/1.0",
-        ..Request::default()
-    };
-    let mut length: Option<u64> = None;
-    for (name, value) in lines[1..].iter().filter_map(|line| line.split_once(':')) {
-        let (name, value) = (name.to_ascii_lowercase(), value.trim().to_owned());
-        match name.as_str() {
-            "connection" if value.eq_ignore_ascii_case("close") => request.keep_alive = false,
-            "content-length" => {
-                let new = value
-                    .parse()
-                    .map_err(|_| "Content-Length is not a number\n")?;
-                if length.is_some_and(|length| length != new) {
-                    return Err("Content-Length occurs twice\n");
-                }
-                length = Some(new);
-            }
-            // The end of such a body is not determined; the connection is closed after the response.
-            "transfer-encoding" => request.keep_alive = false,
-            _ => {}
-        }
-        request.headers.push((name, value));
-    }
-    request.content_length = length.unwrap_or(0);
-    Ok(request)
-}
-
+/// Parses a head whose lines end with LF. A request of HTTP/1.1 that names no host gets one.
 #[cfg(test)]
 pub(super) fn request(text: &str) -> Request {
-    parse(&text.lines().map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    let mut lines: Vec<&str> = text.lines().collect();
+    if lines[0].ends_with("HTTP/1.1") && !lines.iter().any(|line| line.starts_with("Host:")) {
+        lines.push("Host: a.example");
+    }
+    Request::parse((lines.join("\r\n") + "\r\n\r\n").as_bytes()).unwrap()
 }
 
 #[cfg(test)]
@@ -155,31 +135,59 @@ mod tests {
 
     #[test]
     fn heads() {
-        let parse = |text: &str| parse(&text.lines().map(str::to_owned).collect::<Vec<_>>());
-        let request =
-            parse("GET /a?b=c#d HTTP/1.1\nHost: x\nConnection: close\nContent-Length: 3").unwrap();
+        let whole = request("GET /a?b=c HTTP/1.1\nConnection: x, close\nContent-Length: 3");
+        assert_eq!((whole.method(), whole.target()), ("GET", "/a?b=c"));
+        assert_eq!((whole.path(), whole.query()), ("/a", "?b=c"));
+        assert_eq!((whole.keep_alive, whole.content_length), (false, 3));
+        assert_eq!(request("GET http://a.example/y HTTP/1.1").path(), "/y");
         assert_eq!(
-            (
-                request.path(),
-                request.query(),
-                request.keep_alive,
-                request.content_length
-            ),
-            ("/a", "?b=c", false, 3)
-        );
-        assert_eq!(parse("GET http://x/y HTTP/1.1").unwrap().path(), "/y");
-        assert_eq!(
-            parse("GET /login?to=http://x/y HTTP/1.1").unwrap().query(),
+            request("GET /login?to=http://x/y HTTP/1.1").query(),
             "?to=http://x/y"
         );
-        for text in [
-            "GET /",
-            "GET / HTTP/2.0",
-            "GET / x HTTP/1.1",
-            "GET / HTTP/1.1\nContent-Length: x",
-            "GET / HTTP/1.1\nContent-Length: 1\nContent-Length: 2",
+        assert!(request("GET / HTTP/1.1").keep_alive);
+        for closed in [
+            "GET / HTTP/1.0\nConnection: keep-alive",
+            "PUT / HTTP/1.1\nTransfer-Encoding: chunked",
         ] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(!request(closed).keep_alive, "{closed}");
+        }
+    }
+
+    #[test]
+    fn heads_are_read_one_by_one() {
+        let mut input =
+            &b"\r\n\nGET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.0\r\n\r\nGET /cut"[..];
+        for path in ["/a", "/b"] {
+            assert_eq!(read(&mut input).unwrap().unwrap().unwrap().path(), path);
+        }
+        assert!(read(&mut input).unwrap().is_none());
+    }
+
+    #[test]
+    fn ambiguous_heads_are_refused() {
+        let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(40_000));
+        for (text, why) in [
+            ("GET /\r\n\r\n", Refusal::RequestLine),
+            ("GET x HTTP/1.1\r\nHost: a\r\n\r\n", Refusal::Target),
+            ("GET / HTTP/2.0\r\n\r\n", Refusal::UnsupportedVersion),
+            ("GET / HTTP/1.1\r\n\r\n", Refusal::MissingHost),
+            ("GET / HTTP/1.1\nHost: a\n\n", Refusal::BareLf),
+            (
+                "PUT / HTTP/1.0\r\nContent-Length: x\r\n\r\n",
+                Refusal::ContentLength,
+            ),
+            (
+                "PUT / HTTP/1.0\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                Refusal::ContentLengthsDiffer,
+            ),
+            (
+                "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Refusal::FramedTwice,
+            ),
+            (long.as_str(), Refusal::HeadTooLarge),
+        ] {
+            let read = read(&mut text.as_bytes()).unwrap().unwrap();
+            assert_eq!(read.err(), Some(why), "{text}");
         }
     }
 

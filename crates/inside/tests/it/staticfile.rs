@@ -138,11 +138,20 @@ fn a_site_is_served() {
     // Two requests are sent at once on one connection.
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     stream
-        .write_all(b"GET / HTTP/1.1\r\n\r\nGET /css/a.css HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /css/a.css HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut both = String::new();
     stream.read_to_string(&mut both).unwrap();
     assert_eq!(both.matches("HTTP/1.1 200 OK").count(), 2);
+
+    // A request that two servers could understand in two ways is refused.
+    let twice = "PUT / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked";
+    let answer = server.ask(twice);
+    assert!(
+        answer.starts_with("HTTP/1.1 400 Bad Request\r\n")
+            && answer.ends_with("both Content-Length and Transfer-Encoding\n"),
+        "{answer}"
+    );
 
     // A client that is still sending must also get its response.
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
