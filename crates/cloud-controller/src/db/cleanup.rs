@@ -3,7 +3,7 @@
 use super::droplet::DropletState;
 use super::package::PackageState;
 use super::{Arg, Connection, Select, execute};
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite};
 
 /// The statements of which each deletes at most `$2` rows that were last changed before `$1`.
 pub(crate) const OLD_RECORDS: &[&str] = &[
@@ -93,16 +93,17 @@ pub(crate) async fn expire(
         state,
         unused,
     } = kind;
-    let marks: Vec<String> = (2..guids.len() + 2).map(|n| format!("${n}")).collect();
-    let sql = format!(
-        "UPDATE {table} SET state = 'EXPIRED', checksum = NULL, updated_at = $1 WHERE guid IN ({}) AND state = '{state}' AND {unused}",
-        marks.join(", ")
-    );
-    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(now);
+    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(format!(
+        "UPDATE {table} SET state = 'EXPIRED', checksum = NULL, updated_at = "
+    ));
+    query.push_bind(now);
+    query.push(" WHERE guid IN (");
+    let mut list = query.separated(", ");
     for guid in guids {
-        query = query.bind(guid.clone());
+        list.push_bind(guid.clone());
     }
-    Ok(query.execute(conn).await?.rows_affected())
+    query.push(format_args!(") AND state = '{state}' AND {unused}"));
+    Ok(query.build().execute(conn).await?.rows_affected())
 }
 
 /// Returns the files whose row is deleted or expired: kind (`packages`, `droplets`) and guid.

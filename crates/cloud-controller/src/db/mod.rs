@@ -182,6 +182,7 @@ mod tests {
             "query_as",
             "query_scalar",
             "AssertSqlSafe",
+            "QueryBuilder",
             "SELECT ",
             "INSERT ",
             "UPDATE ",

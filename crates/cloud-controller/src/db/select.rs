@@ -3,7 +3,7 @@
 use super::{Condition, Connection, ListCondition, Order, Row};
 use futures::TryStreamExt as _;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Row as _, Sqlite};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 /// A value that is bound to a statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,8 +85,7 @@ pub(crate) struct Broken {
 /// A query whose conditions are joined with AND. A `?` in a condition is replaced by the next argument.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Select {
-    conditions: Vec<String>,
-    args: Vec<Arg>,
+    conditions: Vec<Condition>,
     order: Option<String>,
 }
 
@@ -95,29 +94,19 @@ impl Select {
         Self::default()
     }
 
-    pub(crate) fn that(self, condition: Condition) -> Self {
-        self.and(&condition.sql, condition.args)
-    }
-
-    pub(super) fn and(mut self, condition: &str, args: impl IntoIterator<Item = Arg>) -> Self {
-        let mut numbered = String::with_capacity(condition.len() + 8);
-        let mut number = self.args.len();
-        for c in condition.chars() {
-            if c == '?' {
-                number += 1;
-                numbered.push_str(&format!("${number}"));
-            } else {
-                numbered.push(c);
-            }
-        }
-        self.conditions.push(numbered);
-        self.args.extend(args);
+    pub(crate) fn that(mut self, condition: Condition) -> Self {
         debug_assert_eq!(
-            self.args.len(),
-            number,
+            condition.args.len(),
+            condition.sql.matches('?').count(),
             "as many arguments as question marks"
         );
+        self.conditions.push(condition);
         self
+    }
+
+    pub(super) fn and(self, condition: &str, args: impl IntoIterator<Item = Arg>) -> Self {
+        let args: Vec<Arg> = args.into_iter().collect();
+        self.that(Condition::new(condition.to_owned(), args))
     }
 
     pub(crate) fn is(self, column: &str, value: impl Into<Arg>) -> Self {
@@ -157,33 +146,36 @@ impl Select {
         self
     }
 
-    fn tail<R: Row>(&self) -> String {
-        let filter = if self.conditions.is_empty() {
-            String::new()
-        } else {
-            format!(" WHERE {}", self.conditions.join(" AND "))
-        };
-        format!(" FROM {}{filter}", R::TABLE)
+    /// Builds the statement that selects `what` from the rows, in no order.
+    fn query<R: Row>(&self, what: &str) -> QueryBuilder<Sqlite> {
+        let mut query: QueryBuilder<Sqlite> =
+            QueryBuilder::new(format!("SELECT {what} FROM {}", R::TABLE));
+        for (at, condition) in self.conditions.iter().enumerate() {
+            query.push(if at == 0 { " WHERE " } else { " AND " });
+            let mut parts = condition.sql.split('?');
+            query.push(parts.next().unwrap_or_default());
+            for (arg, part) in condition.args.iter().zip(parts) {
+                match arg {
+                    Arg::Text(text) => query.push_bind(text.clone()),
+                    Arg::Int(int) => query.push_bind(*int),
+                };
+                query.push(part);
+            }
+        }
+        query
     }
 
-    fn order_by(&self) -> String {
-        format!(" ORDER BY {}", self.order.as_deref().unwrap_or("id"))
-    }
-
-    fn arguments(&self) -> Result<SqliteArguments, sqlx::Error> {
-        arguments(&self.args)
+    /// Builds the statement that selects whole rows, in their order.
+    fn rows<R: Row>(&self) -> QueryBuilder<Sqlite> {
+        let mut query = self.query::<R>(&R::COLUMNS.join(", "));
+        query.push(" ORDER BY ");
+        query.push(self.order.as_deref().unwrap_or("id"));
+        query
     }
 
     pub(crate) async fn all<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Vec<R>> {
-        let sql = format!(
-            "SELECT {}{}{}",
-            R::COLUMNS.join(", "),
-            self.tail::<R>(),
-            self.order_by()
-        );
-        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?)
-            .fetch_all(conn)
-            .await
+        let mut query = self.rows::<R>();
+        query.build_query_as().fetch_all(conn).await
     }
 
     /// Reads all rows like `all`, but separates those that cannot be decoded. Loops over the rows of many tenants use it.
@@ -191,15 +183,7 @@ impl Select {
         &self,
         conn: &mut Connection,
     ) -> sqlx::Result<Readable<R>> {
-        let sql = format!(
-            "SELECT {}{}{}",
-            R::COLUMNS.join(", "),
-            self.tail::<R>(),
-            self.order_by()
-        );
-        let found = sqlx::query_with(AssertSqlSafe(sql), self.arguments()?)
-            .fetch_all(conn)
-            .await?;
+        let found = self.rows::<R>().build().fetch_all(conn).await?;
         let (mut rows, mut broken) = (Vec::with_capacity(found.len()), Vec::new());
         for row in &found {
             match decoded(row) {
@@ -227,13 +211,9 @@ impl Select {
         offset: i64,
         most: usize,
     ) -> sqlx::Result<Portion<R>> {
-        let sql = format!(
-            "SELECT {}{}{} LIMIT {limit} OFFSET {offset}",
-            R::COLUMNS.join(", "),
-            self.tail::<R>(),
-            self.order_by()
-        );
-        let mut found = sqlx::query_with(AssertSqlSafe(sql), self.arguments()?).fetch(conn);
+        let mut query = self.rows::<R>();
+        query.push(format_args!(" LIMIT {limit} OFFSET {offset}"));
+        let mut found = query.build().fetch(conn);
         let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(row) = found.try_next().await? {
             bytes += size(&row);
@@ -249,22 +229,14 @@ impl Select {
     }
 
     pub(crate) async fn first<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Option<R>> {
-        let sql = format!(
-            "SELECT {}{}{} LIMIT 1",
-            R::COLUMNS.join(", "),
-            self.tail::<R>(),
-            self.order_by()
-        );
-        sqlx::query_as_with(AssertSqlSafe(sql), self.arguments()?)
-            .fetch_optional(conn)
-            .await
+        let mut query = self.rows::<R>();
+        query.push(" LIMIT 1");
+        query.build_query_as().fetch_optional(conn).await
     }
 
     pub(crate) async fn count<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<i64> {
-        let sql = format!("SELECT COUNT(*){}", self.tail::<R>());
-        sqlx::query_scalar_with(AssertSqlSafe(sql), self.arguments()?)
-            .fetch_one(conn)
-            .await
+        let mut query = self.query::<R>("COUNT(*)");
+        query.build_query_scalar().fetch_one(conn).await
     }
 
     pub(crate) async fn exists<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<bool> {
