@@ -1,7 +1,7 @@
 //! Converts BBS messages to the core's values. Pure.
 
 use anyhow::{Context as _, Result};
-use routing::emission::{Actual, Audience, Desired, Event, Port, Route, RowVersion, TagValue};
+use route_table::emission::{Actual, Audience, Desired, Event, Port, Route, RowVersion, TagValue};
 use std::sync::Arc;
 use wire::bbs::{self as m, MetricTagDynamic, PreferredAddress, Presence, state};
 use wire::lrp_routes::{CF_ROUTER, CfRoute, INTERNAL_ROUTER, InternalRoute};

@@ -11,7 +11,7 @@ use kit::CancellationToken;
 use kit::backoff::Backoff;
 use kit::reconcile::{Begun, Changed, LastPass};
 use rand::Rng as _;
-use routing::emission::{
+use route_table::emission::{
     Changes, Desired, Event, Marker, Registration, Snapshot, Table, UnregistrationRepeats,
 };
 use std::collections::{HashSet, VecDeque};

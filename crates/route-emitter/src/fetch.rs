@@ -3,7 +3,7 @@
 use crate::convert;
 use anyhow::{Context as _, Result};
 use clients::bbs::{BbsError, Client};
-use routing::emission::{Desired, Snapshot};
+use route_table::emission::{Desired, Snapshot};
 use std::collections::{BTreeSet, HashSet};
 use wire::bbs::{ActualLrpsRequest, DesiredLrp, DesiredLrpsRequest, state};
 

@@ -2,7 +2,7 @@
 //!
 //! There is one per cell. It subscribes to the BBS's events and publishes the difference that each makes within a millisecond; a
 //! sync with the whole state repairs what was missed (every minute, and at once when the event stream broke). The decisions are
-//! in [`routing::emission`]. It never calls the rep, and stores nothing on disk.
+//! in [`route_table::emission`]. It never calls the rep, and stores nothing on disk.
 //!
 //! ```text
 //!  BBS ──events──▶ [`watch`] ─┐                                   ┌─▶ router.register
@@ -32,7 +32,7 @@ use kit::readiness::Readiness;
 use kit::reconcile::LastPass;
 use kit::tls::Identity;
 use metrics::Metrics;
-use routing::registry::ComponentHosts;
+use route_table::registry::ComponentHosts;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Formats registrations as the routers' JSON. Pure.
 
-use routing::emission::{Audience, Registration};
+use route_table::emission::{Audience, Registration};
 use wire::router::{RegistryMessage, StartingMessage, subject};
 
 /// Returns the subject on which a registration is published.
@@ -79,7 +79,7 @@ fn container_payload(registration: &Registration, new: bool) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use routing::emission::{EmittedEndpoint, Route};
+    use route_table::emission::{EmittedEndpoint, Route};
     use serde_json::json;
     use std::sync::Arc;
 

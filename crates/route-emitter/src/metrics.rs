@@ -2,7 +2,7 @@
 
 use kit::metrics::{Counter, Histogram, Level, Registry, WORK_SECONDS};
 use kit::readiness::{Need, Readiness};
-use routing::emission::{Audience, Changes, Registration};
+use route_table::emission::{Audience, Changes, Registration};
 use std::time::Duration;
 
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use crate::convert;
 use clients::bbs::Client;
 use kit::CancellationToken;
 use kit::backoff::Backoff;
-use routing::emission::Event;
+use route_table::emission::Event;
 use std::time::Duration;
 use tokio::sync::mpsc;
 

@@ -13,7 +13,7 @@ pub use tls::{
 use crate::error_page::ErrorPage;
 use clients::loggregator::Emitter;
 use http::{HeaderName, HeaderValue};
-use routing::registry::{Balancing, ComponentHosts};
+use route_table::registry::{Balancing, ComponentHosts};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use crate::path::{route_service, sticky};
 use bytes::BytesMut;
 use http::HeaderValue;
 use http1::{Fields, Known, Limits, Request};
-use routing::registry::{EndpointSpec, Registered, Registry};
+use route_table::registry::{EndpointSpec, Registered, Registry};
 use std::time::Instant;
 use testkit::fuzz::fuzz;
 
@@ -101,7 +101,7 @@ fn registrations() {
         let Ok(registration) = message::parse(payload, &lasting) else {
             return;
         };
-        let registry = Registry::new(routing::registry::Settings::default(), now);
+        let registry = Registry::new(route_table::registry::Settings::default(), now);
         let spec: &EndpointSpec = &registration.spec;
         let mut endpoint = registry.endpoint(spec.clone());
         let seen = endpoint.spec();
@@ -206,7 +206,7 @@ fn cookies() {
         ",",
     ];
     let (_, settings) = Settings::default().split();
-    let registry = Registry::new(routing::registry::Settings::default(), Instant::now());
+    let registry = Registry::new(route_table::registry::Settings::default(), Instant::now());
     let mut endpoint = registry.endpoint(EndpointSpec {
         instance_id: "instance".into(),
         ..EndpointSpec::default()

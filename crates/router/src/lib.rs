@@ -65,4 +65,4 @@ pub use config::{
 };
 pub use error_page::ErrorPage;
 pub use life::router::{Handle, Router};
-pub use routing::registry::ComponentHosts;
+pub use route_table::registry::ComponentHosts;

@@ -20,7 +20,7 @@ use http_sides::stream::Stream;
 use kit::CancellationToken;
 use kit::readiness::{Need, Readiness};
 use kit::tls::Identity;
-use routing::registry::Registry;
+use route_table::registry::Registry;
 use rustls::ClientConfig;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -40,7 +40,7 @@ pub struct ModificationTag {
     pub index: u32,
 }
 
-impl From<ModificationTag> for routing::registry::ModificationTag {
+impl From<ModificationTag> for route_table::registry::ModificationTag {
     fn from(tag: ModificationTag) -> Self {
         Self {
             guid: tag.guid,

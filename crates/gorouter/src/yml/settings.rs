@@ -3,8 +3,8 @@
 use super::keys::{Keys, whole};
 use super::tls;
 use http::{HeaderName, HeaderValue};
+use route_table::registry::{Balancing, ComponentHosts};
 use router::{Certificate, ForwardedClientCert, ResponseRewrite, Settings, Sharding};
-use routing::registry::{Balancing, ComponentHosts};
 use std::str::FromStr as _;
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 use super::*;
+use route_table::registry::Balancing;
 use router::{
     ClientCertValidation, ForwardedClientCert, LogField, Metron, Sharding, Subject, Syslog,
     XfccFormat,
 };
-use routing::registry::Balancing;
 use std::time::Duration;
 use testkit::certs::{Ca, self_signed};
 

@@ -12,7 +12,7 @@ use h2::client::SendRequest;
 use http_sides::checked::Checked;
 use http_sides::gathered::Gathered;
 use http_sides::stream::Stream;
-use routing::registry::{Endpoint, Protocol};
+use route_table::registry::{Endpoint, Protocol};
 use rustls_pki_types::ServerName;
 use std::sync::Arc;
 use std::time::Instant;

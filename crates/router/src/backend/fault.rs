@@ -17,7 +17,7 @@
 //! | client's body malformed, or stuck | no | nothing | 400, 408 |
 //! | client gone | no | nothing | 499 |
 
-use routing::registry::Failure;
+use route_table::registry::Failure;
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use std::error::Error;
 use std::io;

@@ -1,6 +1,6 @@
 //! The values of an endpoint's registration that requests need.
 
-use routing::registry::Endpoint;
+use route_table::registry::Endpoint;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

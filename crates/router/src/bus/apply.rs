@@ -6,7 +6,7 @@ use crate::observe::metrics::Counter;
 use crate::observe::registrations::{self, Message};
 use crate::worker::Shared;
 use highway::{HighwayHash as _, HighwayHasher, Key};
-use routing::registry::{Fingerprint, Registered, Repeats};
+use route_table::registry::{Fingerprint, Registered, Repeats};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::router::{StartingMessage, subject};

@@ -2,7 +2,7 @@
 
 use crate::config::Lasting;
 use http::HeaderName;
-use routing::registry::{
+use route_table::registry::{
     Balancing, EndpointSpec, ModificationTag, PolicyScope, PolicySource, Protocol, RouteOptions,
     RoutePolicy,
 };

@@ -15,7 +15,7 @@ use clients::routing_api::RoutingApi;
 use kit::CancellationToken;
 use kit::metrics::{Observed, Page};
 use kit::readiness::{Need, Readiness};
-use routing::registry::{self, Registry};
+use route_table::registry::{self, Registry};
 use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;

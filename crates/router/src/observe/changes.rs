@@ -1,7 +1,7 @@
 //! The page `/changes`: the newest changes of the table as JSON.
 
 use super::feed::{Entry, News};
-use routing::registry::ChangeKind;
+use route_table::registry::ChangeKind;
 use serde::Serialize;
 use std::time::SystemTime;
 use time::OffsetDateTime;
@@ -98,7 +98,7 @@ fn rfc3339(at: SystemTime) -> String {
 mod tests {
     use super::*;
     use crate::observe::feed::Source;
-    use routing::registry::{Change, EndpointSpec, Registered, Registry, Settings};
+    use route_table::registry::{Change, EndpointSpec, Registered, Registry, Settings};
     use serde_json::json;
     use std::sync::Arc;
     use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@
 //! nothing here.
 
 use kit::ring::Ring;
-use routing::registry::Change;
+use route_table::registry::Change;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 

@@ -23,7 +23,7 @@ use crate::observe::record::FinishedRequest;
 use histogram::{Histogram, Histograms};
 use labelled::{Labelled, Outcomes};
 use processor::Processor;
-use routing::registry::Endpoint;
+use route_table::registry::Endpoint;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

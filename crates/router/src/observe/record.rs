@@ -6,7 +6,7 @@
 use crate::backend::made::Made;
 use crate::listen::front_tls::ClientTls;
 use http1::{Request, Span};
-use routing::registry::Endpoint;
+use route_table::registry::Endpoint;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 

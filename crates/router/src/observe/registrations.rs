@@ -4,7 +4,7 @@
 use super::feed::{Entry, Source};
 use super::metrics::Metrics;
 use crate::worker::Shared;
-use routing::registry::{
+use route_table::registry::{
     Change, ChangeKind, Endpoint, Pruned, RefusedMessage, Registered, RouteChange, Unregistered,
 };
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use axum::routing::{any, get};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use kit::CancellationToken;
-use routing::registry::{Balancing, Endpoint, Pool};
+use route_table::registry::{Balancing, Endpoint, Pool};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use http_sides::drain::Watch;
 use http_sides::timer::Timer;
 use http_sides::{Answered, Side, Unfinished, poll_pump};
 use http1::{Known, Refusal, Request, Response};
-use routing::registry::InFlight;
+use route_table::registry::InFlight;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};

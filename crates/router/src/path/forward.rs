@@ -21,7 +21,7 @@ use http::uri::Scheme;
 use http_sides::{Http2, Side, request_to_http2};
 use http1::{Fields, Framing, Known, Request};
 use report::FailedAttempt;
-use routing::registry::{Attempts, Endpoint, InFlight, NoPick, Pool, Want, Within};
+use route_table::registry::{Attempts, Endpoint, InFlight, NoPick, Pool, Want, Within};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

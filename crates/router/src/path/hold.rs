@@ -3,7 +3,7 @@
 //! The table knows which routes are starting ([`Registry::announce_start`]); here requests wait until one of their
 //! endpoints registers.
 
-use routing::registry::{Pool, Registry, RouteKey};
+use route_table::registry::{Pool, Registry, RouteKey};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

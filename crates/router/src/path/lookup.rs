@@ -6,7 +6,7 @@ use crate::path::context::RequestContext;
 use crate::path::rejection::Rejection;
 use crate::worker::Shared;
 use http1::{Fields, Known, Request};
-use routing::registry::{Instance, Pool, request_host};
+use route_table::registry::{Instance, Pool, request_host};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;

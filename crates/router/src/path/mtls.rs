@@ -6,7 +6,7 @@ use crate::listen::front_tls::{ClientTls, covers};
 use crate::path::context::RequestContext;
 use crate::path::rejection::Rejection;
 use http1::Request;
-use routing::registry::{Caller, Endpoint, Pool, Within, request_host};
+use route_table::registry::{Caller, Endpoint, Pool, Within, request_host};
 use std::sync::Arc;
 
 /// Checks whether the request is permitted on this connection.

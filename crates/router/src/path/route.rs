@@ -12,7 +12,7 @@ use crate::path::{forward, forwarded, healthcheck, lookup, mtls, protocol, traci
 use crate::worker::Worker;
 use futures::FutureExt as _;
 use http1::Fields;
-use routing::registry::Within;
+use route_table::registry::Within;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 

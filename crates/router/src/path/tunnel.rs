@@ -10,7 +10,7 @@ use crate::worker::Worker;
 use http_sides::drain::Watch;
 use http_sides::{Side, poll_pump};
 use http1::{Request, Span};
-use routing::registry::InFlight;
+use route_table::registry::InFlight;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Turns what the Routing API returns into changes of the table. The module is pure: it sends no requests and changes no table.
 
 use clients::routing_api::Event;
-use routing::registry::EndpointSpec;
+use route_table::registry::EndpointSpec;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;

@@ -30,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "HTTP",
         &["httparse", "hyper", "http::", "h2::", "router::http"],
     ),
-    ("table", &["routing::", "registry"]),
+    ("table", &["route_table::", "registry"]),
     (
         "router",
         &["router::", "router[", "http_sides::", "http_sides["],

@@ -22,7 +22,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use clients::loggregator::Emitter;
 use headers::LoggedHeader;
 use line::Line;
-use routing::registry::Endpoint;
+use route_table::registry::Endpoint;
 use rtr::AppLines;
 use std::borrow::Cow;
 use std::fmt::Write as _;

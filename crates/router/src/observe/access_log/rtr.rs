@@ -4,7 +4,7 @@ use super::line::Line;
 use crate::backend::peer;
 use crate::observe::envelopes::{self, Envelopes};
 use clients::loggregator::{Emitter, Source, Stream};
-use routing::registry::Endpoint;
+use route_table::registry::Endpoint;
 use std::sync::Arc;
 
 /// The destinations of apps' lines.

@@ -5,7 +5,7 @@
 use crate::observe::record::{FinishedRequest, Origin};
 use clients::metron::nanoseconds;
 use http1::{Fields, Framing, Known, Response};
-use routing::registry::Endpoint;
+use route_table::registry::Endpoint;
 use wire::dropsonde::{HttpStartStop, PeerType, Uuid, method};
 
 /// An attempt at a backend.

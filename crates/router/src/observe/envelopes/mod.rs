@@ -13,7 +13,7 @@ use crate::config::{Lasting, Metron};
 use crate::observe::record::FinishedRequest;
 use anyhow::{Context as _, Result};
 use clients::metron::Emitter;
-use routing::registry::Endpoint;
+use route_table::registry::Endpoint;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::dropsonde::{CounterEvent, Event, LARGEST, LogMessage, MessageType, ValueMetric};

@@ -8,7 +8,7 @@ use crate::observe::envelopes::Attempt;
 use crate::observe::registrations;
 use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;
-use routing::registry::{Consequence, Endpoint, Pool};
+use route_table::registry::{Consequence, Endpoint, Pool};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -27,7 +27,7 @@ use crate::worker::Shared;
 use http::Uri;
 use http::uri::PathAndQuery;
 use http1::{Fields, Known, Request};
-use routing::registry::{Pool, Within, request_host};
+use route_table::registry::{Pool, Within, request_host};
 use services::InvalidNote;
 use std::time::Instant;
 use time::OffsetDateTime;

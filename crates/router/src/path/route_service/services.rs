@@ -7,7 +7,7 @@ use crate::config::{AddressRange, RouteServices, Serving};
 use anyhow::Result;
 use http1::{Fields, Known};
 use kit::tls::Identity;
-use routing::registry::{Endpoint, EndpointSpec, Pool, Registry, request_host};
+use route_table::registry::{Endpoint, EndpointSpec, Pool, Registry, request_host};
 use rustls::ClientConfig;
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -10,7 +10,7 @@ use crate::backend::peer;
 use crate::config::Serving;
 use attributes::Attributes;
 use http1::{Fields, Known};
-use routing::registry::{Endpoint, Pool};
+use route_table::registry::{Endpoint, Pool};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const VCAP_ID: &str = "__VCAP_ID__";

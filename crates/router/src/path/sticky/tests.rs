@@ -1,5 +1,5 @@
 use super::*;
-use routing::registry::{EndpointSpec, Registry};
+use route_table::registry::{EndpointSpec, Registry};
 use std::time::Instant;
 
 const NOW: i64 = 1_700_000_000;
@@ -190,7 +190,7 @@ fn a_session_that_moves_lives_no_longer_than_before() {
 
 #[test]
 fn the_path_is_written_as_it_was_registered() {
-    let registry = Registry::new(routing::registry::Settings::default(), Instant::now());
+    let registry = Registry::new(route_table::registry::Settings::default(), Instant::now());
     for (uri, path) in [
         ("a.test/App/UP", "/App/UP"),
         ("b.test/low/", "/low"),

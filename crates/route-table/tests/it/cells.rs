@@ -1,6 +1,6 @@
 //! The cells of the simulation with their instances, and an emitter each.
 
-use routing::emission::{
+use route_table::emission::{
     Actual, ActualKey, Changes, Desired, Event, Marker, Port, Registration, RowVersion, Snapshot,
     Table, UnregistrationRepeats,
 };

@@ -2,8 +2,8 @@
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
-use routing::emission::{Changes, Registration};
-use routing::registry::{EndpointSpec, Fingerprint, Registered, Registry, Repeats, Settings};
+use route_table::emission::{Changes, Registration};
+use route_table::registry::{EndpointSpec, Fingerprint, Registered, Registry, Repeats, Settings};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
