@@ -3,6 +3,7 @@
 use crate::platform::{self, Platform};
 use cf_cli::Environment;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
