@@ -338,16 +338,17 @@ mod tests {
     #[test]
     fn a_pass_counts_its_steps() {
         let plan = Plan {
-            converge: ["a".to_owned(), "b".to_owned()].into(),
+            converge: ["a".to_owned(), "b".to_owned(), "c".to_owned()].into(),
             remove: BTreeSet::new(),
         };
         let mut done = Done::default();
         done.note("a", Ok(()));
-        done.note("b", Err(anyhow::anyhow!("the BBS is away")));
+        done.note("b", Err(sqlx::Error::PoolTimedOut.into()));
+        done.note("c", Err(anyhow::anyhow!("the row has no command")));
         let wanted = [
-            ("converged", 2),
+            ("converged", 3),
             ("removed", 0),
-            ("skipped", 0),
+            ("skipped", 1),
             ("failed", 1),
         ];
         assert_eq!(done.counted(&plan), Changed::from(wanted));
