@@ -5,6 +5,9 @@ use crate::store::{Statistics, Store};
 use kit::metrics::{Counter, Registry};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// A metric that is read from the store's statistics: its name, its help and its value.
+type Reading<T> = (&'static str, &'static str, fn(&Statistics) -> T);
+
 /// Adds the metrics of the store. Returns the counter of envelopes that readers received.
 pub(crate) fn add(registry: &mut Registry, store: &Arc<Mutex<Store>>) -> Counter {
     let statistics = {
@@ -14,7 +17,7 @@ pub(crate) fn add(registry: &mut Registry, store: &Arc<Mutex<Store>>) -> Counter
             store.statistics()
         }
     };
-    let totals: [(&str, &str, fn(&Statistics) -> u64); 2] = [
+    let totals: [Reading<u64>; 2] = [
         (
             "log_cache_ingress_total",
             "Envelopes that were received",
@@ -30,7 +33,7 @@ pub(crate) fn add(registry: &mut Registry, store: &Arc<Mutex<Store>>) -> Counter
         let statistics = statistics.clone();
         registry.read_total(name, help, move || total(&statistics()));
     }
-    let levels: [(&str, &str, fn(&Statistics) -> Option<f64>); 4] = [
+    let levels: [Reading<Option<f64>>; 4] = [
         ("log_cache_store_size", "Envelopes in the store", |s| {
             Some(s.envelopes as f64)
         }),

@@ -203,14 +203,14 @@ impl Emitter {
         match event {
             StreamEvent::Opened => self.sync(),
             StreamEvent::Event(event, vcap_request_id) => {
-                let unknown = match &event {
+                let unknown = match &*event {
                     // The routes are also fetched for an instance that does not run yet, so that they are here when it does.
                     Event::ActualSet(actual) if !self.table.knows(&actual.process_guid) => {
                         Some(actual.process_guid.clone())
                     }
                     _ => None,
                 };
-                let changes = self.table.apply(event);
+                let changes = self.table.apply(*event);
                 if !changes.is_empty() && !vcap_request_id.is_empty() {
                     tracing::info!(
                         registered = changes.register.len(),

@@ -15,7 +15,7 @@ pub(crate) enum StreamEvent {
     /// reported.
     Opened,
     /// An event, and the id of the request that caused it; the id is empty if it is not known.
-    Event(Event, String),
+    Event(Box<Event>, String),
 }
 
 /// Runs until shutdown, or until the receiver is dropped.
@@ -65,7 +65,7 @@ async fn stream(
         backoff.reset();
         let request_id = convert::request_id(&event).to_owned();
         for event in convert::events(event, cell_id) {
-            let event = StreamEvent::Event(event, request_id.clone());
+            let event = StreamEvent::Event(Box::new(event), request_id.clone());
             out.send(event).await?;
         }
         events.last_id().clone_into(last);
