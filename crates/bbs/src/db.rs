@@ -10,9 +10,10 @@ use ids::{Domain, ProcessGuid, TaskGuid};
 use kit::db::Database;
 use lrp::Nanos;
 use prost::Message as _;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _};
-use std::path::Path;
+use sqlx::{AssertSqlSafe, Row as _, Sqlite};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wire::bbs as m;
 use wire::locket::Resource;
@@ -37,7 +38,7 @@ pub(crate) async fn load(database: &Database) -> Result<State> {
         cells: Cells::starting_at(now()),
         ..State::default()
     };
-    let tables = Tables(database);
+    let mut tables = Tables::open(database).await?;
     for row in tables.rows("desired_lrps", "process_guid, lrp").await? {
         match desired(&row) {
             Ok((guid, desired)) => {
@@ -83,24 +84,36 @@ pub(crate) async fn load(database: &Database) -> Result<State> {
 /// Returns the locks and presences with their times to live in seconds. A row that cannot be read is logged, and its lock is
 /// free.
 pub(crate) async fn load_locks(database: &Database) -> Result<Vec<(Resource, i64)>> {
-    let rows = Tables(database)
-        .rows("locks", "key, resource, ttl_seconds")
-        .await?;
+    let mut tables = Tables::open(database).await?;
+    let rows = tables.rows("locks", "key, resource, ttl_seconds").await?;
     Ok(rows
         .iter()
         .filter_map(|row| lock(row).map_err(|damage| damage.report("locks")).ok())
         .collect())
 }
 
-/// A reader of whole tables.
-struct Tables<'a>(&'a Database);
+/// A reader of whole tables. It has one connection: the pool would open a second one for the next table, and a file that was
+/// moved away can be read, but not opened.
+struct Tables {
+    connection: PoolConnection<Sqlite>,
+    file: PathBuf,
+}
 
-impl Tables<'_> {
-    async fn rows(&self, table: &str, columns: &str) -> Result<Vec<SqliteRow>> {
+impl Tables {
+    async fn open(database: &Database) -> Result<Self> {
+        let file = database.path().to_owned();
+        let connection = database.read().await;
+        Ok(Self {
+            connection: connection.with_context(|| format!("read {}", file.display()))?,
+            file,
+        })
+    }
+
+    async fn rows(&mut self, table: &str, columns: &str) -> Result<Vec<SqliteRow>> {
         sqlx::query(AssertSqlSafe(format!("SELECT {columns} FROM {table}")))
-            .fetch_all(self.0.readers())
+            .fetch_all(&mut *self.connection)
             .await
-            .with_context(|| format!("load the table {table} of {}", self.0.path().display()))
+            .with_context(|| format!("load the table {table} of {}", self.file.display()))
     }
 }
 
