@@ -98,14 +98,10 @@ async fn wait_at_most<O: Outcome>(
 pub async fn until<O: Outcome>(what: &str, mut check: impl FnMut() -> O) -> O::Value {
     let started = Instant::now();
     loop {
-        let seen = match check().outcome() {
+        match attempt(what, started, &mut check) {
             Ok(value) => return value,
-            Err(seen) => seen,
-        };
-        if started.elapsed() > BOUND {
-            in_vain(BOUND, what, seen);
+            Err(pause) => tokio::time::sleep(pause).await,
         }
-        tokio::time::sleep(pause(started)).await;
     }
 }
 
@@ -117,15 +113,28 @@ pub async fn until<O: Outcome>(what: &str, mut check: impl FnMut() -> O) -> O::V
 pub fn block_until<O: Outcome>(what: &str, mut check: impl FnMut() -> O) -> O::Value {
     let started = Instant::now();
     loop {
-        let seen = match check().outcome() {
+        match attempt(what, started, &mut check) {
             Ok(value) => return value,
-            Err(seen) => seen,
-        };
-        if started.elapsed() > BOUND {
-            in_vain(BOUND, what, seen);
+            Err(pause) => std::thread::sleep(pause),
         }
-        std::thread::sleep(pause(started));
     }
+}
+
+/// Checks once. Returns the value, or the pause before the next check.
+#[track_caller]
+fn attempt<O: Outcome>(
+    what: &str,
+    started: Instant,
+    check: &mut impl FnMut() -> O,
+) -> Result<O::Value, Duration> {
+    let seen = match check().outcome() {
+        Ok(value) => return Ok(value),
+        Err(seen) => seen,
+    };
+    if started.elapsed() > BOUND {
+        in_vain(BOUND, what, seen);
+    }
+    Err(pause(started))
 }
 
 /// Awaits a future that ends by itself. `what` completes the sentence "waited in vain for …".
