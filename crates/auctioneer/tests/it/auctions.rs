@@ -72,11 +72,7 @@ async fn work_without_room_is_reported() {
         .request_lrp_auctions(&[lrp("big", &[3], 500)])
         .await
         .unwrap();
-    let failed = foundation
-        .until("the instance's failure", |peers| {
-            peers.failed.first().cloned()
-        })
-        .await;
+    let failed = foundation.failure().await;
     assert_eq!(
         failed.error_message,
         "insufficient resources: memory (no cell is that large)"
@@ -126,12 +122,7 @@ async fn a_missing_cell_is_named_in_the_error() {
         .await
         .unwrap();
     assert_eq!(
-        foundation
-            .until("the instance's failure", |peers| {
-                peers.failed.first().cloned()
-            })
-            .await
-            .error_message,
+        foundation.failure().await.error_message,
         "unable to communicate to compatible cells"
     );
     foundation.stop().await;
@@ -146,11 +137,7 @@ async fn refused_work_is_auctioned_once_more() {
         .request_lrp_auctions(&[lrp("p", &[0], 1)])
         .await
         .unwrap();
-    let failed = foundation
-        .until("the instance's failure", |peers| {
-            peers.failed.first().cloned()
-        })
-        .await;
+    let failed = foundation.failure().await;
     assert_eq!(
         failed.error_message,
         "insufficient resources: cell a refused the work"

@@ -194,6 +194,12 @@ impl Foundation {
         until(what, || look(&self.peers.lock().unwrap())).await
     }
 
+    /// Waits until the auctioneer has reported an instance that it could not place.
+    pub(crate) async fn failure(&self) -> m::FailActualLrpRequest {
+        let first = |peers: &Peers| peers.failed.first().cloned();
+        self.until("the instance's failure", first).await
+    }
+
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.running.await.unwrap().unwrap();
