@@ -243,7 +243,7 @@ mod tests {
         assert!(first.missed.is_empty());
         hub.emit(desired(), "r1");
         let seen = id_of(&first.queue.try_recv().unwrap());
-        // Nobody listens while these are published, or only to another topic.
+        // While these events are published, no subscriber reads the topic of LRPs.
         drop(first);
         let _tasks = hub.subscribe(Topic::Tasks, String::new(), None);
         hub.emit(started(), "r2");

@@ -7,7 +7,7 @@
 //!           what was marked: lines in apps' logs, clean-up, jobs, the driver's work, sync, deployments
 //! ```
 //!
-//! Nothing else commits a change: [`Changes`] owns the only [`Writer`] of the database, and the transaction is private to
+//! Only this module commits a change: [`Changes`] owns the only [`Writer`] of the database, and the transaction is private to
 //! [`Change`]. `commit` requires the proof that the audit trail covers the change ([`Trail`]). What must follow the commit is
 //! marked before it, mostly by the verbs themselves, so that a change that fails has no effects, and so that no handler can
 //! commit without them. A change that is dropped is rolled back.

@@ -177,7 +177,7 @@ impl RoleState {
 
     pub(crate) fn failed(&self, error: &anyhow::Error) {
         self.monitor.failures.with([self.name]).add(1);
-        // What the role had is dropped, so its values are no longer true.
+        // The role is gone, so its metrics and its readiness are no longer true.
         let failed = Role {
             phase: Phase::Failed(format!("{error:#}")),
             observed: None,

@@ -110,7 +110,7 @@ fn main() -> ExitCode {
     for (name, error) in &tally.failures {
         println!("\n---- {name} ----\n{error}");
     }
-    // As libtest does: scripts/run-tests reads this list.
+    // This list has the form of libtest, because scripts/run-tests reads it.
     if !tally.failures.is_empty() {
         println!("\nfailures:");
     }
