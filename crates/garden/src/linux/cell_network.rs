@@ -6,7 +6,7 @@
 use super::addresses::{self, DEFAULT_POOLS, Range, choose_range};
 use super::config::check_tag;
 use super::netlink;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -72,10 +72,40 @@ impl CellNetwork {
         })
     }
 
+    /// Claims an address of the machine itself for the cell, and `range` for its containers. Other machines reach the cell there,
+    /// and no bridge is created.
+    ///
+    /// # Errors Fails if no interface has the address, or if the range overlaps an address, a name server or a wider route.
+    pub async fn claim_own(tag: &str, cell_ip: Ipv4Addr, range: Range) -> Result<Self> {
+        check_tag(tag)?;
+        ensure!(
+            is_own(cell_ip)?,
+            "the address {cell_ip} of the cell is no address of this machine: set cell.ip to one that `ip address` lists"
+        );
+        let (fixed, routes) = (fixed_networks()?, routed_networks()?);
+        let fixed = fixed.iter().find(|used| used.overlaps(range));
+        if let Some(other) = fixed.or_else(|| routes.iter().find(|route| conflicts(range, **route)))
+        {
+            bail!(
+                "the range {range} of containers overlaps {other}, an address, route or name server of this machine: set cell.overlay to a free range"
+            );
+        }
+        netlink::reserve(range).await?;
+        let pools = default_pools();
+        let pool = pools.iter().find(|pool| pool.contains(range.address(1)));
+        Ok(Self {
+            cell_ip,
+            range,
+            pool: pool.copied().unwrap_or(range),
+            bridge: None,
+        })
+    }
+
     /// Removes the bridge and the route. All sockets on the address must be closed before.
     pub async fn remove(&self) -> Result<()> {
+        netlink::release(self.range).await?;
         match &self.bridge {
-            Some(bridge) => netlink::remove_cell(bridge, self.range).await,
+            Some(bridge) => netlink::remove_link(bridge).await,
             None => Ok(()),
         }
     }
@@ -101,6 +131,22 @@ fn choose(wanted: Option<Ipv4Addr>, pools: &[Range]) -> Result<(Range, Range)> {
     })
 }
 
+/// Returns whether the range cannot be used because of a route of the machine. Routes inside the range are those of its own
+/// containers, and the range itself is the route of an earlier run.
+fn conflicts(range: Range, route: Range) -> bool {
+    let inside = route.prefix() >= range.prefix() && range.contains(route.network());
+    range.overlaps(route) && !inside
+}
+
+/// Returns whether an interface of this machine has the address.
+fn is_own(address: Ipv4Addr) -> Result<bool> {
+    let mut entries = nix::ifaddrs::getifaddrs().context("list interface addresses")?;
+    Ok(entries.any(|entry| {
+        let own = entry.address.as_ref().and_then(|own| own.as_sockaddr_in());
+        own.is_some_and(|own| own.ip() == address)
+    }))
+}
+
 pub(crate) fn address_of(interface: &str) -> Result<Option<Ipv4Addr>> {
     let addresses = nix::ifaddrs::getifaddrs().context("list interface addresses")?;
     let mut of_it = addresses.filter(|entry| entry.interface_name == interface);
@@ -109,6 +155,19 @@ pub(crate) fn address_of(interface: &str) -> Result<Option<Ipv4Addr>> {
 
 /// Returns all networks that a new range must not overlap.
 fn in_use() -> Result<Vec<Range>> {
+    let mut used = fixed_networks()?;
+    used.extend(routed_networks()?);
+    Ok(used)
+}
+
+/// Returns the networks for which the machine has a route other than the default one.
+fn routed_networks() -> Result<Vec<Range>> {
+    let text = std::fs::read_to_string("/proc/net/route").context("read /proc/net/route")?;
+    Ok(addresses::routed_networks(&text))
+}
+
+/// Returns the networks of the machine's addresses, and the addresses of its name servers.
+fn fixed_networks() -> Result<Vec<Range>> {
     let mut used = Vec::new();
     for entry in nix::ifaddrs::getifaddrs().context("list interface addresses")? {
         if let Some(address) = entry
@@ -124,9 +183,6 @@ fn in_use() -> Result<Vec<Range>> {
             used.push(Range::new(address.ip(), mask));
         }
     }
-    used.extend(addresses::routed_networks(
-        &std::fs::read_to_string("/proc/net/route").context("read /proc/net/route")?,
-    ));
     let servers =
         addresses::name_servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     used.extend(servers.into_iter().map(|server| Range::new(server, 32)));
@@ -146,4 +202,32 @@ pub(crate) fn uplink_mtu() -> u32 {
     addresses::default_interface(&route)
         .and_then(mtu)
         .unwrap_or(1500)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_conflicts_with_wider_routes_only() {
+        let range = |text: &str| text.parse::<Range>().unwrap();
+        let own = range("10.255.3.0/24");
+        for route in ["10.255.0.0/16", "10.0.0.0/8", "10.255.2.0/23"] {
+            assert!(conflicts(own, range(route)), "{route}");
+        }
+        for route in [
+            "10.255.3.0/24",
+            "10.255.3.7/32",
+            "10.255.4.0/24",
+            "10.9.0.0/24",
+        ] {
+            assert!(!conflicts(own, range(route)), "{route}");
+        }
+    }
+
+    #[test]
+    fn an_address_belongs_to_the_machine_or_not() {
+        assert!(is_own(Ipv4Addr::LOCALHOST).unwrap());
+        assert!(!is_own(Ipv4Addr::new(192, 0, 2, 77)).unwrap());
+    }
 }

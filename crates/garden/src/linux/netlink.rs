@@ -210,6 +210,12 @@ pub(crate) async fn create_cell(bridge: &str, address: Ipv4Addr, range: Range) -
         .execute()
         .await
         .with_context(|| format!("add address {address}"))?;
+    reserve(range).await
+}
+
+/// Adds the route that keeps packets to a range of containers from leaving the machine.
+pub(crate) async fn reserve(range: Range) -> Result<()> {
+    let netlink = Netlink::open()?;
     netlink
         .handle
         .route()
@@ -221,16 +227,16 @@ pub(crate) async fn create_cell(bridge: &str, address: Ipv4Addr, range: Range) -
         .with_context(|| format!("add unreachable route {range}"))
 }
 
-pub(crate) async fn remove_cell(bridge: &str, range: Range) -> Result<()> {
+/// Removes the route of a range. It may already be absent.
+pub(crate) async fn release(range: Range) -> Result<()> {
     let netlink = Netlink::open()?;
-    // The route may already be absent.
     let _ = netlink
         .handle
         .route()
         .del(unreachable(range))
         .execute()
         .await;
-    remove_link(bridge).await
+    Ok(())
 }
 
 fn unreachable(range: Range) -> rtnetlink::packet_route::route::RouteMessage {
