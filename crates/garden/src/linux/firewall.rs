@@ -255,9 +255,10 @@ fn netout(text: &mut String, cell: &Cell, name: &str, egress: &[EgressRule]) {
     for answers in REPLIES {
         add(format!(" {answers}"));
     }
-    // The receiver's rules decide about packets that carry a mark.
+    // The receiver's rules decide about packets that carry a mark. Marks do not leave the machine, so packets to other cells are
+    // refused.
     add(format!(" -d {} -j c2cout--{}", cell.pool, cell.tag));
-    add(format!(" -d {} -m mark ! --mark 0x0 -j RETURN", cell.pool));
+    add(format!(" -d {} -m mark ! --mark 0x0 -j RETURN", cell.range));
     add(format!(" -d {} {REJECT}", cell.pool));
     if !overlap(cell.pool, cell.range) {
         add(format!(" -d {} {REJECT}", cell.range));
