@@ -2,32 +2,36 @@
 //!
 //! There are three CAs with three purposes. `components` signs the certificates of the control plane. `instances` signs the
 //! instance identities, which Envoy presents. `edge` signs the certificates that the router presents to clients.
+//!
+//! A machine that joined a foundation has no keys of CAs, except that of `instances` if it runs a cell: its bundle has certificates.
 
+use crate::bundle::{Bundle, Issued};
 use crate::edge_certificate::StoredCertificate;
-use anyhow::{Context as _, Result};
+use crate::files::write_private;
+use anyhow::{Context as _, Result, bail};
 use kit::tls::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// A CA's certificate and key, as PEM.
+/// A CA's certificate and key, as PEM. A machine that joined may lack the key.
 #[derive(Clone)]
-pub(crate) struct Authority {
-    pub(crate) cert_pem: String,
-    pub(crate) key_pem: String,
+struct Authority {
+    cert_pem: String,
+    key_pem: Option<String>,
 }
 
 /// All certificates of a foundation.
 pub(crate) struct Certificates {
     directory: PathBuf,
     components: Authority,
-    pub(crate) instances: Authority,
+    instances: Authority,
     edge: Authority,
+    /// The bundle of a machine that joined. It has the certificates that this machine cannot issue.
+    bundle: Option<Bundle>,
 }
 
 impl Certificates {
@@ -41,28 +45,52 @@ impl Certificates {
                 directory.join(format!("{name}_ca.key")),
             );
             if !cert.exists() {
-                let made = make_authority(subject)?;
-                write_private(&key, &made.key_pem)?;
-                write_private(&cert, &made.cert_pem)?;
+                let (cert_pem, key_pem) = make_authority(subject)?;
+                write_private(&key, &key_pem)?;
+                write_private(&cert, &cert_pem)?;
             }
-            let authority = Authority {
-                cert_pem: read(&cert)?,
-                key_pem: read(&key)?,
-            };
-            kit::tls::check_pair(&authority.cert_pem, &authority.key_pem).with_context(|| {
+            let (cert_pem, key_pem) = (read(&cert)?, read(&key)?);
+            kit::tls::check_pair(&cert_pem, &key_pem).with_context(|| {
                 format!(
                     "{} or {} is damaged: replace both with a backup",
                     cert.display(),
                     key.display()
                 )
             })?;
-            Ok(authority)
+            Ok(Authority {
+                cert_pem,
+                key_pem: Some(key_pem),
+            })
         };
         Ok(Self {
             components: authority("components", "Cupola components CA")?,
             instances: authority("instances", "Cupola instance identity CA")?,
             edge: authority("edge", "Cupola edge CA")?,
             directory: directory.to_owned(),
+            bundle: None,
+        })
+    }
+
+    /// Takes the certificates of a bundle over. Those that operator commands need are written to `directory`.
+    pub(crate) fn joined(directory: &Path, bundle: Bundle) -> Result<Self> {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("create {}", directory.display()))?;
+        let authority = |cert_pem: &str, key_pem: Option<&String>| Authority {
+            cert_pem: cert_pem.to_owned(),
+            key_pem: key_pem.cloned(),
+        };
+        write_private(&directory.join("components_ca.crt"), &bundle.components_ca)?;
+        write_private(&directory.join("edge_ca.crt"), &bundle.edge_ca)?;
+        if let Some(operator) = bundle.components.get("operator") {
+            write_private(&directory.join("operator.key"), &operator.key_pem)?;
+            write_private(&directory.join("operator.crt"), &operator.cert_pem)?;
+        }
+        Ok(Self {
+            components: authority(&bundle.components_ca, None),
+            instances: authority(&bundle.instances_ca, bundle.instances_ca_key.as_ref()),
+            edge: authority(&bundle.edge_ca, None),
+            directory: directory.to_owned(),
+            bundle: Some(bundle),
         })
     }
 
@@ -82,32 +110,50 @@ impl Certificates {
         if fresh && key.exists() {
             return Ok(());
         }
-        let operator = self.component("operator", &[Ipv4Addr::LOCALHOST])?;
+        let operator = self.component("operator", &[Ipv4Addr::LOCALHOST.to_string()])?;
         write_private(&key, &operator.key_pem)?;
         write_private(&cert, &operator.cert_pem)
     }
 
-    /// Issues a certificate for one component, valid for its addresses. The identity trusts the components' CA.
-    pub(crate) fn component(&self, name: &str, addresses: &[Ipv4Addr]) -> Result<Identity> {
-        let mut names = vec![
-            name.to_owned(),
-            format!("{name}.service.cf.internal"),
-            "localhost".to_owned(),
-        ];
-        names.dedup();
-        let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
-        let (cert_pem, key_pem) = issue(&self.components, name, &names, &ips)?;
-        Ok(Identity {
+    /// Issues a certificate for one component, valid for its hosts, which are names or IP addresses. The identity trusts the
+    /// components' CA. A machine that joined takes the certificate of its bundle.
+    pub(crate) fn component(&self, name: &str, hosts: &[String]) -> Result<Identity> {
+        let Issued { cert_pem, key_pem } = self.issue(name, hosts)?;
+        Ok(self.identity(cert_pem, key_pem))
+    }
+
+    /// Does the same as [`Self::component`], without the CA.
+    pub(crate) fn issue(&self, name: &str, hosts: &[String]) -> Result<Issued> {
+        let Some(bundle) = &self.bundle else {
+            return issue_component(&self.components, name, hosts);
+        };
+        bundle.components.get(name).cloned().with_context(|| {
+            format!(
+                "the bundle has no certificate of the component {name}: create one with `cupola join-bundle` for all roles of this machine"
+            )
+        })
+    }
+
+    /// Returns the identity of a component that has this certificate. It trusts the components' CA.
+    pub(crate) fn identity(&self, cert_pem: String, key_pem: String) -> Identity {
+        Identity {
             cert_pem,
             key_pem,
             ca_pem: self.components.cert_pem.clone(),
-        })
+        }
     }
 
     /// Returns the certificate that the router presents to clients for the domain and everything below it. It is kept in
     /// `edge.crt` as long as it is valid, so that browsers' exceptions stay valid too. A file that we did not write belongs to
     /// the operator: it is used and never overwritten.
     pub(crate) fn edge(&self, domain: &str, addresses: &[Ipv4Addr]) -> Result<Identity> {
+        if let Some(edge) = self.bundle.as_ref().and_then(|bundle| bundle.edge.clone()) {
+            return Ok(Identity {
+                cert_pem: edge.cert_pem,
+                key_pem: edge.key_pem,
+                ca_pem: self.edge.cert_pem.clone(),
+            });
+        }
         let (cert, key) = (
             self.directory.join("edge.crt"),
             self.directory.join("edge.key"),
@@ -126,7 +172,7 @@ impl Certificates {
             }
             kept => {
                 let ips: Vec<IpAddr> = addresses.iter().copied().map(IpAddr::V4).collect();
-                let (cert_pem, key_pem) = issue(&self.edge, domain, &names, &ips)?;
+                let Issued { cert_pem, key_pem } = issue(&self.edge, domain, &names, &ips)?;
                 if let StoredCertificate::Unusable(why) = kept {
                     // The file may be the operator's, so it stays unchanged.
                     tracing::error!(file = %cert.display(), why, "edge-certificate-unusable: another is used until it is corrected or removed");
@@ -146,10 +192,29 @@ impl Certificates {
 
     /// Issues the certificate that the router presents to apps that call each other by their identities. It is issued at each
     /// start of the router, and the edge CA signs it even if the operator has a certificate for all other names.
-    pub(crate) fn identity_domains(&self, domains: &[String]) -> Result<(String, String)> {
+    pub(crate) fn identity_domains(&self, domains: &[String]) -> Result<Issued> {
+        if let Some(bundle) = &self.bundle {
+            let known = &bundle.identity_domains;
+            let own = bundle.identity.clone();
+            let other = domains.iter().find(|domain| !known.contains(domain));
+            return match (other, own) {
+                (None, Some(own)) => Ok(own),
+                (other, _) => bail!(
+                    "identity_domains has {:?}, and the bundle's certificate is valid for {known:?}: create a bundle with `cupola join-bundle --config FILE`, where FILE has these identity_domains",
+                    other.unwrap_or(&domains[0])
+                ),
+            };
+        }
         let names: Vec<String> = domains.iter().map(|name| format!("*.{name}")).collect();
         let subject = domains.first().map_or("", String::as_str);
         issue(&self.edge, subject, &names, &[])
+    }
+
+    /// Issues a certificate that a router on another machine presents to clients, for the domain and everything below it.
+    pub(crate) fn edge_for(&self, domain: &str, hosts: &[String]) -> Result<Issued> {
+        let mut names = vec![domain.to_owned(), format!("*.{domain}")];
+        let ips = split_hosts(hosts, &mut names);
+        issue(&self.edge, domain, &names, &ips)
     }
 
     /// Returns the CA certificate that signs the certificates presented to clients.
@@ -161,9 +226,26 @@ impl Certificates {
     pub(crate) fn components_ca(&self) -> &str {
         &self.components.cert_pem
     }
+
+    /// Returns the bundle of a machine that joined.
+    pub(crate) fn bundle(&self) -> Option<&Bundle> {
+        self.bundle.as_ref()
+    }
+
+    /// Returns the certificate of the CA of instances.
+    pub(crate) fn instances_ca(&self) -> &str {
+        &self.instances.cert_pem
+    }
+
+    /// Returns the key of the CA of instances, as PEM.
+    pub(crate) fn instances_ca_key(&self) -> Result<&str> {
+        let key = self.instances.key_pem.as_deref();
+        key.context("this machine has no key of the CA of instances, which a cell needs: create a bundle with `cupola join-bundle --roles cell`")
+    }
 }
 
-fn make_authority(subject: &str) -> Result<Authority> {
+/// Creates a CA. Returns its certificate and its key.
+fn make_authority(subject: &str) -> Result<(String, String)> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate the key of a CA")?;
     let mut params = CertificateParams::default();
     params.distinguished_name = name(subject);
@@ -177,10 +259,31 @@ fn make_authority(subject: &str) -> Result<Authority> {
     let cert = params
         .self_signed(&key)
         .context("sign the certificate of a CA")?;
-    Ok(Authority {
-        cert_pem: cert.pem(),
-        key_pem: key.serialize_pem(),
-    })
+    Ok((cert.pem(), key.serialize_pem()))
+}
+
+/// Issues a component's certificate. Each is also valid for the component's own names.
+fn issue_component(authority: &Authority, name: &str, hosts: &[String]) -> Result<Issued> {
+    let mut names = vec![
+        name.to_owned(),
+        format!("{name}.service.cf.internal"),
+        "localhost".to_owned(),
+    ];
+    let ips = split_hosts(hosts, &mut names);
+    issue(authority, name, &names, &ips)
+}
+
+/// Adds the names among the hosts to `names`, without repeats. Returns the IP addresses.
+fn split_hosts(hosts: &[String], names: &mut Vec<String>) -> Vec<IpAddr> {
+    let mut ips = Vec::new();
+    for host in hosts {
+        match host.parse::<IpAddr>() {
+            Ok(ip) if !ips.contains(&ip) => ips.push(ip),
+            Err(_) if !names.contains(host) => names.push(host.clone()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    ips
 }
 
 fn issue(
@@ -188,8 +291,11 @@ fn issue(
     subject: &str,
     names: &[String],
     addresses: &[IpAddr],
-) -> Result<(String, String)> {
-    let ca_key = KeyPair::from_pem(&authority.key_pem).context("read the key of a CA")?;
+) -> Result<Issued> {
+    let ca_key = authority.key_pem.as_ref().context(
+        "this machine joined a foundation and has no key of a CA: issue certificates where the foundation was made",
+    )?;
+    let ca_key = KeyPair::from_pem(ca_key).context("read the key of a CA")?;
     let issuer = Issuer::from_ca_cert_pem(&authority.cert_pem, ca_key)
         .context("read the certificate of a CA")?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generate a key")?;
@@ -212,7 +318,10 @@ fn issue(
     let cert = params
         .signed_by(&key, &issuer)
         .with_context(|| format!("sign the certificate of {subject}"))?;
-    Ok((cert.pem(), key.serialize_pem()))
+    Ok(Issued {
+        cert_pem: cert.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 fn name(common_name: &str) -> DistinguishedName {
@@ -228,23 +337,6 @@ fn validity(days: i64) -> (time::OffsetDateTime, time::OffsetDateTime) {
         now - time::Duration::hours(1),
         now + time::Duration::days(days),
     )
-}
-
-/// Writes a file that only its owner may read. It is written as a whole or not at all.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
-    let partial = path.with_extension("partial");
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&partial)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().with_context(|| format!("write {}", path.display()))
 }
 
 fn read(path: &Path) -> Result<String> {

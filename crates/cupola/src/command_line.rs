@@ -1,8 +1,8 @@
 //! The command line: what a person types, and the exit codes (0 done, 1 failed, 2 wrong usage).
 
 use crate::config::{self, Overrides};
-use crate::roles::Role;
-use crate::{demo, exec, registrar_command, reset_password, routes, terminal, up};
+use crate::role::Role;
+use crate::{demo, exec, join, registrar_command, reset_password, routes, terminal, up};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -29,6 +29,7 @@ const EXAMPLES: &str = "Examples:
   cupola routes                              the router's table
   cupola exec proxy/0 -- curl -s localhost:61003/clusters
   cupola serve --roles cell                  one role in a process of its own
+  cupola join-bundle --roles cell --host 10.0.0.3 --out cell-2.bundle
   cupola check-config --config cupola.yml
   cupola router -c gorouter.yml              the router alone, in place of a gorouter";
 
@@ -94,6 +95,38 @@ enum Command {
         /// The user's name
         user: String,
     },
+    /// Issue a certificate of the foundation's CA for a component that runs on another host
+    #[command(
+        after_help = "Example: cupola certs auctioneer --host auctioneer.example.com --host 10.0.0.4 --out certs"
+    )]
+    Certs {
+        /// The component's name: bbs, auctioneer, log-cache, cloud-controller-ng, cell, gorouter or any other
+        name: String,
+        /// A host for which the certificate is valid, a name or an IP address; it may be repeated
+        #[arg(long, required = true, value_name = "HOST")]
+        host: Vec<String>,
+        /// The directory for the certificate, its key and the CA's certificate
+        #[arg(long, default_value = ".", value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Write the file with which another machine joins this foundation; it has secrets
+    #[command(after_help = "Examples:
+  cupola join-bundle --roles cell,dns --host 10.0.0.3 --out cell-2.bundle
+  cupola join-bundle --roles router --host 10.0.0.5 --host router-2.example.com --out router-2.bundle")]
+    JoinBundle {
+        /// Comma-separated roles of that machine: cell, dns, router, nats
+        #[arg(long, value_delimiter = ',', required = true)]
+        roles: Vec<Role>,
+        /// A host at which that machine is reached, a name or an IP address; it may be repeated
+        #[arg(long, required = true, value_name = "HOST")]
+        host: Vec<String>,
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// The foundation's configuration file, if it sets identity_domains
+        #[arg(short, long)]
+        config: Option<PathBuf>,
+    },
     /// Boot a throw-away foundation, push the example app and show the path of its route
     Demo,
     /// Run the router alone, in place of a gorouter; SIGUSR1 drains it, SIGHUP reloads it, SIGUSR2 upgrades it
@@ -143,6 +176,8 @@ impl Command {
             | Self::Routes
             | Self::Evacuate { .. }
             | Self::ResetPassword { .. }
+            | Self::Certs { .. }
+            | Self::JoinBundle { .. }
             | Self::Exec { .. } => true,
             Self::Cf { .. }
             | Self::Demo
@@ -157,7 +192,7 @@ impl Command {
 #[derive(Debug, Args)]
 struct Boot {
     /// The configuration file (YAML)
-    #[arg(long)]
+    #[arg(short, long)]
     config: Option<PathBuf>,
     /// The address of the router's HTTP listener [default: port 80 on loopback and the cell IP]
     #[arg(long)]
@@ -297,6 +332,20 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
         Command::ResetPassword { stdin, user } => {
             terminal::start_logging("error");
             reset_password::run(&foundation(), &user, stdin).await
+        }
+        Command::Certs { name, host, out } => join::certs(&foundation(), &name, &host, &out).await,
+        Command::JoinBundle {
+            roles,
+            host,
+            out,
+            config,
+        } => {
+            let machine = join::Machine {
+                roles,
+                hosts: host,
+                config,
+            };
+            join::bundle(&foundation(), &machine, &out).await
         }
         Command::Demo => {
             terminal::start_logging("error");

@@ -1,5 +1,6 @@
 //! Operator commands on a running foundation: `cupola exec` and `cupola cfdot`. They use the operator's certificate.
 
+use crate::addresses::Service;
 use crate::plan::Plan;
 use anyhow::{Context as _, Result, bail};
 use clients::bbs::Client;
@@ -14,7 +15,7 @@ pub(crate) fn operator(data: &Path) -> Result<Identity> {
         let path = data.join("certs").join(name);
         std::fs::read_to_string(&path).with_context(|| {
             format!(
-                "read {}: run this as the user who started the foundation (root)",
+                "read {}: run this as the user who started the foundation (root), on a machine that has its control plane or a cell",
                 path.display()
             )
         })
@@ -27,7 +28,7 @@ pub(crate) fn operator(data: &Path) -> Result<Identity> {
 }
 
 pub(crate) fn bbs_url(plan: &Plan) -> String {
-    format!("https://{}", plan.loopback(plan.ports.bbs))
+    format!("https://{}", plan.reach(Service::Bbs))
 }
 
 pub(crate) fn bbs_client(data: &Path, plan: &Plan) -> Result<Client> {
@@ -40,7 +41,7 @@ pub(crate) async fn cfdot(data: &Path, args: Vec<String>) -> ExitCode {
         let plan = Plan::read(data)?;
         Ok::<_, anyhow::Error>(cfdot::Options {
             bbs_url: Some(bbs_url(&plan)),
-            locket_url: Some(format!("https://{}", plan.loopback(plan.ports.locket))),
+            locket_url: Some(format!("https://{}", plan.reach(Service::Locket))),
             identity: Some(operator(data)?),
         })
     })();

@@ -2,18 +2,23 @@
 //!
 //! It depends on every component; no component depends on it.
 
+mod addresses;
 mod assets;
+mod bundle;
 mod certs;
 mod command_line;
 mod config;
 mod demo;
 mod edge_certificate;
 mod exec;
+mod files;
+mod join;
 mod message_bus;
 mod monitor;
 mod plan;
 mod registrar_command;
 mod reset_password;
+mod role;
 mod roles;
 mod routes;
 mod signals;

@@ -1,14 +1,21 @@
-//! The message bus: a real `nats-server` as a child process, which is restarted whenever it ends.
+//! The message bus: a real `nats-server` as a child process, which is restarted whenever it ends. With `nats.cluster` in the
+//! configuration it forms one bus with the servers of other machines. A bus that other machines reach uses mutual TLS.
 
-use crate::certs::write_private;
+#[cfg(test)]
+mod tests;
+
+use crate::addresses::Service;
+use crate::config::{Cluster, Config};
+use crate::files::write_private;
 use crate::plan::{NATS_USER, Plan};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use kit::backoff::Backoff;
 use kit::metrics::{Counter, Observed, Registry};
 use kit::readiness::{Need, Readiness};
+use kit::tls::Identity;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,11 +42,19 @@ const ACCEPT_INTERVAL: Duration = Duration::from_millis(50);
 
 impl MessageBus {
     /// Ends a server that a killed cupola left behind, and reserves the port.
-    pub(crate) async fn build(plan: &Plan, data: &Path, program: PathBuf) -> Result<Self> {
-        let directory = data.join("nats");
+    ///
+    /// With an `identity`, clients and other servers must present a certificate of its CA.
+    pub(crate) async fn build(
+        plan: &Plan,
+        config: &Config,
+        program: PathBuf,
+        identity: Option<&Identity>,
+    ) -> Result<Self> {
+        let directory = config.data.join("nats");
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
-        let address = plan.loopback(plan.ports.nats);
+        let own = plan.address(Service::Nats);
+        let address = own.listen;
         let (mut registry, readiness) = (Registry::default(), Readiness::default());
         let mut bus = Self {
             address,
@@ -54,12 +69,15 @@ impl MessageBus {
             pid_file: directory.join("nats.pid"),
             port: None,
         };
-        let text = format!(
-            "# written by cupola\nlisten: \"{}\"\nmax_payload: 1MB\nmax_pending: 64MB\nwrite_deadline: \"10s\"\nlogfile: \"{}\"\nlogfile_size_limit: 10MB\nauthorization {{ user: \"{NATS_USER}\", password: \"{}\" }}\n",
-            address,
-            directory.join("nats.log").display(),
-            plan.nats_password,
-        );
+        let tls = match identity {
+            Some(identity) => tls_text(&directory, identity)?,
+            None => String::new(),
+        };
+        let mut text = server_text(plan, &own.advertise, address, &directory.join("nats.log"));
+        text.push_str(&tls);
+        if let Some(cluster) = &config.bus.cluster {
+            text.push_str(&cluster_text(plan, cluster, &tls));
+        }
         // The file is written only if it changes, so that a full disk does not keep the bus from starting again.
         if std::fs::read_to_string(&bus.config).ok().as_deref() != Some(&*text) {
             write_private(&bus.config, &text)?;
@@ -69,6 +87,12 @@ impl MessageBus {
             format!("nats-server cannot listen on {address}, this foundation's address for it: another program does; `ss -ltnp sport = {}` shows which, stop that one", address.port())
         })?;
         bus.port = Some(port);
+        if let Some(cluster) = &config.bus.cluster {
+            // Only the check: the server binds the address itself.
+            drop(std::net::TcpListener::bind(cluster.listen).with_context(|| {
+                format!("nats-server cannot listen on {} for its cluster: set another address with nats.cluster.listen", cluster.listen)
+            })?);
+        }
         Ok(bus)
     }
 
@@ -79,7 +103,11 @@ impl MessageBus {
 
     /// Reports when the server accepts connections.
     async fn report_accepting(&self) -> Infallible {
-        while TcpStream::connect(self.address).await.is_err() {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        while TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(ACCEPT_INTERVAL).await;
         }
         self.accepts.met();
@@ -166,6 +194,43 @@ impl MessageBus {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Returns the server's configuration. Other servers of a cluster pass the advertised address on to their clients.
+fn server_text(plan: &Plan, advertise: &str, listen: SocketAddr, log: &Path) -> String {
+    format!(
+        "# written by cupola\nlisten: \"{listen}\"\nclient_advertise: \"{advertise}\"\nmax_payload: 1MB\nmax_pending: 64MB\nwrite_deadline: \"10s\"\nlogfile: \"{}\"\nlogfile_size_limit: 10MB\nauthorization {{ user: \"{NATS_USER}\", password: \"{}\" }}\n",
+        log.display(),
+        plan.nats_password,
+    )
+}
+
+/// Writes the identity to files, and returns the part of the configuration that demands TLS.
+fn tls_text(directory: &Path, identity: &Identity) -> Result<String> {
+    let file = |name: &str, pem: &str| -> Result<String> {
+        let path = directory.join(name);
+        write_private(&path, pem)?;
+        Ok(path.display().to_string())
+    };
+    let (cert, key, ca) = (
+        file("server.crt", &identity.cert_pem)?,
+        file("server.key", &identity.key_pem)?,
+        file("ca.crt", &identity.ca_pem)?,
+    );
+    Ok(format!(
+        "tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{ca}\", verify: true }}\n"
+    ))
+}
+
+/// Returns the part of the configuration that connects the server with those of other machines.
+fn cluster_text(plan: &Plan, cluster: &Cluster, tls: &str) -> String {
+    let password = &plan.nats_password;
+    let route = |peer: &String| format!("    \"nats-route://{NATS_USER}:{password}@{peer}\"\n");
+    let routes: String = cluster.peers.iter().map(route).collect();
+    format!(
+        "cluster {{\n  name: \"{}\"\n  listen: \"{}\"\n  authorization {{ user: \"{NATS_USER}\", password: \"{password}\" }}\n  routes: [\n{routes}  ]\n  {tls}}}\n",
+        plan.domain, cluster.listen
+    )
 }
 
 async fn terminate(child: &mut Child) {

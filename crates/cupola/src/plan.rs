@@ -3,15 +3,23 @@
 //! Desired LRPs contain these addresses (droplet downloads, callbacks), so they stay the same over restarts. Every process of a
 //! foundation, and `cupola cfdot`, `routes` and `exec`, read them here.
 
-use crate::certs::write_private;
-use crate::config::{Config, DEFAULT_DOMAIN};
-use crate::roles::Role;
-use anyhow::{Context as _, Result, bail};
+mod locks;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use locks::{FirstStart, PlanLock, RoleLocks};
+
+use crate::addresses::{Address, Addresses, Service, resolve};
+use crate::bundle::Bundle;
+use crate::config::{Config, DEFAULT_DATA, DEFAULT_DOMAIN};
+use crate::files::write_private;
+use crate::role::Role;
+use anyhow::{Context as _, Result, bail, ensure};
 use garden::linux::CellNetwork;
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
@@ -31,6 +39,16 @@ pub(crate) struct Plan {
     /// foundation, so every process has a port of its own. Plans of earlier versions have none.
     #[serde(default)]
     pub(crate) metrics_ports: BTreeMap<String, u16>,
+    /// Where each service listens on this machine and where it is reached, as the configuration of the last start says. Plans of
+    /// earlier versions have none: then every service is on loopback.
+    #[serde(default)]
+    pub(crate) addresses: Addresses,
+    /// The client addresses of all servers of the message bus; if there is none, the bus has the one server in `addresses`.
+    #[serde(default)]
+    pub(crate) nats_servers: Vec<String>,
+    /// Whether this machine joined the foundation of another machine.
+    #[serde(default)]
+    pub(crate) joined: bool,
     pub(crate) nats_password: String,
     pub(crate) status_password: String,
     /// The secret of the UAA clients that components use.
@@ -38,7 +56,7 @@ pub(crate) struct Plan {
     pub(crate) admin_user: String,
 }
 
-/// The loopback ports. A foundation in the default data directory gets Cloud Foundry's default ports if they are free; all others
+/// The ports, which are on loopback unless the configuration names another address. A foundation in the default data directory gets Cloud Foundry's default ports if they are free; all others
 /// get any free ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ports {
@@ -56,20 +74,24 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    fn all(&self) -> Vec<u16> {
-        vec![
-            self.nats,
-            self.bbs,
-            self.locket,
-            self.auctioneer,
-            self.rep,
-            self.cloud_controller,
-            self.cloud_controller_internal,
-            self.uaa,
-            self.log_cache,
-            self.log_ingress,
-            self.router_status,
-        ]
+    fn of(&mut self, service: Service) -> &mut u16 {
+        match service {
+            Service::Nats => &mut self.nats,
+            Service::Bbs => &mut self.bbs,
+            Service::Locket => &mut self.locket,
+            Service::Auctioneer => &mut self.auctioneer,
+            Service::Rep => &mut self.rep,
+            Service::CloudController => &mut self.cloud_controller,
+            Service::CloudControllerInternal => &mut self.cloud_controller_internal,
+            Service::Uaa => &mut self.uaa,
+            Service::LogCache => &mut self.log_cache,
+            Service::LogIngress => &mut self.log_ingress,
+            Service::RouterStatus => &mut self.router_status,
+        }
+    }
+
+    fn get(&self, service: Service) -> u16 {
+        *self.clone().of(service)
     }
 }
 
@@ -80,43 +102,35 @@ pub(crate) const NATS_USER: &str = "nats";
 pub(crate) const STATUS_USER: &str = "router-status";
 
 impl Plan {
-    /// Reads the plan of `config.data`, or creates and stores one. The caller must hold the [`PlanLock`].
-    pub(crate) fn open(config: &Config) -> Result<Self> {
-        if Self::exists(&config.data) {
-            let mut plan = Self::read(&config.data)?;
-            let kept = plan.clone();
-            if let Some(domain) = config.domain.as_ref().filter(|d| **d != plan.domain) {
-                bail!(
-                    "domain {domain} differs from {}, which this foundation was made with (data {}): use --domain {} or another --data",
-                    plan.domain,
-                    config.data.display(),
-                    plan.domain
-                );
-            }
-            plan.cell_ip = config.cell.ip.unwrap_or(plan.cell_ip);
-            plan.http_port = config.http.map_or(plan.http_port, |a| {
-                if a.port() == 0 {
-                    plan.http_port
-                } else {
-                    a.port()
-                }
-            });
-            plan.https_port = config.https.map_or(plan.https_port, |a| {
-                if a.port() == 0 {
-                    plan.https_port
-                } else {
-                    a.port()
-                }
-            });
-            plan.add_metrics_ports(&config.data)?;
-            if plan != kept {
-                plan.save(&config.data)?;
-            }
-            return Ok(plan);
+    /// Reads the plan of `config.data`, or creates one, and stores it with the addresses of the configuration. `bundle` is that of the
+    /// foundation that this machine joins. The caller must hold the [`PlanLock`].
+    pub(crate) fn open(config: &Config, bundle: Option<&Bundle>) -> Result<Self> {
+        let kept = match Self::exists(&config.data) {
+            true => Some(Self::read(&config.data)?),
+            false => None,
+        };
+        let mut plan = match &kept {
+            Some(kept) => kept.clone(),
+            None => Self::new(config, bundle)?,
+        };
+        plan.check_origin(config, bundle)?;
+        plan.follow(config);
+        if let Some(bundle) = bundle {
+            plan.join(bundle);
         }
+        plan.set_addresses(config, bundle);
+        plan.add_metrics_ports(&config.data)?;
+        if kept.as_ref() != Some(&plan) {
+            plan.save(&config.data)?;
+        }
+        Ok(plan)
+    }
+
+    /// Creates a plan with new passwords and free ports.
+    fn new(config: &Config, bundle: Option<&Bundle>) -> Result<Self> {
         let mut taken = Vec::new();
         // Cloud Foundry's ports are reserved for the machine's main foundation, even while it is stopped.
-        let main = config.data == std::path::Path::new(crate::config::DEFAULT_DATA);
+        let main = config.data == Path::new(DEFAULT_DATA);
         let port = |wanted: u16, taken: &mut Vec<u16>| -> Result<u16> {
             let port = free_port(if main { wanted } else { 0 }, taken)?;
             taken.push(port);
@@ -128,11 +142,11 @@ impl Plan {
             Some(address) => Ok(address.port()),
             None => Ok(default),
         };
-        let mut plan = Self {
+        let domain = bundle.map(|bundle| bundle.domain.clone());
+        Ok(Self {
             tag: random_hex(3),
-            domain: config
-                .domain
-                .clone()
+            domain: domain
+                .or_else(|| config.domain.clone())
                 .unwrap_or_else(|| DEFAULT_DOMAIN.to_owned()),
             cell_ip: config.cell.ip.map_or_else(CellNetwork::choose, Ok)?,
             http_port: public(config.http, 80, &mut taken)?,
@@ -151,20 +165,110 @@ impl Plan {
                 router_status: port(8082, &mut taken)?,
             },
             metrics_ports: BTreeMap::new(),
+            addresses: Addresses::new(),
+            nats_servers: Vec::new(),
+            joined: bundle.is_some(),
             nats_password: random_hex(16),
             status_password: random_hex(16),
             client_secret: random_hex(24),
             admin_user: "admin".into(),
+        })
+    }
+
+    /// Checks that the plan belongs to the configured domain, and to the machine that made the bundle.
+    fn check_origin(&self, config: &Config, bundle: Option<&Bundle>) -> Result<()> {
+        let data = config.data.display();
+        match bundle {
+            Some(_) => ensure!(
+                self.joined,
+                "data directory {data} has a foundation of its own, which cannot join another one: choose another directory with --data, or remove the key join"
+            ),
+            None => ensure!(
+                !self.joined,
+                "data directory {data} belongs to a machine that joined a foundation: name its bundle with the key join, or choose another directory with --data"
+            ),
+        }
+        let domains = [config.domain.as_ref(), bundle.map(|bundle| &bundle.domain)];
+        for domain in domains.into_iter().flatten() {
+            if *domain != self.domain {
+                bail!(
+                    "domain {domain} differs from {}, which this foundation was made with (data {data}): use --domain {} or another --data",
+                    self.domain,
+                    self.domain
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the values over that a later configuration may change.
+    fn follow(&mut self, config: &Config) {
+        self.cell_ip = config.cell.ip.unwrap_or(self.cell_ip);
+        for (port, configured) in [
+            (&mut self.http_port, config.http),
+            (&mut self.https_port, config.https),
+        ] {
+            let fixed = configured.filter(|address| address.port() != 0);
+            *port = fixed.map_or(*port, |address| address.port());
+        }
+        for (service, configured) in &config.addresses {
+            if let Some(listen) = configured.listen {
+                *self.ports.of(*service) = listen.port();
+            }
+        }
+    }
+
+    /// Takes over the secrets of the foundation that this machine joined. Those of roles that cannot join are empty.
+    fn join(&mut self, bundle: &Bundle) {
+        self.nats_password.clone_from(&bundle.nats_password);
+        if let Some(password) = &bundle.status_password {
+            self.status_password.clone_from(password);
+        }
+        self.client_secret.clear();
+        self.admin_user.clone_from(&bundle.admin_user);
+    }
+
+    fn set_addresses(&mut self, config: &Config, bundle: Option<&Bundle>) {
+        let peers = bundle.map(|bundle| &bundle.peers);
+        let address = |service: &Service| {
+            let joined = peers.and_then(|peers| peers.get(service));
+            let loopback = self.loopback(self.ports.get(*service));
+            let address = resolve(config.addresses.get(service), joined, loopback);
+            (*service, address)
         };
-        plan.add_metrics_ports(&config.data)?;
-        plan.save(&config.data)?;
-        Ok(plan)
+        self.addresses = Service::ALL.iter().map(address).collect();
+        let own = config.addresses.get(&Service::Nats);
+        let is_elsewhere = own.is_some_and(|a| a.advertise.is_some() && a.listen.is_none());
+        let joined = bundle.filter(|_| !is_elsewhere);
+        self.nats_servers = match config.bus.servers.as_slice() {
+            [] => joined.map_or_else(Vec::new, |bundle| bundle.nats_servers.clone()),
+            servers => servers.to_vec(),
+        };
+    }
+
+    /// Returns where a service listens and where it is reached.
+    pub(crate) fn address(&self, service: Service) -> Address {
+        let known = self.addresses.get(&service).cloned();
+        known.unwrap_or_else(|| resolve(None, None, self.loopback(self.ports.get(service))))
+    }
+
+    /// Returns the address, as `host:port`, at which a service is reached.
+    pub(crate) fn reach(&self, service: Service) -> String {
+        self.address(service).advertise
+    }
+
+    /// Returns the client addresses of all servers of the message bus.
+    pub(crate) fn nats_servers(&self) -> Vec<String> {
+        match self.nats_servers.as_slice() {
+            [] => vec![self.reach(Service::Nats)],
+            servers => servers.to_vec(),
+        }
     }
 
     /// Chooses a port of metrics for each role that has none.
     fn add_metrics_ports(&mut self, data: &Path) -> Result<()> {
-        let is_main = data == Path::new(crate::config::DEFAULT_DATA);
-        let mut taken = self.ports.all();
+        let is_main = data == Path::new(DEFAULT_DATA);
+        let mut taken: Vec<u16> = Service::ALL.iter().map(|s| self.ports.get(*s)).collect();
         taken.extend([self.http_port, self.https_port]);
         taken.extend(self.metrics_ports.values());
         for (role, wanted) in Role::ALL.iter().zip(FIRST_METRICS_PORT..) {
@@ -253,7 +357,7 @@ impl Plan {
 
     pub(crate) fn nats(&self) -> clients::nats::Config {
         clients::nats::Config {
-            servers: vec![self.loopback(self.ports.nats).to_string()],
+            servers: self.nats_servers(),
             user: NATS_USER.into(),
             password: self.nats_password.clone(),
             ..clients::nats::Config::default()
@@ -267,88 +371,6 @@ fn port_suffix(port: u16, default: u16) -> String {
     } else {
         format!(":{port}")
     }
-}
-
-/// Locks on the roles of one data directory that this process runs, so that no other process runs the same roles. The locks are
-/// released when the process ends, however it ends.
-#[derive(Debug)]
-pub(crate) struct RoleLocks {
-    _files: Vec<File>,
-}
-
-impl RoleLocks {
-    pub(crate) fn acquire(data: &Path, roles: &[Role]) -> Result<Self> {
-        let mut files = Vec::new();
-        for role in Role::ALL.iter().filter(|r| roles.contains(r)) {
-            let file = lock_file(data, role.name())?;
-            match file.try_lock() {
-                Ok(()) => files.push(file),
-                Err(TryLockError::WouldBlock) => bail!(
-                    "data directory {} is in use: another cupola runs its role {}; stop that one, or choose another directory with --data",
-                    data.display(),
-                    role.name()
-                ),
-                Err(TryLockError::Error(error)) => {
-                    return Err(error)
-                        .with_context(|| format!("lock {}/{}.lock", data.display(), role.name()));
-                }
-            }
-        }
-        Ok(Self { _files: files })
-    }
-}
-
-/// A lock that is held while the plan, the certificate authorities or the operator's certificate are read, created or changed.
-#[derive(Debug)]
-pub(crate) struct PlanLock {
-    _file: File,
-}
-
-impl PlanLock {
-    pub(crate) async fn acquire(data: &Path) -> Result<Self> {
-        let (data, file) = (data.to_owned(), lock_file(data, "plan")?);
-        tokio::task::spawn_blocking(move || {
-            file.lock()
-                .with_context(|| format!("lock {}/plan.lock", data.display()))?;
-            Ok(Self { _file: file })
-        })
-        .await?
-    }
-}
-
-/// A lock that a foundation holds at its first start, from choosing free ports until it listens on them. Other foundations that
-/// start at the same time on this machine choose their ports after it.
-#[derive(Debug)]
-pub(crate) struct FirstStart {
-    _folder: File,
-}
-
-impl FirstStart {
-    pub(crate) async fn acquire() -> Result<Self> {
-        tokio::task::spawn_blocking(|| {
-            let folder = File::open("/var/lib").context("open /var/lib")?;
-            folder.lock().context("lock /var/lib")?;
-            Ok(Self { _folder: folder })
-        })
-        .await?
-    }
-}
-
-fn lock_file(data: &Path, name: &str) -> Result<File> {
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data)
-        .with_context(|| format!("create data directory {}", data.display()))?;
-    let path = data.join(format!("{name}.lock"));
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("open {}", path.display()))
 }
 
 fn free_port(wanted: u16, taken: &[u16]) -> Result<u16> {
@@ -370,39 +392,4 @@ pub(crate) fn random_hex(bytes: usize) -> String {
     let mut buffer = vec![0u8; bytes];
     rand::rng().fill_bytes(&mut buffer);
     hex::encode(buffer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn a_plan_of_an_earlier_version_gets_ports_for_metrics() {
-        let text = r#"{"tag": "a", "domain": "a.test", "cell_ip": "10.0.0.1", "http_port": 80, "https_port": 443,
-            "ports": {"nats": 1, "bbs": 2, "locket": 3, "auctioneer": 4, "rep": 5, "cloud_controller": 6,
-                "cloud_controller_internal": 7, "uaa": 8, "log_cache": 9, "log_ingress": 10, "router_status": 11},
-            "nats_password": "", "status_password": "", "client_secret": "", "admin_user": "admin"}"#;
-        let mut plan: Plan = serde_json::from_str(text).unwrap();
-        assert!(plan.metrics_ports.is_empty());
-        plan.add_metrics_ports(Path::new("/somewhere")).unwrap();
-        let ports: BTreeSet<&u16> = plan.metrics_ports.values().collect();
-        assert_eq!(ports.len(), Role::ALL.len());
-        let kept = plan.clone();
-        plan.add_metrics_ports(Path::new("/somewhere")).unwrap();
-        assert_eq!(plan, kept);
-
-        let address = |roles: &[Role]| plan.metrics_address(None, roles);
-        assert_eq!(address(Role::ALL).port(), plan.metrics_ports["nats"]);
-        assert_eq!(
-            address(&[Role::Dns, Role::Cell]).port(),
-            plan.metrics_ports["cell"],
-            "the order of the command line does not count"
-        );
-        let configured = SocketAddr::from(([127, 0, 0, 1], 9600));
-        assert_eq!(
-            plan.metrics_address(Some(configured), Role::ALL),
-            configured
-        );
-    }
 }

@@ -6,16 +6,17 @@ mod cell;
 mod control_plane;
 mod edge;
 
+use crate::addresses::{self, Service};
 use crate::assets;
 use crate::certs::Certificates;
 use crate::config::Config;
 use crate::message_bus::MessageBus;
 use crate::monitor::{self, Monitor};
 use crate::plan::Plan;
+use crate::role::Role;
 use crate::supervisor::{self, Built, Failed, Run, Unit, run};
 use anyhow::{Context as _, Result};
 use cell::CellRole;
-use clap::ValueEnum;
 use clients::loggregator::Emitter;
 use kit::CancellationToken;
 use kit::tls::Identity;
@@ -27,48 +28,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-
-/// A component that a process can run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Role {
-    Nats,
-    Bbs,
-    Auctioneer,
-    Uaa,
-    LogCache,
-    CloudController,
-    Cell,
-    Dns,
-    Router,
-}
-
-impl Role {
-    pub(crate) const ALL: &'static [Self] = &[
-        Self::Nats,
-        Self::Bbs,
-        Self::Auctioneer,
-        Self::Uaa,
-        Self::LogCache,
-        Self::CloudController,
-        Self::Cell,
-        Self::Dns,
-        Self::Router,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Nats => "nats",
-            Self::Bbs => "bbs",
-            Self::Auctioneer => "auctioneer",
-            Self::Uaa => "uaa",
-            Self::LogCache => "log-cache",
-            Self::CloudController => "cloud-controller",
-            Self::Cell => "cell",
-            Self::Dns => "dns",
-            Self::Router => "router",
-        }
-    }
-}
 
 /// The values that roles are built from. It is cheap to clone.
 #[derive(Clone)]
@@ -107,10 +66,48 @@ impl Setting {
         }
     }
 
-    /// Issues a certificate for a component, valid on loopback and the cell's address.
+    /// Returns a component's certificate: the configured one, or one that is issued for loopback, the cell's address and the hosts at
+    /// which the component listens and is advertised.
     pub(crate) fn identity(&self, name: &str) -> Result<Identity> {
-        self.certificates
-            .component(name, &[Ipv4Addr::LOCALHOST, self.plan.cell_ip])
+        if let Some(files) = self.config.certificates.get(name) {
+            let (cert_pem, key_pem) = files.read()?;
+            return Ok(self.certificates.identity(cert_pem, key_pem));
+        }
+        let mut hosts = vec![
+            Ipv4Addr::LOCALHOST.to_string(),
+            self.plan.cell_ip.to_string(),
+        ];
+        for service in Service::ALL.iter().filter(|s| s.component() == name) {
+            let address = self.plan.address(*service);
+            hosts.extend(
+                Some(address.listen.ip())
+                    .filter(|ip| !ip.is_unspecified())
+                    .map(|ip| ip.to_string()),
+            );
+            hosts.push(addresses::host(&address.advertise).to_owned());
+        }
+        let cluster = self.config.bus.cluster.as_ref();
+        if let Some(cluster) = cluster.filter(|_| name == Service::Nats.component()) {
+            hosts.push(cluster.listen.ip().to_string());
+        }
+        self.certificates.component(name, &hosts)
+    }
+
+    /// Returns whether the bus uses TLS: as soon as other machines reach it.
+    fn bus_has_tls(&self) -> bool {
+        let servers = self.plan.nats_servers();
+        let cluster = self.config.bus.cluster.as_ref();
+        servers.iter().any(|server| !addresses::is_loopback(server))
+            || cluster.is_some_and(|cluster| !cluster.listen.ip().is_loopback())
+    }
+
+    /// Returns the servers of the bus, and how this component connects to them.
+    pub(crate) fn nats(&self, component: &str) -> Result<clients::nats::Config> {
+        let mut config = self.plan.nats();
+        if self.bus_has_tls() {
+            config.tls = Some(self.identity(component)?);
+        }
+        Ok(config)
     }
 
     /// Returns a folder of the data directory. It is created if missing.
@@ -125,16 +122,19 @@ impl Setting {
         Ok(path)
     }
 
-    pub(crate) fn https(&self, port: u16) -> String {
-        format!("https://{}", self.plan.loopback(port))
+    /// Returns the URL at which a service is reached with TLS.
+    pub(crate) fn https(&self, service: Service) -> String {
+        format!("https://{}", self.plan.reach(service))
     }
 
-    pub(crate) fn http(&self, port: u16) -> String {
-        format!("http://{}", self.plan.loopback(port))
+    pub(crate) fn http(&self, service: Service) -> String {
+        format!("http://{}", self.plan.reach(service))
     }
 
-    pub(crate) async fn listen(&self, port: u16) -> Result<TcpListener> {
-        kit::http::bind(self.plan.loopback(port)).await
+    pub(crate) async fn listen(&self, service: Service) -> Result<TcpListener> {
+        let listener = kit::http::bind(self.plan.address(service).listen).await;
+        let key = service.section();
+        listener.with_context(|| format!("the address of {key} (key {key}.listen) cannot be used"))
     }
 
     pub(crate) fn logs(&self) -> Result<Emitter> {
@@ -146,10 +146,7 @@ impl Setting {
         if let Some(emitter) = &*emitter {
             return Ok(emitter.clone());
         }
-        let (url, identity) = (
-            self.https(self.plan.ports.log_ingress),
-            self.identity("metron")?,
-        );
+        let (url, identity) = (self.https(Service::LogIngress), self.identity("metron")?);
         let _in_process = self.logs.runtime.enter();
         let connected = Emitter::connect(&url, &identity)?;
         Ok(emitter.insert(connected).clone())
@@ -184,6 +181,9 @@ pub(crate) async fn build(
         monitor: setting.monitor.clone(),
         monitor_listener: monitor::bind(address).await?,
     };
+    if let Some(bundle) = setting.certificates.bundle() {
+        bundle.check(chosen, &served(&setting, chosen))?;
+    }
     edge::check_public_ports(&setting, chosen.contains(&Role::Router)).await?;
     // The cell is built first, because others bind sockets on its address.
     if chosen.contains(&Role::Cell) {
@@ -207,6 +207,20 @@ pub(crate) async fn build(
     Ok(foundation)
 }
 
+/// Returns the services that a machine which joined serves with the certificates of its bundle, and where they are advertised.
+fn served(setting: &Setting, chosen: &[Role]) -> Vec<(Service, String)> {
+    let own = [(Role::Cell, Service::Rep), (Role::Nats, Service::Nats)];
+    let own = own.into_iter().filter(|(role, service)| {
+        let has_files = setting
+            .config
+            .certificates
+            .contains_key(service.component());
+        chosen.contains(role) && !has_files
+    });
+    own.map(|(_, service)| (service, setting.plan.reach(service)))
+        .collect()
+}
+
 /// Returns the chosen roles except the cell itself.
 fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
     let mut units = Vec::new();
@@ -223,16 +237,14 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
             }
             Role::Cell => Unit::new(cell::ROUTE_EMITTER, setting.clone(), cell::route_emitter),
             Role::Dns => Unit::new(name, setting.clone(), edge::dns),
-            Role::Router => {
-                units.push(Unit::new(
-                    edge::ROUTE_REGISTRAR,
-                    setting.clone(),
-                    edge::component_routes,
-                ));
-                Unit::new(name, setting.clone(), edge::router)
-            }
+            Role::Router => Unit::new(name, setting.clone(), edge::router),
         };
         units.push(unit);
+    }
+    let routed = edge::routed(chosen);
+    if !routed.is_empty() {
+        let build = async move |setting| edge::component_routes(setting, &routed).await;
+        units.push(Unit::new(edge::ROUTE_REGISTRAR, setting.clone(), build));
     }
     let watched = units.into_iter().map(|unit| unit.watched(&setting.monitor));
     watched.collect()
@@ -240,7 +252,11 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
 
 async fn nats(setting: Setting) -> Result<Run> {
     let program = assets::nats_server()?;
-    let bus = MessageBus::build(&setting.plan, &setting.config.data, program).await?;
+    let identity = match setting.bus_has_tls() {
+        true => Some(setting.identity("nats")?),
+        false => None,
+    };
+    let bus = MessageBus::build(&setting.plan, &setting.config, program, identity.as_ref()).await?;
     setting.monitor.show("nats", bus.observed());
     Ok(run(|shutdown| bus.run(shutdown)))
 }

@@ -1,5 +1,6 @@
 //! `cupola routes`: the router's own table, as gorouter's `retrieve-local-routes` prints it.
 
+use crate::addresses::Service;
 use crate::plan::{Plan, STATUS_USER};
 use anyhow::{Context as _, Result};
 use std::path::Path;
@@ -11,7 +12,7 @@ pub(crate) async fn print(data: &Path) -> Result<()> {
 
 /// Returns the endpoints by route, as the router's `/routes` returns them.
 pub(crate) async fn table(plan: &Plan) -> Result<serde_json::Value> {
-    let url = format!("http://{}/routes", plan.loopback(plan.ports.router_status));
+    let url = format!("http://{}/routes", plan.reach(Service::RouterStatus));
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(std::time::Duration::from_secs(10))

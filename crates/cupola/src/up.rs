@@ -1,13 +1,16 @@
 //! Booting: `cupola up` (all roles, drained at the end) and `cupola serve` (some roles, whose containers outlive it).
 
+use crate::bundle::Bundle;
 use crate::certs::Certificates;
 use crate::config::Config;
 use crate::plan::{FirstStart, Plan, PlanLock, RoleLocks, random_hex};
-use crate::roles::{self, Role};
+use crate::role::{self, Role};
+use crate::roles;
 use crate::signals::{Hangup, Signals};
 use crate::terminal::print_line;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use kit::CancellationToken;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// The beginning of the line that reports that the API is reachable. Scripts wait for it.
@@ -16,6 +19,10 @@ pub(crate) const READY: &str = "API endpoint:";
 /// Runs `cupola up`.
 pub(crate) async fn up(config: Config) -> Result<()> {
     need_root("cupola up")?;
+    ensure!(
+        config.join.is_none(),
+        "cupola up runs every role, and a machine that joins a foundation runs some: use `cupola serve --roles …`, or remove the key join"
+    );
     let mut signals = Signals::new(Hangup::Stops)?;
     let _locks = RoleLocks::acquire(&config.data, Role::ALL)?;
     let (plan, certificates, first_start) = open(&config).await?;
@@ -36,7 +43,7 @@ pub(crate) async fn up(config: Config) -> Result<()> {
     drop(first_start);
 
     let ready = tokio::select! {
-        ready = wait_until_ready(&plan) => ready,
+        ready = wait_until_ready(&config, &plan) => ready,
         failed = running.cannot_start() => Err(failed),
         _ = signals.next() => Err(anyhow::anyhow!("stopped before it was ready")),
     };
@@ -67,11 +74,8 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
     if chosen.contains(&Role::Cell) {
         need_root("the cell role")?;
     }
-    let names: Vec<&str> = Role::ALL
-        .iter()
-        .filter(|r| chosen.contains(r))
-        .map(|r| r.name())
-        .collect();
+    let all = Role::ALL.iter().copied();
+    let names = role::names(&all.filter(|r| chosen.contains(r)).collect::<Vec<_>>());
     let mut signals = Signals::new(Hangup::of_this_process())?;
     let _locks = RoleLocks::acquire(&config.data, chosen)?;
     let (mut plan, mut certificates, first_start) = open(&config).await?;
@@ -93,7 +97,7 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
         let built = foundation.plan.clone();
         let mut running = foundation.run(shutdown.clone());
         drop(first_start.take());
-        print_line(&format!("Running {}; SIGTERM stops it.", names.join(", ")));
+        print_line(&format!("Running {names}; SIGTERM stops it."));
         let stops = tokio::select! {
             signal = signals.next() => {
                 tracing::info!(signal, "stopping");
@@ -113,7 +117,7 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
         running.finish().await;
         let _lock = PlanLock::acquire(&config.data).await?;
         plan = Plan::read(&config.data)?;
-        certificates = Certificates::open(&config.data.join("certs"))?;
+        certificates = open_certificates(&config, bundle(&config)?)?;
     }
 }
 
@@ -124,11 +128,28 @@ async fn open(config: &Config) -> Result<(Plan, Certificates, Option<FirstStart>
     } else {
         Some(FirstStart::acquire().await?)
     };
+    let bundle = bundle(config)?;
     let _lock = PlanLock::acquire(&config.data).await?;
-    let plan = Plan::open(config)?;
-    let certificates = Certificates::open(&config.data.join("certs"))?;
-    certificates.write_operator_certificate()?;
+    let plan = Plan::open(config, bundle.as_ref())?;
+    let certificates = open_certificates(config, bundle)?;
     Ok((plan, certificates, first_start))
+}
+
+fn bundle(config: &Config) -> Result<Option<Bundle>> {
+    config.join.as_deref().map(Bundle::read).transpose()
+}
+
+/// Opens the CAs of a foundation, or takes the certificates of the bundle over. The caller must hold the plan's lock.
+fn open_certificates(config: &Config, bundle: Option<Bundle>) -> Result<Certificates> {
+    let folder = config.data.join("certs");
+    match bundle {
+        Some(bundle) => Certificates::joined(&folder, bundle),
+        None => {
+            let certificates = Certificates::open(&folder)?;
+            certificates.write_operator_certificate()?;
+            Ok(certificates)
+        }
+    }
 }
 
 fn need_root(what: &str) -> Result<()> {
@@ -192,7 +213,13 @@ fn greet(config: &Config, plan: &Plan, password: &AdminPassword) {
 }
 
 /// Waits until the API answers through the router and tokens are issued.
-async fn wait_until_ready(plan: &Plan) -> Result<()> {
+async fn wait_until_ready(config: &Config, plan: &Plan) -> Result<()> {
+    let router = roles::public_addresses(config.http, plan.http_port, None);
+    let router = router.first().map(|address| match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+        _ => *address,
+    });
+    let router = router.context("the router has no address")?;
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(5))
@@ -205,7 +232,7 @@ async fn wait_until_ready(plan: &Plan) -> Result<()> {
     ] {
         loop {
             let request = client
-                .get(format!("http://127.0.0.1:{}{path}", plan.http_port))
+                .get(format!("http://{router}{path}"))
                 .header("host", format!("{host}.{}", plan.domain))
                 .header("accept", "application/json");
             let seen = match request.send().await {

@@ -1,6 +1,7 @@
 //! Wires one machine's cell: its network, garden, rep and route-emitter.
 
 use super::{Setting, garden_run_dir};
+use crate::addresses::Service;
 use crate::assets::{self, STACK};
 use crate::plan::Plan;
 use crate::supervisor::{Run, Unit, run};
@@ -57,7 +58,7 @@ pub(crate) fn unit(setting: &Setting, cell: &CellRole) -> Unit {
 
 async fn build(setting: Setting) -> Result<(Cell, rep::Rep)> {
     let assets = assets::cell(&setting.config)?;
-    let network = CellNetwork::claim(&setting.plan.tag, Some(setting.plan.cell_ip)).await?;
+    let network = claim(&setting).await?;
     let config = garden_config(&setting, &assets, &network)?;
     let unused = !LinuxGarden::has_containers(&config);
     let built = match check_address(&setting, &network) {
@@ -71,10 +72,19 @@ async fn build(setting: Setting) -> Result<(Cell, rep::Rep)> {
     built
 }
 
+/// Claims the cell's address: one of the machine itself if a range for the containers is configured, else one on a bridge.
+async fn claim(setting: &Setting) -> Result<CellNetwork> {
+    let (tag, cell) = (&setting.plan.tag, &setting.config.cell);
+    match (cell.ip, cell.overlay) {
+        (Some(ip), Some(overlay)) => CellNetwork::claim_own(tag, ip, overlay).await,
+        _ => CellNetwork::claim(tag, Some(setting.plan.cell_ip)).await,
+    }
+}
+
 fn check_address(setting: &Setting, network: &CellNetwork) -> Result<()> {
     match setting.config.cell.ip {
         Some(wanted) if wanted != network.cell_ip => anyhow::bail!(
-            "cell.ip {wanted} cannot be the cell's address: its network {wanted}/24 overlaps one of this machine, or the cell's containers still run at {}; choose another address, or leave the key out",
+            "cell.ip {wanted} cannot be the cell's address: its network {wanted}/24 overlaps one of this machine, or the cell's containers still run at {}; choose another address, leave the key out, or set cell.overlay to a range for containers if {wanted} is an address of the machine itself",
             network.cell_ip
         ),
         _ => Ok(()),
@@ -112,7 +122,7 @@ async fn build_on(
     garden: GardenConfig,
 ) -> Result<(Cell, rep::Rep)> {
     setting.plan = Plan::with_cell_ip(&setting.config.data, network.cell_ip).await?;
-    let listener = setting.listen(setting.plan.ports.rep).await?;
+    let listener = setting.listen(Service::Rep).await?;
     let garden = LinuxGarden::build(garden)
         .await
         .context("prepare this machine for containers")?;
@@ -135,7 +145,8 @@ async fn build_on(
 }
 
 fn cell_id(setting: &Setting) -> String {
-    format!("cell-{}", setting.plan.tag)
+    let configured = setting.config.cell.id.clone();
+    configured.unwrap_or_else(|| format!("cell-{}", setting.plan.tag))
 }
 
 fn build_rep(
@@ -144,18 +155,18 @@ fn build_rep(
     garden: Arc<LinuxGarden>,
     listener: TcpListener,
 ) -> Result<rep::Rep> {
-    let (plan, config) = (&setting.plan, &setting.config.cell);
+    let config = &setting.config.cell;
     rep::Rep::build(rep::Config {
         listener,
         cell_id: cell_id(setting),
-        zone: "z1".into(),
-        rep_url: setting.https(plan.ports.rep),
+        zone: config.zone.clone(),
+        rep_url: setting.https(Service::Rep),
         identity: setting.identity("cell")?,
-        bbs_url: setting.https(plan.ports.bbs),
-        locket_url: setting.https(plan.ports.locket),
+        bbs_url: setting.https(Service::Bbs),
+        locket_url: setting.https(Service::Locket),
         policies_url: Some(format!(
             "{}{}",
-            setting.https(plan.ports.cloud_controller_internal),
+            setting.https(Service::CloudControllerInternal),
             wire::cc::internal_path::POLICIES
         )),
         garden,
@@ -165,12 +176,12 @@ fn build_rep(
         } else {
             assets.stacks.keys().cloned().collect()
         },
-        placement_tags: Vec::new(),
-        optional_placement_tags: Vec::new(),
+        placement_tags: config.placement_tags.clone(),
+        optional_placement_tags: config.optional_placement_tags.clone(),
         work_dir: setting.folder("rep")?,
         instance_ca: rep::InstanceCa {
-            cert_pem: setting.certificates.instances.cert_pem.clone(),
-            key_pem: setting.certificates.instances.key_pem.clone(),
+            cert_pem: setting.certificates.instances_ca().to_owned(),
+            key_pem: setting.certificates.instances_ca_key()?.to_owned(),
         },
         instance_validity: config.instance_cert_validity,
         // Without route integrity there is no sidecar: the router connects to the app's own port without TLS.
@@ -189,9 +200,9 @@ pub(crate) async fn route_emitter(setting: Setting) -> Result<Run> {
         component_hosts: super::edge::component_hosts(&setting.plan.domain),
         ..route_emitter::Config::new(
             cell_id(&setting),
-            setting.https(setting.plan.ports.bbs),
+            setting.https(Service::Bbs),
             setting.identity("cell")?,
-            setting.plan.nats(),
+            setting.nats("cell")?,
         )
     })?;
     setting.monitor.show(ROUTE_EMITTER, emitter.observed());

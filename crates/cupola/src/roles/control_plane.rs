@@ -1,6 +1,7 @@
 //! Wires bbs, auctioneer, uaa, log-cache and cloud-controller.
 
 use super::Setting;
+use crate::addresses::Service;
 use crate::assets;
 use crate::supervisor::{Run, run};
 use anyhow::{Context as _, Result};
@@ -12,13 +13,12 @@ use tokio::net::UdpSocket;
 const LOG_CACHE: &str = "log_cache";
 
 pub(crate) async fn bbs(setting: Setting) -> Result<Run> {
-    let ports = &setting.plan.ports;
     let bbs = bbs::Bbs::build(bbs::Config {
-        listener: setting.listen(ports.bbs).await?,
-        locket_listener: setting.listen(ports.locket).await?,
+        listener: setting.listen(Service::Bbs).await?,
+        locket_listener: setting.listen(Service::Locket).await?,
         data_dir: setting.folder("bbs")?,
         identity: setting.identity("bbs")?,
-        auctioneer_url: setting.https(ports.auctioneer),
+        auctioneer_url: setting.https(Service::Auctioneer),
         convergence_interval: bbs::CONVERGENCE_INTERVAL,
     })
     .await?;
@@ -27,13 +27,12 @@ pub(crate) async fn bbs(setting: Setting) -> Result<Run> {
 }
 
 pub(crate) async fn auctioneer(setting: Setting) -> Result<Run> {
-    let ports = &setting.plan.ports;
-    let listener = setting.listen(ports.auctioneer).await?;
+    let listener = setting.listen(Service::Auctioneer).await?;
     let auctioneer = auctioneer::Auctioneer::build(auctioneer::Config::new(
         listener,
         setting.identity("auctioneer")?,
-        setting.https(ports.bbs),
-        setting.https(ports.locket),
+        setting.https(Service::Bbs),
+        setting.https(Service::Locket),
     ))
     .await?;
     setting.monitor.show("auctioneer", auctioneer.observed());
@@ -43,7 +42,7 @@ pub(crate) async fn auctioneer(setting: Setting) -> Result<Run> {
 pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
     let plan = &setting.plan;
     let uaa = uaa::Uaa::build(uaa::Config {
-        listener: setting.listen(plan.ports.uaa).await?,
+        listener: setting.listen(Service::Uaa).await?,
         data_dir: setting.folder("uaa")?,
         external_url: plan.url("uaa"),
         login_url: plan.url("login"),
@@ -67,7 +66,6 @@ pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
 }
 
 pub(crate) async fn log_cache(setting: Setting) -> Result<Run> {
-    let ports = &setting.plan.ports;
     let dropsonde = match setting.config.dropsonde {
         Some(address) => Some(UdpSocket::bind(address).await.with_context(|| {
             format!("listen on {address} by UDP: choose another address with log_cache.dropsonde")
@@ -75,16 +73,16 @@ pub(crate) async fn log_cache(setting: Setting) -> Result<Run> {
         None => None,
     };
     let log_cache = log_cache::LogCache::build(log_cache::Config {
-        listener: setting.listen(ports.log_cache).await?,
-        grpc_listener: setting.listen(ports.log_ingress).await?,
+        listener: setting.listen(Service::LogCache).await?,
+        grpc_listener: setting.listen(Service::LogIngress).await?,
         dropsonde,
         identity: setting.identity("log-cache")?,
-        uaa_url: setting.http(ports.uaa),
+        uaa_url: setting.http(Service::Uaa),
         uaa_client: Some(ResourceServer {
             client_id: LOG_CACHE.into(),
             secret: setting.plan.client_secret.clone(),
         }),
-        cc_url: setting.http(ports.cloud_controller),
+        cc_url: setting.http(Service::CloudController),
         limits: log_cache::Limits::default(),
     })?;
     setting.monitor.show("log-cache", log_cache.observed());
@@ -94,18 +92,17 @@ pub(crate) async fn log_cache(setting: Setting) -> Result<Run> {
 pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
     let loggregator = setting.logs()?;
     let (plan, config) = (&setting.plan, &setting.config);
-    let ports = &plan.ports;
     let cloud_controller = cloud_controller::CloudController::build(cloud_controller::Config {
-        listener: setting.listen(ports.cloud_controller).await?,
-        internal_listener: setting.listen(ports.cloud_controller_internal).await?,
-        internal_url: setting.https(ports.cloud_controller_internal),
+        listener: setting.listen(Service::CloudController).await?,
+        internal_listener: setting.listen(Service::CloudControllerInternal).await?,
+        internal_url: setting.https(Service::CloudControllerInternal),
         data_dir: setting.folder("cloud-controller")?,
         api_url: plan.api_url(),
         login_url: plan.url("login"),
         uaa_url: plan.url("uaa"),
         log_cache_url: plan.url("log-cache"),
-        uaa_internal_url: setting.http(ports.uaa),
-        log_cache_internal_url: Some(setting.http(ports.log_cache)),
+        uaa_internal_url: setting.http(Service::Uaa),
+        log_cache_internal_url: Some(setting.http(Service::LogCache)),
         uaa_client: Some(cloud_controller::UaaClient {
             id: "cloud_controller".into(),
             secret: plan.client_secret.clone(),
@@ -119,7 +116,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
             .chain(super::edge::RESERVED_HOSTS)
             .map(ToString::to_string)
             .collect(),
-        bbs_url: setting.https(ports.bbs),
+        bbs_url: setting.https(Service::Bbs),
         identity: setting.identity("cloud-controller-ng")?,
         loggregator,
         inside_binary: assets::inside()?,

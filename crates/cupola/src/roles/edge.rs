@@ -1,7 +1,10 @@
 //! Wires the router, the components' own routes, and names (DNS and /etc/hosts).
 
 use super::{Setting, public_addresses};
+use crate::addresses::{self, Service};
+use crate::bundle::Issued;
 use crate::plan::STATUS_USER;
+use crate::role::Role;
 use crate::sockets;
 use crate::supervisor::{Run, run};
 use anyhow::{Context as _, Result};
@@ -10,7 +13,7 @@ use kit::metrics::{Observed, Registry};
 use kit::readiness::Readiness;
 use route_registrar::{HttpRoute, Registrar};
 use router::ComponentHosts;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -79,7 +82,7 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
     // The router presents its component certificate to instances and trusts the instances' CA.
     let own = setting.identity("gorouter")?;
     let backend_tls = kit::tls::Identity {
-        ca_pem: setting.certificates.instances.cert_pem.clone(),
+        ca_pem: setting.certificates.instances_ca().to_owned(),
         ..own
     };
     let mut certificates = vec![router::Certificate { cert_pem, key_pem }];
@@ -89,17 +92,17 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
         https,
         certificates,
         status: router::Status {
-            listener: setting.listen(plan.ports.router_status).await?,
+            listener: setting.listen(Service::RouterStatus).await?,
             user: STATUS_USER.into(),
             password: plan.status_password.clone(),
         },
-        nats: plan.nats(),
+        nats: setting.nats("gorouter")?,
         routing_api: None,
         backend_tls,
         access_log: Some(setting.folder("log")?.join("access.log")),
         loggregator,
         settings: router::Settings {
-            ip: plan.cell_ip.into(),
+            ip: router_ip(&setting),
             start_delay: Duration::ZERO,
             register_interval: config.register_interval,
             hold_timeout: HOLD_TIMEOUT,
@@ -144,7 +147,7 @@ fn identity_certificate(setting: &Setting) -> Result<Option<router::Certificate>
         !names.contains(own),
         "identity_domains has {own:?}, the foundation's own domain, whose clients have no instance identities: use e.g. apps.identity"
     );
-    let (cert_pem, key_pem) = setting.certificates.identity_domains(&names)?;
+    let Issued { cert_pem, key_pem } = setting.certificates.identity_domains(&names)?;
     Ok(Some(router::Certificate { cert_pem, key_pem }))
 }
 
@@ -152,7 +155,7 @@ fn identity_certificate(setting: &Setting) -> Result<Option<router::Certificate>
 fn identity_domains(setting: &Setting) -> Vec<router::MtlsDomain> {
     let domain = |name: &String| router::MtlsDomain {
         name: format!("*.{name}"),
-        client_cas: setting.certificates.instances.cert_pem.clone(),
+        client_cas: setting.certificates.instances_ca().to_owned(),
         forwarded_client_cert: router::ForwardedClientCert::SanitizeSet,
         xfcc_format: router::XfccFormat::Envoy,
     };
@@ -160,27 +163,53 @@ fn identity_domains(setting: &Setting) -> Vec<router::MtlsDomain> {
     names.iter().map(domain).collect()
 }
 
-/// Registers the components' own routes over NATS, like all routes.
-pub(crate) async fn component_routes(setting: Setting) -> Result<Run> {
-    let plan = &setting.plan;
-    let ports = [
-        ("api", plan.ports.cloud_controller),
-        ("uaa", plan.ports.uaa),
-        ("login", plan.ports.uaa),
-        ("log-cache", plan.ports.log_cache),
+/// Returns the router's own address as others see it: that of a listener if it is configured, else the cell's.
+fn router_ip(setting: &Setting) -> IpAddr {
+    let configured = [setting.config.http, setting.config.https];
+    let mut ips = configured.into_iter().flatten().map(|address| address.ip());
+    let own = ips.find(|ip| !ip.is_unspecified() && !ip.is_loopback());
+    own.unwrap_or_else(|| setting.plan.cell_ip.into())
+}
+
+/// Returns the services among the roles that users reach by name, each with the hosts of its routes.
+pub(crate) fn routed(chosen: &[Role]) -> Vec<(&'static str, Service)> {
+    let routes = [
+        (Role::CloudController, "api", Service::CloudController),
+        (Role::Uaa, "uaa", Service::Uaa),
+        (Role::Uaa, "login", Service::Uaa),
+        (Role::LogCache, "log-cache", Service::LogCache),
     ];
-    let route = |host: &str, port: u16| HttpRoute {
-        uris: vec![format!("{host}.{}", plan.domain)],
-        host: "127.0.0.1".into(),
-        port,
-        tags: [("component".to_owned(), host.to_owned())].into(),
-        ..HttpRoute::default()
+    let own = routes
+        .into_iter()
+        .filter(|(role, ..)| chosen.contains(role));
+    own.map(|(_, host, service)| (host, service)).collect()
+}
+
+/// Registers the components' own routes over NATS, like all routes. The process that runs a component registers its routes.
+pub(crate) async fn component_routes(
+    setting: Setting,
+    routed: &[(&'static str, Service)],
+) -> Result<Run> {
+    let plan = &setting.plan;
+    let route = |host: &str, service: Service| -> Result<HttpRoute> {
+        let address = plan.reach(service);
+        let port = address
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        Ok(HttpRoute {
+            uris: vec![format!("{host}.{}", plan.domain)],
+            host: addresses::host(&address).to_owned(),
+            port: port.with_context(|| format!("read the port of {address}"))?,
+            tags: [("component".to_owned(), host.to_owned())].into(),
+            ..HttpRoute::default()
+        })
     };
-    let routes: Vec<HttpRoute> = ports
-        .iter()
-        .map(|(host, port)| route(host, *port))
-        .collect();
-    let (nats, interval) = (plan.nats(), setting.config.register_interval);
+    let routes = routed.iter().map(|(host, service)| route(host, *service));
+    let routes = routes.collect::<Result<Vec<HttpRoute>>>()?;
+    let (nats, interval) = (
+        setting.nats(ROUTE_REGISTRAR)?,
+        setting.config.register_interval,
+    );
     let readiness = Readiness::default();
     let bus = readiness.need("the message bus");
     let metrics = Arc::new(Registry::default());
@@ -207,13 +236,14 @@ pub(crate) async fn dns(setting: Setting) -> Result<Run> {
             .chain(config.identity_domain_names())
             .collect(),
         internal_domains: vec![cloud_controller::INTERNAL_DOMAIN.to_owned()],
-        router_ip: plan.cell_ip,
-        nats: plan.nats(),
+        router_ip: config.dns_router.unwrap_or(plan.cell_ip),
+        nats: setting.nats("dns")?,
         learned_ttl: Duration::from_secs(120),
         resolv_conf: "/etc/resolv.conf".into(),
         hosts: config.hosts_file.then(|| dns::HostsConfig {
             path: "/etc/hosts".into(),
-            ip: Ipv4Addr::LOCALHOST.into(),
+            // Without a configured router, one of this machine is reached on loopback.
+            ip: config.dns_router.unwrap_or(Ipv4Addr::LOCALHOST).into(),
             names: COMPONENT_HOSTS
                 .iter()
                 .map(|host| format!("{host}.{}", plan.domain))

@@ -22,7 +22,6 @@ const LONGER: &[(&str, usize)] = &[
     ("crates/cloud-controller/tests/it/fixture.rs", 760),
     ("crates/cloud-controller/tests/it/quotas.rs", 700),
     ("crates/cloud-controller/tests/it/role_table/world.rs", 560),
-    ("crates/cupola/src/config.rs", 600),
     ("crates/cupola/tests/it/router_process.rs", 620),
     ("crates/garden/src/linux/cgroups.rs", 600),
     ("crates/garden/src/linux/firewall.rs", 580),

@@ -1,0 +1,53 @@
+//! The roles that a process can run.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// A component that a process can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    Nats,
+    Bbs,
+    Auctioneer,
+    Uaa,
+    LogCache,
+    CloudController,
+    Cell,
+    Dns,
+    Router,
+}
+
+impl Role {
+    pub(crate) const ALL: &'static [Self] = &[
+        Self::Nats,
+        Self::Bbs,
+        Self::Auctioneer,
+        Self::Uaa,
+        Self::LogCache,
+        Self::CloudController,
+        Self::Cell,
+        Self::Dns,
+        Self::Router,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nats => "nats",
+            Self::Bbs => "bbs",
+            Self::Auctioneer => "auctioneer",
+            Self::Uaa => "uaa",
+            Self::LogCache => "log-cache",
+            Self::CloudController => "cloud-controller",
+            Self::Cell => "cell",
+            Self::Dns => "dns",
+            Self::Router => "router",
+        }
+    }
+}
+
+/// Returns the names of the roles, separated by commas.
+pub(crate) fn names(roles: &[Role]) -> String {
+    let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+    names.join(", ")
+}
