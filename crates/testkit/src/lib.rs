@@ -9,6 +9,7 @@
 //! | a peer that speaks HTTP, a client of it | [`http`] |
 //! | a BBS, a UAA, a Cloud Controller | [`components`]: the real ones, in the test's process |
 //! | a whole foundation of real processes | [`foundation`] |
+//! | a foundation of several machines | [`machines`]: network namespaces, joined by files |
 //! | the documented metrics, a page of metrics | [`metrics`] |
 //! | containers without Linux's help | [`sim_garden`] |
 //! | inputs that break a parser | [`fuzz`] |
@@ -20,6 +21,7 @@ pub mod components;
 pub mod foundation;
 pub mod fuzz;
 pub mod http;
+pub mod machines;
 pub mod metrics;
 pub mod nats;
 pub mod net;

@@ -9,6 +9,7 @@ mod cell;
 mod firewall;
 mod full_disk;
 mod integrity;
+mod many_machines;
 mod metrics;
 mod networking;
 mod peers;
@@ -25,14 +26,15 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::time::Instant;
 use testkit::foundation::{Foundation, Mode};
+use testkit::machines::Machines;
 
 /// One story: its name and its test.
-pub(crate) struct Story {
+pub(crate) struct Story<F = Foundation> {
     name: &'static str,
-    run: fn(&mut Foundation) -> Result<()>,
+    run: fn(&mut F) -> Result<()>,
 }
 
-pub(crate) const fn story(name: &'static str, run: fn(&mut Foundation) -> Result<()>) -> Story {
+pub(crate) const fn story<F>(name: &'static str, run: fn(&mut F) -> Result<()>) -> Story<F> {
     Story { name, run }
 }
 
@@ -97,15 +99,17 @@ fn main() -> ExitCode {
     ];
     let mut tally = Tally::default();
     for (what, mode, disk, config, stories) in groups {
-        let chosen: Vec<&Story> = stories
-            .iter()
-            .filter(|s| filters.is_empty() || filters.iter().any(|f| s.name.contains(f.as_str())))
-            .collect();
-        if chosen.is_empty() {
-            continue;
+        let chosen = matching(stories, &filters);
+        if !chosen.is_empty() {
+            println!("\n== {what}");
+            let booted = Foundation::boot(config, mode, disk);
+            tally.run(booted, &chosen, Foundation::stop_cleanly);
         }
-        println!("\n== {what}");
-        run_group(mode, disk, config, &chosen, &mut tally);
+    }
+    let chosen = matching(many_machines::STORIES, &filters);
+    if !chosen.is_empty() {
+        println!("\n== a foundation of five machines");
+        tally.run(Machines::boot(), &chosen, Machines::stop_cleanly);
     }
     for (name, error) in &tally.failures {
         println!("\n---- {name} ----\n{error}");
@@ -140,17 +144,33 @@ struct Tally {
     failures: Vec<(String, String)>,
 }
 
-fn run_group(mode: Mode, disk: Option<u64>, config: &str, stories: &[&Story], tally: &mut Tally) {
-    let mut foundation = match Foundation::boot(config, mode, disk) {
-        Ok(foundation) => foundation,
-        Err(error) => {
-            tally.failures.push(("boot".into(), format!("{error:#}")));
-            return;
+impl Tally {
+    /// Runs the stories of one foundation in their order, and stops it.
+    fn run<F>(&mut self, booted: Result<F>, stories: &[&Story<F>], stop: fn(&mut F) -> Result<()>) {
+        let mut foundation = match booted {
+            Ok(foundation) => foundation,
+            Err(error) => {
+                self.failures.push(("boot".into(), format!("{error:#}")));
+                return;
+            }
+        };
+        for story in stories {
+            self.run_story(story, &mut foundation);
         }
-    };
-    for story in stories {
+        match stop(&mut foundation) {
+            Ok(()) => {
+                println!("test nothing_is_left_behind ... ok");
+                self.passed += 1;
+            }
+            Err(error) => self
+                .failures
+                .push(("nothing_is_left_behind".into(), format!("{error:#}"))),
+        }
+    }
+
+    fn run_story<F>(&mut self, story: &Story<F>, foundation: &mut F) {
         let began = Instant::now();
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| (story.run)(&mut foundation)));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| (story.run)(foundation)));
         let failure = match result {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("{error:#}")),
@@ -169,22 +189,22 @@ fn run_group(mode: Mode, disk: Option<u64>, config: &str, stories: &[&Story], ta
             began.elapsed().as_secs_f64()
         );
         match failure {
-            None => tally.passed += 1,
+            None => self.passed += 1,
             Some(error) => {
                 println!("     {}", error.lines().next().unwrap_or_default());
-                tally.failures.push((story.name.into(), error));
+                self.failures.push((story.name.into(), error));
             }
         }
     }
-    match foundation.stop_cleanly() {
-        Ok(()) => {
-            println!("test nothing_is_left_behind ... ok");
-            tally.passed += 1;
-        }
-        Err(error) => tally
-            .failures
-            .push(("nothing_is_left_behind".into(), format!("{error:#}"))),
-    }
+}
+
+/// Returns the stories whose name contains one of the filters; all if there is no filter.
+fn matching<'a, F>(stories: &'a [Story<F>], filters: &[String]) -> Vec<&'a Story<F>> {
+    let is_chosen = |name: &str| filters.iter().any(|f| name.contains(f.as_str()));
+    let stories = stories.iter();
+    stories
+        .filter(|s| filters.is_empty() || is_chosen(s.name))
+        .collect()
 }
 
 fn concat(groups: &[&[Story]]) -> &'static [Story] {

@@ -188,7 +188,7 @@ fn a_role_names_what_it_lacks(f: &mut Foundation) -> Result<()> {
                 (cell, "route-emitter", "the message bus"),
                 (cell, "dns", "the message bus"),
                 (router, "router", "the message bus"),
-                (router, "route-registrar", "the message bus"),
+                (users, "route-registrar", "the message bus"),
             ][..],
         ),
         (

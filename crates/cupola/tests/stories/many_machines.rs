@@ -1,0 +1,124 @@
+//! Stories of a foundation of five machines: they join by files alone, an app spreads over two cells, two routers serve it, and the
+//! rest continues when one machine is gone.
+
+use crate::{Story, story};
+use anyhow::{Context as _, Result, ensure};
+use std::collections::BTreeSet;
+use testkit::foundation::wait_for;
+use testkit::machines::{CELLS, CONTROL, Machines, ROUTERS};
+
+pub(crate) const STORIES: &[Story<Machines>] = &[
+    story("machines_join_by_files_alone", join_by_files),
+    story("machines_share_the_instances_of_an_app", instances_spread),
+    story("machines_lose_a_server_of_the_bus", lose_a_bus_server),
+    story("machines_replace_a_lost_cell", lose_a_cell),
+    story("machines_stop_an_app_everywhere", stop_everywhere),
+];
+
+const APP: &str = "spread";
+const INSTANCES: usize = 4;
+
+fn join_by_files(m: &mut Machines) -> Result<()> {
+    let cells = wait_for("both cells", 60, || {
+        let cells = m.cfdot(CONTROL, "cells")?;
+        Ok((cells.len() == CELLS.len()).then_some(cells))
+    })?;
+    for cell in CELLS {
+        let own = cells.iter().find(|row| row["cell_id"] == cell);
+        let own = own.with_context(|| format!("{cell} is not in {cells:?}"))?;
+        ensure!(own["zone"] == format!("zone-of-{cell}"), "{own}");
+        // An operator sees the whole foundation from a cell, too.
+        ensure!(m.cfdot(cell, "cells")?.len() == CELLS.len());
+    }
+    Ok(())
+}
+
+/// Waits until the app has all its instances on these cells. Returns their guids.
+fn wait_for_instances(m: &Machines, cells: &[&str], seconds: u64) -> Result<BTreeSet<String>> {
+    wait_for("all instances in their places", seconds, || {
+        let instances = m.instances()?;
+        let on = |cell: &str| instances.iter().filter(|(_, on, _)| on == cell).count();
+        let even = cells.iter().all(|cell| on(cell) == INSTANCES / cells.len());
+        ensure!(even && instances.len() == INSTANCES, "{instances:?}");
+        Ok(Some(instances.into_iter().map(|(.., guid)| guid).collect()))
+    })
+}
+
+/// Waits until a router has answered with each of the instances and with no other one.
+fn wait_for_router(m: &Machines, router: &str, host: &str, guids: &BTreeSet<String>) -> Result<()> {
+    wait_for(&format!("{router} serves every instance"), 60, || {
+        let mut seen = BTreeSet::new();
+        for _ in 0..4 * INSTANCES {
+            let id: serde_json::Value = serde_json::from_str(&m.get(router, host, "/id")?)?;
+            seen.insert(id["instance_guid"].as_str().unwrap_or_default().to_owned());
+        }
+        ensure!(seen == *guids, "{seen:?} instead of {guids:?}");
+        Ok(Some(()))
+    })
+}
+
+fn both_routers_serve(m: &Machines, host: &str, guids: &BTreeSet<String>) -> Result<()> {
+    for router in ROUTERS {
+        wait_for_router(m, router, &m.host(host), guids)?;
+    }
+    Ok(())
+}
+
+fn instances_spread(m: &mut Machines) -> Result<()> {
+    m.push(APP, u32::try_from(INSTANCES)?)?;
+    let guids = wait_for_instances(m, &CELLS, 60)?;
+    both_routers_serve(m, APP, &guids)?;
+    wait_for("the logs of all instances", 30, || {
+        let logs = m.cf_ok(&["logs", APP, "--recent"])?;
+        let from = |index: usize| logs.contains(&format!("[APP/PROC/WEB/{index}]"));
+        Ok((0..INSTANCES).all(from).then_some(()))
+    })
+}
+
+fn lose_a_bus_server(m: &mut Machines) -> Result<()> {
+    let guids = wait_for_instances(m, &CELLS, 10)?;
+    m.kill(ROUTERS[1])?;
+    m.cf_ok(&["map-route", APP, m.domain(), "--hostname", "second"])?;
+    wait_for_router(m, ROUTERS[0], &m.host("second"), &guids)?;
+    m.start(ROUTERS[1])?;
+    both_routers_serve(m, "second", &guids)?;
+    both_routers_serve(m, APP, &guids)
+}
+
+fn lose_a_cell(m: &mut Machines) -> Result<()> {
+    let [kept, lost] = CELLS;
+    // The machine is off: nobody reaches its containers, and its rep says nothing.
+    m.connect(lost, false)?;
+    m.kill(lost)?;
+    let guids = wait_for_instances(m, &[kept], 120)?;
+    both_routers_serve(m, APP, &guids)?;
+
+    m.connect(lost, true)?;
+    m.start(lost)?;
+    wait_for("both cells", 60, || {
+        Ok((m.cfdot(CONTROL, "cells")?.len() == CELLS.len()).then_some(()))
+    })?;
+    wait_for("the end of the containers that were replaced", 90, || {
+        Ok(m.containers(lost)?.is_empty().then_some(()))
+    })?;
+    ensure!(wait_for_instances(m, &[kept], 30)? == guids);
+    // The cell that came back takes work again.
+    m.cf_ok(&["restart", APP])?;
+    let guids = wait_for_instances(m, &CELLS, 60)?;
+    both_routers_serve(m, APP, &guids)
+}
+
+fn stop_everywhere(m: &mut Machines) -> Result<()> {
+    m.cf_ok(&["delete", APP, "-f", "-r"])?;
+    for router in ROUTERS {
+        wait_for("the end of the route", 30, || {
+            Ok(m.get(router, &m.host(APP), "/").is_err().then_some(()))
+        })?;
+    }
+    for cell in CELLS {
+        wait_for("an empty cell", 60, || {
+            Ok(m.containers(cell)?.is_empty().then_some(()))
+        })?;
+    }
+    Ok(())
+}
