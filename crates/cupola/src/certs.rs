@@ -7,7 +7,7 @@
 
 use crate::bundle::{Bundle, Issued};
 use crate::edge_certificate::StoredCertificate;
-use crate::files::write_private;
+use crate::files::{keep_private, write_private};
 use anyhow::{Context as _, Result, bail};
 use kit::tls::Identity;
 use rcgen::{
@@ -79,11 +79,11 @@ impl Certificates {
             cert_pem: cert_pem.to_owned(),
             key_pem: key_pem.cloned(),
         };
-        write_private(&directory.join("components_ca.crt"), &bundle.components_ca)?;
-        write_private(&directory.join("edge_ca.crt"), &bundle.edge_ca)?;
+        keep_private(&directory.join("components_ca.crt"), &bundle.components_ca)?;
+        keep_private(&directory.join("edge_ca.crt"), &bundle.edge_ca)?;
         if let Some(operator) = bundle.components.get("operator") {
-            write_private(&directory.join("operator.key"), &operator.key_pem)?;
-            write_private(&directory.join("operator.crt"), &operator.cert_pem)?;
+            keep_private(&directory.join("operator.key"), &operator.key_pem)?;
+            keep_private(&directory.join("operator.crt"), &operator.cert_pem)?;
         }
         Ok(Self {
             components: authority(&bundle.components_ca, None),

@@ -21,3 +21,11 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     };
     write().with_context(|| format!("write {}", path.display()))
 }
+
+/// Writes such a file if its content differs, so that a full disk does not keep a role from starting again.
+pub(crate) fn keep_private(path: &Path, text: &str) -> Result<()> {
+    match std::fs::read_to_string(path) {
+        Ok(kept) if kept == text => Ok(()),
+        _ => write_private(path, text),
+    }
+}

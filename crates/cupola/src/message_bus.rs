@@ -6,7 +6,7 @@ mod tests;
 
 use crate::addresses::Service;
 use crate::config::{Cluster, Config};
-use crate::files::write_private;
+use crate::files::keep_private;
 use crate::plan::{NATS_USER, Plan};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
@@ -78,10 +78,7 @@ impl MessageBus {
         if let Some(cluster) = &config.bus.cluster {
             text.push_str(&cluster_text(plan, cluster, &tls));
         }
-        // The file is written only if it changes, so that a full disk does not keep the bus from starting again.
-        if std::fs::read_to_string(&bus.config).ok().as_deref() != Some(&*text) {
-            write_private(&bus.config, &text)?;
-        }
+        keep_private(&bus.config, &text)?;
         bus.end_leftover().await;
         let port = std::net::TcpListener::bind(address).with_context(|| {
             format!("nats-server cannot listen on {address}, this foundation's address for it: another program does; `ss -ltnp sport = {}` shows which, stop that one", address.port())
@@ -205,20 +202,21 @@ fn server_text(plan: &Plan, advertise: &str, listen: SocketAddr, log: &Path) -> 
     )
 }
 
-/// Writes the identity to files, and returns the part of the configuration that demands TLS.
+/// Writes the identity to files, and returns the part of the configuration that demands TLS. The certificate and its key are one
+/// file, so that they always belong together. A full disk leaves those of the last start, which are valid as well.
 fn tls_text(directory: &Path, identity: &Identity) -> Result<String> {
-    let file = |name: &str, pem: &str| -> Result<String> {
-        let path = directory.join(name);
-        write_private(&path, pem)?;
-        Ok(path.display().to_string())
-    };
-    let (cert, key, ca) = (
-        file("server.crt", &identity.cert_pem)?,
-        file("server.key", &identity.key_pem)?,
-        file("ca.crt", &identity.ca_pem)?,
-    );
+    let (own, ca) = (directory.join("server.pem"), directory.join("ca.crt"));
+    let pair = format!("{}{}", identity.cert_pem, identity.key_pem);
+    let written = keep_private(&own, &pair).and_then(|()| keep_private(&ca, &identity.ca_pem));
+    match written {
+        Err(error) if own.exists() && ca.exists() => {
+            tracing::warn!(error = format!("{error:#}"), "nats-certificate-not-renewed");
+        }
+        written => written?,
+    }
+    let (own, ca) = (own.display(), ca.display());
     Ok(format!(
-        "tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{ca}\", verify: true }}\n"
+        "tls {{ cert_file: \"{own}\", key_file: \"{own}\", ca_file: \"{ca}\", verify: true }}\n"
     ))
 }
 

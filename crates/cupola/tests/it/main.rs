@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod joining;
 mod monitor;
 mod router_process;
 mod shell;
