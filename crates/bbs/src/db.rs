@@ -7,7 +7,7 @@ use crate::journal::Write;
 use crate::state::{Cells, Desired, State, TaskRecord, now};
 use anyhow::{Context as _, Result, ensure};
 use ids::{Domain, ProcessGuid, TaskGuid};
-use kit::db::Database;
+use kit::old_db::Database;
 use lrp::Nanos;
 use prost::Message as _;
 use sqlx::pool::PoolConnection;

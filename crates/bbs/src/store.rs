@@ -18,7 +18,7 @@ use crate::state::State;
 use anyhow::Result;
 use kit::CancellationToken;
 use kit::backoff::Backoff;
-use kit::db::Database;
+use kit::old_db::Database;
 use kit::disk::Trouble;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

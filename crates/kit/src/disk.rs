@@ -51,6 +51,8 @@ pub enum Trouble {
     Busy,
     /// The content of the file is no database.
     Damaged,
+    /// The database server does not answer.
+    Unreachable,
 }
 
 impl Trouble {
@@ -70,15 +72,40 @@ impl Trouble {
     /// Returns the trouble that caused the error, or `None` if the error has another cause than the disk.
     pub fn of_database(error: &sqlx::Error) -> Option<Self> {
         match error {
-            sqlx::Error::Io(error) => Self::of_io(error)
-                .or_else(|| (error.kind() == io::ErrorKind::NotFound).then_some(Self::Gone)),
+            sqlx::Error::Io(error) => Self::of_io(error).or_else(|| match error.kind() {
+                io::ErrorKind::NotFound => Some(Self::Gone),
+                kind => is_of_network(kind).then_some(Self::Unreachable),
+            }),
+            sqlx::Error::Tls(_) => Some(Self::Unreachable),
             sqlx::Error::PoolTimedOut => Some(Self::Busy),
             sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => Some(Self::Failing),
             sqlx::Error::Database(error) => {
-                let code: i32 = error.code()?.parse().ok()?;
-                Self::of_code(code)
+                let code = error.code()?;
+                match error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+                    Some(_) => Self::of_state(&code),
+                    None => Self::of_code(code.parse().ok()?),
+                }
             }
             _ => None,
+        }
+    }
+
+    /// Returns the trouble for a state of PostgreSQL. The first two characters are the class of the state.
+    fn of_state(state: &str) -> Option<Self> {
+        match state {
+            "53100" => Some(Self::Full),
+            "25006" => Some(Self::ReadOnly),
+            "58030" => Some(Self::Failing),
+            "XX001" | "XX002" => Some(Self::Damaged),
+            // A lock was not available, the transaction was idle for too long, or it lost against another one.
+            "55P03" | "25P03" | "40001" | "40P01" => Some(Self::Busy),
+            // The user or the database is unknown: somebody changes the server.
+            "3D000" => Some(Self::Unreachable),
+            _ => match state.get(..2)? {
+                "08" | "28" | "57" if state != "57014" => Some(Self::Unreachable),
+                "53" => Some(Self::Busy),
+                _ => None,
+            },
         }
     }
 
@@ -128,6 +155,9 @@ impl Trouble {
             Self::Busy => {
                 format!("the database in {place} is busy: try again in a few seconds")
             }
+            Self::Unreachable => {
+                "the database server cannot be reached: start it, or correct its address in the configuration".to_owned()
+            }
             Self::Damaged => format!(
                 "the database in {place} is damaged: replace it with a backup, then restart this component"
             ),
@@ -140,10 +170,27 @@ impl Trouble {
             Self::Full => io::ErrorKind::StorageFull,
             Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
             Self::Gone => io::ErrorKind::StaleNetworkFileHandle,
+            Self::Unreachable => io::ErrorKind::NotConnected,
             Self::Failing | Self::Busy | Self::Damaged => io::ErrorKind::Other,
         };
         io::Error::new(kind, self.text(folder))
     }
+}
+
+/// Returns whether an error of this kind on a connection to a server means that the server does not answer.
+fn is_of_network(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::NotConnected
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
 }
 
 #[cfg(test)]
@@ -176,5 +223,10 @@ mod tests {
         assert_eq!(Trouble::of_code(778), Some(Trouble::Failing));
         assert_eq!(Trouble::of_code(1032), Some(Trouble::ReadOnly));
         assert_eq!(Trouble::of_code(2067), None);
+        // The states are admin_shutdown, query_canceled, unique_violation and disk_full.
+        assert_eq!(Trouble::of_state("57P01"), Some(Trouble::Unreachable));
+        assert_eq!(Trouble::of_state("57014"), None);
+        assert_eq!(Trouble::of_state("23505"), None);
+        assert_eq!(Trouble::of_state("53100"), Some(Trouble::Full));
     }
 }

@@ -6,6 +6,7 @@
 //! | certificates | [`certs`]: an authority, and identities from it |
 //! | a port, a listener, an address without a listener | [`net`] |
 //! | a bus | [`nats`]: a real nats-server |
+//! | a database server | [`postgres`]: a real PostgreSQL, and the choice of the database for a whole suite |
 //! | a peer that speaks HTTP, a client of it | [`http`] |
 //! | a BBS, a UAA, a Cloud Controller | [`components`]: the real ones, in the test's process |
 //! | a whole foundation of real processes | [`foundation`] |
@@ -25,5 +26,6 @@ pub mod machines;
 pub mod metrics;
 pub mod nats;
 pub mod net;
+pub mod postgres;
 pub mod sim_garden;
 pub mod wait;

@@ -5,7 +5,7 @@ mod clients;
 pub(crate) use clients::{ClientTaken, StoredClient};
 
 use anyhow::{Context as _, Result};
-use kit::db::{Database, Transaction};
+use kit::old_db::{Database, Transaction};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row as _, Sqlite, Type};
 use std::collections::HashMap;

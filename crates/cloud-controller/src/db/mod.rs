@@ -69,7 +69,7 @@ const STEPS: i32 = 10_000;
 pub(crate) struct Db {
     /// The database for all writes, and for reads of the driver, the sync and the cells. Callers of the API cannot block these
     /// reads.
-    database: kit::db::Database,
+    database: kit::old_db::Database,
     /// The connections for requests, each of which may read for `patience`.
     readers: SqlitePool,
     patience: Duration,
@@ -78,11 +78,11 @@ pub(crate) struct Db {
 impl Db {
     /// Opens the database. Returns its handle, and its only writer.
     pub(crate) async fn open(path: &Path, patience: Duration) -> anyhow::Result<(Self, Writer)> {
-        let database = kit::db::Database::open(path, &schema::statements()).await?;
+        let database = kit::old_db::Database::open(path, &schema::statements()).await?;
         let writer = Writer::new(database.clone());
         let db = Self {
             database,
-            readers: kit::db::readers(path, READERS, WAIT_FOR_READER),
+            readers: kit::old_db::readers(path, READERS, WAIT_FOR_READER),
             patience,
         };
         Ok((db, writer))

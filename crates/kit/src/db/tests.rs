@@ -1,20 +1,30 @@
 use super::*;
-use sqlx::Row as _;
+use crate::disk::{self, Trouble};
 use std::future::Future as _;
 use std::task::{Context, Poll, Waker};
 
-const SCHEMA: &[&str] = &["CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY, text TEXT)"];
+const SCHEMA: Schema = Schema {
+    migrations: &[Migration::both(
+        1,
+        "t",
+        "CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT)",
+    )],
+    unversioned: &["CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY, text TEXT)"],
+};
 
-async fn open(folder: &tempfile::TempDir) -> Database {
-    Database::open(&folder.path().join("x.db"), SCHEMA)
-        .await
-        .unwrap()
+async fn open_at(path: &std::path::Path) -> Database {
+    let location = Location::new(None, "t", path.to_owned());
+    Database::open(&location, &SCHEMA).await.unwrap()
 }
 
-async fn insert(connection: &mut SqliteConnection, n: i64, text: &str) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO t (n, text) VALUES ($1, $2)")
+async fn open(folder: &tempfile::TempDir) -> Database {
+    open_at(&folder.path().join("x.db")).await
+}
+
+async fn insert(connection: &mut Connection, n: i64, text: &str) -> Result<()> {
+    query("INSERT INTO t (n, text) VALUES ($1, $2)")
         .bind(n)
-        .bind(text.to_owned())
+        .bind(text)
         .execute(connection)
         .await
         .map(drop)
@@ -22,11 +32,8 @@ async fn insert(connection: &mut SqliteConnection, n: i64, text: &str) -> sqlx::
 
 async fn numbers(database: &Database) -> Vec<i64> {
     let mut connection = database.read().await.unwrap();
-    let rows = sqlx::query("SELECT n FROM t ORDER BY n")
-        .fetch_all(&mut *connection)
-        .await
-        .unwrap();
-    rows.iter().map(|row| row.get(0)).collect()
+    let numbers = query_scalar("SELECT n FROM t ORDER BY n");
+    numbers.fetch_all(&mut connection).await.unwrap()
 }
 
 /// Checks that the database accepts another change.
@@ -37,9 +44,16 @@ async fn works(database: &Database, n: i64) {
     assert!(numbers(database).await.contains(&n));
 }
 
+fn file(database: &Database) -> &sqlite::Store {
+    match &database.backend {
+        Backend::Sqlite(store) => store,
+        Backend::Postgres(_) => panic!("the database is a file"),
+    }
+}
+
 /// Makes SQLite itself refuse further pages, as on a full disk.
 async fn limit(database: &Database, pages: i64) {
-    let mut connection = database.writer.acquire().await.unwrap();
+    let mut connection = file(database).pool().acquire().await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
         "PRAGMA max_page_count = {pages}"
     )))
@@ -73,17 +87,11 @@ async fn a_transaction_that_ended_by_itself_spoils_no_connection() {
     let database = open(&folder).await;
     let mut transaction = database.begin().await.unwrap();
     insert(&mut transaction, 1, "").await.unwrap();
-    sqlx::raw_sql("ROLLBACK")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    transaction.run("ROLLBACK").await.unwrap();
     assert!(transaction.commit().await.is_err(), "there was none left");
     works(&database, 2).await;
     let mut transaction = database.begin().await.unwrap();
-    sqlx::raw_sql("ROLLBACK")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    transaction.run("ROLLBACK").await.unwrap();
     drop(transaction);
     works(&database, 3).await;
     assert_eq!(numbers(&database).await, [2, 3]);
@@ -160,7 +168,7 @@ async fn a_busy_database_is_reported_as_busy() {
     let other = open(&folder).await;
     let held = other.begin().await.unwrap();
     sqlx::raw_sql("PRAGMA busy_timeout = 1")
-        .execute(&database.writer)
+        .execute(file(&database).pool())
         .await
         .unwrap();
     let error = database.begin().await.unwrap_err();
@@ -176,9 +184,7 @@ async fn a_full_disk_is_named_and_healed_by_room() {
         return;
     }
     let mount = Tmpfs::new();
-    let database = Database::open(&mount.0.path().join("x.db"), SCHEMA)
-        .await
-        .unwrap();
+    let database = open_at(&mount.0.path().join("x.db")).await;
     works(&database, 1).await;
     let filler = mount.0.path().join("filler");
     // The free room is less than a transaction needs, and then a little more than that.
@@ -186,7 +192,7 @@ async fn a_full_disk_is_named_and_healed_by_room() {
         let free = disk::free(mount.0.path()).unwrap();
         std::fs::write(&filler, vec![0; usize::try_from(free - leave).unwrap()]).unwrap();
         for _ in 0..3 {
-            let failed: sqlx::Result<()> = async {
+            let failed: Result<()> = async {
                 let mut transaction = database.begin().await?;
                 insert(&mut transaction, 2, &"x".repeat(4 << 20)).await?;
                 transaction.commit().await
@@ -209,7 +215,7 @@ async fn a_database_opens_on_a_full_disk() {
     }
     let mount = Tmpfs::new();
     let path = mount.0.path().join("x.db");
-    let database = Database::open(&path, SCHEMA).await.unwrap();
+    let database = open_at(&path).await;
     works(&database, 1).await;
     database.close().await;
     let filler = mount.0.path().join("filler");
@@ -217,18 +223,29 @@ async fn a_database_opens_on_a_full_disk() {
         let free = usize::try_from(disk::free(mount.0.path()).unwrap()).unwrap();
         std::fs::write(&filler, vec![b'x'; free]).unwrap();
         assert_eq!(disk::free(mount.0.path()).unwrap(), 0);
-        let database = Database::open(&path, SCHEMA).await.unwrap();
+        let database = open_at(&path).await;
         assert!(numbers(&database).await.contains(&1));
         let error = database.begin().await.unwrap_err();
         assert_eq!(Trouble::of_database(&error), Some(Trouble::Full), "{error}");
         database.close().await;
         std::fs::remove_file(&filler).unwrap();
         // With room on the disk, the next start keeps the ballast again.
-        let database = Database::open(&path, SCHEMA).await.unwrap();
-        assert!(ballast(&path).exists());
+        let database = open_at(&path).await;
+        assert!(sqlite::ballast(&path).exists());
         works(&database, n).await;
         database.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_lock_of_a_file_has_one_holder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, other) = (open(&folder).await, open(&folder).await);
+    let lock = database.try_lock("sync").await.unwrap().unwrap();
+    assert!(other.try_lock("sync").await.unwrap().is_none());
+    assert!(other.try_lock("purge").await.unwrap().is_some());
+    lock.release().await;
+    assert!(other.try_lock("sync").await.unwrap().is_some());
 }
 
 struct Tmpfs(tempfile::TempDir);
