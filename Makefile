@@ -23,7 +23,7 @@ PROGRAMS = --cupola bin/cupola --envoy $(CUPOLA_CACHE)/envoy
 # Which targets the lints look at: CI leaves tests and benchmarks out for the sake of its time.
 LINT_TARGETS ?= --all-targets
 
-.PHONY: help setup build demo up test check lint suites stories bench soak clean
+.PHONY: help setup build demo up test check lint postgres suites stories bench soak clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /' | sed 's/^/  make /'
@@ -65,8 +65,15 @@ test: build ## all tests, with real parts, as root
 	@echo "== all tests with real containers, Envoy, iptables, nats-server"
 	@CUPOLA_ROOT_TESTS=1 CUPOLA_INSIDE=$(CURDIR)/bin/inside CUPOLA_STACK=$(CUPOLA_CACHE)/cflinuxfs4.tar CUPOLA_ENVOY=$(CUPOLA_CACHE)/envoy \
 	  scripts/run-tests $(SUITES)
+	@$(MAKE) --no-print-directory postgres
 	@$(MAKE) --no-print-directory suites
 	@$(MAKE) --no-print-directory stories
+
+postgres: build ## the suites of the components that use a database, on a PostgreSQL server of their own
+	@scripts/setup-tests
+	@echo "== the suites of kit, uaa and bbs on PostgreSQL"
+	@CUPOLA_TEST_DATABASE=postgres CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/database-suites \
+	  scripts/run-tests --workspace --test it
 
 suites: build ## attacks and conformance against the router, beside nginx and HAProxy (SUITE=name runs one)
 	@scripts/setup-tests

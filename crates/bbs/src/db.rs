@@ -1,24 +1,43 @@
-//! The file `bbs.db`: one row per desired LRP, actual LRP, task, domain and lock. All SQL of this crate is here.
+//! The database: one row per desired LRP, actual LRP, task, domain and lock. All SQL of this crate is here.
 //!
-//! Rows hold the wire's messages unchanged. The store's writer writes them; they are read once at start.
+//! Rows hold the wire's messages unchanged. The store's writer writes them; they are read once, when the BBS has its lock.
 
 use crate::convert;
 use crate::journal::Write;
 use crate::state::{Cells, Desired, State, TaskRecord, now};
 use anyhow::{Context as _, Result, ensure};
 use ids::{Domain, ProcessGuid, TaskGuid};
-use kit::old_db::Database;
+use kit::db::{
+    AssertSqlSafe, Connection, Database, Location, Migration, Query, Reader, Row, Schema, Server,
+    query, query_scalar,
+};
 use lrp::Nanos;
 use prost::Message as _;
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _, Sqlite};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use wire::bbs as m;
 use wire::locket::Resource;
 
-const SCHEMA: &[&str] = &[
+const SCHEMA: Schema = Schema {
+    migrations: &[Migration::both(
+        1,
+        "desired LRPs, actual LRPs, tasks, domains and locks",
+        TABLES,
+    )],
+    unversioned: UNVERSIONED,
+};
+
+const TABLES: &str = "
+    CREATE TABLE desired_lrps (process_guid TEXT PRIMARY KEY, lrp BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE actual_lrps (process_guid TEXT NOT NULL, instance_index INTEGER NOT NULL, presence INTEGER NOT NULL, lrp BLOB NOT NULL,
+       PRIMARY KEY (process_guid, instance_index, presence)) WITHOUT ROWID;
+    CREATE TABLE tasks (guid TEXT PRIMARY KEY, task BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE domains (domain TEXT PRIMARY KEY, expires_at INTEGER) WITHOUT ROWID;
+    CREATE TABLE locks (key TEXT PRIMARY KEY, resource BLOB NOT NULL, ttl_seconds INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;";
+
+/// The statements of the time before there were versions.
+const UNVERSIONED: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS desired_lrps (process_guid TEXT PRIMARY KEY, lrp BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS actual_lrps (process_guid TEXT NOT NULL, instance_index INTEGER NOT NULL, presence INTEGER NOT NULL, lrp BLOB NOT NULL,
        PRIMARY KEY (process_guid, instance_index, presence)) WITHOUT ROWID",
@@ -28,8 +47,9 @@ const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 ];
 
-pub(crate) async fn open(data_dir: &Path) -> Result<Database> {
-    Database::open(&data_dir.join("bbs.db"), SCHEMA).await
+pub(crate) async fn open(server: Option<&Server>, data_dir: &Path) -> Result<Database> {
+    let location = Location::new(server, "bbs", data_dir.join("bbs.db"));
+    Database::open(&location, &SCHEMA).await
 }
 
 /// Returns everything that is stored. A row that cannot be read is logged and left out.
@@ -95,25 +115,25 @@ pub(crate) async fn load_locks(database: &Database) -> Result<Vec<(Resource, i64
 /// A reader of whole tables. It has one connection: the pool would open a second one for the next table, and a file that was
 /// moved away can be read, but not opened.
 struct Tables {
-    connection: PoolConnection<Sqlite>,
-    file: PathBuf,
+    reader: Reader,
+    place: String,
 }
 
 impl Tables {
     async fn open(database: &Database) -> Result<Self> {
-        let file = database.path().to_owned();
-        let connection = database.read().await;
+        let place = database.place().to_string();
+        let reader = database.read().await;
         Ok(Self {
-            connection: connection.with_context(|| format!("read {}", file.display()))?,
-            file,
+            reader: reader.with_context(|| format!("read {place}"))?,
+            place,
         })
     }
 
-    async fn rows(&mut self, table: &str, columns: &str) -> Result<Vec<SqliteRow>> {
-        sqlx::query(AssertSqlSafe(format!("SELECT {columns} FROM {table}")))
-            .fetch_all(&mut *self.connection)
+    async fn rows(&mut self, table: &str, columns: &str) -> Result<Vec<Row>> {
+        query(AssertSqlSafe(format!("SELECT {columns} FROM {table}")))
+            .fetch_all(&mut self.reader)
             .await
-            .with_context(|| format!("load the table {table} of {}", self.file.display()))
+            .with_context(|| format!("load the table {table} of {}", self.place))
     }
 }
 
@@ -127,7 +147,7 @@ struct Damage {
 impl Damage {
     fn report(self, table: &str) {
         tracing::error!(
-            file = "bbs.db",
+            database = "bbs",
             table,
             key = self.key.as_deref().unwrap_or("(unreadable)"),
             error = format!("{:#}", self.error),
@@ -139,11 +159,14 @@ impl Damage {
 type Read<T> = Result<T, Damage>;
 
 /// Reads one row. An error carries the row's first column.
-fn read<T>(row: &SqliteRow, read: impl FnOnce(&str) -> Result<T>) -> Read<T> {
+fn read<T>(row: &Row, read: impl FnOnce(&str) -> Result<T>) -> Read<T> {
     let key = row.try_get::<String, _>(0);
     match key {
         Err(error) => Err(Damage {
-            key: row.try_get_unchecked(0).ok(),
+            key: row
+                .try_get::<&[u8], _>(0)
+                .ok()
+                .map(|key| String::from_utf8_lossy(key).into_owned()),
             error: error.into(),
         }),
         Ok(key) => read(&key).map_err(|error| Damage {
@@ -153,11 +176,11 @@ fn read<T>(row: &SqliteRow, read: impl FnOnce(&str) -> Result<T>) -> Read<T> {
     }
 }
 
-fn message<M: prost::Message + Default>(row: &SqliteRow) -> Result<M> {
+fn message<M: prost::Message + Default>(row: &Row) -> Result<M> {
     Ok(M::decode(row.try_get::<&[u8], _>(1)?)?)
 }
 
-fn desired(row: &SqliteRow) -> Read<(ProcessGuid, Desired)> {
+fn desired(row: &Row) -> Read<(ProcessGuid, Desired)> {
     read(row, |guid| {
         let lrp: m::DesiredLrp = message(row)?;
         ensure!(
@@ -169,7 +192,7 @@ fn desired(row: &SqliteRow) -> Read<(ProcessGuid, Desired)> {
     })
 }
 
-fn actual(row: &SqliteRow) -> Read<lrp::ActualLrp> {
+fn actual(row: &Row) -> Read<lrp::ActualLrp> {
     read(row, |guid| {
         let (lrp, index): (m::ActualLrp, i32) = (message(row)?, row.try_get(2)?);
         let stored = convert::stored_actual(&lrp)
@@ -185,7 +208,7 @@ fn actual(row: &SqliteRow) -> Read<lrp::ActualLrp> {
     })
 }
 
-fn task(row: &SqliteRow) -> Read<(TaskGuid, TaskRecord)> {
+fn task(row: &Row) -> Read<(TaskGuid, TaskRecord)> {
     read(row, |guid| {
         let wire: m::Task = message(row)?;
         ensure!(
@@ -200,11 +223,11 @@ fn task(row: &SqliteRow) -> Read<(TaskGuid, TaskRecord)> {
     })
 }
 
-fn domain(row: &SqliteRow) -> Read<(Domain, Option<Nanos>)> {
+fn domain(row: &Row) -> Read<(Domain, Option<Nanos>)> {
     read(row, |domain| Ok((domain.into(), row.try_get(1)?)))
 }
 
-fn lock(row: &SqliteRow) -> Read<(Resource, i64)> {
+fn lock(row: &Row) -> Read<(Resource, i64)> {
     read(row, |key| {
         let resource: Resource = message(row)?;
         ensure!(
@@ -218,70 +241,117 @@ fn lock(row: &SqliteRow) -> Read<(Resource, i64)> {
 
 /// Returns the name under which this BBS owns its lock in locket. The name survives restarts.
 pub(crate) async fn node_id(database: &Database) -> Result<String> {
-    let known = sqlx::query("SELECT value FROM meta WHERE key = 'node_id'")
-        .fetch_optional(database.readers())
+    let mut reader = database.read().await.context("load the node id")?;
+    let known: Option<String> = query_scalar("SELECT value FROM meta WHERE key = 'node_id'")
+        .fetch_optional(&mut reader)
         .await
-        .context("load the node id")?;
-    if let Some(id) = known.and_then(|row| row.try_get(0).ok()) {
+        .unwrap_or_default();
+    drop(reader);
+    if let Some(id) = known {
         return Ok(id);
     }
     let fresh = format!("bbs-{}", uuid::Uuid::new_v4());
-    let change =
-        sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('node_id', $1)").bind(&fresh);
     database
-        .execute(change)
+        .execute(meta("node_id", &fresh))
         .await
         .context("store the node id")?;
     Ok(fresh)
 }
 
+fn meta(key: &str, value: &str) -> Query {
+    query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+        .bind(key)
+        .bind(value)
+}
+
+/// The proof that no other BBS has taken over a database that several can use. Each transaction checks it, because the lock alone
+/// can be lost unnoticed, with its connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Fence(Option<String>);
+
+/// The error that another BBS has taken over the database. This one must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another BBS has taken over the database, so this one ends")]
+pub(crate) struct TakenOver;
+
+impl Fence {
+    /// Takes the database over. The caller holds the lock. A file has no other users as long as it is locked.
+    pub(crate) async fn raise(database: &Database) -> Result<Self> {
+        if !database.is_shared() {
+            return Ok(Self(None));
+        }
+        let owner = uuid::Uuid::new_v4().to_string();
+        database
+            .execute(meta("active", &owner))
+            .await
+            .context("store which BBS is active")?;
+        Ok(Self(Some(owner)))
+    }
+
+    async fn check(&self, transaction: &mut Connection) -> Result<()> {
+        let Some(owner) = &self.0 else {
+            return Ok(());
+        };
+        let active: Option<String> = query_scalar("SELECT value FROM meta WHERE key = 'active'")
+            .fetch_optional(transaction)
+            .await
+            .context("read which BBS is active")?;
+        ensure!(active.as_ref() == Some(owner), TakenOver);
+        Ok(())
+    }
+}
+
 /// Tests whether a change can be made durable: it writes one row and returns the error if that fails.
-pub(crate) async fn try_to_write(database: &Database) -> Result<()> {
-    let change = sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('written', $1)")
-        .bind(now().to_string());
-    database.execute(change).await?;
-    Ok(())
+pub(crate) async fn try_to_write(database: &Database, fence: &Fence) -> Result<()> {
+    let mut transaction = database.begin().await?;
+    fence.check(&mut transaction).await?;
+    meta("written", &now().to_string())
+        .execute(&mut transaction)
+        .await?;
+    Ok(transaction.commit().await?)
 }
 
 /// Writes all changes in one transaction. When it returns without an error, they are durable.
 pub(crate) async fn write<'a>(
     database: &Database,
+    fence: &Fence,
     writes: impl Iterator<Item = &'a Write>,
 ) -> Result<()> {
     let mut transaction = database.begin().await.context("begin a transaction")?;
+    fence.check(&mut transaction).await?;
     for write in writes {
         let query = match write {
             Write::Desired(guid, Some(lrp)) => {
-                sqlx::query("INSERT INTO desired_lrps (process_guid, lrp) VALUES ($1, $2) ON CONFLICT (process_guid) DO UPDATE SET lrp = excluded.lrp").bind(guid.as_str()).bind(lrp.encode_to_vec())
+                query("INSERT INTO desired_lrps (process_guid, lrp) VALUES ($1, $2) ON CONFLICT (process_guid) DO UPDATE SET lrp = excluded.lrp").bind(guid.as_str()).bind(lrp.encode_to_vec())
             }
-            Write::Desired(guid, None) => sqlx::query("DELETE FROM desired_lrps WHERE process_guid = $1").bind(guid.as_str()),
+            Write::Desired(guid, None) => query("DELETE FROM desired_lrps WHERE process_guid = $1").bind(guid.as_str()),
             Write::Actual(guid, index, presence, Some(row)) => {
-                sqlx::query("INSERT INTO actual_lrps (process_guid, instance_index, presence, lrp) VALUES ($1, $2, $3, $4) ON CONFLICT (process_guid, instance_index, presence) DO UPDATE SET lrp = excluded.lrp")
+                query("INSERT INTO actual_lrps (process_guid, instance_index, presence, lrp) VALUES ($1, $2, $3, $4) ON CONFLICT (process_guid, instance_index, presence) DO UPDATE SET lrp = excluded.lrp")
                     .bind(guid.as_str())
-                    .bind(index)
+                    .bind(*index)
                     .bind(convert::presence(*presence) as i32)
                     .bind(convert::actual(row).encode_to_vec())
             }
-            Write::Actual(guid, index, presence, None) => sqlx::query("DELETE FROM actual_lrps WHERE process_guid = $1 AND instance_index = $2 AND presence = $3")
+            Write::Actual(guid, index, presence, None) => query("DELETE FROM actual_lrps WHERE process_guid = $1 AND instance_index = $2 AND presence = $3")
                 .bind(guid.as_str())
-                .bind(index)
+                .bind(*index)
                 .bind(convert::presence(*presence) as i32),
-            Write::Task(guid, Some(task)) => sqlx::query("INSERT INTO tasks (guid, task) VALUES ($1, $2) ON CONFLICT (guid) DO UPDATE SET task = excluded.task").bind(guid.as_str()).bind(task.encode_to_vec()),
-            Write::Task(guid, None) => sqlx::query("DELETE FROM tasks WHERE guid = $1").bind(guid.as_str()),
+            Write::Task(guid, Some(task)) => query("INSERT INTO tasks (guid, task) VALUES ($1, $2) ON CONFLICT (guid) DO UPDATE SET task = excluded.task").bind(guid.as_str()).bind(task.encode_to_vec()),
+            Write::Task(guid, None) => query("DELETE FROM tasks WHERE guid = $1").bind(guid.as_str()),
             Write::Domain(domain, Some(expires)) => {
-                sqlx::query("INSERT INTO domains (domain, expires_at) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET expires_at = excluded.expires_at").bind(domain.as_str()).bind(expires)
+                query("INSERT INTO domains (domain, expires_at) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET expires_at = excluded.expires_at").bind(domain.as_str()).bind(*expires)
             }
-            Write::Domain(domain, None) => sqlx::query("DELETE FROM domains WHERE domain = $1").bind(domain.as_str()),
+            Write::Domain(domain, None) => query("DELETE FROM domains WHERE domain = $1").bind(domain.as_str()),
             Write::Lock(key, Some((resource, ttl))) => {
-                sqlx::query("INSERT INTO locks (key, resource, ttl_seconds) VALUES ($1, $2, $3) ON CONFLICT (key) DO UPDATE SET resource = excluded.resource, ttl_seconds = excluded.ttl_seconds")
+                query("INSERT INTO locks (key, resource, ttl_seconds) VALUES ($1, $2, $3) ON CONFLICT (key) DO UPDATE SET resource = excluded.resource, ttl_seconds = excluded.ttl_seconds")
                     .bind(key.as_str())
                     .bind(resource.encode_to_vec())
-                    .bind(ttl)
+                    .bind(*ttl)
             }
-            Write::Lock(key, None) => sqlx::query("DELETE FROM locks WHERE key = $1").bind(key.as_str()),
+            Write::Lock(key, None) => query("DELETE FROM locks WHERE key = $1").bind(key.as_str()),
         };
         query
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await
             .context("write a row")?;
     }

@@ -1,7 +1,7 @@
 //! The BBS stores what should run (desired LRPs, tasks) and what runs (actual LRPs), and makes the second follow the first.
 //! Locket runs in the same process: it knows who holds a lock and which cells are present.
 //!
-//! **Owns** the file `bbs.db` and the state in memory that is read from it at start. **Woken by** calls of cloud-controller, reps
+//! **Owns** the database `bbs` and the state in memory that is read from it when the BBS has its lock. **Woken by** calls of cloud-controller, reps
 //! and the auctioneer (HTTP with protobuf bodies), by presences that come and go (gRPC), and by time. **Never** places an
 //! instance (the auctioneer does), starts or stops a container (reps do), answers with or publishes anything that is not durable
 //! yet, removes anything wanted by a domain that is not fresh, or logs the contents of a desired LRP or a task.
@@ -28,6 +28,7 @@ mod hub;
 mod journal;
 mod locket;
 mod metrics;
+mod ownership;
 mod state;
 mod store;
 mod validate;
@@ -37,12 +38,14 @@ use convergence::Convergence;
 use effects::Effects;
 use hub::Hub;
 use kit::CancellationToken;
+use kit::db::{Database, Server};
 use kit::metrics::{Level, Observed, Registry};
 use kit::readiness::{Need, Readiness};
 use kit::reconcile::LastPass;
 use kit::tls::{ClientAuth, Identity, server_config};
 use locket::Locket;
 use metrics::{LocketMetrics, Metrics};
+use ownership::Ownership;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +64,8 @@ pub struct Config {
     pub locket_listener: TcpListener,
     /// The directory of `bbs.db`. It must exist.
     pub data_dir: PathBuf,
+    /// The database server, whose schema `bbs` is used instead of the file. Several BBSs can wait on it to become the active one.
+    pub database: Option<Server>,
     /// The certificate that is presented to clients, reps, the auctioneer and callback receivers alike.
     pub identity: Identity,
     /// The URL of the auctioneer, e.g. `https://127.0.0.1:9016`.
@@ -76,13 +81,13 @@ pub const CONVERGENCE_INTERVAL: Duration = Duration::from_secs(30);
 const LOCK_TTL_SECONDS: i64 = 15;
 const LOCK_RENEWAL: Duration = Duration::from_secs(5);
 
-/// A BBS that is built but not running: the database is read, the listeners are bound.
+/// A BBS that is built but not running: the database is open, the listeners are bound.
 #[derive(Debug)]
 pub struct Bbs {
     config: Config,
     addr: SocketAddr,
     locket_addr: SocketAddr,
-    node_id: String,
+    database: Database,
     store: Arc<Store>,
     writer: Writer,
     hub: Arc<Hub>,
@@ -95,27 +100,15 @@ pub struct Bbs {
 }
 
 impl Bbs {
-    /// Opens the database and reads all of it. Must be called inside a tokio runtime.
+    /// Opens the database, and reads nothing of it. Must be called inside a tokio runtime.
     pub async fn build(config: Config) -> Result<Self> {
-        let database = db::open(&config.data_dir).await?;
-        let state = db::load(&database).await?;
-        let node_id = db::node_id(&database).await?;
-        let mut locks = db::load_locks(&database).await?;
-        // Whoever serves this database is the BBS, even under a new name.
-        locks.retain(|(lock, _)| lock.key != LOCK_KEY || lock.owner == node_id);
-        tracing::info!(
-            desired_lrps = state.desired.len(),
-            actual_lrps = state.slots().count(),
-            tasks = state.tasks.len(),
-            "bbs-loaded"
-        );
-
+        let database = db::open(config.database.as_ref(), &config.data_dir).await?;
         let hub = Arc::new(Hub::default());
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
-        let (store, writer) = store::open(state, database, hub.clone(), sender, metrics.clone());
-        let locket = Locket::new(store.clone(), locks, LocketMetrics::new(&mut registry));
+        let (store, writer) = store::open(database.clone(), hub.clone(), sender, metrics.clone());
+        let locket = Locket::new(store.clone(), LocketMetrics::new(&mut registry));
         let locket = Arc::new(locket);
         census::read_store(&mut registry, &store);
         census::read_locket(&mut registry, &locket);
@@ -141,7 +134,7 @@ impl Bbs {
             effects: Effects::build(receiver, &store, &config.identity, &config.auctioneer_url)?,
             locket,
             config,
-            node_id,
+            database,
             store,
             writer,
             hub,
@@ -168,12 +161,12 @@ impl Bbs {
         self.last_convergence.clone()
     }
 
-    /// Serves until `shutdown`. It returns when requests in flight are answered and everything is on disk. It returns an error if
+    /// Waits until no other BBS is active on the database, reads it, and serves until `shutdown`. It returns when requests in flight are answered and everything is on disk. It returns an error if
     /// something essential ended by itself; the process should then end.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let Self {
             config,
-            node_id,
+            database,
             store,
             writer,
             hub,
@@ -187,9 +180,16 @@ impl Bbs {
         let bbs_tls = server_config(&config.identity, ClientAuth::Required, &["http/1.1"])?;
         let locket_tls = server_config(&config.identity, ClientAuth::Required, &["h2"])?;
 
+        let listeners = [&config.listener, &config.locket_listener];
+        let owned = ownership::wait(&database, listeners, &shutdown).await?;
+        let Some(ownership) = owned.map(Arc::new) else {
+            database.close().await;
+            return Ok(());
+        };
+        let node_id = load(&database, &store, &locket).await?;
         // The writer outlives the servers, so that the last requests get their responses.
         let served = CancellationToken::new();
-        let mut writer = tokio::spawn(writer.run(served.clone()));
+        let mut writer = tokio::spawn(writer.run(ownership.fence.clone(), served.clone()));
         hold_lock(&locket, &node_id).await?;
         metrics.master_elected.add(1);
         metrics.lock_held.set(1.0);
@@ -230,6 +230,7 @@ impl Bbs {
             done(async move { locket.expire(shutdown).await })
         });
         tasks.spawn(renew_lock(
+            ownership.clone(),
             locket.clone(),
             node_id.clone(),
             (metrics.lock_held, lock_is_held),
@@ -251,8 +252,27 @@ impl Bbs {
             served.cancel();
             writer.await.context("the BBS writer panicked")??;
         }
+        ownership.release().await;
         ended
     }
+}
+
+/// Reads the stored state into the store and into locket. Returns the name under which this BBS owns its lock in locket.
+async fn load(database: &Database, store: &Store, locket: &Locket) -> Result<String> {
+    let state = db::load(database).await?;
+    let node_id = db::node_id(database).await?;
+    let mut locks = db::load_locks(database).await?;
+    // Whoever serves this database is the BBS, even under a new name.
+    locks.retain(|(lock, _)| lock.key != LOCK_KEY || lock.owner == node_id);
+    tracing::info!(
+        desired_lrps = state.desired.len(),
+        actual_lrps = state.slots().count(),
+        tasks = state.tasks.len(),
+        "bbs-loaded"
+    );
+    store.begin(state);
+    locket.begin(locks);
+    Ok(node_id)
 }
 
 const LOCK_KEY: &str = "bbs";
@@ -273,6 +293,7 @@ async fn hold_lock(locket: &Locket, node_id: &str) -> Result<()> {
 }
 
 async fn renew_lock(
+    ownership: Arc<Ownership>,
     locket: Arc<Locket>,
     node_id: String,
     (lock_held, need): (Level, Need),
@@ -283,6 +304,7 @@ async fn renew_lock(
         .await
         .is_some()
     {
+        ownership.renew().await?;
         // No other process can take the lock while this one serves locket.
         let held = hold_lock(&locket, &node_id).await;
         need.attempted(&held);

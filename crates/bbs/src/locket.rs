@@ -106,12 +106,19 @@ impl Table {
 }
 
 impl Locket {
-    /// Creates a locket. `stored` holds the leases of the last process, with their times to live in seconds.
-    pub(crate) fn new(
-        store: Arc<Store>,
-        stored: Vec<(Resource, i64)>,
-        metrics: LocketMetrics,
-    ) -> Self {
+    /// Creates a locket without leases.
+    pub(crate) fn new(store: Arc<Store>, metrics: LocketMetrics) -> Self {
+        Self {
+            table: Mutex::default(),
+            store,
+            changed: Notify::new(),
+            presences: watch::Sender::new(0),
+            metrics,
+        }
+    }
+
+    /// Sets the leases of the last process, with their times to live in seconds. Nothing is served before that.
+    pub(crate) fn begin(&self, stored: Vec<(Resource, i64)>) {
         let now = Instant::now();
         let lease = |(resource, ttl): (Resource, i64)| {
             let ttl = seconds(ttl);
@@ -124,17 +131,7 @@ impl Locket {
                 },
             )
         };
-        let table = Table {
-            leases: stored.into_iter().map(lease).collect(),
-            released: BTreeSet::new(),
-        };
-        Self {
-            table: Mutex::new(table),
-            store,
-            changed: Notify::new(),
-            presences: watch::Sender::new(0),
-            metrics,
-        }
+        self.table().leases = stored.into_iter().map(lease).collect();
     }
 
     /// Acquires or renews a lease. When it returns success to a new holder, the lease is durable (a presence only if the database

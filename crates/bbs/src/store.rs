@@ -9,7 +9,7 @@
 //! When a batch cannot be written (the disk is full), its requests fail, the state is read again from the database, and changes
 //! are refused until one can be written again. Reads continue to be served.
 
-use crate::db;
+use crate::db::{self, Fence, TakenOver};
 use crate::failure::Failure;
 use crate::hub::Hub;
 use crate::journal::{Caused, Journal, Write};
@@ -18,8 +18,7 @@ use crate::state::State;
 use anyhow::Result;
 use kit::CancellationToken;
 use kit::backoff::Backoff;
-use kit::old_db::Database;
-use kit::disk::Trouble;
+use kit::db::Database;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -76,9 +75,8 @@ pub(crate) struct Writer {
     metrics: Metrics,
 }
 
-/// Creates the store and its writer. `effects` receives the effects on other components, after they are durable.
+/// Creates an empty store and its writer ([`Store::begin`]). `effects` receives the effects on other components, after they are durable.
 pub(crate) fn open(
-    state: State,
     database: Database,
     hub: Arc<Hub>,
     effects: mpsc::UnboundedSender<Caused>,
@@ -87,7 +85,7 @@ pub(crate) fn open(
     let (queue, receiver) = mpsc::unbounded_channel();
     let (durable, is_durable) = watch::channel(0);
     let guarded = Arc::new(Mutex::new(Guarded {
-        state,
+        state: State::default(),
         version: 0,
         epoch: 0,
         trouble: None,
@@ -110,6 +108,11 @@ pub(crate) fn open(
 }
 
 impl Store {
+    /// Sets the state that was read from the database. Nothing is served before that.
+    pub(crate) fn begin(&self, stored: State) {
+        lock(&self.guarded).state = stored;
+    }
+
     /// Changes the state. An error means that nothing was changed.
     pub(crate) async fn write<T>(
         &self,
@@ -227,7 +230,10 @@ impl Guarded {
 
 impl Writer {
     /// Writes until `shutdown`, and then writes what is still queued.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
+    ///
+    /// # Errors
+    /// It fails if another BBS has taken the database over.
+    pub(crate) async fn run(mut self, fence: Fence, shutdown: CancellationToken) -> Result<()> {
         loop {
             let first = tokio::select! {
                 biased;
@@ -251,7 +257,7 @@ impl Writer {
             let written = match writes().next() {
                 Some(_) => {
                     let began = Instant::now();
-                    let written = db::write(&self.database, writes()).await;
+                    let written = db::write(&self.database, &fence, writes()).await;
                     self.metrics.written(began.elapsed(), written.is_ok());
                     written
                 }
@@ -259,9 +265,10 @@ impl Writer {
             };
             match written {
                 Ok(()) => self.publish(batch),
+                Err(error) if error.is::<TakenOver>() => return Err(error),
                 Err(error) => {
                     let trouble = self.refuse(batch, &error);
-                    self.recover(&trouble, &shutdown).await;
+                    self.recover(&trouble, &fence, &shutdown).await?;
                 }
             }
         }
@@ -292,13 +299,8 @@ impl Writer {
 
     /// Drops the batch and every change that was decided after it. From now on changes are refused.
     fn refuse(&mut self, batch: Vec<Commit>, error: &anyhow::Error) -> Failure {
-        let folder = self
-            .database
-            .path()
-            .parent()
-            .unwrap_or(self.database.path());
-        let trouble = match Trouble::of_chain(error) {
-            Some(trouble) => Failure::unwritten(trouble.text(folder)),
+        let trouble = match self.database.trouble_of(error) {
+            Some(why) => Failure::unwritten(why),
             None => Failure::unwritten(format_args!("{error:#}")),
         };
         tracing::error!(
@@ -316,29 +318,43 @@ impl Writer {
     }
 
     /// Restores the stored state, then waits until a change can be written.
-    async fn recover(&self, trouble: &Failure, shutdown: &CancellationToken) {
+    async fn recover(
+        &self,
+        trouble: &Failure,
+        fence: &Fence,
+        shutdown: &CancellationToken,
+    ) -> Result<()> {
         let mut backoff = Backoff::new(RETRY, RETRY_CAP);
         let mut reloaded = false;
         loop {
-            if !reloaded {
-                reloaded = match db::load(&self.database).await {
-                    Ok(state) => self.restore(state),
-                    Err(error) => {
-                        tracing::error!(error = format!("{error:#}"), "bbs-database-not-read");
-                        false
-                    }
-                };
-            }
-            if reloaded && db::try_to_write(&self.database).await.is_ok() {
-                break;
+            reloaded = reloaded || self.reload().await;
+            if reloaded {
+                match db::try_to_write(&self.database, fence).await {
+                    Err(error) if error.is::<TakenOver>() => return Err(error),
+                    // A server may have committed the failed batch after the state was read.
+                    Ok(()) if !self.database.is_shared() || self.reload().await => break,
+                    _ => {}
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return Ok(()),
             }
         }
         tracing::warn!(after = trouble.message, "bbs-database-written-again");
         lock(&self.guarded).trouble = None;
+        Ok(())
+    }
+
+    /// Reads the stored state again, and returns whether that succeeded.
+    async fn reload(&self) -> bool {
+        match db::load(&self.database).await {
+            Ok(state) => self.restore(state),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "bbs-database-not-read");
+                false
+            }
+        }
     }
 
     fn restore(&self, stored: State) -> bool {

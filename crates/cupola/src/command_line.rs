@@ -92,6 +92,9 @@ enum Command {
         /// Read the new password from standard input
         #[arg(long)]
         stdin: bool,
+        /// The configuration file (YAML) of a foundation with a database server
+        #[arg(long)]
+        config: Option<PathBuf>,
         /// The user's name
         user: String,
     },
@@ -329,9 +332,21 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Evacuate { cell } => exec::evacuate(&foundation(), cell.as_deref()).await,
-        Command::ResetPassword { stdin, user } => {
+        Command::ResetPassword {
+            stdin,
+            config,
+            user,
+        } => {
             terminal::start_logging("error");
-            reset_password::run(&foundation(), &user, stdin).await
+            let overrides = Overrides {
+                file: config,
+                data,
+                ..Overrides::default()
+            };
+            match config::load(overrides) {
+                Ok(config) => reset_password::run(&config, &user, stdin).await,
+                Err(error) => Err(error),
+            }
         }
         Command::Certs { name, host, out } => join::certs(&foundation(), &name, &host, &out).await,
         Command::JoinBundle {

@@ -3,6 +3,7 @@
 
 mod cell;
 mod certificates;
+mod database;
 mod file;
 mod sockets;
 mod values;
@@ -59,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) disk_reserve: Option<u64>,
     /// The address of the process's metrics; `None`: that of its first role in the plan.
     pub(crate) metrics: Option<SocketAddr>,
+    /// The database server. If it is `None`, each component that stores something has a file of its own.
+    pub(crate) database: Option<kit::db::Server>,
     pub(crate) register_interval: Duration,
     /// The certificate that the router presents to clients. If it is `None`, the foundation issues its own.
     pub(crate) edge: Option<CertificateFiles>,
@@ -153,6 +156,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         &mut problems,
     );
     let metrics = address("metrics", file.metrics, &mut problems);
+    let database = database::check(file.database, file.database_ca, &mut problems);
     let cell = cell::check(file.cell, &mut problems);
     let dns_router = values::parsed(
         "dns.router",
@@ -206,6 +210,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         first_space: file.first_space.unwrap_or_else(|| "dev".into()),
         disk_reserve: file.disk_reserve_mb.map(|mb| mb.saturating_mul(1 << 20)),
         metrics,
+        database,
         register_interval: Duration::from_secs(register_interval),
         edge,
         access_log_rotation: rotation(

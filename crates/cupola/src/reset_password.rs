@@ -1,24 +1,26 @@
 //! `cupola reset-password USER` sets a new password for a user of the foundation's UAA, even if nobody can log in any more.
 //!
-//! It works on the UAA's database in the data directory, whether or not the foundation runs. The password is read from standard
+//! It works on the UAA's database, which is in the data directory unless the configuration file names a database server, whether
+//! or not the foundation runs. The password is read from standard
 //! input (`--stdin`) or generated and printed. It is not an argument, because arguments are visible to everybody on the machine.
 
+use crate::config::Config;
 use crate::plan::random_hex;
 use crate::terminal::print;
 use anyhow::{Context as _, Result, ensure};
 use std::io::Read as _;
-use std::path::Path;
 
 /// The maximum number of bytes that are read.
 const LONGEST: u64 = 4096;
 
-pub(crate) async fn run(data: &Path, user: &str, from_stdin: bool) -> Result<()> {
+pub(crate) async fn run(config: &Config, user: &str, from_stdin: bool) -> Result<()> {
     let (password, made) = if from_stdin {
         (read()?, false)
     } else {
         (random_hex(10), true)
     };
-    let reset = uaa::reset_password(&data.join("uaa"), user, &password)
+    let data = config.data.join("uaa");
+    let reset = uaa::reset_password(&data, config.database.as_ref(), user, &password)
         .await
         .with_context(|| format!("reset the password of {user:?}"))?;
     let mut lines = vec![format!("User:     {}", reset.user_name)];

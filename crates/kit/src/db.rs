@@ -37,7 +37,7 @@ pub use row::{FromRow, Index, Row};
 pub use sqlx::error::BoxDynError;
 pub use sqlx::{AssertSqlSafe, Error};
 pub use transaction::Transaction;
-pub use value::{Cell, FromCell, Value};
+pub use value::{Cell, FromCell, NulInText, Value};
 
 use anyhow::Context as _;
 use sqlx::pool::PoolConnection;

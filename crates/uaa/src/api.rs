@@ -25,8 +25,8 @@ use axum::routing::{delete, get, post, put};
 use base64::Engine as _;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 
 /// The maximum length of a password in bytes. Longer ones are refused, because a client must not control the time of hashing.
@@ -43,7 +43,6 @@ pub(crate) struct State {
     pub(crate) urls: Urls,
     pub(crate) validity: Validity,
     pub(crate) throttle: Mutex<Throttle>,
-    pub(crate) codes: Mutex<authorize::Codes>,
     /// The permits to hash passwords. They limit how many are hashed at the same time.
     pub(crate) hashing: Semaphore,
     pub(crate) metrics: Metrics,
@@ -331,25 +330,24 @@ impl State {
             user_name.to_lowercase(),
             hash.as_deref().unwrap_or_default()
         );
-        if self.is_locked(&name) || password.len() > MAX_PASSWORD {
+        if password.len() > MAX_PASSWORD || self.is_locked(&name).await? {
             return Err(error::account_locked());
         }
         // An unknown name takes as long as a wrong password, so that the time does not reveal which users exist.
         let permit = self.hashing.acquire().await.context("wait to hash")?;
-        if self.is_locked(&name) {
+        if self.is_locked(&name).await? {
             return Err(error::account_locked());
         }
         let right = blocking(hash, password.to_owned()).await?;
-        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        // The next guess is made after this one is counted.
+        self.count(&name, is_known && right).await?;
         drop(permit);
         match user.filter(|_| right) {
             Some(user) => {
-                throttle.succeeded(&name);
                 self.metrics.user_authentications.add(1);
                 Ok(user)
             }
             None => {
-                throttle.failed(&name, Instant::now());
                 let failures = if is_known {
                     &self.metrics.user_authentication_failures
                 } else {
@@ -362,11 +360,37 @@ impl State {
         }
     }
 
-    fn is_locked(&self, name: &str) -> bool {
-        self.throttle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_locked(name, Instant::now())
+    async fn is_locked(&self, name: &str) -> Result<bool> {
+        let now = milliseconds();
+        if self.throttle().is_locked(name, now) {
+            return Ok(true);
+        }
+        let failures = self.db.failed_logins(name).await?;
+        Ok(failures.is_some_and(|failures| failures.lock(now)))
+    }
+
+    /// Counts a guess of a password. While the database cannot be written, failures are counted in memory.
+    async fn count(&self, name: &str, is_right: bool) -> Result<()> {
+        if is_right {
+            self.throttle().succeeded(name);
+            // Nothing is written unless necessary, so that users can log in while the database cannot be written.
+            if self.db.failed_logins(name).await?.is_some()
+                && let Err(error) = self.db.login_succeeded(name).await
+            {
+                tracing::warn!(error = format!("{error:#}"), "failed-logins-not-forgotten");
+            }
+            return Ok(());
+        }
+        let now = milliseconds();
+        if let Err(error) = self.db.login_failed(name, now).await {
+            tracing::warn!(error = format!("{error:#}"), "failed-login-not-stored");
+            self.throttle().failed(name, now);
+        }
+        Ok(())
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) async fn hash(&self, password: &str) -> Result<String> {
@@ -413,6 +437,14 @@ fn basic(value: &str) -> Option<(String, String)> {
     .ok()?;
     let (id, secret) = text.split_once(':')?;
     Some((percent_decoded(id), percent_decoded(secret)))
+}
+
+/// Returns the time in Unix milliseconds.
+fn milliseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }
 
 /// Decodes percent escapes (`%41` → `A`). Text that is no escape stays unchanged.

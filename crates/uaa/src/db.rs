@@ -1,40 +1,23 @@
-//! The storage of users and clients, in SQLite. All SQL of this component is here and in [`clients`].
+//! The storage of users and clients, and of what several UAAs on one database share. All SQL of this component is here and in the
+//! modules below.
 
 mod clients;
+mod codes;
+mod failed_logins;
+mod schema;
+mod signing_keys;
 
 pub(crate) use clients::{ClientTaken, StoredClient};
+pub(crate) use codes::Code;
 
 use anyhow::{Context as _, Result};
-use kit::old_db::{Database, Transaction};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Decode, Row as _, Sqlite, Type};
+use kit::db::{
+    AssertSqlSafe, Connection, Database, Error, FromCell, Location, Query, Reader, Row, query,
+    query_scalar,
+};
 use std::collections::HashMap;
-use std::path::Path;
 
-const SCHEMA: &[&str] = &[
-    "CREATE TABLE IF NOT EXISTS users (
-        id TEXT PRIMARY KEY, user_name TEXT NOT NULL, name_key TEXT NOT NULL, origin TEXT NOT NULL,
-        given_name TEXT NOT NULL, family_name TEXT NOT NULL, email TEXT NOT NULL, password_hash TEXT,
-        created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, password_changed_at INTEGER NOT NULL,
-        version INTEGER NOT NULL DEFAULT 0, tokens_epoch INTEGER NOT NULL DEFAULT 0, UNIQUE (name_key, origin))",
-    "CREATE TABLE IF NOT EXISTS user_groups (
-        user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE, name TEXT NOT NULL, PRIMARY KEY (user_id, name))",
-    "CREATE TABLE IF NOT EXISTS clients (
-        id TEXT PRIMARY KEY, secret_hash TEXT NOT NULL, scopes TEXT NOT NULL, authorities TEXT NOT NULL,
-        grant_types TEXT NOT NULL, redirect_uri TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS revoked_tokens (jti TEXT PRIMARY KEY, expires_at INTEGER NOT NULL)",
-    "ALTER TABLE users ADD COLUMN active INTEGER NOT NULL DEFAULT 1",
-    // Earlier versions had only the clients of the configuration.
-    "ALTER TABLE clients ADD COLUMN configured INTEGER NOT NULL DEFAULT 1",
-    "ALTER TABLE clients ADD COLUMN name TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE clients ADD COLUMN access_validity INTEGER",
-    "ALTER TABLE clients ADD COLUMN refresh_validity INTEGER",
-    "ALTER TABLE clients ADD COLUMN tokens_epoch INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE clients ADD COLUMN updated_at INTEGER NOT NULL DEFAULT 0",
-    "CREATE TABLE IF NOT EXISTS token_epochs (
-        user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE, client_id TEXT NOT NULL, epoch INTEGER NOT NULL,
-        PRIMARY KEY (user_id, client_id))",
-];
+const USER: &str = "id, user_name, origin, given_name, family_name, email, password_hash, created_at, updated_at, password_changed_at, version, tokens_epoch, active";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
@@ -90,10 +73,14 @@ pub(crate) struct NewUser {
 pub(crate) struct NameTaken(pub(crate) String);
 
 impl Db {
-    pub(crate) async fn open(path: &Path) -> Result<Self> {
+    pub(crate) async fn open(location: &Location) -> Result<Self> {
         Ok(Self {
-            database: Database::open(path, SCHEMA).await?,
+            database: Database::open(location, &schema::SCHEMA).await?,
         })
+    }
+
+    async fn read(&self) -> Result<Reader> {
+        self.database.read().await.context("read the database")
     }
 
     /// Returns the reason why no change can be written at present, if there is one.
@@ -108,32 +95,28 @@ impl Db {
 
     /// Finds a user by name, without regard to case.
     pub(crate) async fn user_by_name(&self, user_name: &str, origin: &str) -> Result<Option<User>> {
-        let row = sqlx::query("SELECT * FROM users WHERE name_key = $1 AND origin = $2")
-            .bind(user_name.to_lowercase())
-            .bind(origin)
-            .fetch_optional(self.database.readers())
+        let query = users("WHERE name_key = $1 AND origin = $2");
+        self.find(query.bind(user_name.to_lowercase()).bind(origin))
             .await
-            .context("read user")?;
-        self.with_groups(row).await
     }
 
     pub(crate) async fn user(&self, id: &str) -> Result<Option<User>> {
-        let row = sqlx::query("SELECT * FROM users WHERE id = $1")
-            .bind(id)
-            .fetch_optional(self.database.readers())
-            .await
-            .context("read user")?;
-        self.with_groups(row).await
+        self.find(users("WHERE id = $1").bind(id)).await
     }
 
-    async fn with_groups(&self, row: Option<SqliteRow>) -> Result<Option<User>> {
-        let Some(row) = row else { return Ok(None) };
+    async fn find(&self, query: Query) -> Result<Option<User>> {
+        let mut reader = self.read().await?;
+        let row = query.fetch_optional(&mut reader).await;
+        let Some(row) = row.context("read user")? else {
+            return Ok(None);
+        };
         let mut user = user(&row)?;
-        let groups = sqlx::query("SELECT name FROM user_groups WHERE user_id = $1 ORDER BY name")
-            .bind(&user.id)
-            .fetch_all(self.database.readers())
-            .await
-            .context("read groups")?;
+        let groups =
+            kit::db::query("SELECT name FROM user_groups WHERE user_id = $1 ORDER BY name")
+                .bind(&user.id)
+                .fetch_all(&mut reader)
+                .await
+                .context("read groups")?;
         user.groups = groups
             .iter()
             .filter_map(|row| readable(column(row, "user_groups", "name")))
@@ -143,9 +126,10 @@ impl Db {
 
     /// Returns all users, oldest first.
     pub(crate) async fn users(&self) -> Result<Vec<User>> {
+        let mut reader = self.read().await?;
         let mut groups: HashMap<String, Vec<String>> = HashMap::new();
-        for row in sqlx::query("SELECT user_id, name FROM user_groups ORDER BY name")
-            .fetch_all(self.database.readers())
+        for row in query("SELECT user_id, name FROM user_groups ORDER BY name")
+            .fetch_all(&mut reader)
             .await
             .context("read groups")?
         {
@@ -155,8 +139,8 @@ impl Db {
                 groups.entry(user).or_default().push(name);
             }
         }
-        let rows = sqlx::query("SELECT * FROM users ORDER BY created_at, id")
-            .fetch_all(self.database.readers())
+        let rows = users("ORDER BY created_at, id")
+            .fetch_all(&mut reader)
             .await
             .context("read users")?;
         Ok(rows
@@ -173,7 +157,7 @@ impl Db {
     pub(crate) async fn create_user(&self, new: NewUser) -> Result<User> {
         let (id, now) = (uuid::Uuid::new_v4().to_string(), now());
         let mut tx = self.database.begin().await.context("begin a transaction")?;
-        let inserted = sqlx::query(
+        let inserted = query(
             "INSERT INTO users (id, user_name, name_key, origin, given_name, family_name, email, password_hash, active, created_at, updated_at, password_changed_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $10)",
         )
@@ -187,10 +171,10 @@ impl Db {
         .bind(&new.password_hash)
         .bind(new.active)
         .bind(now)
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await;
         match inserted {
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            Err(Error::Database(error)) if error.is_unique_violation() => {
                 return Err(NameTaken(new.user_name).into());
             }
             inserted => inserted.context("store user")?,
@@ -209,7 +193,7 @@ impl Db {
     }
 
     pub(crate) async fn set_password(&self, id: &str, hash: &str) -> Result<()> {
-        self.database.execute(sqlx::query("UPDATE users SET password_hash = $1, password_changed_at = $2, updated_at = $2, version = version + 1 WHERE id = $3")
+        self.database.execute(query("UPDATE users SET password_hash = $1, password_changed_at = $2, updated_at = $2, version = version + 1 WHERE id = $3")
             .bind(hash)
             .bind(now())
             .bind(id))
@@ -220,7 +204,7 @@ impl Db {
 
     /// Stores name, mail address and activity of a user, but not the password.
     pub(crate) async fn update_user(&self, user: &User) -> Result<()> {
-        let updated = self.database.execute(sqlx::query("UPDATE users SET user_name = $1, name_key = $2, given_name = $3, family_name = $4, email = $5, active = $6, updated_at = $7, version = version + 1 WHERE id = $8")
+        let updated = self.database.execute(query("UPDATE users SET user_name = $1, name_key = $2, given_name = $3, family_name = $4, email = $5, active = $6, updated_at = $7, version = version + 1 WHERE id = $8")
             .bind(&user.user_name)
             .bind(user.user_name.to_lowercase())
             .bind(&user.given_name)
@@ -231,7 +215,7 @@ impl Db {
             .bind(&user.id))
             .await;
         match updated {
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            Err(Error::Database(error)) if error.is_unique_violation() => {
                 Err(NameTaken(user.user_name.clone()).into())
             }
             updated => updated.map(drop).context("update user"),
@@ -240,7 +224,7 @@ impl Db {
 
     pub(crate) async fn delete_user(&self, id: &str) -> Result<()> {
         self.database
-            .execute(sqlx::query("DELETE FROM users WHERE id = $1").bind(id))
+            .execute(query("DELETE FROM users WHERE id = $1").bind(id))
             .await
             .context("delete user")?;
         Ok(())
@@ -250,7 +234,7 @@ impl Db {
     pub(crate) async fn end_tokens_of_user(&self, user_id: &str) -> Result<()> {
         self.database
             .execute(
-                sqlx::query("UPDATE users SET tokens_epoch = tokens_epoch + 1 WHERE id = $1")
+                query("UPDATE users SET tokens_epoch = tokens_epoch + 1 WHERE id = $1")
                     .bind(user_id),
             )
             .await
@@ -262,9 +246,9 @@ impl Db {
     pub(crate) async fn end_tokens_of_pair(&self, user_id: &str, client_id: &str) -> Result<()> {
         self.database
             .execute(
-                sqlx::query(
+                query(
                     "INSERT INTO token_epochs (user_id, client_id, epoch) VALUES ($1, $2, 1)
-             ON CONFLICT (user_id, client_id) DO UPDATE SET epoch = epoch + 1",
+             ON CONFLICT (user_id, client_id) DO UPDATE SET epoch = token_epochs.epoch + 1",
                 )
                 .bind(user_id)
                 .bind(client_id),
@@ -276,38 +260,39 @@ impl Db {
 
     /// Returns how often the tokens that a user got through a client were revoked.
     pub(crate) async fn epoch_of_pair(&self, user_id: &str, client_id: &str) -> Result<i64> {
-        let row =
-            sqlx::query("SELECT epoch FROM token_epochs WHERE user_id = $1 AND client_id = $2")
-                .bind(user_id)
-                .bind(client_id)
-                .fetch_optional(self.database.readers())
-                .await
-                .context("read token epoch")?;
+        let row = query("SELECT epoch FROM token_epochs WHERE user_id = $1 AND client_id = $2")
+            .bind(user_id)
+            .bind(client_id)
+            .fetch_optional(&mut *self.read().await?)
+            .await
+            .context("read token epoch")?;
         row.map_or(Ok(0), |row| column(&row, "token_epochs", "epoch"))
     }
 
     /// Returns whether users of this origin exist or may exist.
     pub(crate) async fn knows_origin(&self, origin: &str) -> Result<bool> {
-        Ok(origin == "uaa"
-            || sqlx::query("SELECT 1 FROM users WHERE origin = $1 LIMIT 1")
-                .bind(origin)
-                .fetch_optional(self.database.readers())
-                .await
-                .context("read origins")?
-                .is_some())
+        if origin == "uaa" {
+            return Ok(true);
+        }
+        let found: Option<i64> = query_scalar("SELECT 1 FROM users WHERE origin = $1 LIMIT 1")
+            .bind(origin)
+            .fetch_optional(&mut *self.read().await?)
+            .await
+            .context("read origins")?;
+        Ok(found.is_some())
     }
 
     pub(crate) async fn revoke(&self, jti: &str, expires_at: i64) -> Result<()> {
         let mut tx = self.database.begin().await.context("begin a transaction")?;
-        sqlx::query("DELETE FROM revoked_tokens WHERE expires_at < $1")
+        query("DELETE FROM revoked_tokens WHERE expires_at < $1")
             .bind(now())
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
             .context("delete expired revocations")?;
-        sqlx::query("INSERT OR REPLACE INTO revoked_tokens (jti, expires_at) VALUES ($1, $2)")
+        query("INSERT INTO revoked_tokens (jti, expires_at) VALUES ($1, $2) ON CONFLICT (jti) DO UPDATE SET expires_at = excluded.expires_at")
             .bind(jti)
             .bind(expires_at)
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
             .context("revoke token")?;
         tx.commit().await.context("commit revocation")
@@ -315,31 +300,36 @@ impl Db {
 
     /// Returns whether one of the two was revoked.
     pub(crate) async fn is_revoked(&self, jti: &str, session: &str) -> Result<bool> {
-        Ok(
-            sqlx::query("SELECT 1 FROM revoked_tokens WHERE jti IN ($1, $2)")
-                .bind(jti)
-                .bind(session)
-                .fetch_optional(self.database.readers())
-                .await
-                .context("read revoked tokens")?
-                .is_some(),
-        )
+        let found: Option<i64> = query_scalar("SELECT 1 FROM revoked_tokens WHERE jti IN ($1, $2)")
+            .bind(jti)
+            .bind(session)
+            .fetch_optional(&mut *self.read().await?)
+            .await
+            .context("read revoked tokens")?;
+        Ok(found.is_some())
     }
 }
 
-async fn insert_groups(tx: &mut Transaction, id: &str, groups: &[String]) -> Result<()> {
+async fn insert_groups(tx: &mut Connection, id: &str, groups: &[String]) -> Result<()> {
     for group in groups {
-        sqlx::query("INSERT OR IGNORE INTO user_groups (user_id, name) VALUES ($1, $2)")
+        query("INSERT INTO user_groups (user_id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(id)
             .bind(group)
-            .execute(&mut **tx)
+            .execute(tx)
             .await
             .context("store group")?;
     }
     Ok(())
 }
 
-fn user(row: &SqliteRow) -> Result<User> {
+/// Begins a statement that reads users.
+fn users(condition: &str) -> Query {
+    query(AssertSqlSafe(format!(
+        "SELECT {USER} FROM users {condition}"
+    )))
+}
+
+fn user(row: &Row) -> Result<User> {
     Ok(User {
         id: column(row, "users", "id")?,
         user_name: column(row, "users", "user_name")?,
@@ -359,13 +349,15 @@ fn user(row: &SqliteRow) -> Result<User> {
 }
 
 /// Returns one value. The error names the row by its first column.
-fn column<'r, T>(row: &'r SqliteRow, table: &str, name: &str) -> Result<T>
+fn column<'r, T>(row: &'r Row, table: &str, name: &str) -> Result<T>
 where
-    T: Decode<'r, Sqlite> + Type<Sqlite>,
+    T: FromCell<'r>,
 {
     row.try_get(name).with_context(|| {
-        let key: String = row.try_get_unchecked(0).unwrap_or_default();
-        format!("column {name} of the row {key:?} in the table {table} of uaa.db is damaged")
+        let key: String = row.try_get(0).unwrap_or_default();
+        format!(
+            "column {name} of the row {key:?} in the table {table} of the UAA's database is damaged"
+        )
     })
 }
 
@@ -375,6 +367,15 @@ fn readable<T>(row: Result<T>) -> Option<T> {
         .ok()
 }
 
-fn now() -> i64 {
+/// Returns the time in Unix seconds.
+pub(crate) fn now() -> i64 {
     time::OffsetDateTime::now_utc().unix_timestamp()
+}
+
+/// Returns the SHA-256 digest of a text, for what must be found again but not read.
+fn digest(text: &str) -> String {
+    hex::encode(aws_lc_rs::digest::digest(
+        &aws_lc_rs::digest::SHA256,
+        text.as_bytes(),
+    ))
 }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use kit::db::NulInText;
 use kit::disk::Trouble;
 use serde_json::json;
 
@@ -119,6 +120,10 @@ pub(crate) fn conflict(description: impl Into<String>) -> OAuthError {
 /// Converts an internal error. It is logged here and not shown to the caller, except that a full or failing disk is named.
 impl From<anyhow::Error> for OAuthError {
     fn from(cause: anyhow::Error) -> Self {
+        let has_nul = |error: &kit::db::Error| NulInText::caused(error);
+        if cause.downcast_ref().is_some_and(has_nul) {
+            return bad_request("invalid_request", NulInText.to_string());
+        }
         tracing::error!(error = format!("{cause:#}"), "uaa-request-failed");
         // A person who reads this can free disk space.
         match Trouble::of_chain(&cause) {

@@ -32,11 +32,13 @@ pub use reset::{Reset, reset_password};
 
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
+use kit::db::{Location, Server};
 use kit::metrics::{Observed, Registry};
 use kit::readiness::Readiness;
 use metrics::Metrics;
+use signing::SigningKey;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -75,6 +77,8 @@ pub struct Config {
     pub listener: TcpListener,
     /// The directory of `uaa.db` and the signing key. Both are created at the first start with mode 0600.
     pub data_dir: PathBuf,
+    /// The database server. Users, clients and the signing key are then in its schema `uaa`, and several UAAs can use it.
+    pub database: Option<Server>,
     /// The URL that clients use: `https://uaa.<system domain>`. The issuer of tokens is this URL with `/oauth/token`.
     pub external_url: String,
     /// The login URL: `https://login.<system domain>`.
@@ -190,9 +194,17 @@ impl Uaa {
     pub async fn build(config: Config) -> Result<Self> {
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("create data directory {}", config.data_dir.display()))?;
-        let key =
-            signing::SigningKey::load_or_create(&config.data_dir.join("uaa-signing-key.pem"))?;
-        let db = db::Db::open(&config.data_dir.join("uaa.db")).await?;
+        let db = db::Db::open(&location(config.database.as_ref(), &config.data_dir)).await?;
+        let key_file = config.data_dir.join("uaa-signing-key.pem");
+        let key = match db.is_shared() {
+            // All UAAs sign with the same key. The first one stores that of its file, if it has one.
+            true => SigningKey::from_pem(
+                &db.signing_key(|| signing::load_or_create(&key_file))
+                    .await?,
+            )
+            .context("read the signing key of the database")?,
+            false => SigningKey::load_or_create(&key_file)?,
+        };
         let clients: Vec<_> = std::iter::once(Client::cf())
             .chain(config.clients)
             .collect();
@@ -214,7 +226,6 @@ impl Uaa {
                 refresh: config.refresh_token_validity,
             },
             throttle: std::sync::Mutex::default(),
-            codes: std::sync::Mutex::default(),
             hashing: tokio::sync::Semaphore::new(2),
             metrics: metrics.clone(),
         });
@@ -257,6 +268,10 @@ impl Uaa {
     }
 }
 
+fn location(server: Option<&Server>, data_dir: &Path) -> Location {
+    Location::new(server, "uaa", data_dir.join("uaa.db"))
+}
+
 async fn seed_admin(state: &api::State, name: &str, password: &str, reset: bool) -> Result<()> {
     anyhow::ensure!(
         !name.is_empty() && !password.is_empty(),
@@ -291,11 +306,11 @@ async fn seed_admin(state: &api::State, name: &str, password: &str, reset: bool)
                 active: true,
                 groups,
             };
-            state
-                .db
-                .create_user(user)
-                .await
-                .context("create the administrator")?;
+            match state.db.create_user(user).await {
+                // Another UAA on the same database was faster.
+                Err(error) if error.is::<db::NameTaken>() => {}
+                created => drop(created.context("create the administrator")?),
+            }
         }
         Some(user) => {
             // Nothing is written unless necessary, so that the server also starts on a full disk.

@@ -1,10 +1,11 @@
 //! Sets a user's password on the machine itself, for an operator who has lost the password of the last administrator.
 //!
 //! `cupola reset-password` calls it, even while the UAA runs: both use the same database, and the UAA reads it again for every
-//! request. It requires nothing but access to the database's file.
+//! request. It requires nothing but access to the database's file, or to the configuration with the URL of the database server.
 
 use crate::{db, password};
 use anyhow::{Context as _, Result, bail};
+use kit::db::{Location, Server};
 use std::path::Path;
 
 /// The maximum number of names that an error lists.
@@ -19,32 +20,25 @@ pub struct Reset {
     pub was_inactive: bool,
 }
 
-/// Sets the password of `user_name` in the UAA of `data_dir` ([`crate::Config::data_dir`]). All tokens of the user are revoked,
-/// and a user that was deactivated can log in again.
-pub async fn reset_password(data_dir: &Path, user_name: &str, new: &str) -> Result<Reset> {
+/// Sets the password of `user_name` in the UAA of `data_dir` ([`crate::Config::data_dir`]), or of the database server if one is
+/// configured. All tokens of the user are revoked, and a user that was deactivated can log in again.
+pub async fn reset_password(
+    data_dir: &Path,
+    database: Option<&Server>,
+    user_name: &str,
+    new: &str,
+) -> Result<Reset> {
     if new.is_empty() || new.len() > crate::api::MAX_PASSWORD || new.chars().any(char::is_control) {
         bail!(
             "the new password must have 1 to {} bytes and no control characters",
             crate::api::MAX_PASSWORD
         );
     }
-    let path = data_dir.join("uaa.db");
-    match std::fs::metadata(&path) {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
-            "there is no UAA in {}: name the foundation's data directory with --data, or start the foundation once",
-            data_dir.display()
-        ),
-        Err(error) => {
-            return Err(error).with_context(|| {
-                format!(
-                    "read {}: run this as the user that runs the foundation (root)",
-                    path.display()
-                )
-            });
-        }
+    let location = crate::location(database, data_dir);
+    if let Location::File(path) = &location {
+        check_file(path, data_dir)?;
     }
-    let db = db::Db::open(&path).await?;
+    let db = db::Db::open(&location).await?;
     let Some(mut user) = db.user_by_name(user_name, "uaa").await? else {
         let users = db.users().await?;
         let mut names: Vec<_> = users
@@ -74,4 +68,23 @@ pub async fn reset_password(data_dir: &Path, user_name: &str, new: &str) -> Resu
         user_name: user.user_name,
         was_inactive,
     })
+}
+
+/// Checks that the file of a UAA exists, so that no empty one is created.
+fn check_file(path: &Path, data_dir: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+            "there is no UAA in {}: name the foundation's data directory with --data, or start the foundation once",
+            data_dir.display()
+        ),
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!(
+                    "read {}: run this as the user that runs the foundation (root)",
+                    path.display()
+                )
+            });
+        }
+    }
 }

@@ -34,34 +34,36 @@ pub(crate) enum Invalid {
     Malformed,
 }
 
+/// Returns the PEM of the key in a file. A missing file is created with a new key.
+pub(crate) fn load_or_create(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let pair = KeyPair::generate(KeySize::Rsa2048)
+                .ok()
+                .context("make an RSA key")?;
+            let pem = pem(
+                "PRIVATE KEY",
+                pair.as_der().ok().context("encode the RSA key")?.as_ref(),
+            );
+            write_secret(path, &pem)
+                .with_context(|| format!("write signing key {}", path.display()))?;
+            Ok(pem)
+        }
+        read => read.with_context(|| format!("read signing key {}", path.display())),
+    }
+}
+
 impl SigningKey {
     pub(crate) fn load_or_create(path: &Path) -> Result<Self> {
-        match std::fs::read_to_string(path) {
-            Ok(pem) => Self::from_pem(&pem).with_context(|| {
-                format!(
-                    "read signing key {}: move it to another place, and a new one is generated (all tokens become invalid)",
-                    path.display()
-                )
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let pair = KeyPair::generate(KeySize::Rsa2048)
-                    .ok()
-                    .context("make an RSA key")?;
-                let pem = pem(
-                    "PRIVATE KEY",
-                    pair.as_der().ok().context("encode the RSA key")?.as_ref(),
-                );
-                write_secret(path, &pem)
-                    .with_context(|| format!("write signing key {}", path.display()))?;
-                Self::from_pem(&pem)
-            }
-            Err(error) => {
-                Err(error).with_context(|| format!("read signing key {}", path.display()))
-            }
-        }
+        Self::from_pem(&load_or_create(path)?).with_context(|| {
+            format!(
+                "read signing key {}: move it to another place, and a new one is generated (all tokens become invalid)",
+                path.display()
+            )
+        })
     }
 
-    fn from_pem(text: &str) -> Result<Self> {
+    pub(crate) fn from_pem(text: &str) -> Result<Self> {
         let body: String = text
             .lines()
             .filter(|line| !line.starts_with("-----"))

@@ -2,52 +2,52 @@
 //!
 //! Five failures in a row lock the name for ten seconds; each further one doubles the time, up to five minutes. A success or an
 //! hour without a failure resets the count. Locked attempts are refused without checking the password.
+//!
+//! The database counts the failures, so that all UAAs on it and later processes know them. A [`Throttle`] counts those that could
+//! not be stored. All times are in Unix milliseconds.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 const FREE_FAILURES: u32 = 5;
-const FIRST_LOCK: Duration = Duration::from_secs(10);
-const LONGEST_LOCK: Duration = Duration::from_secs(300);
-const FORGET_AFTER: Duration = Duration::from_secs(3600);
+const FIRST_LOCK: i64 = 10_000;
+const LONGEST_LOCK: i64 = 300_000;
+pub(crate) const FORGET_AFTER: i64 = 3_600_000;
 /// The maximum number of names that are remembered. Beyond it, the name that failed longest ago is removed.
-const MAX_NAMES: usize = 10_000;
+pub(crate) const MAX_NAMES: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     failures: HashMap<String, Failures>,
 }
 
-#[derive(Debug)]
-struct Failures {
-    count: u32,
-    last: Instant,
+/// The failures of a name in a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failures {
+    pub(crate) count: u32,
+    pub(crate) last: i64,
 }
 
 impl Failures {
-    fn locked_until(&self) -> Option<Instant> {
-        let over = self.count.checked_sub(FREE_FAILURES)?;
-        Some(
-            self.last
-                + FIRST_LOCK
-                    .saturating_mul(1 << over.min(16))
-                    .min(LONGEST_LOCK),
-        )
+    /// Returns whether the name is locked.
+    pub(crate) fn lock(&self, now: i64) -> bool {
+        let over = self.count.checked_sub(FREE_FAILURES);
+        over.is_some_and(|over| {
+            let lock = FIRST_LOCK.saturating_mul(1 << over.min(16));
+            now < self.last + lock.min(LONGEST_LOCK)
+        })
     }
 }
 
 impl Throttle {
-    pub(crate) fn is_locked(&self, name: &str, now: Instant) -> bool {
+    pub(crate) fn is_locked(&self, name: &str, now: i64) -> bool {
         self.failures
             .get(name)
-            .and_then(Failures::locked_until)
-            .is_some_and(|until| now < until)
+            .is_some_and(|failures| failures.lock(now))
     }
 
-    pub(crate) fn failed(&mut self, name: &str, now: Instant) {
+    pub(crate) fn failed(&mut self, name: &str, now: i64) {
         if self.failures.len() >= MAX_NAMES && !self.failures.contains_key(name) {
-            self.failures
-                .retain(|_, f| now.duration_since(f.last) < FORGET_AFTER);
+            self.failures.retain(|_, f| now - f.last < FORGET_AFTER);
             if self.failures.len() >= MAX_NAMES
                 && let Some(oldest) = self
                     .failures
@@ -62,7 +62,7 @@ impl Throttle {
             count: 0,
             last: now,
         });
-        if now.duration_since(failures.last) >= FORGET_AFTER {
+        if now - failures.last >= FORGET_AFTER {
             failures.count = 0;
         }
         failures.count += 1;
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn locks_grow_and_success_forgets() {
-        let (mut throttle, start) = (Throttle::default(), Instant::now());
+        let (mut throttle, start) = (Throttle::default(), 1_000_000);
         for n in 0..FREE_FAILURES {
             assert!(!throttle.is_locked("u", start), "after {n} failures");
             throttle.failed("u", start);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        let (mut throttle, now) = (Throttle::default(), 1_000_000);
         for n in 0..MAX_NAMES + 50 {
             throttle.failed(&n.to_string(), now);
         }

@@ -74,6 +74,7 @@ impl Foundation {
             let file = file.unwrap();
             std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         }
+        testkit::postgres::copy(self.data.path(), copy.path());
         let (sender, requests) = mpsc::unbounded_channel();
         let (peer_url, stop_peer) = peer(sender).await;
         Self::start_on(copy, peer_url, requests, stop_peer).await

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod convergence;
+mod database;
 mod fixture;
 mod golden;
 mod locket;

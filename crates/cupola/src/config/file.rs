@@ -18,6 +18,10 @@ pub(super) struct ConfigFile {
     pub(super) first_space: Option<String>,
     /// The MiB of the data directory's disk that uploads must leave free.
     pub(super) disk_reserve_mb: Option<u64>,
+    /// The URL of the database server that the components share. Without it each of them has a file in its folder.
+    pub(super) database: Option<super::database::Url>,
+    /// A PEM file with the authorities that may have issued the certificate of the database server.
+    pub(super) database_ca: Option<PathBuf>,
     /// The address of the process's metrics and readiness.
     pub(super) metrics: Option<String>,
     /// The bundle of the foundation that this machine joins.

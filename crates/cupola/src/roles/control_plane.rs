@@ -17,6 +17,7 @@ pub(crate) async fn bbs(setting: Setting) -> Result<Run> {
         listener: setting.listen(Service::Bbs).await?,
         locket_listener: setting.listen(Service::Locket).await?,
         data_dir: setting.folder("bbs")?,
+        database: setting.config.database.clone(),
         identity: setting.identity("bbs")?,
         auctioneer_url: setting.https(Service::Auctioneer),
         convergence_interval: bbs::CONVERGENCE_INTERVAL,
@@ -44,6 +45,7 @@ pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
     let uaa = uaa::Uaa::build(uaa::Config {
         listener: setting.listen(Service::Uaa).await?,
         data_dir: setting.folder("uaa")?,
+        database: setting.config.database.clone(),
         external_url: plan.url("uaa"),
         login_url: plan.url("login"),
         admin_user: plan.admin_user.clone(),

@@ -34,7 +34,7 @@ pub(super) struct Store {
     begin: String,
     /// The reason why the server does not answer, if it does not.
     trouble: Mutex<Option<String>>,
-    /// The signal that an operation failed: the server is probed at once.
+    /// The signal that an operation failed or waits: the server is probed at once.
     failed: Notify,
 }
 
@@ -133,10 +133,11 @@ impl Store {
         acquired.map_err(|error| self.named(error))
     }
 
-    /// Waits until the server does not answer, and returns why.
+    /// Probes the server until it does not answer, and returns why.
     async fn becomes_unreachable(&self) -> String {
         loop {
             tokio::time::sleep(PROBE_IN_TROUBLE).await;
+            self.failed.notify_one();
             if let Some(why) = self.trouble() {
                 return why;
             }

@@ -88,8 +88,41 @@ impl From<Vec<i64>> for Value {
     }
 }
 
+/// The error that a text contains the character NUL. PostgreSQL cannot store it, so neither database accepts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NulInText;
+
+impl std::fmt::Display for NulInText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a text contains the character NUL, which cannot be stored: remove it")
+    }
+}
+
+impl std::error::Error for NulInText {}
+
+impl NulInText {
+    /// Returns whether this is the cause of an error of a statement.
+    pub fn caused(error: &Error) -> bool {
+        matches!(error, Error::Encode(source) if source.is::<Self>())
+    }
+}
+
+fn check(values: &[Value]) -> Result<()> {
+    let has_nul = |text: &String| text.contains('\0');
+    let is_wrong = values.iter().any(|value| match value {
+        Value::Text(text) => text.as_ref().is_some_and(has_nul),
+        Value::TextList(texts) => texts.iter().any(has_nul),
+        _ => false,
+    });
+    match is_wrong {
+        true => Err(Error::Encode(NulInText.into())),
+        false => Ok(()),
+    }
+}
+
 /// Returns the values as arguments of SQLite. A list is a JSON text, which the statement reads with `json_each`.
 pub(super) fn sqlite(values: Vec<Value>) -> Result<SqliteArguments> {
+    check(&values)?;
     let mut arguments = SqliteArguments::default();
     for value in values {
         match value {
@@ -111,6 +144,7 @@ fn json<T: serde::Serialize>(list: &[T]) -> Result<String> {
 
 /// Returns the values as arguments of PostgreSQL.
 pub(super) fn postgres(values: Vec<Value>) -> Result<PgArguments> {
+    check(&values)?;
     let mut arguments = PgArguments::default();
     for value in values {
         match value {

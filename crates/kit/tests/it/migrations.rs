@@ -66,6 +66,7 @@ async fn an_older_database_is_upgraded_and_a_newer_one_is_refused() {
 async fn many_processes_migrate_at_once() {
     let folder = tempfile::tempdir().unwrap();
     for location in locations(&folder) {
+        Database::open(&location, &OLD).await.unwrap();
         let open = || Database::open(&location, &NEW);
         let opened = futures::future::join_all((0..5).map(|_| open())).await;
         for database in opened {

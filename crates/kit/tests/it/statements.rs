@@ -1,8 +1,8 @@
 //! Statements have the same results on both databases.
 
 use kit::db::{
-    Builder, Database, Location, Migration, Row, Schema, Server, Value, is_interrupted, query,
-    query_as, query_scalar,
+    Builder, Database, Location, Migration, NulInText, Row, Schema, Server, Value, is_interrupted,
+    query, query_as, query_scalar,
 };
 use std::time::Duration;
 use testkit::postgres;
@@ -69,6 +69,8 @@ async fn values_are_written_and_read_alike() {
         assert!(rows[1].try_get::<f64, _>("weight").is_err(), "it is NULL");
         assert!(rows[0].try_get::<i64, _>("nothing").is_err());
         assert_eq!(rows[0].len(), 5);
+        let error = insert(&database, "a\0b").await.unwrap_err();
+        assert!(NulInText::caused(&error), "{error}");
     }
 }
 

@@ -1,9 +1,10 @@
 //! A BBS with its locket.
 
-use crate::net;
 use crate::wait::within;
+use crate::{net, postgres};
 use clients::locket::Client as Locket;
 use kit::CancellationToken;
+use kit::db::Server;
 use kit::metrics::Observed;
 use kit::reconcile::LastPass;
 use kit::tls::Identity;
@@ -31,10 +32,21 @@ impl Bbs {
     /// Convergence runs when something changes or falls due, and otherwise once an hour, which is longer than every wait: a test sees
     /// the effects of events only.
     pub async fn start(data: &Path, identity: &Identity, auctioneer_url: &str) -> Self {
+        Self::start_on(postgres::server(data), data, identity, auctioneer_url).await
+    }
+
+    /// Starts a BBS on a database server.
+    pub async fn start_on(
+        database: Option<Server>,
+        data: &Path,
+        identity: &Identity,
+        auctioneer_url: &str,
+    ) -> Self {
         let config = bbs::Config {
             listener: net::listener().await,
             locket_listener: net::listener().await,
             data_dir: data.to_owned(),
+            database,
             identity: identity.clone(),
             auctioneer_url: auctioneer_url.to_owned(),
             convergence_interval: Duration::from_secs(3600),
@@ -68,12 +80,15 @@ impl Bbs {
     }
 
     /// Stops the BBS, and checks that it ends well.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.stop.cancel();
+        self.ended().await.expect("the BBS ends well");
+    }
+
+    /// Waits until the BBS ends by itself, and returns its result.
+    pub async fn ended(mut self) -> anyhow::Result<()> {
         let ended = within("the end of the BBS", &mut self.running).await;
-        ended
-            .expect("the BBS does not panic")
-            .expect("the BBS ends well");
+        ended.expect("the BBS does not panic")
     }
 }
 

@@ -1,6 +1,6 @@
 //! A UAA, and the tokens that it issues.
 
-use crate::{http, net};
+use crate::{http, net, postgres};
 use kit::CancellationToken;
 use kit::metrics::Observed;
 use reqwest::StatusCode;
@@ -25,6 +25,7 @@ impl Uaa {
         let mut config = uaa::Config {
             listener: net::listener().await,
             data_dir: data.to_owned(),
+            database: postgres::server(data),
             external_url: "http://uaa.cupola.test".into(),
             login_url: "http://login.cupola.test".into(),
             admin_user: "admin".into(),

@@ -1,50 +1,16 @@
 //! One-time codes: the holder of a token gets a code that a client (the ssh proxy) exchanges once for a token of its own.
 
 use super::{Params, State};
+use crate::db::{self, Code};
 use crate::error::{self, Answer};
 use axum::extract::{self, Query};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use rand::Rng as _;
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-const VALID: Duration = Duration::from_secs(300);
-const MAX_CODES: usize = 10_000;
-
-/// The codes that were issued and not used yet. A restart loses them, and the user must try again.
-#[derive(Debug, Default)]
-pub(crate) struct Codes {
-    codes: HashMap<String, Code>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Code {
-    pub(crate) client_id: String,
-    pub(crate) user_id: String,
-    /// The signature of the tokens of user and client when the code was issued. Whatever revokes these tokens also revokes the
-    /// code.
-    pub(crate) rev_sig: String,
-    until: Instant,
-}
-
-impl Codes {
-    /// Stores a code. Returns `false` if too many codes are stored already.
-    fn store(&mut self, text: String, code: Code, now: Instant) -> bool {
-        self.codes.retain(|_, code| now < code.until);
-        let room = self.codes.len() < MAX_CODES;
-        if room {
-            self.codes.insert(text, code);
-        }
-        room
-    }
-
-    /// Removes a code and returns it. A code works once, even if the wrong client presents it.
-    pub(crate) fn remove(&mut self, code: &str, now: Instant) -> Option<Code> {
-        self.codes.remove(code).filter(|code| now < code.until)
-    }
-}
+/// The validity of a code in seconds.
+const VALID: i64 = 300;
 
 /// Answers 302 with the code in the redirect's query. The CLI reads it there and does not follow the redirect.
 pub(super) async fn authorize(
@@ -113,21 +79,18 @@ pub(super) async fn authorize(
         location.push_str("&state=");
         location.push_str(&query_encoded(asked));
     }
-    let now = Instant::now();
     let stored = Code {
         rev_sig: state.signature(&client, Some(&user)).await?,
         client_id: client.id,
         user_id: user.id,
-        until: now + VALID,
+        expires_at: db::now() + VALID,
     };
-    let mut codes = state.codes.lock().unwrap_or_else(PoisonError::into_inner);
-    if !codes.store(code, stored, now) {
+    if !state.db.store_code(&code, &stored).await? {
         return Err(error::bad_request(
             "temporarily_unavailable",
             "Too many one-time codes wait to be used: try again in five minutes",
         ));
     }
-    drop(codes);
     Ok::<Response, _>(
         (
             StatusCode::FOUND,
@@ -149,25 +112,4 @@ fn query_encoded(text: &str) -> String {
         other => format!("%{other:02X}"),
     };
     text.bytes().map(encoded).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_code_works_once_and_not_for_ever() {
-        let (mut codes, now) = (Codes::default(), Instant::now());
-        for text in ["c", "d"] {
-            let code = Code {
-                client_id: "ssh-proxy".into(),
-                user_id: "u".into(),
-                rev_sig: "r".into(),
-                until: now + VALID,
-            };
-            assert!(codes.store(text.into(), code, now));
-        }
-        assert!(codes.remove("c", now).is_some() && codes.remove("c", now).is_none());
-        assert!(codes.remove("d", now + VALID).is_none());
-    }
 }

@@ -10,8 +10,7 @@ use axum::extract;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
-use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 /// The parameters that may be in the URL; the cf CLI sends `login_hint` there. All others must be in the body.
 const IN_QUERY: &[&str] = &[
@@ -131,12 +130,7 @@ fn origin(form: &Params) -> Answer<String> {
 async fn code(state: &State, client: &StoredClient, form: &Params) -> Answer {
     let refused = || error::bad_request("invalid_grant", "Invalid authorization code");
     let code = form.get("code").ok_or_else(refused)?;
-    let code = state
-        .codes
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .remove(code, Instant::now())
-        .ok_or_else(refused)?;
+    let code = state.db.take_code(code).await?.ok_or_else(refused)?;
     if code.client_id != client.id {
         return Err(refused());
     }

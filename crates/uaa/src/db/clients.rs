@@ -3,7 +3,7 @@
 use super::{Db, column, now, readable};
 use crate::{Client, password};
 use anyhow::{Context as _, Result};
-use sqlx::sqlite::SqliteRow;
+use kit::db::{AssertSqlSafe, Error, Query, Row, query};
 use std::collections::HashMap;
 
 #[derive(Clone, Default)]
@@ -61,7 +61,7 @@ impl Db {
                 .map(|old| old.secret_hash)
                 .filter(|hash| password::matches(hash, &client.secret));
             let hash = kept.unwrap_or_else(|| password::hash(&client.secret, password::CLIENT));
-            sqlx::query(
+            query(
                 "INSERT INTO clients (id, secret_hash, scopes, authorities, grant_types, redirect_uri, configured, updated_at)
                  VALUES ($1, $2, $3, $4, $5, $6, 1, $7)
                  ON CONFLICT (id) DO UPDATE SET secret_hash = $2, scopes = $3, authorities = $4, grant_types = $5,
@@ -74,14 +74,14 @@ impl Db {
             .bind(client.grant_types.join(" "))
             .bind(&client.redirect_uri)
             .bind(now())
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
             .with_context(|| format!("store client {:?}", client.id))?;
         }
         for gone in known.values().filter(|client| client.configured) {
-            sqlx::query("DELETE FROM clients WHERE id = $1")
+            query("DELETE FROM clients WHERE id = $1")
                 .bind(&gone.id)
-                .execute(&mut *tx)
+                .execute(&mut tx)
                 .await
                 .context("delete client")?;
         }
@@ -90,8 +90,8 @@ impl Db {
 
     /// Returns all clients, by id.
     pub(crate) async fn clients(&self) -> Result<Vec<StoredClient>> {
-        Ok(sqlx::query("SELECT * FROM clients ORDER BY id")
-            .fetch_all(self.database.readers())
+        Ok(clients("ORDER BY id")
+            .fetch_all(&mut *self.read().await?)
             .await
             .context("read clients")?
             .iter()
@@ -100,9 +100,9 @@ impl Db {
     }
 
     pub(crate) async fn client(&self, id: &str) -> Result<Option<StoredClient>> {
-        let row = sqlx::query("SELECT * FROM clients WHERE id = $1")
+        let row = clients("WHERE id = $1")
             .bind(id)
-            .fetch_optional(self.database.readers())
+            .fetch_optional(&mut *self.read().await?)
             .await
             .context("read client")?;
         row.as_ref().map(client).transpose()
@@ -110,7 +110,7 @@ impl Db {
 
     /// Creates a client. The error is a [`ClientTaken`] if the id is taken.
     pub(crate) async fn create_client(&self, new: &StoredClient) -> Result<()> {
-        let inserted = self.database.execute(sqlx::query(
+        let inserted = self.database.execute(query(
             "INSERT INTO clients (id, name, secret_hash, scopes, authorities, grant_types, redirect_uri, access_validity,
              refresh_validity, configured, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10)",
         )
@@ -126,7 +126,7 @@ impl Db {
         .bind(now()))
         .await;
         match inserted {
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            Err(Error::Database(error)) if error.is_unique_violation() => {
                 Err(ClientTaken(new.id.clone()).into())
             }
             inserted => inserted.map(drop).context("store client"),
@@ -135,7 +135,7 @@ impl Db {
 
     /// Stores everything but the secret.
     pub(crate) async fn update_client(&self, new: &StoredClient) -> Result<()> {
-        self.database.execute(sqlx::query(
+        self.database.execute(query(
             "UPDATE clients SET name = $2, scopes = $3, authorities = $4, grant_types = $5, redirect_uri = $6,
              access_validity = $7, refresh_validity = $8, updated_at = $9 WHERE id = $1 AND configured = 0",
         )
@@ -154,7 +154,7 @@ impl Db {
     }
 
     pub(crate) async fn set_client_secret(&self, id: &str, hash: &str) -> Result<()> {
-        self.database.execute(sqlx::query(
+        self.database.execute(query(
             "UPDATE clients SET secret_hash = $2, updated_at = $3 WHERE id = $1 AND configured = 0",
         )
         .bind(id)
@@ -167,7 +167,7 @@ impl Db {
 
     pub(crate) async fn delete_client(&self, id: &str) -> Result<()> {
         self.database
-            .execute(sqlx::query("DELETE FROM clients WHERE id = $1 AND configured = 0").bind(id))
+            .execute(query("DELETE FROM clients WHERE id = $1 AND configured = 0").bind(id))
             .await
             .context("delete client")?;
         Ok(())
@@ -177,8 +177,7 @@ impl Db {
     pub(crate) async fn end_tokens_of_client(&self, id: &str) -> Result<()> {
         self.database
             .execute(
-                sqlx::query("UPDATE clients SET tokens_epoch = tokens_epoch + 1 WHERE id = $1")
-                    .bind(id),
+                query("UPDATE clients SET tokens_epoch = tokens_epoch + 1 WHERE id = $1").bind(id),
             )
             .await
             .context("end a client's tokens")?;
@@ -186,7 +185,16 @@ impl Db {
     }
 }
 
-fn client(row: &SqliteRow) -> Result<StoredClient> {
+const CLIENT: &str = "id, name, secret_hash, scopes, authorities, grant_types, redirect_uri, access_validity, refresh_validity, configured, tokens_epoch, updated_at";
+
+/// Begins a statement that reads clients.
+fn clients(condition: &str) -> Query {
+    query(AssertSqlSafe(format!(
+        "SELECT {CLIENT} FROM clients {condition}"
+    )))
+}
+
+fn client(row: &Row) -> Result<StoredClient> {
     let words = |name: &str| -> Result<Vec<String>> {
         let text: String = column(row, "clients", name)?;
         Ok(text.split_whitespace().map(str::to_owned).collect())

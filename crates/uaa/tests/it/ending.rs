@@ -267,7 +267,11 @@ async fn the_machine_resets_a_password_beside_a_running_uaa_and_without_one() {
         "{body}"
     );
     let dir = session.uaa.dir.path();
-    let reset = uaa::reset_password(dir, "ANN", "third").await.unwrap();
+    let server = testkit::postgres::server(dir);
+    let database = server.as_ref();
+    let reset = uaa::reset_password(dir, database, "ANN", "third")
+        .await
+        .unwrap();
     assert_eq!((&*reset.user_name, reset.was_inactive), ("ann", false));
     session.must_be_over("reset").await;
     assert_eq!(session.uaa.login("ann", "first").await.0, 401);
@@ -277,22 +281,24 @@ async fn the_machine_resets_a_password_beside_a_running_uaa_and_without_one() {
         "the lock goes with the old password"
     );
 
-    let error = uaa::reset_password(dir, "nobody", "x").await.unwrap_err();
+    let error = uaa::reset_password(dir, database, "nobody", "x")
+        .await
+        .unwrap_err();
     assert!(
         error.to_string().contains("name one of admin, ann"),
         "{error}"
     );
     let nowhere = dir.join("nowhere");
-    let error = uaa::reset_password(&nowhere, "admin", "x")
+    let error = uaa::reset_password(&nowhere, None, "admin", "x")
         .await
         .unwrap_err();
     assert!(error.to_string().contains("--data"), "{error}");
-    assert!(uaa::reset_password(dir, "ann", "").await.is_err());
+    assert!(uaa::reset_password(dir, database, "ann", "").await.is_err());
 
     let mut stopped = session.uaa;
     let dir = std::mem::replace(&mut stopped.dir, tempfile::tempdir().unwrap());
     stopped.server.stop();
-    uaa::reset_password(dir.path(), "admin", "new")
+    uaa::reset_password(dir.path(), database, "admin", "new")
         .await
         .unwrap();
     let again = start_in(dir, "sesame", false, Duration::from_secs(600)).await;

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clients_api;
+mod database;
 mod ending;
 mod fixture;
 mod forged;
 mod logins;
 mod observed;
 mod refusals;
+mod shared;
