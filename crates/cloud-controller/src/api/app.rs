@@ -163,7 +163,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let mut select = who.visible::<App>();
     for (name, column) in [
-        ("names", db::app::NAME),
+        ("names", "name"),
         ("space_guids", "space_guid"),
         ("lifecycle_type", "lifecycle_type"),
     ] {

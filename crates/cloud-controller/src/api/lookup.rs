@@ -202,7 +202,7 @@ impl<R: Seen> Scope<R> {
 
     /// Returns all rows. A row that cannot be read is left out.
     pub(crate) async fn all(&self, conn: &mut Connection) -> ApiResult<Vec<R>> {
-        let all = self.portion(conn, -1, 0).await?;
+        let all = self.portion(conn, None, 0).await?;
         if all.is_cut {
             return Err(ApiError::unavailable(format!(
                 "The rows of {} that belong to this answer have more than {} bytes; narrow the request with filters or a smaller per_page",
@@ -224,7 +224,7 @@ impl<R: Seen> Scope<R> {
     pub(crate) async fn portion(
         &self,
         conn: &mut Connection,
-        limit: i64,
+        limit: Option<i64>,
         offset: i64,
     ) -> ApiResult<Portion<R>> {
         let portion = self.select.portion(conn, limit, offset, self.most);

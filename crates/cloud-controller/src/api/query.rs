@@ -213,7 +213,7 @@ impl Query {
             ..self.empty()
         };
         let offset = (page.number - 1).saturating_mul(page.size);
-        let mut portion = scope.portion(conn, page.size, offset).await?;
+        let mut portion = scope.portion(conn, Some(page.size), offset).await?;
         if portion.is_cut {
             page = page.smaller(i64::try_from(portion.rows.len()).unwrap_or(i64::MAX));
             portion

@@ -9,7 +9,7 @@ spelled! {
 }
 
 rows! {
-    App in "apps" {
+    App in "apps" folding ["name"] {
         name: String, space_guid: String, state: AppState, lifecycle_type: String, buildpacks: Json<Vec<String>>, stack: Option<String>,
         droplet_guid: Option<String>, environment: Json<BTreeMap<String, String>>, enable_ssh: bool, revisions_enabled: bool, metadata: Json<Metadata>,
     }
@@ -25,9 +25,6 @@ impl App {
     }
 }
 
-/// The expression by which names of apps are compared, without regard to case.
-pub(crate) const NAME: &str = "name COLLATE NOCASE";
-
 /// Returns the app of a name in a space. An older version may have stored names that differ only in case; of these the one with
 /// the same spelling is preferred.
 pub(crate) async fn by_name(
@@ -35,7 +32,7 @@ pub(crate) async fn by_name(
     space: &str,
     name: &str,
 ) -> sqlx::Result<Option<App>> {
-    let alike = Select::new().is("space_guid", space).is(NAME, name);
+    let alike = Select::new().is("space_guid", space).is("name", name);
     let mut apps: Vec<App> = alike.all(conn).await?;
     let exact = apps.iter().position(|app| app.name == name).unwrap_or(0);
     Ok((exact < apps.len()).then(|| apps.swap_remove(exact)))
@@ -55,11 +52,11 @@ pub(crate) async fn by_guids(conn: &mut Connection, guids: &[String]) -> sqlx::R
 
 /// The condition for rows of apps in some spaces.
 pub(crate) const OF_SPACES: ListCondition =
-    ListCondition("app_guid IN (SELECT guid FROM apps WHERE space_guid IN (?))");
+    ListCondition("app_guid IN (SELECT guid FROM apps WHERE space_guid IN LIST(?))");
 
 /// The condition for rows of apps in some organizations.
 pub(crate) const OF_ORGANIZATIONS: ListCondition = ListCondition(
-    "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE s.organization_guid IN (?))",
+    "app_guid IN (SELECT a.guid FROM apps a JOIN spaces s ON s.guid = a.space_guid WHERE s.organization_guid IN LIST(?))",
 );
 
 /// Selects apps that have a stack. An app without a stack of its own has the default one.

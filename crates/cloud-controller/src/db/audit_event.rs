@@ -10,7 +10,7 @@ rows! {
 }
 
 /// The condition for events of all other targets.
-pub(crate) const NOT_OF_TARGETS: ListCondition = ListCondition("target_guid NOT IN (?)");
+pub(crate) const NOT_OF_TARGETS: ListCondition = ListCondition("target_guid NOT IN LIST(?)");
 
 /// The proof that the audit trail covers what a change does. `Change::commit` requires it, so that no write can omit its event.
 /// It comes from [`write`], or from an [`Unrecorded`] that names the reason why there is no event.

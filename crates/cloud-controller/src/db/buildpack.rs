@@ -2,7 +2,6 @@
 
 use super::{Connection, Json, Order, Select, rows};
 use cc_rules::metadata::Metadata;
-use std::borrow::Cow;
 
 rows! {
     Buildpack in "buildpacks" {
@@ -11,7 +10,7 @@ rows! {
 }
 
 /// The order in which buildpacks are tried.
-pub(crate) const BY_POSITION: Order = Order(Cow::Borrowed("position, id"));
+pub(crate) const BY_POSITION: Order = Order::terms("position, id");
 
 pub(crate) async fn all(conn: &mut Connection) -> sqlx::Result<Vec<Buildpack>> {
     Select::new().ordered(&BY_POSITION).all_readable(conn).await

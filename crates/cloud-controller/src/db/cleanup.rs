@@ -2,8 +2,9 @@
 
 use super::droplet::DropletState;
 use super::package::PackageState;
-use super::{Arg, Connection, Select, execute};
-use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite};
+use super::select::Statement;
+use super::{Arg, Condition, Connection, Select, execute};
+use sqlx::{AssertSqlSafe, Row as _};
 
 /// The statements of which each deletes at most `$2` rows that were last changed before `$1`.
 pub(crate) const OLD_RECORDS: &[&str] = &[
@@ -71,7 +72,7 @@ pub(crate) async fn surplus(
     } = kind;
     let sql = format!(
         "SELECT guid FROM (SELECT guid, ROW_NUMBER() OVER (PARTITION BY app_guid ORDER BY created_at DESC, id DESC) AS place
-            FROM {table} WHERE state = '{state}') WHERE place > $1 AND {unused} LIMIT $2"
+            FROM {table} WHERE state = '{state}') AS ranked WHERE place > $1 AND {unused} LIMIT $2"
     );
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(keep)
@@ -93,17 +94,14 @@ pub(crate) async fn expire(
         state,
         unused,
     } = kind;
-    let mut query: QueryBuilder<Sqlite> = QueryBuilder::new(format!(
+    let mut update = Statement::new(format!(
         "UPDATE {table} SET state = 'EXPIRED', checksum = NULL, updated_at = "
     ));
-    query.push_bind(now);
-    query.push(" WHERE guid IN (");
-    let mut list = query.separated(", ");
-    for guid in guids {
-        list.push_bind(guid.clone());
-    }
-    query.push(format_args!(") AND state = '{state}' AND {unused}"));
-    Ok(query.build().execute(conn).await?.rows_affected())
+    update.bind(now);
+    update.push(" WHERE ");
+    update.condition(&Condition::new("guid IN LIST(?)", [Arg::list(guids)]));
+    update.push(&format!(" AND state = '{state}' AND {unused}"));
+    Ok(update.query()?.execute(conn).await?.rows_affected())
 }
 
 /// Returns the files whose row is deleted or expired: kind (`packages`, `droplets`) and guid.

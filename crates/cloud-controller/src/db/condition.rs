@@ -31,7 +31,7 @@ impl Condition {
             |operator: &str| Self::new(format!("{seconds} {operator} ?"), [Arg::Int(first)]);
         match when {
             When::Among => Self::new(
-                format!("{seconds} IN (SELECT value FROM json_each(?))"),
+                format!("{seconds} IN LIST(?)"),
                 [Arg::list(times.iter().copied())],
             ),
             When::After => compared(">"),
@@ -52,18 +52,28 @@ pub(crate) enum When {
     NotAfter,
 }
 
-/// A condition that contains one `(?)`, which is replaced by a list of values.
+/// A condition that contains one `IN LIST(?)`, whose argument is a list of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListCondition(pub(super) &'static str);
 
 /// The order of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Order(pub(super) Cow<'static, str>);
+pub(crate) enum Order {
+    /// The order of a column. Rows with equal values are in the order of their creation, or in the reverse order if `descending`.
+    By { column: String, descending: bool },
+    /// The terms of an `ORDER BY`.
+    Terms(Cow<'static, str>),
+}
 
 impl Order {
-    /// Orders by a column. Rows with equal values are in the order of their creation, or in the reverse order if `descending`.
     pub(crate) fn by(column: &str, descending: bool) -> Self {
-        let direction = if descending { "DESC" } else { "ASC" };
-        Self(format!("{column} {direction}, id {direction}").into())
+        Self::By {
+            column: column.to_owned(),
+            descending,
+        }
+    }
+
+    pub(super) const fn terms(terms: &'static str) -> Self {
+        Self::Terms(Cow::Borrowed(terms))
     }
 }

@@ -12,7 +12,7 @@ spelled! {
 rows! {
     /// A domain. One without an organization is shared: everybody may use it. `route_policies_scope` is set if the domain
     /// enforces route policies.
-    Domain in "domains" {
+    Domain in "domains" folding ["name"] {
         name: String, organization_guid: Option<String>, internal: bool, enforce_route_policies: bool, route_policies_scope: Option<PolicyScope>, metadata: Json<Metadata>,
     }
 }
@@ -84,10 +84,11 @@ pub(crate) async fn default_for(
 
 /// Returns the domains whose name ends with `.name`.
 pub(crate) async fn below(conn: &mut Connection, name: &str) -> sqlx::Result<Vec<Domain>> {
+    let ending = format!(".{name}").to_ascii_lowercase();
     Select::new()
         .and(
-            "lower(substr(name, -length(?))) = lower(?)",
-            [format!(".{name}").into(), format!(".{name}").into()],
+            "length(name) > length(?) AND substr(lower(name), length(name) - length(?) + 1) = ?",
+            [ending.as_str(), &ending, &ending].map(Arg::from),
         )
         .all(conn)
         .await
@@ -116,7 +117,7 @@ pub(crate) async fn share(
 ) -> sqlx::Result<()> {
     execute(
         conn,
-        "INSERT OR IGNORE INTO domain_shares (domain_guid, organization_guid) VALUES ($1, $2)",
+        "INSERT INTO domain_shares (domain_guid, organization_guid) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         &[domain.into(), Arg::from(organization)],
     )
     .await

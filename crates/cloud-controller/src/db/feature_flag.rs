@@ -1,14 +1,13 @@
 //! Feature flags.
 
 use super::{Connection, Order, Select, rows};
-use std::borrow::Cow;
 
 rows! {
     FeatureFlag in "feature_flags" { name: String, enabled: bool, custom_error_message: Option<String> }
 }
 
 /// The order of feature flags by their names.
-pub(crate) const BY_NAME: Order = Order(Cow::Borrowed("name"));
+pub(crate) const BY_NAME: Order = Order::terms("name");
 
 /// Returns a flag. A stored flag that cannot be read counts as off, because it may have been off. Setting it overwrites the row.
 pub(crate) async fn by_name(

@@ -14,27 +14,18 @@ pub(crate) fn is_absent(key: &str) -> Condition {
 }
 
 pub(crate) fn is_among(key: &str, values: &[String]) -> Condition {
-    let marks = marks(values);
-    Condition::new(format!("{LABEL} IN ({marks})"), args(key, values))
+    Condition::new(
+        format!("{LABEL} IN LIST(?)"),
+        [path(key), Arg::list(values)],
+    )
 }
 
 /// Selects rows whose label has none of the values, and rows without the label.
 pub(crate) fn is_not_among(key: &str, values: &[String]) -> Condition {
-    let marks = marks(values);
-    let sql = format!("COALESCE({LABEL}, '') NOT IN ({marks})");
-    Condition::new(sql, args(key, values))
+    let sql = format!("COALESCE({LABEL}, '') NOT IN LIST(?)");
+    Condition::new(sql, [path(key), Arg::list(values)])
 }
 
 fn path(key: &str) -> Arg {
     Arg::Text(format!("$.labels.\"{}\"", key.replace('"', "")))
-}
-
-fn marks(values: &[String]) -> String {
-    vec!["?"; values.len()].join(", ")
-}
-
-fn args(key: &str, values: &[String]) -> Vec<Arg> {
-    std::iter::once(path(key))
-        .chain(values.iter().map(Arg::from))
-        .collect()
 }

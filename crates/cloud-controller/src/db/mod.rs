@@ -126,7 +126,7 @@ pub(crate) async fn is_first_run_of(
 ) -> sqlx::Result<bool> {
     let done = execute(
         conn,
-        "INSERT OR IGNORE INTO migrations (name) VALUES ($1)",
+        "INSERT INTO migrations (name) VALUES ($1) ON CONFLICT DO NOTHING",
         &[migration.into()],
     )
     .await?;

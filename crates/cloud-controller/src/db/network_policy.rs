@@ -16,12 +16,12 @@ pub(crate) struct NetworkPolicy {
 
 /// Inserts a policy. A policy that exists already stays unchanged.
 pub(crate) async fn insert(conn: &mut Connection, policy: &NetworkPolicy) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO policy_sources (app_guid) VALUES (?) ON CONFLICT DO NOTHING")
+    sqlx::query("INSERT INTO policy_sources (app_guid) SELECT guid FROM apps WHERE guid = $1 AND guid NOT IN (SELECT app_guid FROM policy_sources)")
         .bind(&policy.source_guid)
         .execute(&mut *conn)
         .await?;
     sqlx::query(
-        "INSERT INTO network_policies (source_guid, destination_guid, protocol, first_port, last_port) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO network_policies (source_guid, destination_guid, protocol, first_port, last_port) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )
     .bind(&policy.source_guid)
     .bind(&policy.destination_guid)
@@ -36,7 +36,7 @@ pub(crate) async fn insert(conn: &mut Connection, policy: &NetworkPolicy) -> sql
 /// Removes a policy. A policy that does not exist is no error.
 pub(crate) async fn delete(conn: &mut Connection, policy: &NetworkPolicy) -> sqlx::Result<()> {
     sqlx::query(
-        "DELETE FROM network_policies WHERE source_guid = ? AND destination_guid = ? AND protocol = ? AND first_port = ? AND last_port = ?",
+        "DELETE FROM network_policies WHERE source_guid = $1 AND destination_guid = $2 AND protocol = $3 AND first_port = $4 AND last_port = $5",
     )
     .bind(&policy.source_guid)
     .bind(&policy.destination_guid)
@@ -50,7 +50,7 @@ pub(crate) async fn delete(conn: &mut Connection, policy: &NetworkPolicy) -> sql
 
 /// Returns the number of policies whose source is an app.
 pub(crate) async fn count_of_source(conn: &mut Connection, app: &str) -> sqlx::Result<i64> {
-    sqlx::query_scalar("SELECT COUNT(*) FROM network_policies WHERE source_guid = ?")
+    sqlx::query_scalar("SELECT COUNT(*) FROM network_policies WHERE source_guid = $1")
         .bind(app)
         .fetch_one(&mut *conn)
         .await

@@ -4,7 +4,7 @@ use super::{Arg, Connection, Json, Select, rows};
 use cc_rules::metadata::Metadata;
 
 rows! {
-    Organization in "organizations" { name: String, suspended: bool, quota_guid: String, metadata: Json<Metadata> }
+    Organization in "organizations" folding ["name"] { name: String, suspended: bool, quota_guid: String, metadata: Json<Metadata> }
 }
 
 pub(crate) async fn by_name(

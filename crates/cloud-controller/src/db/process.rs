@@ -73,12 +73,12 @@ pub(crate) async fn touch_in(conn: &mut Connection, place: Place<'_>) -> sqlx::R
     let now = crate::clock::now().into();
     let (sql, guid) = match place {
         Place::Space(guid) => (
-            "UPDATE processes SET updated_at = MAX($1, updated_at + 1)
+            "UPDATE processes SET updated_at = CASE WHEN updated_at < $1 THEN $1 ELSE updated_at + 1 END
              WHERE app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid = $2)",
             guid,
         ),
         Place::Organization(guid) => (
-            "UPDATE processes SET updated_at = MAX($1, updated_at + 1)
+            "UPDATE processes SET updated_at = CASE WHEN updated_at < $1 THEN $1 ELSE updated_at + 1 END
              WHERE app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid IN (SELECT guid FROM spaces WHERE organization_guid = $2))",
             guid,
         ),
@@ -94,7 +94,7 @@ pub(crate) async fn retire_lrp(
 ) -> sqlx::Result<()> {
     execute(
         conn,
-        "INSERT OR IGNORE INTO stale_lrps (process_guid, lrp_guid) VALUES ($1, $2)",
+        "INSERT INTO stale_lrps (process_guid, lrp_guid) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         &[Arg::from(process), lrp_guid.into()],
     )
     .await
@@ -157,7 +157,7 @@ pub(crate) async fn running_in(
     if spaces.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = concat!("app_guid IN (", started!(), " AND space_guid IN (?))");
+    let sql = concat!("app_guid IN (", started!(), " AND space_guid IN LIST(?))");
     Select::new()
         .list(ListCondition(sql), spaces)
         .all(conn)

@@ -18,10 +18,10 @@ pub(crate) async fn known(
     };
     let rows = sqlx::query(
         "SELECT sha1, size, sha256 FROM resources WHERE sha1 IN (SELECT value FROM json_each($1))
-         AND ($2 OR space_guid IN (SELECT space_guid FROM roles WHERE user_guid = $3 AND type = 'space_developer')) ORDER BY used_at",
+         AND ($2 = 1 OR space_guid IN (SELECT space_guid FROM roles WHERE user_guid = $3 AND type = 'space_developer')) ORDER BY used_at",
     )
     .bind(wanted)
-    .bind(everywhere)
+    .bind(i64::from(everywhere))
     .bind(developer.unwrap_or_default().to_owned())
     .fetch_all(conn)
     .await?;
@@ -43,7 +43,8 @@ pub(crate) async fn keep(conn: &mut Connection, space: &str, kept: &[Kept]) -> s
         ];
         execute(
             conn,
-            "INSERT OR REPLACE INTO resources (space_guid, sha1, size, sha256, used_at) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO resources (space_guid, sha1, size, sha256, used_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (space_guid, sha1, size) DO UPDATE SET sha256 = $4, used_at = $5",
             &args,
         )
         .await?;

@@ -9,21 +9,20 @@ use sqlx::Row as _;
 
 rows! {
     /// A route. `host` and `path` are empty and `port` is 0 when they are absent.
-    Route in "routes" {
+    Route in "routes" folding ["host", "path"] {
         host: String, path: String, port: i64, domain_guid: String, space_guid: String, options: Json<Option<Map<String, Value>>>, metadata: Json<Metadata>,
     }
 }
 
 /// Selects the routes of some spaces, and those that are shared with one of them.
 pub(crate) fn is_of_or_shared_with(spaces: &[String]) -> Condition {
-    let sql = "(space_guid IN (SELECT value FROM json_each(?))
-            OR guid IN (SELECT route_guid FROM route_shares WHERE space_guid IN (SELECT value FROM json_each(?))))";
+    let sql = "(space_guid IN LIST(?) OR guid IN (SELECT route_guid FROM route_shares WHERE space_guid IN LIST(?)))";
     Condition::new(sql, [Arg::list(spaces), Arg::list(spaces)])
 }
 
 /// The condition for routes with a destination in one of some apps.
 pub(crate) const LEADS_TO_APPS: ListCondition =
-    ListCondition("guid IN (SELECT route_guid FROM destinations WHERE app_guid IN (?))");
+    ListCondition("guid IN (SELECT route_guid FROM destinations WHERE app_guid IN LIST(?))");
 
 /// Selects the routes with a destination in an app.
 pub(crate) fn leads_to(app: &str) -> Condition {
@@ -133,7 +132,7 @@ pub(crate) async fn shares(conn: &mut Connection, route: &str) -> sqlx::Result<V
 pub(crate) async fn share(conn: &mut Connection, route: &str, space: &str) -> sqlx::Result<()> {
     execute(
         conn,
-        "INSERT OR IGNORE INTO route_shares (route_guid, space_guid) VALUES ($1, $2)",
+        "INSERT INTO route_shares (route_guid, space_guid) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         &[Arg::from(route), space.into()],
     )
     .await
@@ -180,9 +179,9 @@ pub(crate) async fn mappings(
     process_type: &str,
 ) -> sqlx::Result<Vec<Mapping>> {
     let rows = sqlx::query(
-        "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options, d.organization_guid IS NULL,
+        "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options, d.organization_guid,
                 d.enforce_route_policies, d.route_policies_scope,
-                (SELECT group_concat(source, ',') FROM (SELECT source FROM route_policies WHERE route_guid = r.guid ORDER BY id)) FROM destinations t
+                (SELECT string_agg(source, ',' ORDER BY id) FROM route_policies WHERE route_guid = r.guid) FROM destinations t
          JOIN routes r ON r.guid = t.route_guid JOIN domains d ON d.guid = r.domain_guid
          WHERE t.app_guid = $1 AND t.process_type = $2 ORDER BY t.id",
     )
@@ -208,7 +207,7 @@ pub(crate) async fn mappings(
                 domain: row.try_get(1)?,
                 path: row.try_get(2)?,
                 internal: row.try_get(3)?,
-                shared: row.try_get(7)?,
+                shared: row.try_get::<Option<String>, _>(7)?.is_none(),
                 port: row.try_get(4)?,
                 protocol: row.try_get(5)?,
                 options: options.0,

@@ -11,7 +11,7 @@ rows! {
 
 /// The condition for policies of routes that some spaces own.
 pub(crate) const OF_SPACES: ListCondition =
-    ListCondition("route_guid IN (SELECT guid FROM routes WHERE space_guid IN (?))");
+    ListCondition("route_guid IN (SELECT guid FROM routes WHERE space_guid IN LIST(?))");
 
 pub(crate) async fn of_route(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<RoutePolicy>> {
     Select::new().is("route_guid", route).all(conn).await

@@ -9,6 +9,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteArgumentsBuffer, SqliteRow, SqliteTypeInfo, SqliteValueRef,
 };
 use sqlx::{AssertSqlSafe, Decode, Encode, FromRow, Sqlite, Type};
+use std::borrow::Cow;
 
 pub(crate) type BoundQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 
@@ -16,6 +17,8 @@ pub(crate) type BoundQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 pub(crate) trait Row: for<'r> FromRow<'r, SqliteRow> + Send + Unpin + 'static {
     const TABLE: &'static str;
     const COLUMNS: &'static [&'static str];
+    /// The columns whose texts are compared and ordered without regard to the case of ASCII letters.
+    const FOLDED: &'static [&'static str];
     fn guid(&self) -> &str;
     /// Binds all of `COLUMNS` in their order.
     fn bind<'q>(&self, query: BoundQuery<'q>) -> BoundQuery<'q>;
@@ -29,8 +32,31 @@ pub(crate) const fn column(field: &'static str) -> &'static str {
     }
 }
 
+/// Returns a column as SQL must spell it.
+pub(super) fn quoted(column: &str) -> Cow<'_, str> {
+    match column {
+        // These are words of SQL.
+        "user" => format!("\"{column}\"").into(),
+        _ => column.into(),
+    }
+}
+
+/// Returns the expression by which a column is compared, if the case of its letters does not count. There is an index on each of
+/// these expressions.
+pub(super) fn folded<R: Row>(column: &str) -> Option<String> {
+    R::FOLDED
+        .contains(&column)
+        .then(|| format!("lower({column})"))
+}
+
+/// Returns all columns of a table, separated by commas.
+pub(super) fn columns<R: Row>() -> String {
+    let columns: Vec<Cow<'_, str>> = R::COLUMNS.iter().map(|column| quoted(column)).collect();
+    columns.join(", ")
+}
+
 macro_rules! rows {
-    ($(#[$meta:meta])* $name:ident in $table:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident in $table:literal $(folding [$($folded:literal),+])? { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default)]
         pub(crate) struct $name {
@@ -55,6 +81,7 @@ macro_rules! rows {
         impl $crate::db::Row for $name {
             const TABLE: &'static str = $table;
             const COLUMNS: &'static [&'static str] = &["guid", "created_at", "updated_at", $($crate::db::column(stringify!($field))),*];
+            const FOLDED: &'static [&'static str] = &[$($($folded),+)?];
             fn guid(&self) -> &str {
                 &self.guid
             }
@@ -84,7 +111,7 @@ pub(crate) async fn insert<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Resu
     let sql = format!(
         "INSERT INTO {} ({}) VALUES ({})",
         R::TABLE,
-        R::COLUMNS.join(", "),
+        columns::<R>(),
         marks.join(", ")
     );
     row.bind(sqlx::query(AssertSqlSafe(sql)))
@@ -97,7 +124,7 @@ pub(crate) async fn update<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Resu
     let sets: Vec<String> = R::COLUMNS
         .iter()
         .enumerate()
-        .map(|(at, column)| format!("{column} = ${}", at + 1))
+        .map(|(at, column)| format!("{} = ${}", quoted(column), at + 1))
         .collect();
     let sql = format!(
         "UPDATE {} SET {} WHERE guid = $1",
@@ -123,7 +150,7 @@ pub(crate) async fn delete<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::R
 pub(crate) async fn by_guid<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::Result<Option<R>> {
     let sql = format!(
         "SELECT {} FROM {} WHERE guid = $1",
-        R::COLUMNS.join(", "),
+        columns::<R>(),
         R::TABLE
     );
     sqlx::query_as(AssertSqlSafe(sql))

@@ -179,6 +179,13 @@ const STATEMENTS: &[&str] = &[
     table!("feature_flags", "name TEXT NOT NULL UNIQUE, enabled INTEGER NOT NULL, custom_error_message TEXT"),
     table!("environment_variable_groups", "name TEXT NOT NULL UNIQUE, var TEXT NOT NULL"),
     table!("security_groups", "name TEXT NOT NULL UNIQUE, rules TEXT NOT NULL, running INTEGER NOT NULL, staging INTEGER NOT NULL"),
+    // The case of letters does not count in these names.
+    "CREATE UNIQUE INDEX IF NOT EXISTS organizations_by_name ON organizations (lower(name))",
+    "CREATE UNIQUE INDEX IF NOT EXISTS spaces_by_name ON spaces (organization_guid, lower(name))",
+    "CREATE UNIQUE INDEX IF NOT EXISTS domains_by_name ON domains (lower(name))",
+    "CREATE UNIQUE INDEX IF NOT EXISTS routes_by_url ON routes (lower(host), domain_guid, lower(path), port)",
+    "CREATE INDEX IF NOT EXISTS apps_by_name ON apps (space_guid, lower(name))",
+    "CREATE INDEX IF NOT EXISTS users_by_name ON users (lower(username))",
     "CREATE TABLE IF NOT EXISTS policy_sources (number INTEGER PRIMARY KEY AUTOINCREMENT, app_guid TEXT NOT NULL UNIQUE REFERENCES apps(guid) ON DELETE CASCADE)",
     "CREATE TABLE IF NOT EXISTS network_policies (source_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE,
         destination_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, protocol TEXT NOT NULL, first_port INTEGER NOT NULL, last_port INTEGER NOT NULL,

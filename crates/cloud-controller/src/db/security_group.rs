@@ -32,11 +32,11 @@ pub(crate) async fn is_name_taken(
 
 /// The condition for groups that are bound to one of some spaces for its running instances.
 pub(crate) const BOUND_TO_RUNNING_IN_SPACES: ListCondition = ListCondition(
-    "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'running' AND space_guid IN (?))",
+    "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'running' AND space_guid IN LIST(?))",
 );
 /// The condition for groups that are bound to one of some spaces for its staging.
 pub(crate) const BOUND_TO_STAGING_IN_SPACES: ListCondition = ListCondition(
-    "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'staging' AND space_guid IN (?))",
+    "guid IN (SELECT security_group_guid FROM security_group_spaces WHERE phase = 'staging' AND space_guid IN LIST(?))",
 );
 
 /// Selects the groups of a space in a phase: global ones and those bound to it.
@@ -72,7 +72,7 @@ pub(crate) async fn bind(
     space: &str,
     phase: Phase,
 ) -> sqlx::Result<()> {
-    let sql = "INSERT OR IGNORE INTO security_group_spaces (security_group_guid, space_guid, phase) VALUES ($1, $2, $3)";
+    let sql = "INSERT INTO security_group_spaces (security_group_guid, space_guid, phase) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     execute(conn, sql, &[Arg::from(group), space.into(), phase.into()])
         .await
         .map(drop)

@@ -1,9 +1,12 @@
 //! Builds a `SELECT` from a variable number of conditions: list filters, visibility, label selectors.
 
+use super::row::{columns, folded, quoted};
 use super::{Condition, Connection, ListCondition, Order, Row};
 use futures::TryStreamExt as _;
+use sqlx::query::{Query, QueryAs};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite};
+use std::borrow::Cow;
 
 /// A value that is bound to a statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +16,7 @@ pub(crate) enum Arg {
 }
 
 impl Arg {
-    /// Combines many values into one for `json_each`.
+    /// Combines many values into one argument of `IN LIST(?)`.
     pub(crate) fn list<A: Into<Self>>(values: impl IntoIterator<Item = A>) -> Self {
         let values: Vec<serde_json::Value> = values
             .into_iter()
@@ -23,6 +26,14 @@ impl Arg {
             })
             .collect();
         Self::Text(serde_json::Value::Array(values).to_string())
+    }
+
+    /// Returns the text in the form in which texts are compared without regard to case ([`Row::FOLDED`]).
+    fn folded(self) -> Self {
+        match self {
+            Self::Text(text) => Self::Text(text.to_ascii_lowercase()),
+            other => other,
+        }
     }
 }
 
@@ -85,8 +96,18 @@ pub(crate) struct Broken {
 /// A query whose conditions are joined with AND. A `?` in a condition is replaced by the next argument.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Select {
-    conditions: Vec<Condition>,
-    order: Option<String>,
+    conditions: Vec<Part>,
+    order: Option<Order>,
+}
+
+/// One of the conditions.
+#[derive(Clone, Debug)]
+enum Part {
+    /// A column has a value.
+    Is(String, Arg),
+    /// A column has one of these values. They are one argument, so that the statement is the same for any number of values.
+    Any(String, Vec<Arg>),
+    That(Condition),
 }
 
 impl Select {
@@ -94,14 +115,18 @@ impl Select {
         Self::default()
     }
 
-    pub(crate) fn that(mut self, condition: Condition) -> Self {
+    fn part(mut self, part: Part) -> Self {
+        self.conditions.push(part);
+        self
+    }
+
+    pub(crate) fn that(self, condition: Condition) -> Self {
         debug_assert_eq!(
             condition.args.len(),
             condition.sql.matches('?').count(),
             "as many arguments as question marks"
         );
-        self.conditions.push(condition);
-        self
+        self.part(Part::That(condition))
     }
 
     pub(super) fn and(self, condition: &str, args: impl IntoIterator<Item = Arg>) -> Self {
@@ -110,7 +135,7 @@ impl Select {
     }
 
     pub(crate) fn is(self, column: &str, value: impl Into<Arg>) -> Self {
-        self.and(&format!("{column} = ?"), [value.into()])
+        self.part(Part::Is(column.to_owned(), value.into()))
     }
 
     /// Adds a condition on a list. The list is one argument, so that the statement is the same for any number of values.
@@ -119,14 +144,7 @@ impl Select {
         condition: ListCondition,
         values: impl IntoIterator<Item = A>,
     ) -> Self {
-        self.among(condition.0, values)
-    }
-
-    fn among<A: Into<Arg>>(self, condition: &str, values: impl IntoIterator<Item = A>) -> Self {
-        self.and(
-            &condition.replace("(?)", "(SELECT value FROM json_each(?))"),
-            [Arg::list(values)],
-        )
+        self.and(condition.0, [Arg::list(values)])
     }
 
     pub(crate) fn any<A: Into<Arg>>(
@@ -134,48 +152,39 @@ impl Select {
         column: &str,
         values: impl IntoIterator<Item = A>,
     ) -> Self {
-        self.among(&format!("{column} IN (?)"), values)
+        let values = values.into_iter().map(Into::into).collect();
+        self.part(Part::Any(column.to_owned(), values))
     }
 
-    pub(crate) fn ordered(self, order: &Order) -> Self {
-        self.order(&order.0)
-    }
-
-    pub(super) fn order(mut self, order: &str) -> Self {
-        self.order = Some(order.to_owned());
+    pub(crate) fn ordered(mut self, order: &Order) -> Self {
+        self.order = Some(order.clone());
         self
     }
 
+    pub(super) fn order(self, order: &'static str) -> Self {
+        self.ordered(&Order::terms(order))
+    }
+
     /// Builds the statement that selects `what` from the rows, in no order.
-    fn query<R: Row>(&self, what: &str) -> QueryBuilder<Sqlite> {
-        let mut query: QueryBuilder<Sqlite> =
-            QueryBuilder::new(format!("SELECT {what} FROM {}", R::TABLE));
-        for (at, condition) in self.conditions.iter().enumerate() {
+    fn query<R: Row>(&self, what: &str) -> Statement {
+        let mut query = Statement::new(format!("SELECT {what} FROM {}", R::TABLE));
+        for (at, part) in self.conditions.iter().enumerate() {
             query.push(if at == 0 { " WHERE " } else { " AND " });
-            let mut parts = condition.sql.split('?');
-            query.push(parts.next().unwrap_or_default());
-            for (arg, part) in condition.args.iter().zip(parts) {
-                match arg {
-                    Arg::Text(text) => query.push_bind(text.clone()),
-                    Arg::Int(int) => query.push_bind(*int),
-                };
-                query.push(part);
-            }
+            query.condition(&part.condition::<R>());
         }
         query
     }
 
     /// Builds the statement that selects whole rows, in their order.
-    fn rows<R: Row>(&self) -> QueryBuilder<Sqlite> {
-        let mut query = self.query::<R>(&R::COLUMNS.join(", "));
+    fn rows<R: Row>(&self) -> Statement {
+        let mut query = self.query::<R>(&columns::<R>());
         query.push(" ORDER BY ");
-        query.push(self.order.as_deref().unwrap_or("id"));
+        query.push(&self.order.as_ref().map_or("id".into(), order_terms::<R>));
         query
     }
 
     pub(crate) async fn all<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Vec<R>> {
-        let mut query = self.rows::<R>();
-        query.build_query_as().fetch_all(conn).await
+        self.rows::<R>().query_as()?.fetch_all(conn).await
     }
 
     /// Reads all rows like `all`, but separates those that cannot be decoded. Loops over the rows of many tenants use it.
@@ -183,7 +192,7 @@ impl Select {
         &self,
         conn: &mut Connection,
     ) -> sqlx::Result<Readable<R>> {
-        let found = self.rows::<R>().build().fetch_all(conn).await?;
+        let found = self.rows::<R>().query()?.fetch_all(conn).await?;
         let (mut rows, mut broken) = (Vec::with_capacity(found.len()), Vec::new());
         for row in &found {
             match decoded(row) {
@@ -202,18 +211,20 @@ impl Select {
         Ok(found.rows)
     }
 
-    /// Reads at most `limit` rows from `offset` on. It stops before a row with which the rows would have more than `most` bytes
+    /// Reads at most `limit` rows from `offset` on, or all of them without a limit. It stops before a row with which the rows would have more than `most` bytes
     /// together, but returns at least one row. Rows that cannot be decoded are logged.
     pub(crate) async fn portion<R: Row>(
         &self,
         conn: &mut Connection,
-        limit: i64,
+        limit: Option<i64>,
         offset: i64,
         most: usize,
     ) -> sqlx::Result<Portion<R>> {
         let mut query = self.rows::<R>();
-        query.push(format_args!(" LIMIT {limit} OFFSET {offset}"));
-        let mut found = query.build().fetch(conn);
+        if let Some(limit) = limit {
+            query.push(&format!(" LIMIT {limit} OFFSET {offset}"));
+        }
+        let mut found = query.query()?.fetch(conn);
         let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(row) = found.try_next().await? {
             bytes += size(&row);
@@ -231,16 +242,100 @@ impl Select {
     pub(crate) async fn first<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Option<R>> {
         let mut query = self.rows::<R>();
         query.push(" LIMIT 1");
-        query.build_query_as().fetch_optional(conn).await
+        query.query_as()?.fetch_optional(conn).await
     }
 
     pub(crate) async fn count<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<i64> {
-        let mut query = self.query::<R>("COUNT(*)");
-        query.build_query_scalar().fetch_one(conn).await
+        let count = self.query::<R>("COUNT(*)");
+        let row = count.query()?.fetch_one(conn).await?;
+        row.try_get(0)
     }
 
     pub(crate) async fn exists<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<bool> {
         Ok(self.count::<R>(conn).await? > 0)
+    }
+}
+
+impl Part {
+    fn condition<R: Row>(&self) -> Condition {
+        match self {
+            Self::Is(column, arg) => match folded::<R>(column) {
+                Some(folded) => Condition::new(format!("{folded} = ?"), [arg.clone().folded()]),
+                None => Condition::new(format!("{} = ?", quoted(column)), [arg.clone()]),
+            },
+            Self::Any(column, args) => {
+                let args = args.iter().cloned();
+                match folded::<R>(column) {
+                    Some(folded) => Condition::new(
+                        format!("{folded} IN LIST(?)"),
+                        [Arg::list(args.map(Arg::folded))],
+                    ),
+                    None => {
+                        Condition::new(format!("{} IN LIST(?)", quoted(column)), [Arg::list(args)])
+                    }
+                }
+            }
+            Self::That(condition) => condition.clone(),
+        }
+    }
+}
+
+fn order_terms<R: Row>(order: &Order) -> Cow<'static, str> {
+    match order {
+        Order::Terms(terms) => terms.clone(),
+        Order::By { column, descending } => {
+            let direction = if *descending { "DESC" } else { "ASC" };
+            let term = folded::<R>(column).unwrap_or_else(|| quoted(column).into_owned());
+            format!("{term} {direction}, id {direction}").into()
+        }
+    }
+}
+
+/// A statement that is built piece by piece. Its marks are numbered: `$1`, `$2`, …
+#[derive(Clone, Debug)]
+pub(super) struct Statement {
+    sql: String,
+    args: Vec<Arg>,
+}
+
+impl Statement {
+    pub(super) fn new(sql: String) -> Self {
+        Self {
+            sql,
+            args: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, sql: &str) {
+        self.sql.push_str(sql);
+    }
+
+    /// Adds a condition, and gives a number to each `?` of it.
+    pub(super) fn condition(&mut self, condition: &Condition) {
+        let sql = condition
+            .sql
+            .replace(" LIST(?)", " (SELECT value FROM json_each(?))");
+        let mut parts = sql.split('?');
+        self.push(parts.next().unwrap_or_default());
+        for (arg, part) in condition.args.iter().zip(parts) {
+            self.args.push(arg.clone());
+            self.sql.push_str(&format!("${}", self.args.len()));
+            self.push(part);
+        }
+    }
+
+    pub(super) fn bind(&mut self, arg: impl Into<Arg>) {
+        self.condition(&Condition::new("?", [arg.into()]));
+    }
+
+    pub(super) fn query<'q>(self) -> sqlx::Result<Query<'q, Sqlite, SqliteArguments>> {
+        let args = arguments(&self.args)?;
+        Ok(sqlx::query_with(AssertSqlSafe(self.sql), args))
+    }
+
+    fn query_as<'q, R: Row>(self) -> sqlx::Result<QueryAs<'q, Sqlite, R, SqliteArguments>> {
+        let args = arguments(&self.args)?;
+        Ok(sqlx::query_as_with(AssertSqlSafe(self.sql), args))
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Arg, Connection, Json, ListCondition, Select, execute, rows};
 use cc_rules::metadata::Metadata;
 
 rows! {
-    Space in "spaces" { name: String, organization_guid: String, quota_guid: Option<String>, allow_ssh: bool, suspended: bool, metadata: Json<Metadata> }
+    Space in "spaces" folding ["name"] { name: String, organization_guid: String, quota_guid: Option<String>, allow_ssh: bool, suspended: bool, metadata: Json<Metadata> }
 }
 
 pub(crate) async fn by_name(
@@ -54,4 +54,4 @@ pub(crate) async fn assign_quota(
 
 /// The condition for rows whose space belongs to one of some organizations.
 pub(crate) const OF_ORGANIZATIONS: ListCondition =
-    ListCondition("space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN (?))");
+    ListCondition("space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN LIST(?))");

@@ -49,7 +49,7 @@ pub(crate) struct Census {
 pub(crate) async fn census(conn: &mut Connection) -> sqlx::Result<Census> {
     let row = sqlx::query(
         "SELECT (SELECT COUNT(*) FROM users), (SELECT COUNT(*) FROM tasks WHERE state = 'RUNNING'),
-            CAST((SELECT TOTAL(memory_in_mb) FROM tasks WHERE state = 'RUNNING') AS INTEGER),
+            (SELECT COALESCE(SUM(CAST(memory_in_mb AS DOUBLE PRECISION)), 0.0) FROM tasks WHERE state = 'RUNNING'),
             (SELECT COUNT(*) FROM deployments WHERE state = 'ACTIVE'), (SELECT COUNT(*) FROM jobs WHERE state = 'FAILED')",
     )
     .fetch_one(conn)
@@ -57,7 +57,7 @@ pub(crate) async fn census(conn: &mut Connection) -> sqlx::Result<Census> {
     Ok(Census {
         users: row.try_get(0)?,
         running_tasks: row.try_get(1)?,
-        running_tasks_in_mb: row.try_get(2)?,
+        running_tasks_in_mb: total(row.try_get(2)?),
         active_deployments: row.try_get(3)?,
         failed_jobs: row.try_get(4)?,
     })
@@ -86,21 +86,32 @@ pub(crate) async fn of_apps(conn: &mut Connection, scope: Scope<'_>) -> sqlx::Re
     let sql = "WITH a AS (SELECT guid, state FROM apps WHERE space_guid IN (SELECT guid FROM spaces WHERE (here))),
         p AS (SELECT instances, memory_in_mb, log_rate_limit FROM processes WHERE app_guid IN (SELECT guid FROM a WHERE state = 'STARTED')),
         t AS (SELECT memory_in_mb, log_rate_limit FROM tasks WHERE state IN ('PENDING', 'RUNNING') AND app_guid IN (SELECT guid FROM a))
-        SELECT CAST((SELECT TOTAL(instances) FROM p) AS INTEGER),
-            CAST((SELECT TOTAL(instances * memory_in_mb) FROM p) + (SELECT TOTAL(memory_in_mb) FROM t) AS INTEGER),
-            CAST((SELECT TOTAL(instances * log_rate_limit) FROM p WHERE log_rate_limit > 0) + (SELECT TOTAL(log_rate_limit) FROM t WHERE log_rate_limit > 0) AS INTEGER),
+        SELECT (SELECT COALESCE(SUM(CAST(instances AS DOUBLE PRECISION)), 0.0) FROM p),
+            (SELECT COALESCE(SUM(CAST(instances AS DOUBLE PRECISION) * memory_in_mb), 0.0) FROM p),
+            (SELECT COALESCE(SUM(CAST(memory_in_mb AS DOUBLE PRECISION)), 0.0) FROM t),
+            (SELECT COALESCE(SUM(CAST(instances AS DOUBLE PRECISION) * log_rate_limit), 0.0) FROM p WHERE log_rate_limit > 0),
+            (SELECT COALESCE(SUM(CAST(log_rate_limit AS DOUBLE PRECISION)), 0.0) FROM t WHERE log_rate_limit > 0),
             (SELECT COUNT(*) FROM p WHERE log_rate_limit < 0 AND instances > 0) + (SELECT COUNT(*) FROM t WHERE log_rate_limit < 0),
             (SELECT COUNT(*) FROM t),
-            CAST((SELECT TOTAL(memory_in_mb) FROM builds WHERE state = 'STAGING' AND app_guid IN (SELECT guid FROM a)) AS INTEGER)";
+            (SELECT COALESCE(SUM(CAST(memory_in_mb AS DOUBLE PRECISION)), 0.0) FROM builds WHERE state = 'STAGING' AND app_guid IN (SELECT guid FROM a))";
     let row = scope.row(conn, sql).await?;
     Ok(AppUsage {
-        instances: row.try_get(0)?,
-        memory_in_mb: row.try_get(1)?,
-        log_rate: row.try_get(2)?,
-        unlimited_logs: row.try_get(3)?,
-        tasks: row.try_get(4)?,
-        staging_in_mb: row.try_get(5)?,
+        instances: total(row.try_get(0)?),
+        memory_in_mb: total(row.try_get::<f64, _>(1)? + row.try_get::<f64, _>(2)?),
+        log_rate: total(row.try_get::<f64, _>(3)? + row.try_get::<f64, _>(4)?),
+        unlimited_logs: row.try_get(5)?,
+        tasks: row.try_get(6)?,
+        staging_in_mb: total(row.try_get(7)?),
     })
+}
+
+/// Returns a sum, which the database computes as a floating-point number because one of integers could overflow.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a larger sum becomes the largest number"
+)]
+fn total(sum: f64) -> i64 {
+    sum as i64
 }
 
 pub(crate) async fn of_routes(conn: &mut Connection, scope: Scope<'_>) -> sqlx::Result<RouteUsage> {

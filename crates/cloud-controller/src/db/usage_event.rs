@@ -59,6 +59,23 @@ impl FromRow<'_, SqliteRow> for Footprint {
     }
 }
 
+/// What a process, task or build uses now, as the queries of [`present`] return it.
+struct Present(Footprint);
+
+impl FromRow<'_, SqliteRow> for Present {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let mut footprint = Footprint::from_row(row)?;
+        footprint.buildpack = footprint.buildpack.and_then(|list| first_name(&list));
+        Ok(Self(footprint))
+    }
+}
+
+/// Returns the name of the first of a droplet's buildpacks. A droplet that cannot be read has none.
+fn first_name(buildpacks: &str) -> Option<String> {
+    let buildpacks: serde_json::Value = serde_json::from_str(buildpacks).ok()?;
+    Some(buildpacks.get(0)?.get("name")?.as_str()?.to_owned())
+}
+
 impl Footprint {
     fn runs(&self) -> bool {
         match self.kind.as_str() {
@@ -138,10 +155,11 @@ async fn write_events_of(conn: &mut Connection, kind: &str, guid: &str) -> sqlx:
             .bind(guid.to_owned())
             .fetch_optional(&mut *conn)
             .await?;
-    let after: Option<Footprint> = sqlx::query_as(present(kind))
+    let after: Option<Present> = sqlx::query_as(present(kind))
         .bind(guid.to_owned())
         .fetch_optional(&mut *conn)
         .await?;
+    let after = after.map(|Present(footprint)| footprint);
     if after.as_ref().is_some_and(Footprint::is_canceling) {
         return Ok(());
     }
@@ -221,13 +239,6 @@ async fn store_footprint(conn: &mut Connection, footprint: &Footprint) -> sqlx::
     execute(conn, sql, &args).await.map(drop)
 }
 
-/// The name of the first buildpack of a droplet `d`. A droplet that cannot be read has none.
-macro_rules! buildpack {
-    () => {
-        "CASE WHEN json_valid(d.buildpacks) THEN json_extract(d.buildpacks, '$[0].name') END AS buildpack"
-    };
-}
-
 macro_rules! place {
     () => {
         "a.guid AS app_guid, a.name AS app_name, s.guid AS space_guid, s.name AS space_name, s.organization_guid AS organization_guid"
@@ -239,9 +250,7 @@ macro_rules! processes {
         concat!(
             "SELECT 'process' AS kind, p.guid AS guid, a.state AS state, p.instances AS instances, p.memory_in_mb AS memory_in_mb, p.type AS name, ",
             place!(),
-            ", ",
-            buildpack!(),
-            " FROM processes p JOIN apps a ON a.guid = p.app_guid JOIN spaces s ON s.guid = a.space_guid LEFT JOIN droplets d ON d.guid = a.droplet_guid"
+            ", d.buildpacks AS buildpack FROM processes p JOIN apps a ON a.guid = p.app_guid JOIN spaces s ON s.guid = a.space_guid LEFT JOIN droplets d ON d.guid = a.droplet_guid"
         )
     };
 }
@@ -258,9 +267,7 @@ fn present(kind: &str) -> &'static str {
         _ => concat!(
             "SELECT 'build' AS kind, b.guid AS guid, b.state AS state, 1 AS instances, b.memory_in_mb AS memory_in_mb, '' AS name, ",
             place!(),
-            ", ",
-            buildpack!(),
-            " FROM builds b JOIN apps a ON a.guid = b.app_guid JOIN spaces s ON s.guid = a.space_guid LEFT JOIN droplets d ON d.guid = b.droplet_guid WHERE b.guid = $1"
+            ", d.buildpacks AS buildpack FROM builds b JOIN apps a ON a.guid = b.app_guid JOIN spaces s ON s.guid = a.space_guid LEFT JOIN droplets d ON d.guid = b.droplet_guid WHERE b.guid = $1"
         ),
     }
 }
@@ -283,12 +290,10 @@ pub(super) const SCHEMA: &[&str] = &[
     "CREATE TRIGGER IF NOT EXISTS usage_build_changed AFTER UPDATE ON builds WHEN OLD.state <> NEW.state BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', NEW.guid); END",
     "CREATE TRIGGER IF NOT EXISTS usage_build_gone AFTER DELETE ON builds BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', OLD.guid); END",
     // This statement adds the processes of a database that is older than this table.
-    concat!("INSERT OR IGNORE INTO usage_footprints (kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid, buildpack) ", processes!()),
+    concat!("INSERT OR IGNORE INTO usage_footprints (kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid, buildpack)
+        SELECT kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid,
+            CASE WHEN json_valid(buildpack) THEN json_extract(buildpack, '$[0].name') END FROM (", processes!(), ") AS used"),
 ];
-
-fn footprint(row: &SqliteRow) -> sqlx::Result<Footprint> {
-    Footprint::from_row(row)
-}
 
 /// Deletes all events and writes one for each process that is started.
 pub(crate) async fn purge_and_reseed(conn: &mut Connection) -> sqlx::Result<()> {
@@ -299,8 +304,8 @@ pub(crate) async fn purge_and_reseed(conn: &mut Connection) -> sqlx::Result<()> 
     ))
     .fetch_all(&mut *conn)
     .await?;
-    let started = super::readable_rows(&started, footprint);
-    for footprint in &started {
+    let started = super::readable_rows(&started, |row| Present::from_row(row));
+    for Present(footprint) in &started {
         let mut event = event(footprint, "STARTED", Some("STARTED".to_owned()));
         event.buildpack_guid = buildpack_guid(conn, footprint.buildpack.as_deref()).await?;
         super::insert(conn, &event).await?;

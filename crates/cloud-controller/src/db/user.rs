@@ -26,7 +26,7 @@ pub(crate) async fn store_user(
         conn,
         "INSERT INTO users (guid, created_at, updated_at, username, origin, metadata)
          VALUES ($1, $2, $2, NULLIF($3, ''), NULLIF($4, ''), '{\"labels\":{},\"annotations\":{}}')
-         ON CONFLICT (guid) DO UPDATE SET username = COALESCE(NULLIF($3, ''), username), origin = COALESCE(NULLIF($4, ''), origin)",
+         ON CONFLICT (guid) DO UPDATE SET username = COALESCE(NULLIF($3, ''), users.username), origin = COALESCE(NULLIF($4, ''), users.origin)",
         &args,
     )
     .await
@@ -43,7 +43,8 @@ pub(crate) async fn by_name(
     username: &str,
     origin: Option<&str>,
 ) -> sqlx::Result<Vec<User>> {
-    let select = Select::new().and("username = ? COLLATE NOCASE", [username.into()]);
+    let folded = username.to_ascii_lowercase();
+    let select = Select::new().and("lower(username) = ?", [folded.into()]);
     match origin {
         Some(origin) => select.is("origin", origin),
         None => select,
