@@ -25,8 +25,8 @@ pub struct Migration {
 
 impl Migration {
     /// Creates a migration whose text is written once, in the words of SQLite. For PostgreSQL the types `INTEGER`, `BLOB` and `REAL`
-    /// become `BIGINT`, `BYTEA` and `DOUBLE PRECISION`, `INTEGER PRIMARY KEY` becomes an identity column, and `WITHOUT ROWID` is
-    /// left out.
+    /// become `BIGINT`, `BYTEA` and `DOUBLE PRECISION`, `TEXT` gets the order of its bytes, `INTEGER PRIMARY KEY` becomes an identity
+    /// column, and `WITHOUT ROWID` is left out.
     pub const fn both(version: i64, name: &'static str, sql: &'static str) -> Self {
         Self {
             version,

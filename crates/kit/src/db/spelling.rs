@@ -74,6 +74,8 @@ fn postgres_word<'a>(word: &'a str, after: &'a str) -> (&'a str, &'a str) {
             None => ("BIGINT", after),
         },
         "BLOB" => ("BYTEA", after),
+        // Texts have the order of their bytes, whatever the locale of the server.
+        "TEXT" => ("TEXT COLLATE \"C\"", after),
         "REAL" => ("DOUBLE PRECISION", after),
         "WITHOUT" => match after.strip_prefix(" ROWID") {
             Some(after) => ("", after),
@@ -114,7 +116,7 @@ mod tests {
         );
         check(
             "t TEXT DEFAULT 'BLOB' -- REAL\n, u BLOB",
-            "t TEXT DEFAULT 'BLOB' -- REAL\n, u BYTEA",
+            "t TEXT COLLATE \"C\" DEFAULT 'BLOB' -- REAL\n, u BYTEA",
         );
     }
 }
