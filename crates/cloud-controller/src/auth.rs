@@ -17,6 +17,7 @@ use axum::extract::FromRequestParts;
 use clients::uaa::{Claims, TokenError};
 use http::{Method, header, request::Parts};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The caller of a request, as the verified token identifies it.
 #[derive(Clone, Debug)]
@@ -291,7 +292,7 @@ impl Principal {
             .lock()
             .expect("no panic while holding it")
             .get(self.guid())
-            .is_some_and(|name| name == self.name());
+            .is_some_and(|(name, at)| name == self.name() && !is_stale(cc, *at));
         if known {
             return Ok(());
         }
@@ -307,7 +308,17 @@ impl Principal {
         cc.seen_users
             .lock()
             .expect("no panic while holding it")
-            .insert(self.guid().to_owned(), self.name().to_owned());
+            .insert(
+                self.guid().to_owned(),
+                (self.name().to_owned(), Instant::now()),
+            );
         Ok(())
     }
+}
+
+/// The time after which a user is stored again if another Cloud Controller may have removed the row.
+const SEEN_FOR: Duration = Duration::from_secs(60);
+
+fn is_stale(cc: &Cc, stored: Instant) -> bool {
+    cc.db.is_shared() && stored.elapsed() > SEEN_FOR
 }

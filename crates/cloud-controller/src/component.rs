@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result};
 use cc_rules::names::PlatformNames;
 use clients::uaa::{ResourceServer, TokenVerifier, VerifierConfig};
 use kit::CancellationToken;
+use kit::db::Location;
 use kit::metrics::{Observed, Registry};
 use kit::readiness::{Need, Readiness};
 use kit::reconcile::{LastPass, Nudge};
@@ -59,8 +60,10 @@ impl CloudController {
         std::fs::create_dir_all(&config.data_dir)
             .with_context(|| format!("create data directory {}", config.data_dir.display()))?;
         let lifecycle = Arc::new(Bundle::build(&config.inside_binary)?);
+        let file = config.data_dir.join("cloud-controller.db");
+        let location = Location::new(config.database.as_ref(), "cloud_controller", file);
         let (db, writer) = Db::open(
-            &config.data_dir.join("cloud-controller.db"),
+            &location,
             Duration::from_secs(config.limits.read_seconds.into()),
         )
         .await?;

@@ -16,8 +16,10 @@ pub struct Config {
     pub internal_listener: TcpListener,
     /// The URL at which the BBS and the cells reach `internal_listener`: `https://127.0.0.1:9023`.
     pub internal_url: String,
-    /// The directory of the database and the blobs.
+    /// The directory of the blobs, and of the database if it is a file.
     pub data_dir: PathBuf,
+    /// The server of the database. `None`: the database is the file `cloud-controller.db` in `data_dir`.
+    pub database: Option<kit::db::Server>,
     /// The URL of the API as users see it: `http://api.cupola.test`.
     pub api_url: String,
     pub login_url: String,

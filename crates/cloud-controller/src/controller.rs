@@ -18,7 +18,7 @@ use kit::readiness::Need;
 use kit::reconcile::{LastPass, Nudge};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The state that all handlers share; it is cheap to clone.
@@ -44,8 +44,8 @@ pub(crate) struct Shared {
     pub verifier: TokenVerifier,
     pub emitter: Emitter,
     pub http: reqwest::Client,
-    /// The names of users that the database already has, by guid.
-    pub seen_users: Mutex<HashMap<String, String>>,
+    /// The names of users that the database already has, by guid, and when they were stored.
+    pub seen_users: Mutex<HashMap<String, (String, Instant)>>,
     /// The turns of the callers whose requests are under way.
     pub turns: Turns,
     /// The resource use of app instances, as read from log-cache a moment ago.

@@ -131,15 +131,9 @@ impl ApiError {
     }
 }
 
-/// The SQLite result code of a statement that was interrupted from outside.
-const INTERRUPTED: &str = "9";
-
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        let interrupted = error
-            .as_database_error()
-            .is_some_and(|error| error.code().as_deref() == Some(INTERRUPTED));
-        if interrupted {
+        if kit::db::is_interrupted(&error) {
             return Self::unavailable(
                 "The request read too much and was ended; narrow it with filters or a smaller per_page",
             );

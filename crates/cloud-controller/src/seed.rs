@@ -91,7 +91,8 @@ fn needs_room(error: &anyhow::Error) -> bool {
 
 async fn apply(db: &Db, config: &Seed) -> Result<()> {
     let mut upkeep = db.upkeep().await?;
-    crate::actions::copy::fail_interrupted(&mut upkeep).await?;
+    let cutoff = crate::actions::copy::interrupted_before(db, crate::clock::now());
+    crate::actions::copy::fail_interrupted(&mut upkeep, cutoff).await?;
     let first = !has::<OrganizationQuota>(&mut upkeep, "default").await?;
     if first {
         let quota = OrganizationQuota {
@@ -345,6 +346,7 @@ async fn first_target(conn: &mut Connection, organization: &str, space: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kit::db::Location;
 
     async fn seeded(
         db: &Db,
@@ -372,12 +374,8 @@ mod tests {
     #[tokio::test]
     async fn identity_domains_are_made_once_and_stay_as_they_are() {
         let folder = tempfile::tempdir().unwrap();
-        let (db, _writer) = Db::open(
-            &folder.path().join("cc.db"),
-            std::time::Duration::from_secs(1),
-        )
-        .await
-        .unwrap();
+        let location = Location::File(folder.path().join("cc.db"));
+        let (db, _writer) = Db::open(&location, RETRY).await.unwrap();
         let row = |name: &str, scope| (name.to_owned(), Some(scope));
         let first = seeded(&db, &[("Apps.Identity", "any")]).await.unwrap();
         assert_eq!(first, [row("apps.identity", PolicyScope::Any)]);
@@ -422,15 +420,15 @@ mod tests {
             assert!(status.unwrap().success(), "{program} {args:?}");
         };
         sh("mount", &["-t", "tmpfs", "-o", "size=8m", "none"]);
-        let path = folder.path().join("cc.db");
-        let (db, _writer) = Db::open(&path, RETRY).await.unwrap();
+        let location = Location::File(folder.path().join("cc.db"));
+        let (db, _writer) = Db::open(&location, RETRY).await.unwrap();
         assert!(!apply_or_postpone(&db, &seed()).await.unwrap());
         db.close().await;
         let filler = folder.path().join("filler");
         let free = usize::try_from(kit::disk::free(folder.path()).unwrap()).unwrap();
         std::fs::write(&filler, vec![b'x'; free]).unwrap();
 
-        let (db, _writer) = Db::open(&path, RETRY).await.unwrap();
+        let (db, _writer) = Db::open(&location, RETRY).await.unwrap();
         assert!(apply_or_postpone(&db, &seed()).await.unwrap());
         let mut conn = db.read().await.unwrap();
         assert!(has::<Domain>(&mut conn, "apps.test").await.unwrap());

@@ -6,7 +6,7 @@ use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::droplet::{self, Droplet, DropletState};
 use crate::db::package::{self, Package, PackageState};
-use crate::db::{self, Connection, Row, Unrecorded};
+use crate::db::{self, Connection, Db, Row, Unrecorded};
 use crate::error::{ApiError, ApiResult};
 
 /// A resource whose bits can be copied.
@@ -92,8 +92,20 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
     Ok(row)
 }
 
-/// Fails the copies that were under way when the process ended. It is called at the start.
-pub(crate) async fn fail_interrupted(conn: &mut Connection) -> sqlx::Result<()> {
-    droplet::fail_interrupted_copies(conn).await?;
-    package::fail_interrupted_copies(conn).await
+/// The time after which a copy of another Cloud Controller counts as interrupted, in microseconds.
+const LONGEST: i64 = 3600 * 1_000_000;
+
+/// Returns the time before which every copy that has not ended was interrupted. It is called at the start, and now and then.
+/// Other Cloud Controllers may copy bits at the same time if they share the database; otherwise nobody copies at the start.
+pub(crate) fn interrupted_before(db: &Db, now: i64) -> i64 {
+    match db.is_shared() {
+        true => now.saturating_sub(LONGEST),
+        false => i64::MAX,
+    }
+}
+
+/// Fails the copies that began before `cutoff` and have not ended.
+pub(crate) async fn fail_interrupted(conn: &mut Connection, cutoff: i64) -> sqlx::Result<()> {
+    droplet::fail_interrupted_copies(conn, cutoff).await?;
+    package::fail_interrupted_copies(conn, cutoff).await
 }

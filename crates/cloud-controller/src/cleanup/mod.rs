@@ -33,8 +33,9 @@ const RETRY: Duration = Duration::from_secs(60);
 pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
     let retention = cc.settings.retention;
     while !shutdown.is_cancelled() {
-        let pause = match pass(&cc.db, &cc.blobs, &retention, clock::now()).await {
-            Ok(removed) => {
+        let pause = match in_turn(&cc.db, &cc.blobs, &retention).await {
+            Ok(None) => RETRY,
+            Ok(Some(removed)) => {
                 if removed > 0 {
                     tracing::info!(removed, "cleaned-up");
                 }
@@ -53,12 +54,27 @@ pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
     }
 }
 
+/// Runs one pass, unless another Cloud Controller runs one.
+async fn in_turn(db: &Db, store: &Store, retention: &Retention) -> Result<Option<u64>> {
+    let Some(turn) = db.turn("clean-up").await? else {
+        return Ok(None);
+    };
+    let removed = pass(db, store, retention, clock::now()).await;
+    turn.end().await;
+    removed.map(Some)
+}
+
 /// Runs one pass at the time `now` (microseconds since the epoch). Returns the number of removed and expired rows and files.
 async fn pass(db: &Db, store: &Store, retention: &Retention, now: i64) -> Result<u64> {
     let kept = i64::try_from(retention.records.as_micros()).unwrap_or(i64::MAX);
     let mut removed = records::remove(db, now.saturating_sub(kept))
         .await
         .context("remove old records")?;
+    if db.is_shared() {
+        records::fail_interrupted_copies(db, now)
+            .await
+            .context("fail interrupted copies")?;
+    }
     removed += records::expire(db, retention, now)
         .await
         .context("expire old droplets and packages")?;

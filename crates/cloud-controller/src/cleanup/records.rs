@@ -1,6 +1,7 @@
 //! Removes old rows, and expires droplets and packages beyond the newest ones of their app.
 
 use super::BATCH;
+use crate::actions::copy;
 use crate::config::Retention;
 use crate::db::{Db, cleanup as sql};
 use anyhow::Result;
@@ -48,4 +49,12 @@ pub(super) async fn expire(db: &Db, retention: &Retention, now: i64) -> Result<u
         }
     }
     Ok(expired)
+}
+
+/// Fails the copies of Cloud Controllers that ended in the middle of them.
+pub(super) async fn fail_interrupted_copies(db: &Db, now: i64) -> Result<()> {
+    let mut upkeep = db.upkeep().await?;
+    copy::fail_interrupted(&mut upkeep, copy::interrupted_before(db, now)).await?;
+    upkeep.commit().await?;
+    Ok(())
 }

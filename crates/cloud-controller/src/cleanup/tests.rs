@@ -26,8 +26,8 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cc.db");
-        let (db, _writer) = Db::open(&path, Duration::from_secs(10)).await.unwrap();
+        let location = kit::db::Location::File(folder.path().join("cc.db"));
+        let (db, _writer) = Db::open(&location, Duration::from_secs(10)).await.unwrap();
         let store = Store::open(folder.path(), Some(0)).unwrap();
         let organization = Organization {
             name: "o".into(),

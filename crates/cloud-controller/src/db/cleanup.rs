@@ -2,9 +2,8 @@
 
 use super::droplet::DropletState;
 use super::package::PackageState;
-use super::select::Statement;
-use super::{Arg, Condition, Connection, Select, execute};
-use sqlx::{AssertSqlSafe, Row as _};
+use super::{Connection, Select, execute};
+use kit::db::{AssertSqlSafe, query};
 
 /// The statements of which each deletes at most `$2` rows that were last changed before `$1`.
 pub(crate) const OLD_RECORDS: &[&str] = &[
@@ -28,7 +27,7 @@ pub(crate) async fn remove_old(
     cutoff: i64,
     limit: i64,
 ) -> sqlx::Result<u64> {
-    execute(conn, statement, &[Arg::Int(cutoff), Arg::Int(limit)]).await
+    execute(conn, statement, &[cutoff.into(), limit.into()]).await
 }
 
 /// A resource of which the newest ones are kept for each app.
@@ -74,7 +73,7 @@ pub(crate) async fn surplus(
         "SELECT guid FROM (SELECT guid, ROW_NUMBER() OVER (PARTITION BY app_guid ORDER BY created_at DESC, id DESC) AS place
             FROM {table} WHERE state = '{state}') AS ranked WHERE place > $1 AND {unused} LIMIT $2"
     );
-    let rows = sqlx::query(AssertSqlSafe(sql))
+    let rows = query(AssertSqlSafe(sql))
         .bind(keep)
         .bind(limit)
         .fetch_all(conn)
@@ -94,14 +93,15 @@ pub(crate) async fn expire(
         state,
         unused,
     } = kind;
-    let mut update = Statement::new(format!(
-        "UPDATE {table} SET state = 'EXPIRED', checksum = NULL, updated_at = "
-    ));
-    update.bind(now);
-    update.push(" WHERE ");
-    update.condition(&Condition::new("guid IN LIST(?)", [Arg::list(guids)]));
-    update.push(&format!(" AND state = '{state}' AND {unused}"));
-    Ok(update.query()?.execute(conn).await?.rows_affected())
+    let sql = format!(
+        "UPDATE {table} SET state = 'EXPIRED', checksum = NULL, updated_at = $1
+         WHERE guid IN LIST($2) AND state = '{state}' AND {unused}"
+    );
+    query(AssertSqlSafe(sql))
+        .bind(now)
+        .bind(guids)
+        .execute(conn)
+        .await
 }
 
 /// Returns the files whose row is deleted or expired: kind (`packages`, `droplets`) and guid.
@@ -109,7 +109,7 @@ pub(crate) async fn dead_blobs(
     conn: &mut Connection,
     limit: i64,
 ) -> sqlx::Result<Vec<(String, String)>> {
-    let rows = sqlx::query("SELECT kind, guid FROM dead_blobs LIMIT $1")
+    let rows = query("SELECT kind, guid FROM dead_blobs LIMIT $1")
         .bind(limit)
         .fetch_all(conn)
         .await?;

@@ -1,20 +1,60 @@
 //! Conditions on rows. Only `db` can create them, so that SQL is in `db` alone; the other layers use their names.
 
-use super::Arg;
+use super::{Arg, Connection};
 use std::borrow::Cow;
 
-/// A condition with its arguments. Each `?` is replaced by the next argument.
+/// A condition with its arguments. Each `?` is replaced by the mark of the next argument.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Condition {
-    pub(super) sql: Cow<'static, str>,
+    sql: Spelling,
     pub(super) args: Vec<Arg>,
+}
+
+/// The text of a condition.
+#[derive(Clone, Debug, PartialEq)]
+enum Spelling {
+    Both(Cow<'static, str>),
+    Each {
+        sqlite: &'static str,
+        postgres: &'static str,
+    },
 }
 
 impl Condition {
     pub(super) fn new(sql: impl Into<Cow<'static, str>>, args: impl Into<Vec<Arg>>) -> Self {
         Self {
-            sql: sql.into(),
+            sql: Spelling::Both(sql.into()),
             args: args.into(),
+        }
+    }
+
+    /// Creates a condition that the databases spell differently, with the same arguments in the same order.
+    pub(super) fn each(
+        sqlite: &'static str,
+        postgres: &'static str,
+        args: impl Into<Vec<Arg>>,
+    ) -> Self {
+        Self {
+            sql: Spelling::Each { sqlite, postgres },
+            args: args.into(),
+        }
+    }
+
+    /// Returns the text for the database of a connection.
+    pub(super) fn sql(&self, conn: &Connection) -> &str {
+        match (&self.sql, conn) {
+            (Spelling::Both(sql), _) => sql,
+            (Spelling::Each { sqlite, .. }, Connection::Sqlite(_)) => sqlite,
+            (Spelling::Each { postgres, .. }, Connection::Postgres(_)) => postgres,
+        }
+    }
+
+    /// Returns whether every text has as many question marks as there are arguments.
+    pub(super) fn is_complete(&self) -> bool {
+        let is_complete = |sql: &str| sql.matches('?').count() == self.args.len();
+        match &self.sql {
+            Spelling::Both(sql) => is_complete(sql),
+            Spelling::Each { sqlite, postgres } => is_complete(sqlite) && is_complete(postgres),
         }
     }
 
@@ -28,12 +68,9 @@ impl Condition {
         let seconds = format!("({column} / 1000000 * 1000000)");
         let first = times.first().copied().unwrap_or(0);
         let compared =
-            |operator: &str| Self::new(format!("{seconds} {operator} ?"), [Arg::Int(first)]);
+            |operator: &str| Self::new(format!("{seconds} {operator} ?"), [first.into()]);
         match when {
-            When::Among => Self::new(
-                format!("{seconds} IN LIST(?)"),
-                [Arg::list(times.iter().copied())],
-            ),
+            When::Among => Self::new(format!("{seconds} IN LIST(?)"), [times.to_vec().into()]),
             When::After => compared(">"),
             When::NotBefore => compared(">="),
             When::Before => compared("<"),

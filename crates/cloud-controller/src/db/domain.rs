@@ -2,7 +2,7 @@
 
 use super::{Arg, Condition, Connection, Json, Select, execute, rows, spelled};
 use cc_rules::metadata::Metadata;
-use sqlx::Row as _;
+use kit::db::query;
 
 spelled! {
     /// The part of the foundation whose apps a route policy may permit: all of it, the route's organization, or the route's space.
@@ -98,9 +98,8 @@ pub(crate) async fn shares(
     conn: &mut Connection,
     domains: &[String],
 ) -> sqlx::Result<Vec<(String, String)>> {
-    let domains = serde_json::Value::from(domains.to_vec()).to_string();
-    let rows = sqlx::query(
-        "SELECT domain_guid, organization_guid FROM domain_shares WHERE domain_guid IN (SELECT value FROM json_each($1)) ORDER BY rowid",
+    let rows = query(
+        "SELECT domain_guid, organization_guid FROM domain_shares WHERE domain_guid IN LIST($1) ORDER BY id",
     )
     .bind(domains)
     .fetch_all(conn)

@@ -54,8 +54,11 @@ pub(crate) fn is_current() -> Condition {
     Condition::new("guid IN (SELECT droplet_guid FROM apps)", [])
 }
 
-/// Fails the droplets that were being copied when the process ended. It is called at the start.
-pub(crate) async fn fail_interrupted_copies(conn: &mut Connection) -> sqlx::Result<()> {
-    let sql = "UPDATE droplets SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING'";
-    super::execute(conn, sql, &[]).await.map(drop)
+/// Fails the droplets whose copy began before `cutoff` and has not ended.
+pub(crate) async fn fail_interrupted_copies(
+    conn: &mut Connection,
+    cutoff: i64,
+) -> sqlx::Result<()> {
+    let sql = "UPDATE droplets SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING' AND updated_at < $1";
+    super::execute(conn, sql, &[cutoff.into()]).await.map(drop)
 }

@@ -2,30 +2,43 @@
 
 use super::{Arg, Condition};
 
-/// The expression for the value of a label; `?` is its path.
-const LABEL: &str = "CASE WHEN json_valid(metadata) THEN json_extract(metadata, ?) END";
+/// Writes a condition on the value of a label for both databases. The value, whose `?` is the key, stands between the two texts.
+macro_rules! on_label {
+    ($before:literal, $after:literal, $args:expr) => {
+        Condition::each(
+            concat!(
+                $before,
+                "CASE WHEN json_valid(metadata) THEN json_extract(metadata, '$.labels.\"' || ? || '\"') END",
+                $after
+            ),
+            concat!($before, "label_of(metadata, ?)", $after),
+            $args,
+        )
+    };
+}
 
 pub(crate) fn exists(key: &str) -> Condition {
-    Condition::new(format!("{LABEL} IS NOT NULL"), [path(key)])
+    on_label!("", " IS NOT NULL", [of(key)])
 }
 
 pub(crate) fn is_absent(key: &str) -> Condition {
-    Condition::new(format!("{LABEL} IS NULL"), [path(key)])
+    on_label!("", " IS NULL", [of(key)])
 }
 
 pub(crate) fn is_among(key: &str, values: &[String]) -> Condition {
-    Condition::new(
-        format!("{LABEL} IN LIST(?)"),
-        [path(key), Arg::list(values)],
-    )
+    on_label!("", " IN LIST(?)", [of(key), values.into()])
 }
 
 /// Selects rows whose label has none of the values, and rows without the label.
 pub(crate) fn is_not_among(key: &str, values: &[String]) -> Condition {
-    let sql = format!("COALESCE({LABEL}, '') NOT IN LIST(?)");
-    Condition::new(sql, [path(key), Arg::list(values)])
+    on_label!(
+        "COALESCE(",
+        ", '') NOT IN LIST(?)",
+        [of(key), values.into()]
+    )
 }
 
-fn path(key: &str) -> Arg {
-    Arg::Text(format!("$.labels.\"{}\"", key.replace('"', "")))
+/// Returns the key as an argument. A key never has a quotation mark.
+fn of(key: &str) -> Arg {
+    key.replace('"', "").into()
 }

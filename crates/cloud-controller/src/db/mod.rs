@@ -4,6 +4,10 @@
 //! Reads borrow a connection from a pool; requests and the controller's own work have separate pools. One transaction writes at
 //! a time ([`transaction`]): every change begins in [`crate::change`], which owns the [`Writer`], and the platform's own rows are
 //! written in an [`Upkeep`]. A handler holds either a reading connection or a change, never both at once.
+//!
+//! The database is a file of SQLite or a schema on a PostgreSQL server. Each statement is written once, in words that both
+//! understand ([`kit::db`]); [`Condition::each`] is for those few conditions that have no common words. Several Cloud Controllers can
+//! share a server: a [`Turn`] belongs to one of them at a time.
 
 pub(crate) mod app;
 pub(crate) mod audit_event;
@@ -46,61 +50,80 @@ pub(crate) mod user;
 
 pub(crate) use audit_event::{Trail, Unrecorded};
 pub(crate) use condition::{Condition, ListCondition, Order, When};
-pub(crate) use row::{Json, Row, by_guid, column, delete, insert, readable_rows, rows, update};
+pub(crate) use kit::db::Connection;
+pub(crate) use row::{
+    Field, Json, Row, by_guid, column, delete, insert, readable_rows, rows, update,
+};
 pub(crate) use select::{Arg, Broken, Portion, Readable, Select};
 pub(crate) use spelling::{UnknownWord, spelled};
-pub(crate) use sqlx::SqliteConnection as Connection;
 pub(crate) use transaction::{Tx, Upkeep, Writer};
 
 use select::execute;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqlitePool};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use kit::db::{Database, Location, Lock, Reader, Readers};
+use std::time::Duration;
 
 /// The number of connections for requests.
 const READERS: u32 = 8;
 const WAIT_FOR_READER: Duration = Duration::from_secs(30);
-/// The number of steps of SQLite's virtual machine between two checks of the clock.
-const STEPS: i32 = 10_000;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
     /// The database for all writes, and for reads of the driver, the sync and the cells. Callers of the API cannot block these
     /// reads.
-    database: kit::old_db::Database,
-    /// The connections for requests, each of which may read for `patience`.
-    readers: SqlitePool,
-    patience: Duration,
+    database: Database,
+    /// The connections for requests, whose time for reading is limited.
+    readers: Readers,
+}
+
+/// The right to do a work that only one Cloud Controller of a foundation does at a time. It ends when it is dropped.
+#[derive(Debug)]
+#[must_use = "the turn ends when it is dropped"]
+pub(crate) struct Turn(Option<Lock>);
+
+impl Turn {
+    /// Ends the turn, and returns when the next one can begin.
+    pub(crate) async fn end(self) {
+        if let Some(lock) = self.0 {
+            lock.release().await;
+        }
+    }
 }
 
 impl Db {
-    /// Opens the database. Returns its handle, and its only writer.
-    pub(crate) async fn open(path: &Path, patience: Duration) -> anyhow::Result<(Self, Writer)> {
-        let database = kit::old_db::Database::open(path, &schema::statements()).await?;
+    /// Opens the database. Returns its handle, and its only writer. A request may read for `patience`.
+    pub(crate) async fn open(
+        location: &Location,
+        patience: Duration,
+    ) -> anyhow::Result<(Self, Writer)> {
+        let database = Database::open(location, &schema::SCHEMA).await?;
         let writer = Writer::new(database.clone());
-        let db = Self {
-            database,
-            readers: kit::old_db::readers(path, READERS, WAIT_FOR_READER),
-            patience,
-        };
-        Ok((db, writer))
+        let readers = database.readers(READERS, WAIT_FOR_READER, Some(patience));
+        Ok((Self { database, readers }, writer))
     }
 
     /// Returns a connection for a request, which cannot write. A request that reads for too long is interrupted and gets a 503.
-    pub(crate) async fn read(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
-        let mut conn = self.readers.acquire().await?;
-        let deadline = Instant::now() + self.patience;
-        conn.lock_handle()
-            .await?
-            .set_progress_handler(STEPS, move || Instant::now() < deadline);
-        Ok(conn)
+    pub(crate) async fn read(&self) -> sqlx::Result<Reader> {
+        self.readers.acquire().await
     }
 
     /// Returns a connection for the controller's own work. It cannot write, and its reading time is not limited.
-    pub(crate) async fn read_own(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
+    pub(crate) async fn read_own(&self) -> sqlx::Result<Reader> {
         self.database.read().await
+    }
+
+    /// Returns whether other Cloud Controllers can use the database at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.database.is_shared()
+    }
+
+    /// Begins the turn of a work, or returns `None` while another Cloud Controller has it. A file has only one user.
+    pub(crate) async fn turn(&self, work: &'static str) -> sqlx::Result<Option<Turn>> {
+        if !self.is_shared() {
+            return Ok(Some(Turn(None)));
+        }
+        let lock = self.database.try_lock(work).await?;
+        Ok(lock.map(|lock| Turn(Some(lock))))
     }
 
     /// Begins a transaction for the platform's own rows when the previous one has ended.
@@ -136,6 +159,8 @@ pub(crate) async fn is_first_run_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kit::db::query;
+    use std::path::Path;
 
     const FOREVER: &str =
         "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT COUNT(*) FROM n";
@@ -143,20 +168,18 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_reads_too_long_is_ended_and_its_connection_serves_the_next() {
         let folder = tempfile::tempdir().unwrap();
-        let (db, _writer) = Db::open(&folder.path().join("cc.db"), Duration::from_millis(100))
+        let location = Location::File(folder.path().join("cc.db"));
+        let (db, _writer) = Db::open(&location, Duration::from_millis(100))
             .await
             .unwrap();
         // There are more requests than connections.
         let hostile = (0..READERS + 4).map(|_| async {
             let mut conn = db.read().await.unwrap();
-            sqlx::query(FOREVER)
-                .fetch_one(&mut *conn)
-                .await
-                .unwrap_err()
+            query(FOREVER).fetch_one(&mut *conn).await.unwrap_err()
         });
         let own = async {
             let mut conn = db.read_own().await.unwrap();
-            sqlx::query("SELECT 1").fetch_one(&mut *conn).await.unwrap();
+            query("SELECT 1").fetch_one(&mut *conn).await.unwrap();
         };
         let (errors, ()) = tokio::join!(futures::future::join_all(hostile), own);
         for error in errors {
@@ -164,8 +187,8 @@ mod tests {
             assert_eq!(error.status, 503, "{error}");
         }
         let mut conn = db.read().await.unwrap();
-        sqlx::query("SELECT 1").fetch_one(&mut *conn).await.unwrap();
-        let refused = sqlx::query("DELETE FROM apps").execute(&mut *conn).await;
+        query("SELECT 1").fetch_one(&mut *conn).await.unwrap();
+        let refused = query("DELETE FROM apps").execute(&mut *conn).await;
         assert!(refused.is_err(), "a reader must not write");
         drop(conn);
         db.close().await;
@@ -178,11 +201,11 @@ mod tests {
             return None;
         }
         [
-            "sqlx::query",
+            "db::query",
+            "db::Builder",
             "query_as",
             "query_scalar",
             "AssertSqlSafe",
-            "QueryBuilder",
             "SELECT ",
             "INSERT ",
             "UPDATE ",
@@ -193,6 +216,7 @@ mod tests {
             " IS NULL",
             " IS NOT NULL",
             " IN (",
+            " IN LIST(",
             " COLLATE ",
             "ORDER BY",
             " DESC\"",
@@ -212,7 +236,7 @@ mod tests {
     #[test]
     fn sql_is_found() {
         for line in [
-            r#"sqlx::query("x")"#,
+            r#"kit::db::query("x")"#,
             r#".and("guid <> ?", [guid])"#,
             r#"let members = "guid IN (SELECT user_guid";"#,
             r#".order("id DESC")"#,
@@ -268,9 +292,9 @@ mod tests {
     #[tokio::test]
     async fn a_migration_runs_once() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cc.db");
+        let location = Location::File(folder.path().join("cc.db"));
         for expected in [true, false] {
-            let (db, _writer) = Db::open(&path, Duration::from_secs(1)).await.unwrap();
+            let (db, _writer) = Db::open(&location, Duration::from_secs(1)).await.unwrap();
             let mut upkeep = db.upkeep().await.unwrap();
             assert_eq!(is_first_run_of(&mut upkeep, "x").await.unwrap(), expected);
             upkeep.commit().await.unwrap();

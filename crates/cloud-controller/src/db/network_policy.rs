@@ -1,7 +1,7 @@
 //! Network policies, and the numbers by which cells identify their sources.
 
 use super::Connection;
-use sqlx::Row as _;
+use kit::db::{query, query_scalar};
 
 /// A permission for one app's containers to connect to another app's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +16,11 @@ pub(crate) struct NetworkPolicy {
 
 /// Inserts a policy. A policy that exists already stays unchanged.
 pub(crate) async fn insert(conn: &mut Connection, policy: &NetworkPolicy) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO policy_sources (app_guid) SELECT guid FROM apps WHERE guid = $1 AND guid NOT IN (SELECT app_guid FROM policy_sources)")
+    query("INSERT INTO policy_sources (app_guid) SELECT guid FROM apps WHERE guid = $1 AND guid NOT IN (SELECT app_guid FROM policy_sources)")
         .bind(&policy.source_guid)
         .execute(&mut *conn)
         .await?;
-    sqlx::query(
+    query(
         "INSERT INTO network_policies (source_guid, destination_guid, protocol, first_port, last_port) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )
     .bind(&policy.source_guid)
@@ -35,7 +35,7 @@ pub(crate) async fn insert(conn: &mut Connection, policy: &NetworkPolicy) -> sql
 
 /// Removes a policy. A policy that does not exist is no error.
 pub(crate) async fn delete(conn: &mut Connection, policy: &NetworkPolicy) -> sqlx::Result<()> {
-    sqlx::query(
+    query(
         "DELETE FROM network_policies WHERE source_guid = $1 AND destination_guid = $2 AND protocol = $3 AND first_port = $4 AND last_port = $5",
     )
     .bind(&policy.source_guid)
@@ -50,7 +50,7 @@ pub(crate) async fn delete(conn: &mut Connection, policy: &NetworkPolicy) -> sql
 
 /// Returns the number of policies whose source is an app.
 pub(crate) async fn count_of_source(conn: &mut Connection, app: &str) -> sqlx::Result<i64> {
-    sqlx::query_scalar("SELECT COUNT(*) FROM network_policies WHERE source_guid = $1")
+    query_scalar("SELECT COUNT(*) FROM network_policies WHERE source_guid = $1")
         .bind(app)
         .fetch_one(&mut *conn)
         .await
@@ -58,9 +58,9 @@ pub(crate) async fn count_of_source(conn: &mut Connection, app: &str) -> sqlx::R
 
 /// Returns all policies, each with the number of its source.
 pub(crate) async fn all(conn: &mut Connection) -> sqlx::Result<Vec<(NetworkPolicy, u32)>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT p.source_guid, p.destination_guid, p.protocol, p.first_port, p.last_port, s.number FROM network_policies p
-         JOIN policy_sources s ON s.app_guid = p.source_guid ORDER BY p.rowid",
+         JOIN policy_sources s ON s.app_guid = p.source_guid ORDER BY p.id",
     )
     .fetch_all(&mut *conn)
     .await?;

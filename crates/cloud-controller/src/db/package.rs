@@ -16,8 +16,11 @@ rows! {
     Package in "packages" { app_guid: String, r#type: PackageType, state: PackageState, error: Option<String>, checksum: Option<String>, metadata: Json<Metadata> }
 }
 
-/// Fails the packages that were being copied when the process ended. It is called at the start.
-pub(crate) async fn fail_interrupted_copies(conn: &mut Connection) -> sqlx::Result<()> {
-    let sql = "UPDATE packages SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING'";
-    super::execute(conn, sql, &[]).await.map(drop)
+/// Fails the packages whose copy began before `cutoff` and has not ended.
+pub(crate) async fn fail_interrupted_copies(
+    conn: &mut Connection,
+    cutoff: i64,
+) -> sqlx::Result<()> {
+    let sql = "UPDATE packages SET state = 'FAILED', error = 'The copy was interrupted' WHERE state = 'COPYING' AND updated_at < $1";
+    super::execute(conn, sql, &[cutoff.into()]).await.map(drop)
 }

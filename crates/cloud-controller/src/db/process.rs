@@ -4,8 +4,8 @@ use super::{
     Arg, Connection, Json, ListCondition, Readable, Select, execute, readable_rows, rows, spelled,
 };
 use cc_rules::metadata::Metadata;
+use kit::db::query;
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
 
 rows! {
     /// A process. `version` and the guid form the name of the desired LRP, so a new version is a new LRP.
@@ -102,15 +102,15 @@ pub(crate) async fn retire_lrp(
 }
 
 pub(crate) async fn stale_lrps(conn: &mut Connection, process: &str) -> sqlx::Result<Vec<String>> {
-    let rows = sqlx::query("SELECT lrp_guid FROM stale_lrps WHERE process_guid = $1")
-        .bind(process.to_owned())
+    let rows = query("SELECT lrp_guid FROM stale_lrps WHERE process_guid = $1")
+        .bind(process)
         .fetch_all(conn)
         .await?;
     Ok(readable_rows(&rows, |row| row.try_get(0)))
 }
 
 pub(crate) async fn processes_with_stale_lrps(conn: &mut Connection) -> sqlx::Result<Vec<String>> {
-    let rows = sqlx::query("SELECT DISTINCT process_guid FROM stale_lrps")
+    let rows = query("SELECT DISTINCT process_guid FROM stale_lrps")
         .fetch_all(conn)
         .await?;
     Ok(readable_rows(&rows, |row| row.try_get(0)))

@@ -2,7 +2,7 @@
 
 use super::{Arg, Connection, execute, readable_rows};
 use crate::bits::resources::{Kept, Resource};
-use sqlx::Row as _;
+use kit::db::query;
 use std::collections::{HashMap, HashSet};
 
 /// Returns the contents (SHA-256), by SHA-1 and size, that were uploaded to a space in which this user develops. `None` means
@@ -12,17 +12,14 @@ pub(crate) async fn known(
     developer: Option<&str>,
     resources: &[Resource],
 ) -> sqlx::Result<HashMap<(String, i64), String>> {
-    let wanted = Arg::list(resources.iter().map(|resource| resource.sha1.as_str()));
-    let (Arg::Text(wanted), everywhere) = (wanted, developer.is_none()) else {
-        return Ok(HashMap::new());
-    };
-    let rows = sqlx::query(
-        "SELECT sha1, size, sha256 FROM resources WHERE sha1 IN (SELECT value FROM json_each($1))
+    let wanted = Arg::texts(resources.iter().map(|resource| resource.sha1.as_str()));
+    let rows = query(
+        "SELECT sha1, size, sha256 FROM resources WHERE sha1 IN LIST($1)
          AND ($2 = 1 OR space_guid IN (SELECT space_guid FROM roles WHERE user_guid = $3 AND type = 'space_developer')) ORDER BY used_at",
     )
     .bind(wanted)
-    .bind(i64::from(everywhere))
-    .bind(developer.unwrap_or_default().to_owned())
+    .bind(developer.is_none())
+    .bind(developer.unwrap_or_default())
     .fetch_all(conn)
     .await?;
     let known = readable_rows(&rows, |row| {
@@ -55,11 +52,10 @@ pub(crate) async fn keep(conn: &mut Connection, space: &str, kept: &[Kept]) -> s
 /// Removes the entries that were not used for the longest time, until the rest has at most `most` bytes. Returns the removed
 /// contents.
 pub(crate) async fn remove_surplus(conn: &mut Connection, most: u64) -> sqlx::Result<Vec<String>> {
-    let rows = sqlx::query(
-        "SELECT sha256, MAX(size) FROM resources GROUP BY sha256 ORDER BY MAX(used_at) DESC",
-    )
-    .fetch_all(&mut *conn)
-    .await?;
+    let rows =
+        query("SELECT sha256, MAX(size) FROM resources GROUP BY sha256 ORDER BY MAX(used_at) DESC")
+            .fetch_all(&mut *conn)
+            .await?;
     let (mut total, mut forgotten) = (0_u64, Vec::new());
     let known: Vec<(String, i64)> =
         readable_rows(&rows, |row| Ok((row.try_get(0)?, row.try_get(1)?)));
@@ -80,7 +76,7 @@ pub(crate) async fn remove_surplus(conn: &mut Connection, most: u64) -> sqlx::Re
 
 /// Returns the contents that any space has.
 pub(crate) async fn contents(conn: &mut Connection) -> sqlx::Result<HashSet<String>> {
-    let rows = sqlx::query("SELECT DISTINCT sha256 FROM resources")
+    let rows = query("SELECT DISTINCT sha256 FROM resources")
         .fetch_all(conn)
         .await?;
     Ok(readable_rows(&rows, |row| row.try_get(0))

@@ -4,8 +4,8 @@ use super::destination::Protocol;
 use super::domain::PolicyScope;
 use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
 use cc_rules::metadata::Metadata;
+use kit::db::query;
 use serde_json::{Map, Value};
-use sqlx::Row as _;
 
 rows! {
     /// A route. `host` and `path` are empty and `port` is 0 when they are absent.
@@ -17,7 +17,7 @@ rows! {
 /// Selects the routes of some spaces, and those that are shared with one of them.
 pub(crate) fn is_of_or_shared_with(spaces: &[String]) -> Condition {
     let sql = "(space_guid IN LIST(?) OR guid IN (SELECT route_guid FROM route_shares WHERE space_guid IN LIST(?)))";
-    Condition::new(sql, [Arg::list(spaces), Arg::list(spaces)])
+    Condition::new(sql, [spaces.into(), spaces.into()])
 }
 
 /// The condition for routes with a destination in one of some apps.
@@ -121,11 +121,10 @@ pub(crate) async fn first_unmapped(
 }
 
 pub(crate) async fn shares(conn: &mut Connection, route: &str) -> sqlx::Result<Vec<String>> {
-    let rows =
-        sqlx::query("SELECT space_guid FROM route_shares WHERE route_guid = $1 ORDER BY rowid")
-            .bind(route.to_owned())
-            .fetch_all(conn)
-            .await?;
+    let rows = query("SELECT space_guid FROM route_shares WHERE route_guid = $1 ORDER BY id")
+        .bind(route)
+        .fetch_all(conn)
+        .await?;
     Ok(super::readable_rows(&rows, |row| row.try_get(0)))
 }
 
@@ -178,15 +177,15 @@ pub(crate) async fn mappings(
     app: &str,
     process_type: &str,
 ) -> sqlx::Result<Vec<Mapping>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options, d.organization_guid,
                 d.enforce_route_policies, d.route_policies_scope,
                 (SELECT string_agg(source, ',' ORDER BY id) FROM route_policies WHERE route_guid = r.guid) FROM destinations t
          JOIN routes r ON r.guid = t.route_guid JOIN domains d ON d.guid = r.domain_guid
          WHERE t.app_guid = $1 AND t.process_type = $2 ORDER BY t.id",
     )
-    .bind(app.to_owned())
-    .bind(process_type.to_owned())
+    .bind(app)
+    .bind(process_type)
     .fetch_all(conn)
     .await?;
     rows.iter()

@@ -2,26 +2,18 @@
 //! columns. The four plain statements on one row are written once, here.
 
 use super::Connection;
-use sqlx::encode::IsNull;
-use sqlx::error::BoxDynError;
-use sqlx::query::Query;
-use sqlx::sqlite::{
-    SqliteArguments, SqliteArgumentsBuffer, SqliteRow, SqliteTypeInfo, SqliteValueRef,
-};
-use sqlx::{AssertSqlSafe, Decode, Encode, FromRow, Sqlite, Type};
+use kit::db::{AssertSqlSafe, BoxDynError, Cell, FromCell, FromRow, Query, Value, query, query_as};
 use std::borrow::Cow;
 
-pub(crate) type BoundQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
-
 /// A row of a table, implemented by [`rows!`].
-pub(crate) trait Row: for<'r> FromRow<'r, SqliteRow> + Send + Unpin + 'static {
+pub(crate) trait Row: FromRow + Send + Unpin + 'static {
     const TABLE: &'static str;
     const COLUMNS: &'static [&'static str];
     /// The columns whose texts are compared and ordered without regard to the case of ASCII letters.
     const FOLDED: &'static [&'static str];
     fn guid(&self) -> &str;
     /// Binds all of `COLUMNS` in their order.
-    fn bind<'q>(&self, query: BoundQuery<'q>) -> BoundQuery<'q>;
+    fn bind(&self, query: Query) -> Query;
 }
 
 /// Returns the column of a field: `r#type` is `type`.
@@ -66,9 +58,8 @@ macro_rules! rows {
             $($(#[$fmeta])* pub $field: $ty,)*
         }
 
-        impl sqlx::FromRow<'_, sqlx::sqlite::SqliteRow> for $name {
-            fn from_row(row: &sqlx::sqlite::SqliteRow) -> sqlx::Result<Self> {
-                use sqlx::Row as _;
+        impl kit::db::FromRow for $name {
+            fn from_row(row: &kit::db::Row) -> kit::db::Result<Self> {
                 Ok(Self {
                     guid: row.try_get("guid")?,
                     created_at: row.try_get("created_at")?,
@@ -85,8 +76,9 @@ macro_rules! rows {
             fn guid(&self) -> &str {
                 &self.guid
             }
-            fn bind<'q>(&self, query: $crate::db::row::BoundQuery<'q>) -> $crate::db::row::BoundQuery<'q> {
-                query.bind(self.guid.clone()).bind(self.created_at).bind(self.updated_at)$(.bind(self.$field.clone()))*
+            fn bind(&self, query: kit::db::Query) -> kit::db::Query {
+                use $crate::db::row::Field as _;
+                query.bind(&self.guid).bind(self.created_at).bind(self.updated_at)$(.bind(self.$field.value()))*
             }
         }
 
@@ -114,7 +106,7 @@ pub(crate) async fn insert<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Resu
         columns::<R>(),
         marks.join(", ")
     );
-    row.bind(sqlx::query(AssertSqlSafe(sql)))
+    row.bind(query(AssertSqlSafe(sql)))
         .execute(conn)
         .await
         .map(drop)
@@ -131,7 +123,7 @@ pub(crate) async fn update<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Resu
         R::TABLE,
         sets.join(", ")
     );
-    row.bind(sqlx::query(AssertSqlSafe(sql)))
+    row.bind(query(AssertSqlSafe(sql)))
         .execute(conn)
         .await
         .map(drop)
@@ -140,11 +132,8 @@ pub(crate) async fn update<R: Row>(conn: &mut Connection, row: &R) -> sqlx::Resu
 /// Deletes a row and returns whether it existed.
 pub(crate) async fn delete<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::Result<bool> {
     let sql = format!("DELETE FROM {} WHERE guid = $1", R::TABLE);
-    let done = sqlx::query(AssertSqlSafe(sql))
-        .bind(guid.to_owned())
-        .execute(conn)
-        .await?;
-    Ok(done.rows_affected() > 0)
+    let deleted = query(AssertSqlSafe(sql)).bind(guid).execute(conn).await?;
+    Ok(deleted > 0)
 }
 
 pub(crate) async fn by_guid<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::Result<Option<R>> {
@@ -153,16 +142,16 @@ pub(crate) async fn by_guid<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::
         columns::<R>(),
         R::TABLE
     );
-    sqlx::query_as(AssertSqlSafe(sql))
-        .bind(guid.to_owned())
+    query_as(AssertSqlSafe(sql))
+        .bind(guid)
         .fetch_optional(conn)
         .await
 }
 
 /// Returns the rows of a query over several tenants. A row that cannot be read is logged and left out.
 pub(crate) fn readable_rows<T>(
-    rows: &[SqliteRow],
-    read: impl Fn(&SqliteRow) -> sqlx::Result<T>,
+    rows: &[kit::db::Row],
+    read: impl Fn(&kit::db::Row) -> sqlx::Result<T>,
 ) -> Vec<T> {
     rows.iter()
         .filter_map(|row| {
@@ -177,25 +166,49 @@ pub(crate) fn readable_rows<T>(
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Json<T>(pub T);
 
-impl<T> Type<Sqlite> for Json<T> {
-    fn type_info() -> SqliteTypeInfo {
-        <String as Type<Sqlite>>::type_info()
-    }
-    fn compatible(info: &SqliteTypeInfo) -> bool {
-        <String as Type<Sqlite>>::compatible(info)
+impl<'r, T: serde::de::DeserializeOwned> FromCell<'r> for Json<T> {
+    fn from_cell(cell: Cell<'r>) -> Result<Self, BoxDynError> {
+        Ok(Self(serde_json::from_str(<&str>::from_cell(cell)?)?))
     }
 }
 
-impl<T: serde::Serialize> Encode<'_, Sqlite> for Json<T> {
-    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-        <String as Encode<'_, Sqlite>>::encode(serde_json::to_string(&self.0)?, buffer)
+/// A type of columns in [`rows!`].
+pub(crate) trait Field {
+    /// The NULL of the type.
+    const NULL: Value = Value::Text(None);
+    fn value(&self) -> Value;
+}
+
+impl Field for String {
+    fn value(&self) -> Value {
+        self.into()
     }
 }
 
-impl<'r, T: serde::de::DeserializeOwned> Decode<'r, Sqlite> for Json<T> {
-    fn decode(value: SqliteValueRef<'r>) -> Result<Self, BoxDynError> {
-        Ok(Self(serde_json::from_str(
-            <&str as Decode<'r, Sqlite>>::decode(value)?,
-        )?))
+impl Field for i64 {
+    const NULL: Value = Value::Integer(None);
+    fn value(&self) -> Value {
+        (*self).into()
+    }
+}
+
+impl Field for bool {
+    const NULL: Value = Value::Integer(None);
+    fn value(&self) -> Value {
+        (*self).into()
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    const NULL: Value = T::NULL;
+    fn value(&self) -> Value {
+        self.as_ref().map_or(Self::NULL, T::value)
+    }
+}
+
+impl<T: serde::Serialize> Field for Json<T> {
+    fn value(&self) -> Value {
+        let text = serde_json::to_string(&self.0);
+        text.expect("the keys of the objects are texts").into()
     }
 }

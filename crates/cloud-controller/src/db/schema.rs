@@ -1,139 +1,32 @@
-//! The tables. Every statement is idempotent; all of them run in this order at each start.
-//!
-//! `id` is the order of creation; other components know a row by its `guid`. Deleting a parent deletes what belongs to it.
+//! The tables, as migrations from version to version. Their SQL is in files beside this module.
 
-macro_rules! table {
-    ($name:literal, $columns:literal) => {
-        concat!(
-            "CREATE TABLE IF NOT EXISTS ",
-            $name,
-            " (id INTEGER PRIMARY KEY AUTOINCREMENT, guid TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, ",
-            $columns,
-            ")"
-        )
-    };
-}
+use kit::db::{Migration, Schema};
 
-/// Returns all statements. Those of the usage events need the other tables.
-pub(super) fn statements() -> Vec<&'static str> {
-    STATEMENTS
-        .iter()
-        .chain(super::usage_event::SCHEMA)
-        .copied()
-        .collect()
-}
+pub(super) const SCHEMA: Schema = Schema {
+    migrations: &[
+        Migration::both(1, "tables", TABLES),
+        Migration::both(2, "names without case", include_str!("schema/2_names.sql")),
+        Migration::each(
+            3,
+            "order of relationships, triggers",
+            include_str!("schema/3_order.sqlite.sql"),
+            include_str!("schema/3_order.postgres.sql"),
+        ),
+    ],
+    unversioned: UNVERSIONED,
+};
 
-const STATEMENTS: &[&str] = &[
-    table!("organization_quotas", "name TEXT NOT NULL UNIQUE, limits TEXT NOT NULL"),
-    table!("organizations", "name TEXT NOT NULL UNIQUE COLLATE NOCASE, suspended INTEGER NOT NULL, quota_guid TEXT NOT NULL, metadata TEXT NOT NULL"),
-    table!(
-        "space_quotas",
-        "name TEXT NOT NULL, organization_guid TEXT NOT NULL REFERENCES organizations(guid) ON DELETE CASCADE, limits TEXT NOT NULL, UNIQUE (organization_guid, name)"
-    ),
-    table!(
-        "spaces",
-        "name TEXT NOT NULL COLLATE NOCASE, organization_guid TEXT NOT NULL REFERENCES organizations(guid) ON DELETE CASCADE,
-         quota_guid TEXT, allow_ssh INTEGER NOT NULL, metadata TEXT NOT NULL, UNIQUE (organization_guid, name)"
-    ),
+const TABLES: &str = include_str!("schema/1_tables.sql");
+
+/// Brings files without a version, of any age, to version 1. Their triggers are replaced later.
+const UNVERSIONED: &[&str] = &[
+    TABLES,
     "ALTER TABLE spaces ADD COLUMN suspended INTEGER NOT NULL DEFAULT 0",
-    table!("users", "username TEXT, origin TEXT, metadata TEXT NOT NULL"),
-    table!(
-        "roles",
-        "type TEXT NOT NULL, user_guid TEXT NOT NULL REFERENCES users(guid) ON DELETE CASCADE,
-         organization_guid TEXT REFERENCES organizations(guid) ON DELETE CASCADE, space_guid TEXT REFERENCES spaces(guid) ON DELETE CASCADE"
-    ),
-    "CREATE INDEX IF NOT EXISTS roles_by_user ON roles (user_guid)",
-    table!(
-        "domains",
-        "name TEXT NOT NULL UNIQUE COLLATE NOCASE, organization_guid TEXT REFERENCES organizations(guid) ON DELETE CASCADE,
-         internal INTEGER NOT NULL, metadata TEXT NOT NULL"
-    ),
     "ALTER TABLE domains ADD COLUMN enforce_route_policies INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE domains ADD COLUMN route_policies_scope TEXT",
-    "CREATE TABLE IF NOT EXISTS domain_shares (domain_guid TEXT NOT NULL REFERENCES domains(guid) ON DELETE CASCADE,
-        organization_guid TEXT NOT NULL REFERENCES organizations(guid) ON DELETE CASCADE, PRIMARY KEY (domain_guid, organization_guid))",
-    table!(
-        "apps",
-        "name TEXT NOT NULL, space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, state TEXT NOT NULL, lifecycle_type TEXT NOT NULL,
-         buildpacks TEXT NOT NULL, stack TEXT, droplet_guid TEXT, environment TEXT NOT NULL, enable_ssh INTEGER NOT NULL, revisions_enabled INTEGER NOT NULL,
-         metadata TEXT NOT NULL, UNIQUE (space_guid, name)"
-    ),
-    table!(
-        "processes",
-        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, type TEXT NOT NULL, version TEXT NOT NULL, command TEXT, user TEXT, instances INTEGER NOT NULL,
-         memory_in_mb INTEGER NOT NULL, disk_in_mb INTEGER NOT NULL, log_rate_limit INTEGER NOT NULL, health_check TEXT NOT NULL, readiness_health_check TEXT NOT NULL,
-         metadata TEXT NOT NULL"
-    ),
-    "CREATE INDEX IF NOT EXISTS processes_by_app ON processes (app_guid, type)",
-    table!(
-        "sidecars",
-        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, name TEXT NOT NULL, command TEXT NOT NULL, memory_in_mb INTEGER, origin TEXT NOT NULL,
-         process_types TEXT NOT NULL, UNIQUE (app_guid, name)"
-    ),
-    "CREATE TABLE IF NOT EXISTS stale_lrps (process_guid TEXT NOT NULL, lrp_guid TEXT NOT NULL PRIMARY KEY)",
-    table!(
-        "routes",
-        "host TEXT NOT NULL COLLATE NOCASE, path TEXT NOT NULL COLLATE NOCASE, port INTEGER NOT NULL, domain_guid TEXT NOT NULL REFERENCES domains(guid) ON DELETE CASCADE,
-         space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, options TEXT NOT NULL, metadata TEXT NOT NULL, UNIQUE (host, domain_guid, path, port)"
-    ),
-    "CREATE INDEX IF NOT EXISTS routes_by_domain ON routes (domain_guid)",
-    "CREATE INDEX IF NOT EXISTS routes_by_space ON routes (space_guid)",
-    table!(
-        "route_policies",
-        "route_guid TEXT NOT NULL REFERENCES routes(guid) ON DELETE CASCADE, source TEXT NOT NULL, source_guid TEXT NOT NULL, metadata TEXT NOT NULL,
-         UNIQUE (route_guid, source)"
-    ),
-    "CREATE INDEX IF NOT EXISTS route_policies_by_source ON route_policies (source_guid)",
-    "CREATE TABLE IF NOT EXISTS route_shares (route_guid TEXT NOT NULL REFERENCES routes(guid) ON DELETE CASCADE,
-        space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, PRIMARY KEY (route_guid, space_guid))",
-    table!(
-        "destinations",
-        "route_guid TEXT NOT NULL REFERENCES routes(guid) ON DELETE CASCADE, app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE,
-         process_type TEXT NOT NULL, port INTEGER, protocol TEXT NOT NULL, weight INTEGER"
-    ),
-    "CREATE INDEX IF NOT EXISTS destinations_by_app ON destinations (app_guid)",
-    "CREATE INDEX IF NOT EXISTS destinations_by_route ON destinations (route_guid)",
-    table!(
-        "packages",
-        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, type TEXT NOT NULL, state TEXT NOT NULL, error TEXT, checksum TEXT, metadata TEXT NOT NULL"
-    ),
-    table!(
-        "droplets",
-        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, package_guid TEXT, state TEXT NOT NULL, error TEXT, stack TEXT, buildpacks TEXT NOT NULL,
-         process_types TEXT NOT NULL, execution_metadata TEXT NOT NULL, checksum TEXT, metadata TEXT NOT NULL"
-    ),
     "ALTER TABLE droplets ADD COLUMN sidecars TEXT NOT NULL DEFAULT '[]'",
-    table!(
-        "builds",
-        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, package_guid TEXT NOT NULL, droplet_guid TEXT, state TEXT NOT NULL, error TEXT, buildpacks TEXT NOT NULL,
-         stack TEXT NOT NULL, memory_in_mb INTEGER NOT NULL, disk_in_mb INTEGER NOT NULL, created_by_guid TEXT NOT NULL, created_by_name TEXT NOT NULL, metadata TEXT NOT NULL"
-    ),
-    table!(
-        "deployments",
-        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, state TEXT NOT NULL, reason TEXT NOT NULL, strategy TEXT NOT NULL, droplet_guid TEXT NOT NULL,
-         previous_droplet_guid TEXT, deploying_process_guid TEXT, instances INTEGER NOT NULL, max_in_flight INTEGER NOT NULL, error TEXT, status_changed_at INTEGER NOT NULL,
-         metadata TEXT NOT NULL"
-    ),
     "ALTER TABLE deployments ADD COLUMN options TEXT NOT NULL DEFAULT '{}'",
     "ALTER TABLE deployments ADD COLUMN instances_before INTEGER NOT NULL DEFAULT 1",
-    table!(
-        "tasks",
-        "app_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, sequence_id INTEGER NOT NULL, name TEXT NOT NULL, command TEXT NOT NULL, state TEXT NOT NULL,
-         memory_in_mb INTEGER NOT NULL, disk_in_mb INTEGER NOT NULL, log_rate_limit INTEGER NOT NULL, droplet_guid TEXT NOT NULL, failure_reason TEXT, metadata TEXT NOT NULL"
-    ),
-    "CREATE INDEX IF NOT EXISTS packages_by_app ON packages (app_guid)",
-    "CREATE INDEX IF NOT EXISTS droplets_by_app ON droplets (app_guid)",
-    "CREATE INDEX IF NOT EXISTS builds_by_app ON builds (app_guid, state)",
-    "CREATE INDEX IF NOT EXISTS deployments_by_app ON deployments (app_guid, state)",
-    "CREATE INDEX IF NOT EXISTS tasks_by_app ON tasks (app_guid, state)",
-    // This table lists the changes of stored data that are done only once.
-    "CREATE TABLE IF NOT EXISTS migrations (name TEXT NOT NULL PRIMARY KEY)",
-    // This table lists the files of uploaded packages, by the space to which they were uploaded.
-    "CREATE TABLE IF NOT EXISTS resources (space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, sha1 TEXT NOT NULL,
-        size INTEGER NOT NULL, sha256 TEXT NOT NULL, used_at INTEGER NOT NULL, PRIMARY KEY (space_guid, sha1, size))",
-    "CREATE INDEX IF NOT EXISTS resources_by_content ON resources (sha256)",
-    "CREATE INDEX IF NOT EXISTS resources_by_sha1 ON resources (sha1)",
-    table!("jobs", "operation TEXT NOT NULL, state TEXT NOT NULL, errors TEXT NOT NULL, warnings TEXT NOT NULL, resource_type TEXT NOT NULL, resource_guid TEXT NOT NULL"),
     "ALTER TABLE jobs ADD COLUMN actor_guid TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE jobs ADD COLUMN actor_type TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE jobs ADD COLUMN actor_name TEXT NOT NULL DEFAULT ''",
@@ -142,54 +35,13 @@ const STATEMENTS: &[&str] = &[
     "ALTER TABLE jobs ADD COLUMN due_at INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE jobs ADD COLUMN leased_by TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE jobs ADD COLUMN leased_until INTEGER NOT NULL DEFAULT 0",
-    "CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state)",
-    table!(
-        "audit_events",
-        "type TEXT NOT NULL, actor_guid TEXT NOT NULL, actor_type TEXT NOT NULL, actor_name TEXT NOT NULL, target_guid TEXT NOT NULL, target_type TEXT NOT NULL,
-         target_name TEXT NOT NULL, data TEXT NOT NULL, space_guid TEXT NOT NULL, organization_guid TEXT NOT NULL"
-    ),
-    "CREATE INDEX IF NOT EXISTS audit_events_by_target ON audit_events (target_guid)",
-    table!(
-        "app_usage_events",
-        "state TEXT NOT NULL, previous_state TEXT, app_guid TEXT NOT NULL, app_name TEXT NOT NULL, process_guid TEXT, process_type TEXT, space_guid TEXT NOT NULL,
-         space_name TEXT NOT NULL, organization_guid TEXT NOT NULL, buildpack_guid TEXT, buildpack_name TEXT, task_guid TEXT, task_name TEXT, memory_in_mb INTEGER NOT NULL,
-         previous_memory_in_mb INTEGER, instances INTEGER NOT NULL, previous_instances INTEGER"
-    ),
-    "CREATE INDEX IF NOT EXISTS app_usage_events_by_age ON app_usage_events (created_at)",
-    "CREATE INDEX IF NOT EXISTS audit_events_by_age ON audit_events (created_at)",
-    "CREATE INDEX IF NOT EXISTS jobs_by_age ON jobs (updated_at)",
-    "CREATE INDEX IF NOT EXISTS droplets_by_app ON droplets (app_guid)",
-    "CREATE INDEX IF NOT EXISTS packages_by_app ON packages (app_guid)",
-    "CREATE INDEX IF NOT EXISTS builds_by_app ON builds (app_guid)",
-    "CREATE INDEX IF NOT EXISTS deployments_by_app ON deployments (app_guid)",
-    "CREATE INDEX IF NOT EXISTS tasks_by_app ON tasks (app_guid)",
-    // However a row is deleted or expires, the clean-up finds its file here.
-    "CREATE TABLE IF NOT EXISTS dead_blobs (kind TEXT NOT NULL, guid TEXT NOT NULL, PRIMARY KEY (kind, guid))",
-    "CREATE TRIGGER IF NOT EXISTS dead_package AFTER DELETE ON packages BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('packages', OLD.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS dead_droplet AFTER DELETE ON droplets BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('droplets', OLD.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS expired_package AFTER UPDATE OF state ON packages WHEN NEW.state = 'EXPIRED'
-        BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('packages', NEW.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS expired_droplet AFTER UPDATE OF state ON droplets WHEN NEW.state = 'EXPIRED'
-        BEGIN INSERT OR IGNORE INTO dead_blobs (kind, guid) VALUES ('droplets', NEW.guid); END",
-    table!("stacks", "name TEXT NOT NULL UNIQUE, description TEXT NOT NULL, is_default INTEGER NOT NULL, metadata TEXT NOT NULL"),
-    table!(
-        "buildpacks",
-        "name TEXT NOT NULL, stack TEXT, position INTEGER NOT NULL, enabled INTEGER NOT NULL, locked INTEGER NOT NULL, filename TEXT NOT NULL, metadata TEXT NOT NULL"
-    ),
-    table!("feature_flags", "name TEXT NOT NULL UNIQUE, enabled INTEGER NOT NULL, custom_error_message TEXT"),
-    table!("environment_variable_groups", "name TEXT NOT NULL UNIQUE, var TEXT NOT NULL"),
-    table!("security_groups", "name TEXT NOT NULL UNIQUE, rules TEXT NOT NULL, running INTEGER NOT NULL, staging INTEGER NOT NULL"),
-    // The case of letters does not count in these names.
-    "CREATE UNIQUE INDEX IF NOT EXISTS organizations_by_name ON organizations (lower(name))",
-    "CREATE UNIQUE INDEX IF NOT EXISTS spaces_by_name ON spaces (organization_guid, lower(name))",
-    "CREATE UNIQUE INDEX IF NOT EXISTS domains_by_name ON domains (lower(name))",
-    "CREATE UNIQUE INDEX IF NOT EXISTS routes_by_url ON routes (lower(host), domain_guid, lower(path), port)",
-    "CREATE INDEX IF NOT EXISTS apps_by_name ON apps (space_guid, lower(name))",
-    "CREATE INDEX IF NOT EXISTS users_by_name ON users (lower(username))",
-    "CREATE TABLE IF NOT EXISTS policy_sources (number INTEGER PRIMARY KEY AUTOINCREMENT, app_guid TEXT NOT NULL UNIQUE REFERENCES apps(guid) ON DELETE CASCADE)",
-    "CREATE TABLE IF NOT EXISTS network_policies (source_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE,
-        destination_guid TEXT NOT NULL REFERENCES apps(guid) ON DELETE CASCADE, protocol TEXT NOT NULL, first_port INTEGER NOT NULL, last_port INTEGER NOT NULL,
-        PRIMARY KEY (source_guid, destination_guid, protocol, first_port, last_port))",
-    "CREATE TABLE IF NOT EXISTS security_group_spaces (security_group_guid TEXT NOT NULL REFERENCES security_groups(guid) ON DELETE CASCADE,
-        space_guid TEXT NOT NULL REFERENCES spaces(guid) ON DELETE CASCADE, phase TEXT NOT NULL, PRIMARY KEY (security_group_guid, space_guid, phase))",
+    // Files that are older than the usage events lack the use of their processes.
+    "INSERT OR IGNORE INTO usage_footprints
+        (kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid, buildpack)
+     SELECT 'process', p.guid, a.state, p.instances, p.memory_in_mb, p.type, a.guid, a.name, s.guid, s.name, s.organization_guid,
+        CASE WHEN json_valid(d.buildpacks) THEN json_extract(d.buildpacks, '$[0].name') END
+     FROM processes p JOIN apps a ON a.guid = p.app_guid JOIN spaces s ON s.guid = a.space_guid LEFT JOIN droplets d ON d.guid = a.droplet_guid",
 ];
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Security groups, and the spaces to which they are bound.
 
 use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows, spelled};
+use kit::db::query;
 use serde_json::Value;
-use sqlx::Row as _;
 
 spelled! {
     /// The phase of an app's life in which a group's rules apply.
@@ -58,8 +58,8 @@ pub(crate) async fn spaces(
     group: &str,
     phase: Phase,
 ) -> sqlx::Result<Vec<String>> {
-    let rows = sqlx::query("SELECT space_guid FROM security_group_spaces WHERE security_group_guid = $1 AND phase = $2 ORDER BY rowid")
-        .bind(group.to_owned())
+    let rows = query("SELECT space_guid FROM security_group_spaces WHERE security_group_guid = $1 AND phase = $2 ORDER BY id")
+        .bind(group)
         .bind(phase)
         .fetch_all(conn)
         .await?;

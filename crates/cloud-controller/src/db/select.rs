@@ -3,58 +3,34 @@
 use super::row::{columns, folded, quoted};
 use super::{Condition, Connection, ListCondition, Order, Row};
 use futures::TryStreamExt as _;
-use sqlx::query::{Query, QueryAs};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Row as _, Sqlite};
+use kit::db::{Builder, query};
 use std::borrow::Cow;
 
 /// A value that is bound to a statement.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Arg {
-    Text(String),
-    Int(i64),
-}
+pub(crate) use kit::db::Value as Arg;
 
-impl Arg {
-    /// Combines many values into one argument of `IN LIST(?)`.
-    pub(crate) fn list<A: Into<Self>>(values: impl IntoIterator<Item = A>) -> Self {
-        let values: Vec<serde_json::Value> = values
-            .into_iter()
-            .map(|value| match value.into() {
-                Self::Text(text) => text.into(),
-                Self::Int(number) => number.into(),
-            })
-            .collect();
-        Self::Text(serde_json::Value::Array(values).to_string())
-    }
-
-    /// Returns the text in the form in which texts are compared without regard to case ([`Row::FOLDED`]).
-    fn folded(self) -> Self {
-        match self {
-            Self::Text(text) => Self::Text(text.to_ascii_lowercase()),
-            other => other,
+/// Combines many values into one argument of `IN LIST(?)`.
+fn list(values: impl IntoIterator<Item = Arg>) -> Arg {
+    let (mut texts, mut numbers) = (Vec::new(), Vec::new());
+    for value in values {
+        match value {
+            Arg::Text(Some(text)) => texts.push(text),
+            Arg::Integer(Some(number)) => numbers.push(number),
+            // No value is equal to NULL, and lists have no other types.
+            _ => {}
         }
     }
+    match numbers.is_empty() {
+        true => texts.into(),
+        false => numbers.into(),
+    }
 }
 
-impl From<&str> for Arg {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
-    }
-}
-impl From<&String> for Arg {
-    fn from(value: &String) -> Self {
-        Self::Text(value.clone())
-    }
-}
-impl From<String> for Arg {
-    fn from(value: String) -> Self {
-        Self::Text(value)
-    }
-}
-impl From<i64> for Arg {
-    fn from(value: i64) -> Self {
-        Self::Int(value)
+/// Returns the text in the form in which texts are compared without regard to case ([`Row::FOLDED`]).
+fn folded_arg(arg: Arg) -> Arg {
+    match arg {
+        Arg::Text(Some(text)) => text.to_ascii_lowercase().into(),
+        other => other,
     }
 }
 
@@ -121,11 +97,7 @@ impl Select {
     }
 
     pub(crate) fn that(self, condition: Condition) -> Self {
-        debug_assert_eq!(
-            condition.args.len(),
-            condition.sql.matches('?').count(),
-            "as many arguments as question marks"
-        );
+        debug_assert!(condition.is_complete(), "{condition:?}");
         self.part(Part::That(condition))
     }
 
@@ -144,7 +116,7 @@ impl Select {
         condition: ListCondition,
         values: impl IntoIterator<Item = A>,
     ) -> Self {
-        self.and(condition.0, [Arg::list(values)])
+        self.and(condition.0, [list(values.into_iter().map(Into::into))])
     }
 
     pub(crate) fn any<A: Into<Arg>>(
@@ -166,25 +138,25 @@ impl Select {
     }
 
     /// Builds the statement that selects `what` from the rows, in no order.
-    fn query<R: Row>(&self, what: &str) -> Statement {
-        let mut query = Statement::new(format!("SELECT {what} FROM {}", R::TABLE));
+    fn query<R: Row>(&self, conn: &Connection, what: &str) -> Builder {
+        let mut query = Builder::new(format!("SELECT {what} FROM {}", R::TABLE));
         for (at, part) in self.conditions.iter().enumerate() {
             query.push(if at == 0 { " WHERE " } else { " AND " });
-            query.condition(&part.condition::<R>());
+            push_condition(&mut query, conn, &part.condition::<R>());
         }
         query
     }
 
     /// Builds the statement that selects whole rows, in their order.
-    fn rows<R: Row>(&self) -> Statement {
-        let mut query = self.query::<R>(&columns::<R>());
+    fn rows<R: Row>(&self, conn: &Connection) -> Builder {
+        let mut query = self.query::<R>(conn, &columns::<R>());
         query.push(" ORDER BY ");
-        query.push(&self.order.as_ref().map_or("id".into(), order_terms::<R>));
+        query.push(self.order.as_ref().map_or("id".into(), order_terms::<R>));
         query
     }
 
     pub(crate) async fn all<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Vec<R>> {
-        self.rows::<R>().query_as()?.fetch_all(conn).await
+        self.rows::<R>(conn).build().read_as().fetch_all(conn).await
     }
 
     /// Reads all rows like `all`, but separates those that cannot be decoded. Loops over the rows of many tenants use it.
@@ -192,7 +164,7 @@ impl Select {
         &self,
         conn: &mut Connection,
     ) -> sqlx::Result<Readable<R>> {
-        let found = self.rows::<R>().query()?.fetch_all(conn).await?;
+        let found = self.rows::<R>(conn).build().fetch_all(conn).await?;
         let (mut rows, mut broken) = (Vec::with_capacity(found.len()), Vec::new());
         for row in &found {
             match decoded(row) {
@@ -220,11 +192,11 @@ impl Select {
         offset: i64,
         most: usize,
     ) -> sqlx::Result<Portion<R>> {
-        let mut query = self.rows::<R>();
+        let mut query = self.rows::<R>(conn);
         if let Some(limit) = limit {
-            query.push(&format!(" LIMIT {limit} OFFSET {offset}"));
+            query.push(format_args!(" LIMIT {limit} OFFSET {offset}"));
         }
-        let mut found = query.query()?.fetch(conn);
+        let mut found = query.build().fetch(conn);
         let (mut rows, mut bytes) = (Vec::new(), 0);
         while let Some(row) = found.try_next().await? {
             bytes += size(&row);
@@ -240,15 +212,14 @@ impl Select {
     }
 
     pub(crate) async fn first<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Option<R>> {
-        let mut query = self.rows::<R>();
+        let mut query = self.rows::<R>(conn);
         query.push(" LIMIT 1");
-        query.query_as()?.fetch_optional(conn).await
+        query.build().read_as().fetch_optional(conn).await
     }
 
     pub(crate) async fn count<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<i64> {
-        let count = self.query::<R>("COUNT(*)");
-        let row = count.query()?.fetch_one(conn).await?;
-        row.try_get(0)
+        let count = self.query::<R>(conn, "COUNT(*)").build();
+        count.scalar().fetch_one(conn).await
     }
 
     pub(crate) async fn exists<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<bool> {
@@ -260,19 +231,18 @@ impl Part {
     fn condition<R: Row>(&self) -> Condition {
         match self {
             Self::Is(column, arg) => match folded::<R>(column) {
-                Some(folded) => Condition::new(format!("{folded} = ?"), [arg.clone().folded()]),
+                Some(folded) => Condition::new(format!("{folded} = ?"), [folded_arg(arg.clone())]),
                 None => Condition::new(format!("{} = ?", quoted(column)), [arg.clone()]),
             },
+            Self::Any(_, args) if args.is_empty() => Condition::never(),
             Self::Any(column, args) => {
                 let args = args.iter().cloned();
                 match folded::<R>(column) {
-                    Some(folded) => Condition::new(
-                        format!("{folded} IN LIST(?)"),
-                        [Arg::list(args.map(Arg::folded))],
-                    ),
-                    None => {
-                        Condition::new(format!("{} IN LIST(?)", quoted(column)), [Arg::list(args)])
+                    Some(folded) => {
+                        let args = list(args.map(folded_arg));
+                        Condition::new(format!("{folded} IN LIST(?)"), [args])
                     }
+                    None => Condition::new(format!("{} IN LIST(?)", quoted(column)), [list(args)]),
                 }
             }
             Self::That(condition) => condition.clone(),
@@ -291,55 +261,17 @@ fn order_terms<R: Row>(order: &Order) -> Cow<'static, str> {
     }
 }
 
-/// A statement that is built piece by piece. Its marks are numbered: `$1`, `$2`, …
-#[derive(Clone, Debug)]
-pub(super) struct Statement {
-    sql: String,
-    args: Vec<Arg>,
-}
-
-impl Statement {
-    pub(super) fn new(sql: String) -> Self {
-        Self {
-            sql,
-            args: Vec::new(),
-        }
-    }
-
-    pub(super) fn push(&mut self, sql: &str) {
-        self.sql.push_str(sql);
-    }
-
-    /// Adds a condition, and gives a number to each `?` of it.
-    pub(super) fn condition(&mut self, condition: &Condition) {
-        let sql = condition
-            .sql
-            .replace(" LIST(?)", " (SELECT value FROM json_each(?))");
-        let mut parts = sql.split('?');
-        self.push(parts.next().unwrap_or_default());
-        for (arg, part) in condition.args.iter().zip(parts) {
-            self.args.push(arg.clone());
-            self.sql.push_str(&format!("${}", self.args.len()));
-            self.push(part);
-        }
-    }
-
-    pub(super) fn bind(&mut self, arg: impl Into<Arg>) {
-        self.condition(&Condition::new("?", [arg.into()]));
-    }
-
-    pub(super) fn query<'q>(self) -> sqlx::Result<Query<'q, Sqlite, SqliteArguments>> {
-        let args = arguments(&self.args)?;
-        Ok(sqlx::query_with(AssertSqlSafe(self.sql), args))
-    }
-
-    fn query_as<'q, R: Row>(self) -> sqlx::Result<QueryAs<'q, Sqlite, R, SqliteArguments>> {
-        let args = arguments(&self.args)?;
-        Ok(sqlx::query_as_with(AssertSqlSafe(self.sql), args))
+/// Adds a condition to a statement, and binds its arguments.
+pub(super) fn push_condition(query: &mut Builder, conn: &Connection, condition: &Condition) {
+    let mut parts = condition.sql(conn).split('?');
+    query.push(parts.next().unwrap_or_default());
+    for (arg, part) in condition.args.iter().zip(parts) {
+        query.push_bind(arg.clone());
+        query.push(part);
     }
 }
 
-fn decoded<R: Row>(row: &SqliteRow) -> Result<R, Broken> {
+fn decoded<R: Row>(row: &kit::db::Row) -> Result<R, Broken> {
     R::from_row(row).map_err(|error| Broken {
         guid: row.try_get("guid").ok(),
         problem: format!("a row of table {} cannot be read: {error}", R::TABLE),
@@ -348,9 +280,9 @@ fn decoded<R: Row>(row: &SqliteRow) -> Result<R, Broken> {
 
 /// Returns the number of bytes of all texts in a row. Other values are small, and reading them as bytes would convert them to
 /// texts.
-fn size(row: &SqliteRow) -> usize {
+fn size(row: &kit::db::Row) -> usize {
     (0..row.len())
-        .filter_map(|at| row.try_get::<Option<&str>, _>(at).ok().flatten())
+        .filter_map(|at| row.try_get::<Option<&str>, usize>(at).ok().flatten())
         .map(str::len)
         .sum()
 }
@@ -361,27 +293,14 @@ impl Broken {
     }
 }
 
-fn arguments(args: &[Arg]) -> Result<SqliteArguments, sqlx::Error> {
-    use sqlx::Arguments as _;
-    let mut bound = SqliteArguments::default();
-    for arg in args {
-        match arg {
-            Arg::Text(text) => bound.add(text.clone()),
-            Arg::Int(int) => bound.add(*int),
-        }
-        .map_err(sqlx::Error::Encode)?;
-    }
-    Ok(bound)
-}
-
 /// Runs one statement with `$1`-style marks, and returns the number of rows that changed.
 pub(crate) async fn execute(
     conn: &mut Connection,
     sql: &'static str,
     args: &[Arg],
 ) -> sqlx::Result<u64> {
-    Ok(sqlx::query_with::<Sqlite, _>(sql, arguments(args)?)
+    query(sql)
+        .bind_all(args.iter().cloned())
         .execute(conn)
-        .await?
-        .rows_affected())
+        .await
 }

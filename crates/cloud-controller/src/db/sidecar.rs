@@ -24,8 +24,11 @@ pub(crate) async fn of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec
 
 /// Selects the sidecars that run beside processes of a type.
 pub(crate) fn has_type(process_type: &str) -> Condition {
-    let sql = "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(process_types) THEN process_types ELSE '[]' END) WHERE value = ?)";
-    Condition::new(sql, [process_type.into()])
+    Condition::each(
+        "EXISTS (SELECT 1 FROM json_each(CASE WHEN json_valid(process_types) THEN process_types ELSE '[]' END) WHERE value = ?)",
+        "has_item(process_types, ?)",
+        [process_type.into()],
+    )
 }
 
 /// Selects the sidecars that run beside an app's processes of a type.

@@ -65,27 +65,15 @@ macro_rules! spelled {
             }
         }
 
-        impl sqlx::Type<sqlx::Sqlite> for $name {
-            fn type_info() -> sqlx::sqlite::SqliteTypeInfo {
-                <String as sqlx::Type<sqlx::Sqlite>>::type_info()
-            }
-            fn compatible(info: &sqlx::sqlite::SqliteTypeInfo) -> bool {
-                <String as sqlx::Type<sqlx::Sqlite>>::compatible(info)
+        impl $crate::db::Field for $name {
+            fn value(&self) -> $crate::db::Arg {
+                (*self).into()
             }
         }
 
-        impl sqlx::Encode<'_, sqlx::Sqlite> for $name {
-            fn encode_by_ref(
-                &self,
-                buffer: &mut sqlx::sqlite::SqliteArgumentsBuffer,
-            ) -> Result<sqlx::encode::IsNull, sqlx::error::BoxDynError> {
-                <String as sqlx::Encode<'_, sqlx::Sqlite>>::encode(self.to_string(), buffer)
-            }
-        }
-
-        impl<'r> sqlx::Decode<'r, sqlx::Sqlite> for $name {
-            fn decode(value: sqlx::sqlite::SqliteValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
-                Ok(<&str as sqlx::Decode<'r, sqlx::Sqlite>>::decode(value)?.parse()?)
+        impl kit::db::FromCell<'_> for $name {
+            fn from_cell(cell: kit::db::Cell<'_>) -> Result<Self, kit::db::BoxDynError> {
+                Ok(<&str>::from_cell(cell)?.parse()?)
             }
         }
     };

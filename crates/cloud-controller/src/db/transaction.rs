@@ -6,7 +6,7 @@
 //! ```
 
 use super::{Connection, Trail, usage_event};
-use kit::old_db::{Database, Transaction};
+use kit::db::{Database, Transaction};
 use std::ops::{Deref, DerefMut};
 
 /// The right to begin transactions. An open database has one writer, and it cannot be cloned, so that its owner sees every change.

@@ -2,8 +2,7 @@
 //! the foundation, an organization or a space. Very large numbers, which an older version may have stored, do not overflow.
 
 use super::Connection;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use kit::db::{AssertSqlSafe, Row, query};
 
 /// The place in which use is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +46,7 @@ pub(crate) struct Census {
 }
 
 pub(crate) async fn census(conn: &mut Connection) -> sqlx::Result<Census> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT (SELECT COUNT(*) FROM users), (SELECT COUNT(*) FROM tasks WHERE state = 'RUNNING'),
             (SELECT COALESCE(SUM(CAST(memory_in_mb AS DOUBLE PRECISION)), 0.0) FROM tasks WHERE state = 'RUNNING'),
             (SELECT COUNT(*) FROM deployments WHERE state = 'ACTIVE'), (SELECT COUNT(*) FROM jobs WHERE state = 'FAILED')",
@@ -73,10 +72,10 @@ impl Scope<'_> {
         }
     }
 
-    async fn row(&self, conn: &mut Connection, sql: &str) -> sqlx::Result<SqliteRow> {
+    async fn row(&self, conn: &mut Connection, sql: &str) -> sqlx::Result<Row> {
         let (condition, guid) = self.spaces();
-        sqlx::query(AssertSqlSafe(sql.replace("(here)", condition)))
-            .bind(guid.to_owned())
+        query(AssertSqlSafe(sql.replace("(here)", condition)))
+            .bind(guid)
             .fetch_one(conn)
             .await
     }

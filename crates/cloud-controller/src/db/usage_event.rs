@@ -7,9 +7,7 @@ use super::app::AppState;
 use super::build::BuildState;
 use super::task::TaskState;
 use super::{Arg, Condition, Connection, execute, rows};
-use sqlx::FromRow;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use kit::db::{FromRow, Row, query, query_as, query_scalar};
 
 rows! {
     /// A usage event. Memory is in MB per instance, beside the number of instances.
@@ -40,8 +38,8 @@ struct Footprint {
     buildpack: Option<String>,
 }
 
-impl FromRow<'_, SqliteRow> for Footprint {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+impl FromRow for Footprint {
+    fn from_row(row: &Row) -> sqlx::Result<Self> {
         Ok(Self {
             kind: row.try_get("kind")?,
             guid: row.try_get("guid")?,
@@ -62,8 +60,8 @@ impl FromRow<'_, SqliteRow> for Footprint {
 /// What a process, task or build uses now, as the queries of [`present`] return it.
 struct Present(Footprint);
 
-impl FromRow<'_, SqliteRow> for Present {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+impl FromRow for Present {
+    fn from_row(row: &Row) -> sqlx::Result<Self> {
         let mut footprint = Footprint::from_row(row)?;
         footprint.buildpack = footprint.buildpack.and_then(|list| first_name(&list));
         Ok(Self(footprint))
@@ -126,7 +124,7 @@ fn size(footprint: Option<&Footprint>) -> Option<(i64, i64)> {
 
 /// Writes the events of all that changed in the transaction. It is called before the commit.
 pub(super) async fn write_events(conn: &mut Connection) -> sqlx::Result<()> {
-    let changed = sqlx::query("SELECT kind, guid FROM usage_changes ORDER BY rowid")
+    let changed = query("SELECT kind, guid FROM usage_changes ORDER BY id")
         .fetch_all(&mut *conn)
         .await?;
     if changed.is_empty() {
@@ -150,13 +148,14 @@ pub(super) async fn write_events(conn: &mut Connection) -> sqlx::Result<()> {
 
 async fn write_events_of(conn: &mut Connection, kind: &str, guid: &str) -> sqlx::Result<()> {
     let before: Option<Footprint> =
-        sqlx::query_as("SELECT * FROM usage_footprints WHERE kind = $1 AND guid = $2")
-            .bind(kind.to_owned())
-            .bind(guid.to_owned())
+        query_as("SELECT kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid, buildpack
+         FROM usage_footprints WHERE kind = $1 AND guid = $2")
+            .bind(kind)
+            .bind(guid)
             .fetch_optional(&mut *conn)
             .await?;
-    let after: Option<Present> = sqlx::query_as(present(kind))
-        .bind(guid.to_owned())
+    let after: Option<Present> = query_as(present(kind))
+        .bind(guid)
         .fetch_optional(&mut *conn)
         .await?;
     let after = after.map(|Present(footprint)| footprint);
@@ -213,7 +212,7 @@ fn event(subject: &Footprint, state: &str, previous_state: Option<String>) -> Ap
 }
 
 async fn buildpack_guid(conn: &mut Connection, name: Option<&str>) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar("SELECT guid FROM buildpacks WHERE name = $1 ORDER BY id LIMIT 1")
+    query_scalar("SELECT guid FROM buildpacks WHERE name = $1 ORDER BY id LIMIT 1")
         .bind(name.unwrap_or_default().to_owned())
         .fetch_optional(conn)
         .await
@@ -272,33 +271,10 @@ fn present(kind: &str) -> &'static str {
     }
 }
 
-/// The tables and triggers, in the order of their statements.
-pub(super) const SCHEMA: &[&str] = &[
-    "CREATE TABLE IF NOT EXISTS usage_changes (kind TEXT NOT NULL, guid TEXT NOT NULL, UNIQUE (kind, guid))",
-    "CREATE TABLE IF NOT EXISTS usage_footprints (kind TEXT NOT NULL, guid TEXT NOT NULL, state TEXT NOT NULL, instances INTEGER NOT NULL, memory_in_mb INTEGER NOT NULL,
-        name TEXT NOT NULL, app_guid TEXT NOT NULL, app_name TEXT NOT NULL, space_guid TEXT NOT NULL, space_name TEXT NOT NULL, organization_guid TEXT NOT NULL,
-        buildpack TEXT, PRIMARY KEY (kind, guid))",
-    "CREATE TRIGGER IF NOT EXISTS usage_process_made AFTER INSERT ON processes BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('process', NEW.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS usage_process_changed AFTER UPDATE ON processes WHEN OLD.instances <> NEW.instances OR OLD.memory_in_mb <> NEW.memory_in_mb
-        BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('process', NEW.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS usage_process_gone AFTER DELETE ON processes BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('process', OLD.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS usage_app_changed AFTER UPDATE ON apps WHEN OLD.state <> NEW.state OR OLD.name <> NEW.name
-        BEGIN INSERT OR IGNORE INTO usage_changes SELECT 'process', guid FROM processes WHERE app_guid = NEW.guid; END",
-    "CREATE TRIGGER IF NOT EXISTS usage_task_changed AFTER UPDATE ON tasks WHEN OLD.state <> NEW.state BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('task', NEW.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS usage_task_gone AFTER DELETE ON tasks BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('task', OLD.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS usage_build_made AFTER INSERT ON builds BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', NEW.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS usage_build_changed AFTER UPDATE ON builds WHEN OLD.state <> NEW.state BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', NEW.guid); END",
-    "CREATE TRIGGER IF NOT EXISTS usage_build_gone AFTER DELETE ON builds BEGIN INSERT OR IGNORE INTO usage_changes VALUES ('build', OLD.guid); END",
-    // This statement adds the processes of a database that is older than this table.
-    concat!("INSERT OR IGNORE INTO usage_footprints (kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid, buildpack)
-        SELECT kind, guid, state, instances, memory_in_mb, name, app_guid, app_name, space_guid, space_name, organization_guid,
-            CASE WHEN json_valid(buildpack) THEN json_extract(buildpack, '$[0].name') END FROM (", processes!(), ") AS used"),
-];
-
 /// Deletes all events and writes one for each process that is started.
 pub(crate) async fn purge_and_reseed(conn: &mut Connection) -> sqlx::Result<()> {
     execute(conn, "DELETE FROM app_usage_events", &[]).await?;
-    let started = sqlx::query(concat!(
+    let started = query(concat!(
         processes!(),
         " WHERE a.state = 'STARTED' ORDER BY p.id"
     ))
@@ -320,8 +296,8 @@ pub(crate) fn is_after(place: i64) -> Condition {
 
 /// Returns the place of an event in the order of all events.
 pub(crate) async fn place_of(conn: &mut Connection, guid: &str) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar("SELECT id FROM app_usage_events WHERE guid = $1")
-        .bind(guid.to_owned())
+    query_scalar("SELECT id FROM app_usage_events WHERE guid = $1")
+        .bind(guid)
         .fetch_optional(conn)
         .await
 }

@@ -18,7 +18,7 @@ pub(crate) async fn store_user(
     let now = crate::clock::now();
     let args = [
         guid.into(),
-        Arg::Int(now),
+        now.into(),
         Arg::from(username.unwrap_or_default()),
         origin.unwrap_or_default().into(),
     ];
@@ -69,7 +69,11 @@ pub(crate) async fn of_roles(conn: &mut Connection, roles: &[Role]) -> sqlx::Res
 
 /// Selects the users whose name contains this part.
 pub(crate) fn name_has(part: &str) -> Condition {
-    Condition::new("instr(username, ?) > 0", [part.into()])
+    Condition::each(
+        "instr(username, ?) > 0",
+        "strpos(username, ?) > 0",
+        [part.into()],
+    )
 }
 
 /// Selects the users with a role in an organization itself.

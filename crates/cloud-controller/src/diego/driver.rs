@@ -37,6 +37,15 @@ struct Shared {
     rollout: Nudge,
 }
 
+/// What the user wants of one process.
+#[derive(Debug)]
+struct Wish {
+    /// The LRPs that must be removed.
+    stale: Vec<String>,
+    /// The LRP that must run, if the process must.
+    spec: Option<AppSpec>,
+}
+
 impl Driver {
     pub(crate) fn new(
         db: Db,
@@ -120,26 +129,50 @@ impl Driver {
     }
 
     /// Removes the stale LRPs of a process, and desires or updates the wanted one.
+    ///
+    /// Another Cloud Controller may change the process and reach the BBS before this step does. So the step looks again after it,
+    /// and repeats itself until nothing has changed meanwhile: whichever comes last applies the newest state.
     pub(crate) async fn converge(&self, process: &str) -> Result<()> {
         let turn = self.turn(process);
         let _turn = turn.lock().await;
-        let (stale, wish) = {
-            let mut conn = self.0.db.read_own().await?;
-            (
-                process::stale_lrps(&mut conn, process).await?,
-                self.wanted_spec(&mut conn, process).await?,
-            )
-        };
-        let wanted = wish.as_ref().map(AppSpec::lrp_guid);
-        for lrp in stale.iter().filter(|lrp| Some(*lrp) != wanted.as_ref()) {
+        let mut wish = self.wish(process).await?;
+        loop {
+            self.apply(&wish).await?;
+            if !self.0.db.is_shared() {
+                return Ok(());
+            }
+            let newer = self.wish(process).await?;
+            if newer.stale.is_empty() && newer.spec == wish.spec {
+                return Ok(());
+            }
+            wish = newer;
+        }
+    }
+
+    /// Reads what the user wants of a process.
+    async fn wish(&self, process: &str) -> Result<Wish> {
+        let mut conn = self.0.db.read_own().await?;
+        Ok(Wish {
+            stale: process::stale_lrps(&mut conn, process).await?,
+            spec: self.wanted_spec(&mut conn, process).await?,
+        })
+    }
+
+    async fn apply(&self, wish: &Wish) -> Result<()> {
+        let wanted = wish.spec.as_ref().map(AppSpec::lrp_guid);
+        for lrp in wish
+            .stale
+            .iter()
+            .filter(|lrp| Some(*lrp) != wanted.as_ref())
+        {
             self.remove(lrp).await?;
         }
-        if let Some(spec) = wish {
-            self.desire_or_update(&spec).await?;
+        if let Some(spec) = &wish.spec {
+            self.desire_or_update(spec).await?;
         }
-        if !stale.is_empty() {
+        if !wish.stale.is_empty() {
             let mut upkeep = self.0.db.upkeep().await?;
-            for lrp in &stale {
+            for lrp in &wish.stale {
                 process::delete_stale_lrp(&mut upkeep, lrp).await?;
             }
             upkeep.commit().await?;

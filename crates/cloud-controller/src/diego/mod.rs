@@ -20,6 +20,8 @@ mod sync;
 pub(crate) mod troubles;
 
 use crate::controller::Cc;
+use crate::db::Turn;
+use anyhow::Context as _;
 use kit::CancellationToken;
 use kit::reconcile::Nudge;
 use std::time::{Duration, Instant};
@@ -43,8 +45,23 @@ async fn keep_syncing(cc: &Cc, shutdown: &CancellationToken) {
     let nudge = cc.driver.nudge();
     let mut sync = sync::Sync::new();
     while !shutdown.is_cancelled() {
+        let turn = match cc.db.turn("sync").await {
+            // Another Cloud Controller syncs at this moment.
+            Ok(None) => {
+                wait(RETRY, &nudge, shutdown).await;
+                continue;
+            }
+            turn => turn,
+        };
         let (begun, began) = (cc.last_sync.begin(), Instant::now());
-        let result = sync.run(cc).await;
+        let result = match turn {
+            Ok(turn) => {
+                let result = sync.run(cc).await;
+                end(turn).await;
+                result
+            }
+            Err(error) => Err(error).context("begin the turn of the sync"),
+        };
         cc.metrics.diego_sync.observe(began.elapsed());
         cc.bbs_is_synced.attempted(&result);
         begun.end(sync.changed(), &result);
@@ -56,6 +73,12 @@ async fn keep_syncing(cc: &Cc, shutdown: &CancellationToken) {
             }
         };
         wait(pause, &nudge, shutdown).await;
+    }
+}
+
+async fn end(turn: Option<Turn>) {
+    if let Some(turn) = turn {
+        turn.end().await;
     }
 }
 

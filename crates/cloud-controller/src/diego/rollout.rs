@@ -9,15 +9,21 @@ use crate::db::process::Process;
 use crate::db::{self, Select};
 use anyhow::Result;
 
-/// Advances every active deployment by one step.
+/// Advances every active deployment by one step, unless another Cloud Controller does so at this moment.
 pub(crate) async fn run(cc: &Cc) -> Result<()> {
     let active = {
         let mut conn = cc.db.read_own().await?;
         deployment::active(&mut conn).await?
     };
     let mut pass = Pass::new(&active.broken);
-    for deployment in &active.rows {
-        pass.note(&deployment.guid, advance(cc, deployment).await);
+    if !active.rows.is_empty() {
+        let Some(turn) = cc.db.turn("deployments").await? else {
+            return Ok(());
+        };
+        for deployment in &active.rows {
+            pass.note(&deployment.guid, advance(cc, deployment).await);
+        }
+        turn.end().await;
     }
     pass.end(cc, "deployments")
 }

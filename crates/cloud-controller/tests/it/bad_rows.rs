@@ -135,7 +135,11 @@ async fn a_task_without_a_droplet_fails_and_the_next_runs() {
 async fn a_build_without_its_package_fails() {
     let f = Foundation::start_syncing(SYNC).await;
     let app = f.started_app("app").await;
-    f.sql("INSERT INTO builds (guid, created_at, updated_at, app_guid, package_guid, droplet_guid, state, error, buildpacks, stack, memory_in_mb, disk_in_mb, created_by_guid, created_by_name, metadata) SELECT 'lost', 1000 * 1000 * unixepoch(), 0, app_guid, 'nobody', guid, 'STAGING', NULL, '[]', 'cflinuxfs4', 64, 64, '', '', metadata FROM droplets LIMIT 1")
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_micros();
+    f.sql(&format!("INSERT INTO builds (guid, created_at, updated_at, app_guid, package_guid, droplet_guid, state, error, buildpacks, stack, memory_in_mb, disk_in_mb, created_by_guid, created_by_name, metadata) SELECT 'lost', {now}, 0, app_guid, 'nobody', guid, 'STAGING', NULL, '[]', 'cflinuxfs4', 64, 64, '', '', metadata FROM droplets LIMIT 1"))
         .await;
     let build = wait_for("the failure of the build", async || {
         let build = f.get("/v3/builds/lost").await;

@@ -56,11 +56,21 @@ async fn fill(f: &Foundation) -> (String, String) {
     (good, bad)
 }
 
+/// Returns whether the database refuses what these tests store. A column of PostgreSQL accepts values of its type only; what a text
+/// can contain is tested on both databases in `bad_rows`.
+fn is_impossible() -> bool {
+    let is_typed = postgres::is_chosen();
+    if is_typed {
+        eprintln!("skipped: the columns of PostgreSQL accept no values of other types");
+    }
+    is_typed
+}
+
 /// Returns (table, column) of all that can be damaged: all columns but rowids, which contain only whole numbers.
 async fn columns(pool: &SqlitePool) -> Vec<(String, String)> {
     let rows = sqlx::query(
         "SELECT m.name, p.name FROM sqlite_master m JOIN pragma_table_info(m.name) p
-         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%' AND NOT (p.pk > 0 AND p.type = 'INTEGER') ORDER BY 1, 2",
+         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%' AND NOT (p.pk > 0 AND p.type = 'INTEGER') AND m.name <> 'schema_versions' ORDER BY 1, 2",
     )
     .fetch_all(pool)
     .await
@@ -128,6 +138,9 @@ async fn check(f: &Foundation, good: &str, what: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_value_affects_only_its_row() {
+    if is_impossible() {
+        return;
+    }
     let f = Foundation::start_syncing(Duration::from_millis(50)).await;
     let (good, _) = fill(&f).await;
     let pool = f.database().await;
@@ -202,6 +215,9 @@ async fn a_damaged_value_affects_only_its_row() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_starts_whatever_table_is_damaged() {
+    if is_impossible() {
+        return;
+    }
     let mut f = Foundation::start_syncing(Duration::from_millis(50)).await;
     let (good, _) = fill(&f).await;
     let pool = f.database().await;

@@ -12,6 +12,7 @@ use kit::metrics::Observed;
 use kit::reconcile::Pass;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(crate) use testkit::components::DOMAIN;
 use testkit::components::{Bbs, CloudController, Peers};
 pub(crate) use testkit::http::answer;
 use testkit::http::serve;
+pub(crate) use testkit::postgres;
 pub(crate) use testkit::wait::wait_for;
 use wire::bbs as m;
 
@@ -220,6 +222,22 @@ impl Foundation {
         &self.controller.observed
     }
 
+    /// Starts a second Cloud Controller on the same database server, with a folder of its own.
+    pub(crate) async fn second(&self) -> CloudController {
+        let folder = self.data.path();
+        let Settings {
+            peers,
+            sync_interval,
+            limits,
+        } = self.settings.clone();
+        CloudController::start(&folder.join("cc2"), &peers, |config| {
+            config.database = postgres::server(&folder.join("cc"));
+            config.sync_interval = sync_interval;
+            config.limits = limits;
+        })
+        .await
+    }
+
     /// Stops the Cloud Controller, lets `change` modify its folder, and starts it again.
     pub(crate) async fn restart(&mut self, change: impl AsyncFnOnce(&Path)) {
         self.controller.stop().await;
@@ -245,7 +263,12 @@ impl Foundation {
     }
 
     /// Writes to the Cloud Controller's database from outside, and returns the number of changed rows.
-    pub(crate) async fn sql(&self, statement: &'static str) -> u64 {
+    pub(crate) async fn sql(&self, statement: &str) -> u64 {
+        if let Some(url) = postgres::of(&self.data.path().join("cc")) {
+            let statement = format!("SET search_path TO cloud_controller; {statement}");
+            let done = postgres::run(&url, &statement).unwrap();
+            return done.split_whitespace().last().unwrap().parse().unwrap();
+        }
         let path = self.data.path().join("cc").join("cloud-controller.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new()
             .filename(path)
@@ -253,7 +276,10 @@ impl Foundation {
         let mut conn = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options)
             .await
             .unwrap();
-        let done = sqlx::query(statement).execute(&mut conn).await.unwrap();
+        let done = sqlx::query(AssertSqlSafe(statement))
+            .execute(&mut conn)
+            .await
+            .unwrap();
         done.rows_affected()
     }
 
@@ -485,7 +511,7 @@ impl Foundation {
         app
     }
 
-    /// Opens the Cloud Controller's database, so that a test can store what an older version could have stored.
+    /// Opens the Cloud Controller's database, which must be a file, so that a test can store what no version would store.
     pub(crate) async fn database(&self) -> sqlx::SqlitePool {
         let path = self.data.path().join("cc/cloud-controller.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new()

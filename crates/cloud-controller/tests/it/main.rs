@@ -26,6 +26,7 @@ mod role_table;
 mod route_policies;
 mod routes;
 mod security_groups;
+mod several;
 mod sidecars;
 mod spelling;
 mod texts;

@@ -94,15 +94,15 @@ async fn what_an_older_version_stored_gets_no_request() {
     let app = f.stopped_app("thief").await;
     let good = f.create_route("good", "").await;
     f.map(&good, &app).await;
-    let db = f.database().await;
     for (at, name) in ["uaa.apps.test", "free.test"].iter().enumerate() {
-        sqlx::query("INSERT INTO domains (guid, created_at, updated_at, name, organization_guid, internal, metadata) VALUES ($1, 1, 1, $2, $3, 0, '{}')")
-            .bind(format!("domain-{at}"))
-            .bind(*name)
-            .bind(&f.organization)
-            .execute(&db)
-            .await
-            .unwrap();
+        let values = format!(
+            "'domain-{at}', 1, 1, '{name}', '{}', 0, '{{}}'",
+            f.organization
+        );
+        f.sql(&format!(
+            "INSERT INTO domains (guid, created_at, updated_at, name, organization_guid, internal, metadata) VALUES ({values})"
+        ))
+        .await;
     }
     for (at, (domain, host)) in [
         ("domain-0", ""),
@@ -114,21 +114,18 @@ async fn what_an_older_version_stored_gets_no_request() {
     .iter()
     .enumerate()
     {
-        sqlx::query("INSERT INTO routes (guid, created_at, updated_at, host, path, port, domain_guid, space_guid, options, metadata) VALUES ($1, 1, 1, $2, '', 0, $3, $4, 'null', '{}')")
-            .bind(format!("route-{at}"))
-            .bind(*host)
-            .bind(*domain)
-            .bind(&f.space)
-            .execute(&db)
-            .await
-            .unwrap();
-        sqlx::query("INSERT INTO destinations (guid, created_at, updated_at, route_guid, app_guid, process_type, protocol) VALUES ($1, 1, 1, $2, $3, 'web', 'http1')")
-            .bind(format!("destination-{at}"))
-            .bind(format!("route-{at}"))
-            .bind(&app)
-            .execute(&db)
-            .await
-            .unwrap();
+        let space = &f.space;
+        let values =
+            format!("'route-{at}', 1, 1, '{host}', '', 0, '{domain}', '{space}', 'null', '{{}}'");
+        f.sql(&format!(
+            "INSERT INTO routes (guid, created_at, updated_at, host, path, port, domain_guid, space_guid, options, metadata) VALUES ({values})"
+        ))
+        .await;
+        let values = format!("'destination-{at}', 1, 1, 'route-{at}', '{app}', 'web', 'http1'");
+        f.sql(&format!(
+            "INSERT INTO destinations (guid, created_at, updated_at, route_guid, app_guid, process_type, protocol) VALUES ({values})"
+        ))
+        .await;
     }
     f.send(
         Method::POST,
@@ -141,7 +138,6 @@ async fn what_an_older_version_stored_gets_no_request() {
         f.lrp_urls(&lrps[0]),
         json!(["good.apps.test", "ok.free.test"])
     );
-    db.close().await;
     f.finish().await;
 }
 

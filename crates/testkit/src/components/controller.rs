@@ -1,7 +1,7 @@
 //! A Cloud Controller beside its peers.
 
-use crate::net;
 use crate::wait::within;
+use crate::{net, postgres};
 use kit::CancellationToken;
 use kit::metrics::Observed;
 use kit::reconcile::LastPass;
@@ -36,7 +36,7 @@ pub struct CloudController {
 }
 
 impl CloudController {
-    /// Starts a Cloud Controller on the files in `data`, a folder of its own below one that the test owns. It has the organization
+    /// Starts a Cloud Controller on the files in `data` and the database that belongs to it. `data` is a folder of its own below one that the test owns. It has the organization
     /// `demo` with the space `dev`, a quota that no test exceeds by chance, and a sync that hardly ever runs, so that a test sees the
     /// effects of requests only. `change` may change all of that.
     pub async fn start(
@@ -56,6 +56,7 @@ impl CloudController {
             internal_listener,
             internal_url: internal_url.clone(),
             data_dir: data.to_owned(),
+            database: postgres::server(data),
             api_url: "http://api.test".to_owned(),
             login_url: "http://login.test".to_owned(),
             uaa_url: "http://uaa.test".to_owned(),
