@@ -12,7 +12,6 @@ pub mod listing;
 pub mod logging;
 pub mod metrics;
 pub mod net;
-pub mod old_db;
 pub mod readiness;
 pub mod reconcile;
 pub mod ring;

@@ -21,8 +21,9 @@ fn auctioneer() -> String {
 }
 
 async fn guids(bbs: &Bbs) -> Result<Vec<String>, String> {
-    let lrps = bbs.client().desired_lrps(&m::DesiredLrpsRequest::default());
-    let lrps = lrps.await.map_err(|error| error.to_string())?;
+    let (client, all) = (bbs.client(), m::DesiredLrpsRequest::default());
+    let lrps = client.desired_lrps(&all).await;
+    let lrps = lrps.map_err(|error| error.to_string())?;
     Ok(lrps.into_iter().map(|lrp| lrp.process_guid).collect())
 }
 

@@ -99,7 +99,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         internal_listener: setting.listen(Service::CloudControllerInternal).await?,
         internal_url: setting.https(Service::CloudControllerInternal),
         data_dir: setting.folder("cloud-controller")?,
-        database: None,
+        database: config.database.clone(),
         api_url: plan.api_url(),
         login_url: plan.url("login"),
         uaa_url: plan.url("uaa"),

@@ -240,7 +240,7 @@ async fn a_server_is_verified_over_tls() {
     if !postgres::is_chosen() {
         return;
     }
-    let identity = testkit::certs::Authority::new().issue(&["localhost"]);
+    let identity = testkit::certs::Ca::new().issue(&["localhost"]);
     let server = postgres::Postgres::with_tls(&identity);
     let url = server.database("tls").replace("127.0.0.1", "localhost");
     let folder = tempfile::tempdir().unwrap();
