@@ -71,7 +71,7 @@ test: build ## all tests, with real parts, as root
 
 postgres: build ## the suites of the components that use a database, on a PostgreSQL server of their own
 	@scripts/setup-tests
-	@echo "== the suites of kit, uaa and bbs on PostgreSQL"
+	@echo "== the suites of kit, uaa, bbs and cloud-controller on PostgreSQL"
 	@CUPOLA_TEST_DATABASE=postgres CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/database-suites \
 	  scripts/run-tests --workspace --test it
 
