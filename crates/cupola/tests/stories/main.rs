@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 use testkit::foundation::{Foundation, Mode};
 use testkit::machines::Machines;
+use testkit::postgres::Postgres;
 
 /// One story: its name and its test.
 pub(crate) struct Story<F = Foundation> {
@@ -38,9 +39,18 @@ pub(crate) const fn story<F>(name: &'static str, run: fn(&mut F) -> Result<()>) 
     Story { name, run }
 }
 
-/// The stories that share a foundation: its name, its mode, the MiB of its separate disk if it has one, its additional
+/// The database of a foundation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Store {
+    /// Each component has a file of its own.
+    Files,
+    /// The components share a PostgreSQL server.
+    Server,
+}
+
+/// The stories that share a foundation: its name, its mode, its database, the MiB of its separate disk if it has one, its additional
 /// configuration in YAML, and the stories.
-type Group<'a> = (&'a str, Mode, Option<u64>, &'a str, &'a [Story]);
+type Group<'a> = (&'a str, Mode, Store, Option<u64>, &'a str, &'a [Story]);
 
 fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args()
@@ -51,6 +61,7 @@ fn main() -> ExitCode {
         (
             "a foundation with route integrity",
             Mode::OneProcess,
+            Store::Files,
             None,
             "router: {register_interval: 5}\n",
             concat(&[
@@ -71,6 +82,7 @@ fn main() -> ExitCode {
         (
             "a foundation without route integrity, with short-lived certificates",
             Mode::OneProcess,
+            Store::Files,
             None,
             "cell: {route_integrity: off, instance_cert_validity_minutes: 1}\n",
             integrity::OFF,
@@ -78,13 +90,15 @@ fn main() -> ExitCode {
         (
             "a foundation on a small disk",
             Mode::OneProcess,
+            Store::Files,
             Some(full_disk::DISK_MB),
             full_disk::CONFIG,
             full_disk::STORIES,
         ),
         (
-            "a foundation of many processes",
+            "a foundation of many processes, on PostgreSQL",
             Mode::ManyProcesses,
+            Store::Server,
             None,
             "router: {register_interval: 5}\n",
             concat(&[
@@ -98,11 +112,14 @@ fn main() -> ExitCode {
         ),
     ];
     let mut tally = Tally::default();
-    for (what, mode, disk, config, stories) in groups {
+    for (what, mode, store, disk, config, stories) in groups {
         let chosen = matching(stories, &filters);
         if !chosen.is_empty() {
             println!("\n== {what}");
-            let booted = Foundation::boot(config, mode, disk);
+            let server = (store == Store::Server).then(Postgres::start);
+            let database = server.as_ref().map(|server| server.database("foundation"));
+            let key = database.map_or_else(String::new, |url| format!("database: {url}\n"));
+            let booted = Foundation::boot(&format!("{config}{key}"), mode, disk);
             tally.run(booted, &chosen, Foundation::stop_cleanly);
         }
     }
