@@ -25,17 +25,17 @@ pub(crate) struct Ownership {
 
 impl Ownership {
     /// Waits until no other BBS is active, and takes the database over.
-    pub(crate) async fn take(database: &Database) -> Result<Self> {
-        let mut is_logged = false;
+    /// It cancels `waits` when it finds that another one is active.
+    pub(crate) async fn take(database: &Database, waits: &CancellationToken) -> Result<Self> {
         let lock = loop {
             match database.try_lock(ACTIVE).await {
                 Ok(Some(lock)) => break lock,
-                Ok(None) if !is_logged => {
+                Ok(None) if !waits.is_cancelled() => {
                     tracing::info!(
                         database = database.place(),
                         "bbs-waits: another one is active"
                     );
-                    is_logged = true;
+                    waits.cancel();
                 }
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "bbs-lock-not-taken"),
@@ -92,14 +92,20 @@ pub(crate) async fn refuse(listener: &TcpListener) -> Result<()> {
     }
 }
 
-/// Waits for the ownership. It returns `None` if `shutdown` comes first.
+/// Waits for the ownership. It returns `None` if `shutdown` comes first. Connections are refused while another BBS is active; before
+/// that is known they wait in the kernel's queue.
 pub(crate) async fn wait(
     database: &Database,
     listeners: [&TcpListener; 2],
     shutdown: &CancellationToken,
 ) -> Result<Option<Ownership>> {
+    let waits = CancellationToken::new();
+    let refuse = async |listener| {
+        waits.cancelled().await;
+        refuse(listener).await
+    };
     tokio::select! {
-        taken = Ownership::take(database) => taken.map(Some),
+        taken = Ownership::take(database, &waits) => taken.map(Some),
         refused = refuse(listeners[0]) => refused.map(|()| None),
         refused = refuse(listeners[1]) => refused.map(|()| None),
         () = shutdown.cancelled() => Ok(None),

@@ -57,7 +57,7 @@ impl FromRow for Footprint {
     }
 }
 
-/// What a process, task or build uses now, as the queries of [`present`] return it.
+/// One row states what a process, task or build uses now, as the queries of [`present`] return it.
 struct Present(Footprint);
 
 impl FromRow for Present {

@@ -37,7 +37,7 @@ struct Shared {
     rollout: Nudge,
 }
 
-/// What the user wants of one process.
+/// The wish of a user for one process.
 #[derive(Debug)]
 struct Wish {
     /// The LRPs that must be removed.

@@ -120,7 +120,8 @@ fn every_listed_metric_has_a_value() {
     assert_eq!(metrics::value(&page, "locket_active_locks"), Some(2.0));
     assert_eq!(metrics::value(&page, "bbs_present_cells"), Some(0.0));
     assert_eq!(metrics::value(&page, "nats_server_starts_total"), Some(1.0));
-    assert_eq!(metrics::value(&page, "cupola_role_ready"), Some(5.0));
+    // The registrar of the routes to uaa and log-cache is the sixth.
+    assert_eq!(metrics::value(&page, "cupola_role_ready"), Some(6.0));
     assert_eq!(
         metrics::value(&page, "cupola_role_failures_total"),
         Some(0.0)

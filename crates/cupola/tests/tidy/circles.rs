@@ -6,7 +6,7 @@ use crate::workspace::{self, Source};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The crates with circles of more than two modules, and the number of modules in them. Rows may shrink and disappear.
-const IN_CIRCLES: &[(&str, usize)] = &[("cf-cli", 3), ("cupola", 3)];
+const IN_CIRCLES: &[(&str, usize)] = &[("cf-cli", 3)];
 
 type Module = Vec<String>;
 

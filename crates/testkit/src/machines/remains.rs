@@ -1,4 +1,4 @@
-//! What a machine's processes and containers leave outside its network namespace: processes, cgroups, mounts, loop devices, run files.
+//! Finds and removes what a machine's processes and containers leave outside its network namespace: processes, cgroups, mounts, loop devices, run files.
 
 use crate::foundation::sh;
 use anyhow::Result;

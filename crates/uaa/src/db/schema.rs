@@ -29,7 +29,7 @@ const USERS_AND_CLIENTS: &str = "
         user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE, client_id TEXT NOT NULL, epoch INTEGER NOT NULL,
         PRIMARY KEY (user_id, client_id));";
 
-/// What the UAAs of one database share besides users and clients. Codes and names are stored as digests.
+/// The tables that the UAAs of one database share besides those of users and clients. Codes and names are stored as digests.
 const SHARED: &str = "
     CREATE TABLE one_time_codes (
         code TEXT PRIMARY KEY, client_id TEXT NOT NULL, user_id TEXT NOT NULL, rev_sig TEXT NOT NULL, expires_at INTEGER NOT NULL);
