@@ -23,7 +23,7 @@ fn auctioneer() -> String {
 async fn guids(bbs: &Bbs) -> Result<Vec<String>, String> {
     let (client, all) = (bbs.client(), m::DesiredLrpsRequest::default());
     let lrps = client.desired_lrps(&all).await;
-    let lrps = lrps.map_err(|error| error.to_string())?;
+    let lrps = lrps.map_err(|error| format!("{error:?}"))?;
     Ok(lrps.into_iter().map(|lrp| lrp.process_guid).collect())
 }
 
@@ -73,7 +73,10 @@ async fn a_bbs_that_lost_its_lock_writes_nothing_more() {
     let second = start(data.path()).await;
     let client = first.client();
     wait_for("the second BBS to take over", async || {
-        let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted";
+        // Other tests have locks on other databases of the same server.
+        let end =
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
         // The first one may be faster, and take its lock again.
         if guids(&second).await.is_err() {
             postgres::run(&url, end).unwrap();
