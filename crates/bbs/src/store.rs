@@ -45,6 +45,8 @@ struct Guarded {
     epoch: u64,
     /// The reason why changes are refused, if they are.
     trouble: Option<Failure>,
+    /// Whether the state has changes that could not be written, while the stored state cannot be read. Nothing is served then.
+    is_withheld: bool,
     queue: mpsc::UnboundedSender<Commit>,
 }
 
@@ -89,6 +91,7 @@ pub(crate) fn open(
         version: 0,
         epoch: 0,
         trouble: None,
+        is_withheld: false,
         queue,
     }));
     let store = Store {
@@ -143,11 +146,15 @@ impl Store {
         self.wait_for(wait).await
     }
 
-    /// Reads the state. It reads again if a change that it saw could not be written.
+    /// Reads the state. It reads again if a change that it saw could not be written. It fails if the stored state cannot be read
+    /// after such a change.
     pub(crate) async fn read<T>(&self, look: impl Fn(&State) -> T) -> Result<T, Failure> {
         loop {
             let (result, wait) = {
                 let guarded = lock(&self.guarded);
+                if guarded.is_withheld {
+                    guarded.refuse_in_trouble()?;
+                }
                 (look(&guarded.state), guarded.seen())
             };
             match self.wait_for(wait).await {
@@ -352,13 +359,23 @@ impl Writer {
             Ok(state) => self.restore(state),
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "bbs-database-not-read");
+                self.withhold();
                 false
             }
         }
     }
 
+    /// Refuses reads until the stored state is read. Requests that wait for a change they saw are answered.
+    fn withhold(&self) {
+        let mut guarded = lock(&self.guarded);
+        guarded.is_withheld = true;
+        guarded.epoch += 1;
+        self.durable.send_replace(guarded.version);
+    }
+
     fn restore(&self, stored: State) -> bool {
         let mut guarded = lock(&self.guarded);
+        guarded.is_withheld = false;
         let now = &mut guarded.state;
         let cells = std::mem::take(&mut now.cells);
         let policy = std::mem::take(&mut now.policy);
