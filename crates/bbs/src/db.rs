@@ -121,7 +121,7 @@ struct Tables {
 
 impl Tables {
     async fn open(database: &Database) -> Result<Self> {
-        let place = database.place().to_string();
+        let place = database.place();
         let reader = database.read().await;
         Ok(Self {
             reader: reader.with_context(|| format!("read {place}"))?,
