@@ -125,6 +125,21 @@ fn banned_crates_are_not_compiled() {
     report(&problems);
 }
 
+/// Tests that `make build` compiles each package with the features that it has in the tests. Otherwise cargo would compile the package, and
+/// all that depends on it, once for the program and once for the tests.
+#[test]
+fn the_program_and_the_tests_share_their_packages() {
+    let all = workspace::with_features(&["--workspace", "--edges", "normal,dev,build"]);
+    let program = workspace::with_features(&["--package", "cupola", "--edges", "normal,build"]);
+    let problems: Vec<String> = program
+        .difference(&all)
+        .map(|package| {
+            format!("the program has {package}, and the tests have it with other features: `cargo tree -e features -i NAME` shows who wants them; choose the same in the workspace's Cargo.toml")
+        })
+        .collect();
+    report(&problems);
+}
+
 /// Tests that `rust-version` names the compiler that everybody uses and that runs the tests.
 #[test]
 fn the_compiler_is_the_promised_one() {

@@ -2,7 +2,7 @@
 //! sources. Each is read once.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -103,6 +103,17 @@ fn cargo(arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).expect("cargo writes UTF-8")
+}
+
+/// Returns the packages that such a selection compiles, each with its version and features. `cargo tree` writes a package once for
+/// each set of features.
+pub(crate) fn with_features(selection: &[&str]) -> BTreeSet<String> {
+    let tree = ["tree", "--prefix", "none", "--format", "{p} [{f}]"];
+    let text = cargo(&[&tree, selection].concat());
+    text.lines()
+        .map(|line| line.trim_end_matches(" (*)").to_owned())
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 pub(crate) fn packages() -> &'static [Package] {
