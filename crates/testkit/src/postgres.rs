@@ -309,6 +309,8 @@ fn as_user(program: impl AsRef<std::ffi::OsStr>, user: Option<&User>) -> Command
     let mut command = Command::new(program);
     if let Some(user) = user {
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        // The clients look for certificates in the home directory, and must not read that of root.
+        command.env("HOME", "/");
     }
     command
 }

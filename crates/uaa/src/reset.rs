@@ -78,13 +78,11 @@ fn check_file(path: &Path, data_dir: &Path) -> Result<()> {
             "there is no UAA in {}: name the foundation's data directory with --data, or start the foundation once",
             data_dir.display()
         ),
-        Err(error) => {
-            return Err(error).with_context(|| {
-                format!(
-                    "read {}: run this as the user that runs the foundation (root)",
-                    path.display()
-                )
-            });
-        }
+        Err(error) => Err(error).with_context(|| {
+            format!(
+                "read {}: run this as the user that runs the foundation (root)",
+                path.display()
+            )
+        }),
     }
 }

@@ -280,7 +280,7 @@ pub(crate) async fn purge_and_reseed(conn: &mut Connection) -> sqlx::Result<()> 
     ))
     .fetch_all(&mut *conn)
     .await?;
-    let started = super::readable_rows(&started, |row| Present::from_row(row));
+    let started = super::readable_rows(&started, Present::from_row);
     for Present(footprint) in &started {
         let mut event = event(footprint, "STARTED", Some("STARTED".to_owned()));
         event.buildpack_guid = buildpack_guid(conn, footprint.buildpack.as_deref()).await?;

@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::components::CloudController;
+use testkit::wait::until;
 
 /// Sends a request to one of the Cloud Controllers.
 async fn call(
@@ -33,9 +34,10 @@ async fn several_cloud_controllers_share_a_database_server() {
     one_of_two_gets_the_name(&f, &second).await;
     the_newest_scale_wins(&f, &second).await;
     a_job_of_one_is_seen_by_the_other(&f, &second).await;
-    for sync in [f.last_sync(), second.last_sync.read()] {
-        assert!(sync.is_some(), "both sync in turn");
-    }
+    until("a sync of each of them", || {
+        f.last_sync().is_some() && second.last_sync.read().is_some()
+    })
+    .await;
     second.stop().await;
     f.finish().await;
 }

@@ -38,7 +38,7 @@ impl fmt::Display for Location {
 /// A database on a PostgreSQL server, and how to reach it. Its texts never contain the password.
 #[derive(Clone)]
 pub struct Server {
-    options: PgConnectOptions,
+    options: Box<PgConnectOptions>,
     text: String,
 }
 
@@ -95,7 +95,10 @@ impl Server {
             None => format!("{}:{}", options.get_host(), options.get_port()),
         };
         let text = format!("postgres://{}@{place}/{name}", options.get_username());
-        Ok(Self { options, text })
+        Ok(Self {
+            options: Box::new(options),
+            text,
+        })
     }
 
     /// Returns whether the server's certificate is checked, or the server needs none because it is on this machine.
@@ -108,7 +111,7 @@ impl Server {
     }
 
     pub(super) fn options(&self) -> PgConnectOptions {
-        self.options.clone()
+        (*self.options).clone()
     }
 }
 
