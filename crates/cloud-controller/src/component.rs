@@ -1,7 +1,7 @@
 //! The component. It is built with its sockets bound and its schema migrated, and then it runs until shutdown.
 
 use crate::bits::lifecycle::Bundle;
-use crate::bits::store::Store;
+use crate::bits::store::{S3, Store};
 use crate::change::Changes;
 use crate::config::Config;
 use crate::controller::{Cc, Settings, Shared};
@@ -23,6 +23,7 @@ use kit::readiness::{Need, Readiness};
 use kit::reconcile::{LastPass, Nudge};
 use kit::tls::{ClientAuth, Identity};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -41,11 +42,24 @@ pub struct CloudController {
     observed: Observed,
 }
 
+/// Opens the folder or the bucket of the blobs.
+async fn open_blobs(data_dir: PathBuf, reserve: Option<u64>, bucket: Option<S3>) -> Result<Store> {
+    let open = move || match bucket {
+        Some(s3) => Store::in_bucket(&data_dir, reserve, &s3),
+        None => Store::open(&data_dir, reserve),
+    };
+    tokio::task::spawn_blocking(open)
+        .await
+        .context("open the blob store")?
+}
+
 /// Returns the needs of the component, and that of the sync.
-fn needs(db: &Db) -> (Readiness, Need) {
+fn needs(db: &Db, blobs: &Store) -> (Readiness, Need) {
     let readiness = Readiness::default();
     let written = db.clone();
     readiness.check("the database", move || written.trouble());
+    let stored = blobs.clone();
+    readiness.check("the blob store", move || stored.trouble());
     let synced = readiness.need("the BBS");
     (readiness, synced)
 }
@@ -80,9 +94,7 @@ impl CloudController {
         let is_unseeded = seed::apply_or_postpone(&db, &seed)
             .await
             .context("seed the database")?;
-        let blobs = Store::open(&config.data_dir, config.disk_reserve)?;
-        let known = crate::db::resource::contents(&mut *db.read_own().await?).await?;
-        crate::bits::resources::sweep(&blobs, &known)?;
+        let blobs = open_blobs(config.data_dir.clone(), config.disk_reserve, config.bucket).await?;
         let bbs = clients::bbs::Client::new(&config.bbs_url, &config.identity)?;
         kit::tls::install_crypto();
         let driver = Driver::new(
@@ -96,7 +108,7 @@ impl CloudController {
         let (cleanup, jobs) = (Nudge::default(), Nudge::default());
         let emitter = config.loggregator;
         let mut registry = Registry::default();
-        let (readiness, bbs_is_synced) = needs(&db);
+        let (readiness, bbs_is_synced) = needs(&db, &blobs);
         let shared = Shared {
             metrics: Metrics::new(&mut registry),
             bbs_is_synced,

@@ -1,5 +1,6 @@
 //! The configuration of the Cloud Controller. The binary checks it, and it has no hidden defaults.
 
+use crate::bits::store::S3;
 use crate::quota::DefaultQuota;
 use cc_rules::limits::Limits;
 use clients::loggregator::Emitter;
@@ -20,6 +21,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The server of the database. `None`: the database is the file `cloud-controller.db` in `data_dir`.
     pub database: Option<kit::db::Server>,
+    /// The bucket of the blobs. `None`: they are in the folder `blobs` in `data_dir`.
+    pub bucket: Option<S3>,
     /// The URL of the API as users see it: `http://api.cupola.test`.
     pub api_url: String,
     pub login_url: String,

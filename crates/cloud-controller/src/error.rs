@@ -1,6 +1,7 @@
 //! The one error type of the API. It is created in one place, with Cloud Foundry's codes and titles, and is what the caller
 //! receives.
 
+use crate::bits::store::Unavailable;
 use axum::response::{IntoResponse, Response};
 use cc_rules::label_selector::SelectorError;
 use cc_rules::limits::LimitError;
@@ -201,6 +202,13 @@ impl From<SelectorError> for ApiError {
 
 impl From<anyhow::Error> for ApiError {
     fn from(error: anyhow::Error) -> Self {
+        if let Some(unavailable) = error
+            .chain()
+            .find_map(|cause| cause.downcast_ref::<Unavailable>())
+        {
+            tracing::error!(error = %unavailable, "request-failed");
+            return Self::unavailable(format!("This cannot be done now: {unavailable}"));
+        }
         match Trouble::of_chain(&error) {
             Some(trouble) => Self::troubled(trouble, &format!("{error:#}")),
             None => Self::internal(&format!("{error:#}")),

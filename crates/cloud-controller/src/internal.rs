@@ -4,6 +4,7 @@ use crate::bits::store::Kind;
 use crate::controller::Cc;
 use crate::db;
 use crate::db::droplet::{Droplet, DropletState};
+use crate::db::package::Package;
 use crate::diego::{staging, task};
 use crate::error::{ApiError, ApiResult};
 use crate::request_id;
@@ -55,14 +56,18 @@ async fn task_completed(
 }
 
 async fn download_package(State(cc): State<Cc>, Path(guid): Path<String>) -> ApiResult {
-    send_blob(&cc, Kind::Package, &guid, "Package").await
+    let package: Option<Package> = db::by_guid(&mut *cc.db.read_own().await?, &guid).await?;
+    let blob = package.and_then(|package| package.blob);
+    send_blob(&cc, Kind::Package, blob, "Package").await
 }
 
 async fn download_droplet(
     State(cc): State<Cc>,
     Path((guid, _checksum)): Path<(String, String)>,
 ) -> ApiResult {
-    send_blob(&cc, Kind::Droplet, &guid, "Droplet").await
+    let droplet: Option<Droplet> = db::by_guid(&mut *cc.db.read_own().await?, &guid).await?;
+    let blob = droplet.and_then(|droplet| droplet.blob);
+    send_blob(&cc, Kind::Droplet, blob, "Droplet").await
 }
 
 /// Receives a droplet, which is the whole body. It refuses a droplet whose staging has ended.
@@ -82,19 +87,24 @@ async fn upload_droplet(State(cc): State<Cc>, Path(guid): Path<String>, body: Bo
         .await?;
     }
     let upload = sink.finish().await?;
-    let upload = blocking(move || upload.seal().map(|()| upload)).await??;
+    let (store, target) = (cc.blobs.clone(), guid.clone());
+    let stored = blocking(move || store.store(upload, Kind::Droplet, &target)).await??;
     let mut tx = cc.change().await?;
     let mut droplet = db::by_guid::<Droplet>(&mut tx, &guid)
         .await?
         .filter(staging)
         .ok_or_else(|| ApiError::not_found("Droplet"))?;
-    let target = guid.clone();
-    let blob = blocking(move || upload.place(Kind::Droplet, &target)).await??;
-    droplet.checksum = Some(blob.sha256);
+    droplet.checksum = Some(stored.blob.sha256.clone());
+    let size = stored.blob.size;
+    // A cell that repeats its upload replaces the blob of the first one.
+    let replaced = droplet.blob.replace(stored.name.clone());
     droplet.touch();
     db::update(&mut tx, &droplet).await?;
+    stored.keep();
     tx.commit(db::Unrecorded::Consequence).await?;
-    Ok(Json(json!({ "guid": guid, "size": blob.size })).into_response())
+    let replaced = replaced.into_iter().collect();
+    cc.blobs.delete_later(Kind::Droplet, replaced);
+    Ok(Json(json!({ "guid": guid, "size": size })).into_response())
 }
 
 async fn lifecycle(State(cc): State<Cc>) -> ApiResult {

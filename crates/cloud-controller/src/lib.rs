@@ -50,6 +50,7 @@ mod seed;
 mod transfer;
 
 pub use api::{ApiEndpoint, described as endpoints};
+pub use bits::store::{S3, S3Settings};
 pub use cc_rules::limits::Limits;
 pub use component::CloudController;
 pub use config::{AppSsh, Config, FirstTarget, IdentityDomain, Retention, UaaClient};

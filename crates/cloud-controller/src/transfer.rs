@@ -67,15 +67,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
         .map_err(anyhow::Error::from)?)
 }
 
-/// Sends the file as the response's body, in chunks.
-pub(crate) async fn send_blob(cc: &Cc, kind: Kind, guid: &str, noun: &str) -> ApiResult {
-    let file = cc
-        .blobs
-        .read(kind, guid)?
-        .ok_or_else(|| ApiError::not_found(noun))?;
-    let length = file.metadata().map_err(anyhow::Error::from)?.len();
-    let stream =
-        tokio_util::io::ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 * 1024);
+/// Sends a blob as the response's body, in chunks. A row without bits names no blob.
+pub(crate) async fn send_blob(cc: &Cc, kind: Kind, name: Option<String>, noun: &str) -> ApiResult {
+    let missing = || ApiError::not_found(noun);
+    let name = name.ok_or_else(missing)?;
+    let store = cc.blobs.clone();
+    let blob = blocking(move || store.read(kind, &name))
+        .await??
+        .ok_or_else(missing)?;
+    let length = blob.length;
     let kind = if kind == Kind::Package {
         "application/zip"
     } else {
@@ -86,7 +86,7 @@ pub(crate) async fn send_blob(cc: &Cc, kind: Kind, guid: &str, noun: &str) -> Ap
             (header::CONTENT_TYPE, kind.to_owned()),
             (header::CONTENT_LENGTH, length.to_string()),
         ],
-        HttpBody::from_stream(stream),
+        HttpBody::from_stream(blob.into_stream()),
     )
         .into_response())
 }

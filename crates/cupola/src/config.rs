@@ -1,6 +1,7 @@
 //! Configuration. The command line overrides the file, which overrides the defaults. The result is a checked [`Config`]; all
 //! problems are reported at once, by key.
 
+mod blobs;
 mod cell;
 mod certificates;
 mod database;
@@ -62,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) metrics: Option<SocketAddr>,
     /// The database server. If it is `None`, each component that stores something has a file of its own.
     pub(crate) database: Option<kit::db::Server>,
+    /// The bucket of packages and droplets. If it is `None`, they are files.
+    pub(crate) bucket: Option<cloud_controller::S3>,
     pub(crate) register_interval: Duration,
     /// The certificate that the router presents to clients. If it is `None`, the foundation issues its own.
     pub(crate) edge: Option<CertificateFiles>,
@@ -157,6 +160,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
     );
     let metrics = address("metrics", file.metrics, &mut problems);
     let database = database::check(file.database, file.database_ca, &mut problems);
+    let bucket = blobs::check(file.blobs, file.limits.package_mb, &mut problems);
     let cell = cell::check(file.cell, &mut problems);
     let dns_router = values::parsed(
         "dns.router",
@@ -211,6 +215,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         disk_reserve: file.disk_reserve_mb.map(|mb| mb.saturating_mul(1 << 20)),
         metrics,
         database,
+        bucket,
         register_interval: Duration::from_secs(register_interval),
         edge,
         access_log_rotation: rotation(

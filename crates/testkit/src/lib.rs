@@ -7,6 +7,7 @@
 //! | a port, a listener, an address without a listener | [`net`] |
 //! | a bus | [`nats`]: a real nats-server |
 //! | a database server | [`postgres`]: a real PostgreSQL, and the choice of the database for a whole suite |
+//! | a bucket of S3 | [`moto`]: a server of PyPI |
 //! | a peer that speaks HTTP, a client of it | [`http`] |
 //! | a BBS, a UAA, a Cloud Controller | [`components`]: the real ones, in the test's process |
 //! | a whole foundation of real processes | [`foundation`] |
@@ -24,6 +25,7 @@ pub mod fuzz;
 pub mod http;
 pub mod machines;
 pub mod metrics;
+pub mod moto;
 pub mod nats;
 pub mod net;
 pub mod postgres;

@@ -1,7 +1,7 @@
 //! Copies the bits of a package or droplet. The row of the copy is created first, in state COPYING, so that its file is never
 //! removed as a file without a row. A copy that a crash interrupted fails at the next start.
 
-use crate::bits::store::{Blob, Kind};
+use crate::bits::store::Kind;
 use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::droplet::{self, Droplet, DropletState};
@@ -12,19 +12,22 @@ use crate::error::{ApiError, ApiResult};
 /// A resource whose bits can be copied.
 pub(crate) trait Copied: Row + Clone {
     const KIND: Kind;
-    /// Stores the outcome of copying in the row: the checksum, or what is wrong.
-    fn set_outcome(&mut self, outcome: Result<String, String>);
+    /// Stores the outcome of copying in the row: the checksum and the name of the blob, or what is wrong.
+    fn set_outcome(&mut self, outcome: Result<(String, String), String>);
     fn is_copying(&self) -> bool;
 }
 
 impl Copied for Droplet {
     const KIND: Kind = Kind::Droplet;
-    fn set_outcome(&mut self, outcome: Result<String, String>) {
+    fn set_outcome(&mut self, outcome: Result<(String, String), String>) {
         self.state = match outcome {
             Ok(_) => DropletState::Staged,
             Err(_) => DropletState::Failed,
         };
-        (self.checksum, self.error) = (outcome.clone().ok(), outcome.err());
+        match outcome {
+            Ok((checksum, blob)) => (self.checksum, self.blob) = (Some(checksum), Some(blob)),
+            Err(problem) => self.error = Some(problem),
+        }
         self.touch();
     }
     fn is_copying(&self) -> bool {
@@ -34,12 +37,15 @@ impl Copied for Droplet {
 
 impl Copied for Package {
     const KIND: Kind = Kind::Package;
-    fn set_outcome(&mut self, outcome: Result<String, String>) {
+    fn set_outcome(&mut self, outcome: Result<(String, String), String>) {
         self.state = match outcome {
             Ok(_) => PackageState::Ready,
             Err(_) => PackageState::Failed,
         };
-        (self.checksum, self.error) = (outcome.clone().ok(), outcome.err());
+        match outcome {
+            Ok((checksum, blob)) => (self.checksum, self.blob) = (Some(checksum), Some(blob)),
+            Err(problem) => self.error = Some(problem),
+        }
         self.touch();
     }
     fn is_copying(&self) -> bool {
@@ -66,10 +72,14 @@ pub(crate) fn droplet(source: &Droplet, app: &App) -> ApiResult<Droplet> {
     })
 }
 
-/// Copies the bits and writes the outcome into the row. It is called after the commit of the copy's row.
-pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiResult<R> {
+/// Copies the blob `source` and writes the outcome into the row. It is called after the commit of the copy's row.
+pub(crate) async fn bits<R: Copied>(cc: &Cc, source: Option<String>, copy: &R) -> ApiResult<R> {
     let (store, target) = (cc.blobs.clone(), copy.guid().to_owned());
-    let copied = tokio::task::spawn_blocking(move || store.copy(R::KIND, &source, &target))
+    let copy_blob = move || {
+        let source = source.ok_or_else(|| anyhow::anyhow!("the source has no bits"))?;
+        store.copy(R::KIND, &source, &target)
+    };
+    let copied = tokio::task::spawn_blocking(copy_blob)
         .await
         .map_err(anyhow::Error::from)?;
     let mut tx = cc.change().await?;
@@ -77,17 +87,24 @@ pub(crate) async fn bits<R: Copied>(cc: &Cc, source: String, copy: &R) -> ApiRes
         .await?
         .filter(R::is_copying);
     let Some(mut row) = row else {
-        // The row was removed in the meantime, and the file with it.
+        // The row was removed in the meantime. Nothing names the blob, so that it is removed.
         return Ok(copy.clone());
     };
-    match copied {
-        Ok(Blob { sha256, .. }) => row.set_outcome(Ok(sha256)),
+    let (outcome, stored) = match copied {
+        Ok(stored) => {
+            let outcome = (stored.blob.sha256.clone(), stored.name.clone());
+            (Ok(outcome), Some(stored))
+        }
         Err(error) => {
             tracing::warn!(error = format!("{error:#}"), "copy-failed");
-            row.set_outcome(Err("The bits could not be copied".to_owned()));
+            (Err("The bits could not be copied".to_owned()), None)
         }
-    }
+    };
+    row.set_outcome(outcome);
     db::update(&mut tx, &row).await?;
+    if let Some(stored) = stored {
+        stored.keep();
+    }
     tx.commit(Unrecorded::Consequence).await?;
     Ok(row)
 }

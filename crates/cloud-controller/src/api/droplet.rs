@@ -5,7 +5,7 @@ use super::upload::receive;
 use crate::actions::{self, audit, job};
 use crate::auth::Access;
 use crate::bits::droplet::{self as bits, DropletError};
-use crate::bits::store::{Kind, Upload};
+use crate::bits::store::{Kind, Store, Stored, Upload};
 use crate::db::app::App;
 use crate::db::droplet::{self, Droplet, DropletState};
 use crate::db::package::Package;
@@ -231,14 +231,17 @@ fn must_await_upload(droplet: &Droplet) -> ApiResult<()> {
     ))
 }
 
-/// Checks a droplet and syncs it to the disk, but does not move it to its place yet.
-fn accept(upload: Upload) -> anyhow::Result<Result<Upload, DropletError>> {
+/// Checks a droplet and stores it. No row names it yet.
+fn accept(
+    store: &Store,
+    guid: &str,
+    upload: Upload,
+) -> anyhow::Result<Result<Stored, DropletError>> {
     let file = std::fs::File::open(upload.path())?;
     if let Err(problem) = bits::check(std::io::BufReader::new(file)) {
         return Ok(Err(problem));
     }
-    upload.seal()?;
-    Ok(Ok(upload))
+    Ok(Ok(store.store(upload, Kind::Droplet, guid)?))
 }
 
 /// Copies a droplet. The caller must see the source, and must have the right to develop the destination.
@@ -266,7 +269,7 @@ async fn copy(cc: Cc, who: Principal, source: &str, mut body: Body) -> ApiResult
     )
     .await?;
     tx.commit(trail).await?;
-    let droplet = actions::copy::bits(&cc, source.guid, &droplet).await?;
+    let droplet = actions::copy::bits(&cc, source.blob, &droplet).await?;
     Ok(created(present(&cc, &droplet, Shown::All)))
 }
 
@@ -288,15 +291,16 @@ async fn upload(
     let upload = received.bits.ok_or_else(|| {
         ApiError::unprocessable("Bits can't be blank: send the droplet in the form field 'bits'")
     })?;
-    let checked = blocking(move || accept(upload)).await??;
+    let (store, target) = (cc.blobs.clone(), guid.clone());
+    let checked = blocking(move || accept(&store, &target, upload)).await??;
     let mut tx = cc.change().await?;
     let found = who.find::<Droplet>(&mut tx, &guid, Right::Develop).await?;
     let (mut droplet, app) = (found.row, found.of.app);
     // Several uploads may have got to this point; the first one is accepted.
     must_await_upload(&droplet)?;
     droplet.touch();
-    let upload = match checked {
-        Ok(upload) => upload,
+    let stored = match checked {
+        Ok(stored) => stored,
         Err(problem) => {
             let detail = format!("The droplet upload is invalid: {problem}");
             droplet.state = DropletState::Failed;
@@ -309,14 +313,14 @@ async fn upload(
             return Err(ApiError::unprocessable(detail));
         }
     };
-    let target = guid.clone();
-    let blob = blocking(move || upload.place(Kind::Droplet, &target)).await??;
-    droplet.checksum = Some(blob.sha256);
+    droplet.checksum = Some(stored.blob.sha256.clone());
+    droplet.blob = Some(stored.name.clone());
     droplet.state = DropletState::Staged;
     db::update(&mut tx, &droplet).await?;
     let job = job::complete(&mut tx, "droplet.upload", ("droplets", &guid)).await?;
     let data = json!({ "droplet_guid": guid });
     let trail = audit::of_app(&mut tx, &who, "audit.app.droplet.upload", &app, data).await?;
+    stored.keep();
     tx.commit(trail).await?;
     let location = cc.url(&format!("/v3/jobs/{job}"));
     Ok((
@@ -377,5 +381,5 @@ async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
         json!({ "droplet_guid": guid }),
     );
     super::app::note_read(&cc, &who, &found.of.app, kind, data).await?;
-    send_blob(&cc, Kind::Droplet, &guid, "Droplet").await
+    send_blob(&cc, Kind::Droplet, found.row.blob, "Droplet").await
 }

@@ -5,12 +5,14 @@ use super::upload::receive;
 use crate::actions::{audit, job};
 use crate::bits::package::{self as check, PackageError};
 use crate::bits::resources::{self, Kept, Resource};
-use crate::bits::store::{Blob, Kind, Store, Upload};
+use crate::bits::store::{Kind, Store, Stored, Upload};
 use crate::db::app::App;
 use crate::db::package::{Package, PackageState, PackageType};
 use crate::flags::Flag;
 use crate::transfer::{blocking, send_blob};
 use axum::extract::Multipart;
+use futures::StreamExt as _;
+use std::collections::HashSet;
 
 const FILTERS: &[&str] = &[
     "types",
@@ -139,6 +141,7 @@ fn package_type(body: &mut Body, is_copy: bool) -> PackageType {
 
 async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Body) -> ApiResult {
     let source = query.value("source_guid").map(str::to_owned);
+    let mut bits = None;
     let mut package = Package {
         app_guid: body.required_relationship("app"),
         state: PackageState::AwaitingUpload,
@@ -158,6 +161,7 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
         let from = source_of_copy(&mut tx, &who, source, &app).await?;
         package.state = PackageState::Copying;
         request = json!({ "source_package_guid": from.guid });
+        bits = from.blob;
     }
     db::insert(&mut tx, &package).await?;
     let data = json!({ "package_guid": package.guid, "request": request });
@@ -171,8 +175,8 @@ async fn create(State(cc): State<Cc>, who: Principal, query: Query, mut body: Bo
     )
     .await?;
     tx.commit(trail).await?;
-    if let Some(source) = source {
-        package = crate::actions::copy::bits(&cc, source, &package).await?;
+    if source.is_some() {
+        package = crate::actions::copy::bits(&cc, bits, &package).await?;
     }
     Ok(created(present(&cc, &package)))
 }
@@ -203,9 +207,10 @@ async fn source_of_copy(
     Ok(from)
 }
 
-fn ready(package: &mut Package, blob: Blob) {
+fn ready(package: &mut Package, stored: &Stored) {
     package.state = PackageState::Ready;
-    package.checksum = Some(blob.sha256);
+    package.checksum = Some(stored.blob.sha256.clone());
+    package.blob = Some(stored.name.clone());
     package.error = None;
     package.touch();
 }
@@ -244,18 +249,6 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     Ok(cc.accepted(&job))
 }
 
-/// Removes blobs in the background. Blobs that remain after a failure only use space.
-fn delete_all(cc: &Cc, kind: Kind, guids: Vec<String>) {
-    let store = cc.blobs.clone();
-    tokio::task::spawn_blocking(move || {
-        for guid in &guids {
-            if let Err(error) = store.delete(kind, guid) {
-                tracing::warn!(error = format!("{error:#}"), "blob-not-deleted");
-            }
-        }
-    });
-}
-
 async fn upload(
     State(cc): State<Cc>,
     who: Principal,
@@ -278,27 +271,25 @@ async fn upload(
         ));
     }
     let resources = resolve(&mut *cc.db.read().await?, &who, received.resources).await?;
-    let store = cc.blobs.clone();
-    let checked = blocking(move || accept(&store, received.bits, &resources)).await?;
+    let (store, target) = (cc.blobs.clone(), guid.clone());
+    let checked = blocking(move || accept(&store, &target, received.bits, &resources)).await?;
     let mut tx = cc.change().await?;
     let found = who.find::<Package>(&mut tx, &guid, Right::Develop).await?;
     let (mut package, app) = (found.row, found.of.app);
     // Several uploads may have got to this point; the first one is accepted, and its bits are the package's.
     must_await_upload(&package)?;
-    let refusal = match checked {
+    let (stored, refusal) = match checked {
         Ok(accepted) => {
-            let target = guid.clone();
-            let blob = blocking(move || accepted.upload.place(Kind::Package, &target)).await??;
-            ready(&mut package, blob);
+            ready(&mut package, &accepted.stored);
             db::resource::keep(&mut tx, &app.space_guid, &accepted.kept).await?;
-            None
+            (Some(accepted.stored), None)
         }
         Err(Refused::Package(problem)) => {
             let detail = format!("The app upload is invalid: {problem}");
             package.state = PackageState::Failed;
             package.error = Some(detail.clone());
             package.touch();
-            Some(invalid_bits(detail))
+            (None, Some(invalid_bits(detail)))
         }
         Err(Refused::Resource(problem)) => return Err(ApiError::unprocessable(problem)),
         Err(Refused::Storage(error)) => return Err(error.into()),
@@ -310,8 +301,11 @@ async fn upload(
     let trail = audit::of_app(&mut tx, &who, "audit.app.upload-bits", &app, data).await?;
     let most = u64::from(cc.settings.limits.resource_pool_mb) << 20;
     let forgotten = db::resource::remove_surplus(&mut tx, most).await?;
+    if let Some(stored) = stored {
+        stored.keep();
+    }
     tx.commit(trail).await?;
-    delete_all(&cc, Kind::Resource, forgotten);
+    cc.blobs.delete_later(Kind::Resource, forgotten);
     match refusal {
         Some(error) => Err(error),
         None => Ok(ok(present(&cc, &package))),
@@ -343,14 +337,15 @@ enum Refused {
     Storage(anyhow::Error),
 }
 
-/// A good package on the disk that is not in its place yet, and those of its files that are kept for later uploads.
+/// A good package that is stored and that no row names yet, and those of its files that are kept for later uploads.
 struct Accepted {
-    upload: Upload,
+    stored: Stored,
     kept: Vec<Kept>,
 }
 
 fn accept(
     store: &Store,
+    guid: &str,
     bits: Option<Upload>,
     resources: &[(Resource, String)],
 ) -> Result<Accepted, Refused> {
@@ -373,8 +368,10 @@ fn accept(
         }
     };
     let kept = resources::keep(store, upload.path()).map_err(Refused::Storage)?;
-    upload.seal().map_err(Refused::Storage)?;
-    Ok(Accepted { upload, kept })
+    let stored = store
+        .store(upload, Kind::Package, guid)
+        .map_err(Refused::Storage)?;
+    Ok(Accepted { stored, kept })
 }
 
 /// Returns the user to whose uploads a caller may refer: those in spaces that the caller develops. `None`, for administrators,
@@ -422,7 +419,7 @@ async fn download(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>
         json!({ "package_guid": guid }),
     );
     super::app::note_read(&cc, &who, &found.of.app, kind, data).await?;
-    send_blob(&cc, Kind::Package, &guid, "Package").await
+    send_blob(&cc, Kind::Package, found.row.blob, "Package").await
 }
 
 /// Returns the files that need not be sent, because they are kept from an upload to a space where the caller develops.
@@ -453,14 +450,35 @@ async fn resource_matches(State(cc): State<Cc>, who: Principal, mut body: Body) 
     }
     let known = db::resource::known(&mut conn, developer(&who), &resources).await?;
     drop(conn);
+    let kept = kept(&cc, known.values().cloned().collect()).await?;
     let matched: Vec<Value> = resources
         .iter()
         .filter(|resource| {
             known
                 .get(&(resource.sha1.clone(), resource.size))
-                .is_some_and(|content| cc.blobs.exists(Kind::Resource, content))
+                .is_some_and(|content| kept.contains(content))
         })
         .map(Resource::present)
         .collect();
     Ok(created(json!({ "resources": matched })))
+}
+
+/// Returns those of the contents that the store has.
+async fn kept(cc: &Cc, contents: HashSet<String>) -> ApiResult<HashSet<String>> {
+    /// The number of contents that are looked up at the same time, because a bucket takes its time for each of them.
+    const AT_ONCE: usize = 16;
+    let look_up = |content: String| {
+        let store = cc.blobs.clone();
+        blocking(move || -> anyhow::Result<Option<String>> {
+            let written = store.written(Kind::Resource, &content)?;
+            Ok(written.map(|_| content))
+        })
+    };
+    let look_ups: Vec<_> = contents.into_iter().map(look_up).collect();
+    let mut looked_up = futures::stream::iter(look_ups).buffer_unordered(AT_ONCE);
+    let mut kept = HashSet::new();
+    while let Some(found) = looked_up.next().await {
+        kept.extend(found??);
+    }
+    Ok(kept)
 }

@@ -5,6 +5,7 @@
 //! of somebody else, and nobody receives a file that was not uploaded to a space of their own.
 
 use super::store::{Kind, Store, Upload};
+use crate::clock;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -17,6 +18,8 @@ use zip::{ZipArchive, ZipWriter};
 pub const SMALLEST: u64 = 64 << 10;
 /// The maximum size of a kept file.
 pub const LARGEST: u64 = 512 << 20;
+/// The age from which a file is stored again, in microseconds.
+const RENEWED_AFTER: i64 = 12 * 3600 * 1_000_000;
 
 /// A file as a request names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,8 +125,10 @@ fn keep_one(store: &Store, content: &mut impl io::Read) -> Result<Kept> {
     let mut copy = store.begin()?;
     io::copy(content, &mut copy).context("unpack a file of the package")?;
     let blob = copy.digest();
-    if !store.exists(Kind::Resource, &blob.sha256) {
-        copy.commit(Kind::Resource, &blob.sha256)?;
+    // The clean-up removes a file that no space has once it is a day old. A file that may be removed soon is stored again.
+    let written = store.written(Kind::Resource, &blob.sha256)?;
+    if written.is_none_or(|at| at < clock::now() - RENEWED_AFTER) {
+        store.store_as(copy, Kind::Resource, &blob.sha256)?;
     }
     Ok(Kept {
         sha1: blob.sha1,
@@ -176,16 +181,6 @@ pub fn complete(
         Some(problem) => Err(problem),
         None => Ok(whole),
     })
-}
-
-/// Removes the files that belong to no space.
-pub fn sweep(store: &Store, known: &std::collections::HashSet<String>) -> Result<()> {
-    for name in store.names(Kind::Resource)? {
-        if !known.contains(&name) {
-            store.delete(Kind::Resource, &name)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -254,7 +249,7 @@ mod tests {
         entry.read_to_end(&mut read).unwrap();
         assert_eq!(read, content);
 
-        sweep(&store, &std::collections::HashSet::new()).unwrap();
+        store.delete(Kind::Resource, &kept[0].sha256).unwrap();
         let problem = complete(&store, None, &named).unwrap().unwrap_err();
         assert!(
             problem.contains("'lib/big' is not kept any more"),

@@ -4,12 +4,12 @@
 //! every ten minutes, and at once after something was deleted:
 //!   records older than they are kept ──▶ rows deleted, a batch per transaction
 //!   droplets and packages beyond the last of each app, unless in use ──▶ EXPIRED
-//!   deleted and expired rows ──(triggers)──▶ dead_blobs ──▶ files deleted
-//!   files without a row, a day old ──▶ deleted
+//!   deleted and expired rows ──(triggers)──▶ dead_blobs ──▶ blobs deleted
+//!   blobs without a row, a day old ──▶ deleted
 //! ```
 //!
-//! A trigger writes the guid of every removed row into `dead_blobs`. So no deletion can leave a file behind, whichever way it
-//! removes the row.
+//! A trigger writes the blob's name of every removed row into `dead_blobs`. So no deletion can leave a blob behind, whichever way
+//! it removes the row.
 
 mod blobs;
 mod records;

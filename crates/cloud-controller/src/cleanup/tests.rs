@@ -67,6 +67,7 @@ impl Bench {
         let droplet = Droplet {
             guid: guid.into(),
             app_guid: self.app.guid.clone(),
+            blob: Some(guid.into()),
             state: state.parse().unwrap(),
             created_at: at,
             updated_at: at,
@@ -83,6 +84,7 @@ impl Bench {
         let package = Package {
             guid: guid.into(),
             app_guid: self.app.guid.clone(),
+            blob: Some(guid.into()),
             state: "READY".parse().unwrap(),
             created_at: at,
             updated_at: at,
@@ -110,7 +112,7 @@ impl Bench {
 
     /// Returns the guids out of `guids` whose file exists.
     fn files<'a>(&self, kind: Kind, guids: &[&'a str]) -> Vec<&'a str> {
-        let there = |guid: &&&str| self.store.exists(kind, guid);
+        let there = |guid: &&&str| self.store.written(kind, guid).unwrap().is_some();
         guids.iter().filter(there).copied().collect()
     }
 }

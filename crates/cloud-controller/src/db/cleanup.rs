@@ -2,8 +2,10 @@
 
 use super::droplet::DropletState;
 use super::package::PackageState;
-use super::{Connection, Select, execute};
+use super::{Connection, execute};
+use crate::bits::store::Kind;
 use kit::db::{AssertSqlSafe, query};
+use std::collections::HashSet;
 
 /// The statements of which each deletes at most `$2` rows that were last changed before `$1`.
 pub(crate) const OLD_RECORDS: &[&str] = &[
@@ -104,12 +106,12 @@ pub(crate) async fn expire(
         .await
 }
 
-/// Returns the files whose row is deleted or expired: kind (`packages`, `droplets`) and guid.
+/// Returns the blobs whose row is deleted or expired: kind (`packages`, `droplets`) and name.
 pub(crate) async fn dead_blobs(
     conn: &mut Connection,
     limit: i64,
 ) -> sqlx::Result<Vec<(String, String)>> {
-    let rows = query("SELECT kind, guid FROM dead_blobs LIMIT $1")
+    let rows = query("SELECT kind, name FROM dead_blobs LIMIT $1")
         .bind(limit)
         .fetch_all(conn)
         .await?;
@@ -118,40 +120,32 @@ pub(crate) async fn dead_blobs(
     }))
 }
 
-/// Removes the note of a file that has been removed.
+/// Removes the note of a blob that has been removed.
 pub(crate) async fn delete_dead_blob(
     conn: &mut Connection,
     kind: &str,
-    guid: &str,
+    name: &str,
 ) -> sqlx::Result<()> {
     execute(
         conn,
-        "DELETE FROM dead_blobs WHERE kind = $1 AND guid = $2",
-        &[kind.into(), guid.into()],
+        "DELETE FROM dead_blobs WHERE kind = $1 AND name = $2",
+        &[kind.into(), name.into()],
     )
     .await
     .map(drop)
 }
 
-/// Returns those of the guids that have a row.
+/// Returns those of the blobs' names that a row has.
 pub(crate) async fn known(
     conn: &mut Connection,
-    kind: &str,
-    guids: &[String],
-) -> sqlx::Result<Vec<String>> {
-    let select = Select::new().any("guid", guids);
-    if kind == "droplets" {
-        let rows = select.readable::<super::droplet::Droplet>(conn).await?;
-        return Ok(guids_of(rows));
-    }
-    Ok(guids_of(
-        select.readable::<super::package::Package>(conn).await?,
-    ))
-}
-
-/// Returns the guids of all rows, including rows that cannot be decoded, because they exist.
-fn guids_of<R: super::Row>(found: super::Readable<R>) -> Vec<String> {
-    let rows = found.rows.iter().map(|row| row.guid().to_owned());
-    let broken = found.broken.into_iter().filter_map(|broken| broken.guid);
-    rows.chain(broken).collect()
+    kind: Kind,
+    names: &[String],
+) -> sqlx::Result<HashSet<String>> {
+    let sql = match kind {
+        Kind::Package => "SELECT blob FROM packages WHERE blob IN LIST($1)",
+        Kind::Droplet => "SELECT blob FROM droplets WHERE blob IN LIST($1)",
+        Kind::Resource => "SELECT sha256 FROM resources WHERE sha256 IN LIST($1)",
+    };
+    let rows = query(sql).bind(names).fetch_all(conn).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }

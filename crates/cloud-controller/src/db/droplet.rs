@@ -12,11 +12,12 @@ spelled! {
 }
 
 rows! {
-    /// A droplet. `buildpacks` contains the API's objects; `checksum` is a SHA-256.
+    /// A droplet. `buildpacks` contains the API's objects; `checksum` is a SHA-256, and `blob` is the name of its bits in the
+    /// store.
     Droplet in "droplets" {
         app_guid: String, package_guid: Option<String>, state: DropletState, error: Option<String>, stack: Option<String>, buildpacks: Json<Vec<serde_json::Value>>,
         process_types: Json<BTreeMap<String, String>>, execution_metadata: String, checksum: Option<String>, metadata: Json<Metadata>,
-        sidecars: Json<Vec<StagedSidecar>>,
+        sidecars: Json<Vec<StagedSidecar>>, blob: Option<String>,
     }
 }
 

@@ -12,8 +12,11 @@ spelled! {
 }
 
 rows! {
-    /// A package. `checksum` is a SHA-256.
-    Package in "packages" { app_guid: String, r#type: PackageType, state: PackageState, error: Option<String>, checksum: Option<String>, metadata: Json<Metadata> }
+    /// A package. `checksum` is a SHA-256, and `blob` is the name of its bits in the store.
+    Package in "packages" {
+        app_guid: String, r#type: PackageType, state: PackageState, error: Option<String>, checksum: Option<String>, metadata: Json<Metadata>,
+        blob: Option<String>,
+    }
 }
 
 /// Fails the packages whose copy began before `cutoff` and has not ended.

@@ -3,7 +3,7 @@
 use super::{Arg, Connection, execute, readable_rows};
 use crate::bits::resources::{Kept, Resource};
 use kit::db::query;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// Returns the contents (SHA-256), by SHA-1 and size, that were uploaded to a space in which this user develops. `None` means
 /// any space.
@@ -72,14 +72,4 @@ pub(crate) async fn remove_surplus(conn: &mut Connection, most: u64) -> sqlx::Re
         }
     }
     Ok(forgotten)
-}
-
-/// Returns the contents that any space has.
-pub(crate) async fn contents(conn: &mut Connection) -> sqlx::Result<HashSet<String>> {
-    let rows = query("SELECT DISTINCT sha256 FROM resources")
-        .fetch_all(conn)
-        .await?;
-    Ok(readable_rows(&rows, |row| row.try_get(0))
-        .into_iter()
-        .collect())
 }

@@ -12,6 +12,12 @@ pub(super) const SCHEMA: Schema = Schema {
             include_str!("schema/3_order.sqlite.sql"),
             include_str!("schema/3_order.postgres.sql"),
         ),
+        Migration::each(
+            4,
+            "names of blobs",
+            include_str!("schema/4_blobs.sqlite.sql"),
+            include_str!("schema/4_blobs.postgres.sql"),
+        ),
     ],
     unversioned: UNVERSIONED,
 };

@@ -13,7 +13,7 @@ use kit::reconcile::Pass;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 use testkit::certs::shared_identity;
@@ -117,6 +117,7 @@ struct Settings {
     peers: Peers,
     sync_interval: Duration,
     limits: cloud_controller::Limits,
+    bucket: Option<cloud_controller::S3>,
 }
 
 impl Settings {
@@ -124,6 +125,7 @@ impl Settings {
         CloudController::start(data, &self.peers, |config| {
             config.sync_interval = self.sync_interval;
             config.limits = self.limits.clone();
+            config.bucket = self.bucket.clone();
         })
         .await
     }
@@ -139,9 +141,23 @@ impl Foundation {
         Self::start_limited(sync_interval, cloud_controller::Limits::default()).await
     }
 
+    /// Starts a foundation whose packages and droplets are in a bucket.
+    pub(crate) async fn start_in_bucket(bucket: cloud_controller::S3) -> Self {
+        let limits = cloud_controller::Limits::default();
+        Self::start_as(Duration::from_secs(3600), limits, Some(bucket)).await
+    }
+
     pub(crate) async fn start_limited(
         sync_interval: Duration,
         limits: cloud_controller::Limits,
+    ) -> Self {
+        Self::start_as(sync_interval, limits, None).await
+    }
+
+    async fn start_as(
+        sync_interval: Duration,
+        limits: cloud_controller::Limits,
+        bucket: Option<cloud_controller::S3>,
     ) -> Self {
         kit::logging::init("CUPOLA_LOG", "warn");
         let data = tempfile::tempdir().unwrap();
@@ -182,6 +198,7 @@ impl Foundation {
             },
             sync_interval,
             limits,
+            bucket,
         };
         let controller = settings.start(&cc_dir).await;
         let mut foundation = Self {
@@ -229,11 +246,13 @@ impl Foundation {
             peers,
             sync_interval,
             limits,
+            bucket,
         } = self.settings.clone();
         CloudController::start(&folder.join("cc2"), &peers, |config| {
             config.database = postgres::server(&folder.join("cc"));
             config.sync_interval = sync_interval;
             config.limits = limits;
+            config.bucket = bucket;
         })
         .await
     }
@@ -522,13 +541,38 @@ impl Foundation {
 
     /// Returns the number of files that uploads left behind.
     pub(crate) fn unfinished_uploads(&self) -> usize {
-        let folder = self.data.path().join("cc/blobs/uploads");
-        std::fs::read_dir(folder).unwrap().count()
+        let uploads = self.data.path().join("cc/blobs/uploads");
+        let folders = std::fs::read_dir(uploads).unwrap();
+        let folders = folders
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_dir());
+        folders
+            .map(|folder| std::fs::read_dir(folder).unwrap().count())
+            .sum()
     }
 
-    /// Returns the content of a droplet's or package's file (`droplets/<guid>`).
-    pub(crate) fn blob(&self, path: &str) -> Vec<u8> {
-        std::fs::read(self.data.path().join("cc/blobs").join(path)).unwrap()
+    /// Returns the files of a droplet or package (`droplets`, its guid). One of them is its blob; others are those of uploads that
+    /// were not accepted, which are being removed.
+    pub(crate) fn blobs(&self, kind: &str, guid: &str) -> Vec<PathBuf> {
+        let folder = self.data.path().join("cc/blobs").join(kind);
+        let files = std::fs::read_dir(folder).unwrap();
+        let files = files.map(|entry| entry.unwrap().path());
+        files
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with(guid))
+            })
+            .collect()
+    }
+
+    /// Returns the content of the only file that a droplet or package has.
+    pub(crate) async fn blob(&self, kind: &str, guid: &str) -> Vec<u8> {
+        let file = wait_for("one file", async || match &self.blobs(kind, guid)[..] {
+            [file] => Ok(file.clone()),
+            others => Err(format!("{} files", others.len())),
+        })
+        .await;
+        std::fs::read(file).unwrap()
     }
 
     /// Sends a form with `bits` (and perhaps `resources`) as a caller, and returns status and body.

@@ -6,6 +6,7 @@ mod apps;
 mod archive;
 mod audit;
 mod bad_rows;
+mod blobs;
 mod cell;
 mod damage;
 mod fixture;

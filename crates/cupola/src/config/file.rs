@@ -22,6 +22,8 @@ pub(super) struct ConfigFile {
     pub(super) database: Option<super::database::Url>,
     /// A PEM file with the authorities that may have issued the certificate of the database server.
     pub(super) database_ca: Option<PathBuf>,
+    /// The place of packages and droplets.
+    pub(super) blobs: super::blobs::BlobsSection,
     /// The address of the process's metrics and readiness.
     pub(super) metrics: Option<String>,
     /// The bundle of the foundation that this machine joins.

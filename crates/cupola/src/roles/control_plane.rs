@@ -100,6 +100,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         internal_url: setting.https(Service::CloudControllerInternal),
         data_dir: setting.folder("cloud-controller")?,
         database: config.database.clone(),
+        bucket: config.bucket.clone(),
         api_url: plan.api_url(),
         login_url: plan.url("login"),
         uaa_url: plan.url("uaa"),

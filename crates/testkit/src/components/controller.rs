@@ -57,6 +57,7 @@ impl CloudController {
             internal_url: internal_url.clone(),
             data_dir: data.to_owned(),
             database: postgres::server(data),
+            bucket: None,
             api_url: "http://api.test".to_owned(),
             login_url: "http://login.test".to_owned(),
             uaa_url: "http://uaa.test".to_owned(),
