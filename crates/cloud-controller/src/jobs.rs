@@ -6,15 +6,16 @@
 //! ```
 //!
 //! Parts are verbs of `actions`. Each reads what is left, does a little of it, and returns whether all is done; several of them share
-//! one short [`Change`], which also renews the lease. So a job continues after a crash where its last commit left it, in this
+//! one short [`Change`], which also renews the lease. Each app of a manifest has a change of its own, because it succeeds or fails
+//! alone. So a job continues after a crash where its last commit left it, in this
 //! process or, when the lease has ended, in another one. All open jobs get a turn in each pass.
 //!
 //! Callers: the component runs [`run`]; handlers that enqueued a job call [`wait`].
 
 use crate::actions::job::{
-    DELETE_DOMAIN, DELETE_ORGANIZATION, DELETE_SPACE, DELETE_UNMAPPED_ROUTES,
+    APPLY_MANIFEST, DELETE_DOMAIN, DELETE_ORGANIZATION, DELETE_SPACE, DELETE_UNMAPPED_ROUTES,
 };
-use crate::actions::{domain, organization, space};
+use crate::actions::{domain, manifest, organization, space};
 use crate::change::Change;
 use crate::clock;
 use crate::controller::Cc;
@@ -118,7 +119,7 @@ async fn advance(cc: &Cc, guid: &str, process: &str) -> Result<bool> {
     else {
         return Ok(false);
     };
-    let is_done = match parts(&mut tx, &mut job).await {
+    let is_done = match parts(cc, &mut tx, &mut job).await {
         Ok(is_done) => is_done,
         Err(error) => {
             drop(tx);
@@ -130,7 +131,7 @@ async fn advance(cc: &Cc, guid: &str, process: &str) -> Result<bool> {
     job.leased_by = process.to_owned();
     job.leased_until = now + LEASE;
     if is_done {
-        job.state = JobState::Complete;
+        job.end(JobState::Complete);
     }
     job.touch();
     db::update(&mut tx, &job).await?;
@@ -142,18 +143,19 @@ async fn advance(cc: &Cc, guid: &str, process: &str) -> Result<bool> {
 }
 
 /// Does parts until the budget is spent. Returns whether the job is done.
-async fn parts(tx: &mut Change, job: &mut Job) -> ApiResult<bool> {
+async fn parts(cc: &Cc, tx: &mut Change, job: &mut Job) -> ApiResult<bool> {
     let began = Instant::now();
-    while !part(tx, job).await? {
+    let is_alone = job.operation == APPLY_MANIFEST;
+    while !part(cc, tx, job).await? {
         job.parts += 1;
-        if began.elapsed() >= BUDGET {
+        if is_alone || began.elapsed() >= BUDGET {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-async fn part(tx: &mut Change, job: &Job) -> ApiResult<bool> {
+async fn part(cc: &Cc, tx: &mut Change, job: &Job) -> ApiResult<bool> {
     let actor = (
         job.actor_guid.as_str(),
         job.actor_type.as_str(),
@@ -161,6 +163,10 @@ async fn part(tx: &mut Change, job: &Job) -> ApiResult<bool> {
     );
     let guid = &job.resource_guid;
     match job.operation.as_str() {
+        APPLY_MANIFEST => {
+            let input = job.input.as_deref().unwrap_or_default();
+            manifest::apply_part(tx, &cc.settings, actor, guid, input, job.parts).await
+        }
         DELETE_DOMAIN => domain::delete_part(tx, actor, guid).await,
         DELETE_ORGANIZATION => organization::delete_part(tx, actor, guid).await,
         DELETE_SPACE => space::delete_part(tx, actor, guid).await,
@@ -181,7 +187,7 @@ async fn postpone(cc: &Cc, guid: &str, error: ApiError) -> Result<()> {
     job.attempts += 1;
     let is_over = job.attempts >= MOST_ATTEMPTS || !error.status.is_server_error();
     if is_over {
-        job.state = JobState::Failed;
+        job.end(JobState::Failed);
         job.errors = Json(error.errors);
     } else {
         job.due_at = clock::now() + pause_after(job.attempts);

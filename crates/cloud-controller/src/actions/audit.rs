@@ -69,10 +69,21 @@ pub(crate) async fn of_app(
     app: &App,
     data: Value,
 ) -> ApiResult<Trail> {
+    of_app_by(conn, actor(who), kind, app, data).await
+}
+
+/// Writes an event like [`of_app`], in the name of any actor.
+pub(super) async fn of_app_by(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    kind: &str,
+    app: &App,
+    data: Value,
+) -> ApiResult<Trail> {
     let target = (app.guid.as_str(), "app", app.name.as_str());
     match db::by_guid::<Space>(conn, &app.space_guid).await? {
-        Some(space) => record(conn, who, kind, target, &space, data).await,
-        None => record(conn, who, kind, target, Place::Platform, data).await,
+        Some(space) => record_of(conn, actor, kind, target, &space, data).await,
+        None => record_of(conn, actor, kind, target, Place::Platform, data).await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writes the audit events of changes that affect several resources: the further effects of a manifest, a deletion or a new
 //! droplet.
 
-use super::audit::{Place, Target, also, of_app, of_route, of_route_by, record, record_of};
+use super::audit::{Place, Target, also, of_app, of_app_by, of_route_by, record, record_of};
 use crate::auth::Principal;
 use crate::clock;
 use crate::db::app::{self, App};
@@ -35,7 +35,7 @@ pub(crate) async fn new_processes(
 /// Writes an event of the app for each destination that was added or removed.
 pub(crate) async fn mappings(
     conn: &mut Connection,
-    who: &Principal,
+    actor: Target<'_>,
     before: &[Destination],
     after: &[Destination],
     by_manifest: bool,
@@ -62,7 +62,7 @@ pub(crate) async fn mappings(
             "protocol": row.protocol,
         });
         mark(&mut data, by_manifest);
-        trail = of_app(conn, who, kind, &app, data).await?;
+        trail = of_app_by(conn, actor, kind, &app, data).await?;
     }
     Ok(trail)
 }
@@ -207,7 +207,7 @@ impl Snapshot {
 /// Writes the events of what a manifest changed in an app.
 pub(crate) async fn manifest(
     conn: &mut Connection,
-    who: &Principal,
+    actor: Target<'_>,
     app: &App,
     before: &Snapshot,
 ) -> ApiResult<Trail> {
@@ -217,23 +217,23 @@ pub(crate) async fn manifest(
     } else {
         "audit.app.create"
     };
-    also(of_app(conn, who, kind, app, data).await?);
-    manifest_processes(conn, who, app, &before.processes).await?;
+    also(of_app_by(conn, actor, kind, app, data).await?);
+    manifest_processes(conn, actor, app, &before.processes).await?;
     let after = destination::of_app(conn, &app.guid).await?;
     for destination in &after {
         let route = db::by_guid::<Route>(conn, &destination.route_guid).await?;
         if let Some(route) = route.filter(|route| route.created_at >= before.at) {
             let data = json!({ "manifest_triggered": true });
-            also(of_route(conn, who, "audit.route.create", &route, data).await?);
+            also(of_route_by(conn, actor, "audit.route.create", &route, data).await?);
         }
     }
-    also(mappings(conn, who, &before.destinations, &after, true).await?);
-    of_app(conn, who, "audit.app.apply_manifest", app, json!({})).await
+    also(mappings(conn, actor, &before.destinations, &after, true).await?);
+    of_app_by(conn, actor, "audit.app.apply_manifest", app, json!({})).await
 }
 
 async fn manifest_processes(
     conn: &mut Connection,
-    who: &Principal,
+    actor: Target<'_>,
     app: &App,
     before: &[Process],
 ) -> ApiResult<()> {
@@ -253,7 +253,7 @@ async fn manifest_processes(
                 });
             }
             let kind = format!("audit.app.process.{verb}");
-            also(of_app(conn, who, &kind, app, data).await?);
+            also(of_app_by(conn, actor, &kind, app, data).await?);
         }
     }
     Ok(())

@@ -5,21 +5,33 @@ use super::audit;
 use crate::auth::Principal;
 use crate::change::Change;
 use crate::db::job::{Job, JobState};
-use crate::db::{Connection, Json, insert};
-use crate::error::{ApiError, ApiResult};
+use crate::db::{Connection, insert};
+use crate::error::ApiResult;
 
 /// The operations that are done in parts.
 pub(crate) const DELETE_DOMAIN: &str = "domain.delete";
 pub(crate) const DELETE_SPACE: &str = "space.delete";
 pub(crate) const DELETE_UNMAPPED_ROUTES: &str = "space.delete_unmapped_routes";
 pub(crate) const DELETE_ORGANIZATION: &str = "organization.delete";
+pub(crate) const APPLY_MANIFEST: &str = "space.apply_manifest";
 
 /// Creates a job that begins after the commit, in the name of the caller. Returns its guid.
 pub(crate) async fn enqueue(
     tx: &mut Change,
     who: &Principal,
     operation: &str,
+    resource: (&str, &str),
+) -> ApiResult<String> {
+    enqueue_with(tx, who, operation, resource, None).await
+}
+
+/// Creates a job like [`enqueue`], with an input.
+pub(crate) async fn enqueue_with(
+    tx: &mut Change,
+    who: &Principal,
+    operation: &str,
     (resource_type, resource_guid): (&str, &str),
+    input: Option<String>,
 ) -> ApiResult<String> {
     let (actor_guid, actor_type, actor_name) = audit::actor(who);
     let job = Job {
@@ -30,6 +42,7 @@ pub(crate) async fn enqueue(
         actor_guid: actor_guid.to_owned(),
         actor_type: actor_type.to_owned(),
         actor_name: actor_name.to_owned(),
+        input,
         ..Job::fresh()
     };
     insert(tx, &job).await?;
@@ -43,30 +56,10 @@ pub(crate) async fn complete(
     operation: &str,
     resource: (&str, &str),
 ) -> ApiResult<String> {
-    write(conn, operation, JobState::Complete, Vec::new(), resource).await
-}
-
-/// Creates a job that failed with these errors, and returns its guid.
-pub(crate) async fn failed(
-    conn: &mut Connection,
-    operation: &str,
-    error: ApiError,
-    resource: (&str, &str),
-) -> ApiResult<String> {
-    write(conn, operation, JobState::Failed, error.errors, resource).await
-}
-
-async fn write(
-    conn: &mut Connection,
-    operation: &str,
-    state: JobState,
-    errors: Vec<wire::cc::Error>,
-    (resource_type, resource_guid): (&str, &str),
-) -> ApiResult<String> {
+    let (resource_type, resource_guid) = resource;
     let job = Job {
         operation: operation.to_owned(),
-        state,
-        errors: Json(errors),
+        state: JobState::Complete,
         resource_type: resource_type.to_owned(),
         resource_guid: resource_guid.to_owned(),
         ..Job::fresh()

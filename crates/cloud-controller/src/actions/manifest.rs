@@ -1,7 +1,7 @@
 //! Applies manifests to a space, and generates the manifest of an app.
 
+use super::audit::{self, Target};
 use super::process::Wish;
-use super::route::Target;
 use super::{
     app as apps_verbs, process as process_verbs, route as route_verbs, sidecar as sidecar_verbs,
 };
@@ -19,12 +19,68 @@ use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
 use crate::flags::Flag;
 use crate::quota::{Meter, Subject};
-use cc_rules::manifest::{AppManifest, ProcessManifest, RouteManifest, megabytes_text};
+use cc_rules::manifest::{self, AppManifest, ProcessManifest, RouteManifest, megabytes_text};
 use cc_rules::route_rules;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+/// What a job needs to apply a manifest.
+#[derive(Serialize, Deserialize)]
+struct Input {
+    /// The text as it was posted. It contains the values of environment variables.
+    manifest: String,
+    /// Whether the caller is an administrator.
+    admin: bool,
+}
+
+/// Returns the input of a job that applies a manifest.
+pub(crate) fn input(manifest: &[u8], admin: bool) -> ApiResult<String> {
+    let manifest = std::str::from_utf8(manifest)
+        .map_err(|_| ApiError::unprocessable("Manifest must be in UTF-8"))?;
+    let input = Input {
+        manifest: manifest.to_owned(),
+        admin,
+    };
+    Ok(serde_json::to_string(&input).map_err(anyhow::Error::from)?)
+}
+
+/// Applies the manifest of the app at the place `at`. A job calls it with each place until it returns true, which means that this
+/// was the last app. If an app fails, nothing of it is changed, and those before it stay as they are. Events are recorded in the
+/// name of `actor`.
+pub(crate) async fn apply_part(
+    tx: &mut Change,
+    settings: &Settings,
+    actor: Target<'_>,
+    space_guid: &str,
+    input: &str,
+    at: i64,
+) -> ApiResult<bool> {
+    let input: Input = serde_json::from_str(input)
+        .map_err(|_| ApiError::unprocessable("The manifest of the job cannot be read"))?;
+    let manifests = manifest::parse(&settings.limits, input.manifest.as_bytes())?;
+    let at = usize::try_from(at).unwrap_or(usize::MAX);
+    let Some(wanted) = manifests.get(at) else {
+        return Ok(true);
+    };
+    let space = db::by_guid::<Space>(tx, space_guid)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Space"))?;
+    let before = audit::Snapshot::of_name(tx, &space, &wanted.name).await?;
+    let app = apply(tx, settings, &space, input.admin, wanted)
+        .await
+        .map_err(|error| match error.status.is_server_error() {
+            true => error,
+            false => error.prefixed(&format!("For application '{}': ", wanted.name)),
+        })?;
+    audit::also(audit::manifest(tx, actor, &app, &before).await?);
+    if !before.exists() {
+        tx.log_creation(&app.guid);
+    }
+    Ok(at + 1 == manifests.len())
+}
+
 /// Applies one app's manifest, and marks the processes whose instances or routes change. Returns the app.
-pub(crate) async fn apply(
+async fn apply(
     tx: &mut Change,
     settings: &Settings,
     space: &Space,
@@ -217,7 +273,7 @@ async fn apply_route(
         .find(|other| other.app_guid == app.guid && other.process_type == "web");
     match existing {
         None => {
-            let target = Target {
+            let target = route_verbs::Target {
                 app_guid: app.guid.clone(),
                 process_type: "web".to_owned(),
                 port: None,

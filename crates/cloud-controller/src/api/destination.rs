@@ -174,7 +174,7 @@ async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: b
         actions::route::map(&mut tx, &cc.settings, &route, targets).await?;
     }
     let after = destination::of_route(&mut tx, &guid).await?;
-    let trail = audit::mappings(&mut tx, &who, &before, &after, false).await?;
+    let trail = audit::mappings(&mut tx, audit::actor(&who), &before, &after, false).await?;
     let answer = present_list(&cc, &mut tx, &guid).await?;
     tx.commit(trail).await?;
     Ok(ok(answer))
@@ -225,7 +225,7 @@ async fn remove(
         .ok_or_else(unknown)?;
     actions::route::unmap(&mut tx, &destination).await?;
     let gone = std::slice::from_ref(&destination);
-    let trail = audit::mappings(&mut tx, &who, gone, &[], false).await?;
+    let trail = audit::mappings(&mut tx, audit::actor(&who), gone, &[], false).await?;
     tx.commit(trail).await?;
     Ok(no_content())
 }

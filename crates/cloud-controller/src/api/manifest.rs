@@ -2,9 +2,10 @@
 
 use super::guard::Yaml;
 use super::prelude::*;
-use crate::actions::{self, audit, job};
+use crate::actions::{self, job};
 use crate::db::app::{self, App};
 use crate::db::space::Space;
+use crate::jobs;
 use axum::response::IntoResponse as _;
 use cc_rules::manifest;
 use http::{HeaderMap, header};
@@ -38,41 +39,20 @@ async fn apply(
     Yaml(body): Yaml,
 ) -> ApiResult {
     must_be_yaml(&headers)?;
-    let manifests = manifest::parse(&cc.settings.limits, &body);
+    let parsed = manifest::parse(&cc.settings.limits, &body);
     {
         let mut conn = cc.db.read().await?;
         who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
     }
-    let manifests = manifests?;
-    // A manifest that fails changes nothing; only its job remains.
+    // What is wrong whatever the space contains is refused at once, before any app is changed.
+    parsed?;
+    let input = actions::manifest::input(&body, who.is_admin())?;
     let mut tx = cc.change().await?;
-    let space = who.find::<Space>(&mut tx, &guid, Right::Develop).await?.row;
-    let mut trail = db::Trail::from(Unrecorded::NothingChanged);
-    for manifest in &manifests {
-        let before = audit::Snapshot::of_name(&mut tx, &space, &manifest.name).await?;
-        match actions::manifest::apply(&mut tx, &cc.settings, &space, who.is_admin(), manifest)
-            .await
-        {
-            Ok(app) => {
-                trail = audit::manifest(&mut tx, &who, &app, &before).await?;
-                if !before.exists() {
-                    tx.log_creation(&app.guid);
-                }
-            }
-            Err(error) if error.status.is_server_error() => return Err(error),
-            Err(error) => {
-                drop(tx);
-                let error = error.prefixed(&format!("For application '{}': ", manifest.name));
-                let mut tx = cc.change().await?;
-                let job =
-                    job::failed(&mut tx, "space.apply_manifest", error, ("spaces", &guid)).await?;
-                tx.commit(Unrecorded::NothingChanged).await?;
-                return Ok(cc.accepted(&job));
-            }
-        }
-    }
-    let job = job::complete(&mut tx, "space.apply_manifest", ("spaces", &guid)).await?;
-    tx.commit(trail).await?;
+    who.find::<Space>(&mut tx, &guid, Right::Develop).await?;
+    let space = ("spaces", guid.as_str());
+    let job = job::enqueue_with(&mut tx, &who, job::APPLY_MANIFEST, space, Some(input)).await?;
+    tx.commit(Unrecorded::ByJob).await?;
+    jobs::wait(&cc, &job).await;
     Ok(cc.accepted(&job))
 }
 

@@ -461,7 +461,7 @@ async fn unshare(
     for destination in &foreign {
         actions::route::unmap(&mut tx, destination).await?;
     }
-    audit::also(audit::mappings(&mut tx, &who, &foreign, &[], false).await?);
+    audit::also(audit::mappings(&mut tx, audit::actor(&who), &foreign, &[], false).await?);
     let data = json!({ "target_space_guid": space });
     let trail = audit::of_route(&mut tx, &who, "audit.route.unshare", &route, data).await?;
     tx.commit(trail).await?;

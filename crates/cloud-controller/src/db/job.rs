@@ -19,10 +19,18 @@ rows! {
         due_at: i64,
         /// The process that does the parts, and the time until which no other process may.
         leased_by: String, leased_until: i64,
+        /// What the parts need besides the resource. It may contain secrets, and is removed when the job ends.
+        input: Option<String>,
     }
 }
 
 impl Job {
+    /// Ends the job, and forgets its input.
+    pub(crate) fn end(&mut self, state: JobState) {
+        self.state = state;
+        self.input = None;
+    }
+
     /// Returns whether a process may do the next part at the time `now`.
     pub(crate) fn is_free_for(&self, process: &str, now: i64) -> bool {
         self.state == JobState::Processing
@@ -61,5 +69,15 @@ mod tests {
             ..job
         };
         assert!(!ended.is_free_for("a", 30));
+    }
+
+    #[test]
+    fn a_job_that_has_ended_has_no_input() {
+        let mut job = Job {
+            input: Some("secret".to_owned()),
+            ..Job::default()
+        };
+        job.end(JobState::Failed);
+        assert_eq!((job.state, job.input), (JobState::Failed, None));
     }
 }

@@ -18,6 +18,7 @@ pub(super) const SCHEMA: Schema = Schema {
             include_str!("schema/4_blobs.sqlite.sql"),
             include_str!("schema/4_blobs.postgres.sql"),
         ),
+        Migration::both(5, "input of jobs", "ALTER TABLE jobs ADD COLUMN input TEXT"),
     ],
     unversioned: UNVERSIONED,
 };

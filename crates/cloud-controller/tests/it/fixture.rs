@@ -405,7 +405,7 @@ impl Foundation {
         .await
     }
 
-    /// Posts a manifest and returns the job.
+    /// Posts a manifest, and returns its job when it has ended.
     pub(crate) async fn apply_manifest(&self, yaml: &str) -> (u16, Value) {
         let request = self.http.post(format!(
             "{}/v3/spaces/{}/actions/apply_manifest",
@@ -424,13 +424,21 @@ impl Foundation {
             .map(|location| location.to_str().unwrap().to_owned());
         let (status, body) = answer(response).await;
         match location {
-            Some(location) => (
-                status,
-                self.get(location.strip_prefix("http://api.test").unwrap())
-                    .await,
-            ),
+            Some(location) => {
+                let path = location.strip_prefix("http://api.test").unwrap();
+                (status, self.ended_job(path).await)
+            }
             None => (status, body),
         }
+    }
+
+    /// Waits until a job has ended, and returns it.
+    pub(crate) async fn ended_job(&self, path: &str) -> Value {
+        wait_for("the end of a job", async || {
+            let job = self.get(path).await;
+            (job["state"] != "PROCESSING").then_some(job)
+        })
+        .await
     }
 
     /// Returns what a manifest would change.

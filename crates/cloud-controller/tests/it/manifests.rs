@@ -1,4 +1,4 @@
-//! Every key of a manifest has an effect, or the manifest is refused and nothing changes.
+//! Every key of a manifest has an effect, or the manifest is refused and nothing changes. Its apps are applied one by one, by a job.
 
 use crate::fixture::*;
 use reqwest::Method;
@@ -141,4 +141,88 @@ async fn a_user_that_apps_cannot_run_as_is_refused() {
         assert_eq!(status, expected, "{user}: {body}");
     }
     f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_fails_keeps_the_apps_before_it_and_changes_nothing_itself() {
+    let f = Foundation::start().await;
+    let yaml = "applications:
+- name: first
+  env: {SECRET: sesame}
+  routes: [{route: first.apps.test}]
+- name: second
+  instances: 3
+  routes: [{route: second.apps.test}, {route: x.nowhere.test}]
+- name: third
+";
+    let (status, job) = f.apply_manifest(yaml).await;
+    assert_eq!(
+        (status, &job["state"], &job["operation"]),
+        (202, &json!("FAILED"), &json!("space.apply_manifest"))
+    );
+    assert_eq!(
+        job["errors"][0]["detail"],
+        "For application 'second': For route 'x.nowhere.test': No domains exist for route x.nowhere.test"
+    );
+    assert_eq!(job["warnings"], json!([]));
+    assert!(!job.to_string().contains("sesame"), "{job}");
+    assert_eq!(app_names(&f).await, ["first"]);
+    assert_eq!(
+        f.get("/v3/routes").await["pagination"]["total_results"],
+        1,
+        "the first route of the second app is not left"
+    );
+    // The caller is the actor of what the job did, and the manifest is not kept.
+    let events = f
+        .get("/v3/audit_events?types=audit.app.apply_manifest")
+        .await;
+    let event = &events["resources"][0];
+    assert_eq!(
+        (&event["actor"]["name"], &event["target"]["name"]),
+        (&json!("admin"), &json!("first")),
+        "{events}"
+    );
+    assert_eq!(events["pagination"]["total_results"], 1);
+    assert_eq!(stored_inputs(&f).await, 0);
+
+    // The same manifest without the mistake completes what is missing.
+    let (_, job) = f.apply_manifest(&yaml.replace("nowhere", "apps")).await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert_eq!(app_names(&f).await, ["first", "second", "third"]);
+    assert_eq!(stored_inputs(&f).await, 0);
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_continues_after_the_app_that_was_applied_last() {
+    let f = Foundation::start().await;
+    // This job is as a Cloud Controller leaves it that crashes after the first app.
+    let input = json!({ "manifest": "applications:\n- name: first\n- name: second\n- name: third\n", "admin": false });
+    f.sql(&format!(
+        "INSERT INTO jobs (guid, created_at, updated_at, operation, state, errors, warnings, resource_type, resource_guid,
+            actor_guid, actor_type, actor_name, parts, attempts, due_at, leased_by, leased_until, input)
+         VALUES ('interrupted', 1, 1, 'space.apply_manifest', 'PROCESSING', '[]', '[]', 'spaces', '{}',
+            'admin-guid', 'user', 'admin', 1, 0, 0, 'gone', 1, '{input}')",
+        f.space
+    ))
+    .await;
+    let job = f.ended_job("/v3/jobs/interrupted").await;
+    assert_eq!(job["state"], "COMPLETE", "{job}");
+    assert_eq!(app_names(&f).await, ["second", "third"]);
+    assert_eq!(stored_inputs(&f).await, 0);
+    f.finish().await;
+}
+
+async fn app_names(f: &Foundation) -> Vec<String> {
+    let apps = f.get("/v3/apps?order_by=name").await;
+    let apps = apps["resources"].as_array().unwrap();
+    apps.iter()
+        .map(|app| app["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Returns the number of jobs that keep an input.
+async fn stored_inputs(f: &Foundation) -> u64 {
+    f.sql("UPDATE jobs SET parts = parts WHERE input IS NOT NULL")
+        .await
 }
