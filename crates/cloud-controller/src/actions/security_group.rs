@@ -1,9 +1,10 @@
 //! Effects of changed security groups on running instances. Their cells apply the rules that are valid now.
 
 use crate::change::Change;
+use crate::clock;
+use crate::db::Connection;
 use crate::db::process;
 use crate::db::security_group::{self, Phase, SecurityGroup};
-use crate::db::{self, Connection};
 use crate::error::ApiResult;
 
 /// The places in which rules apply to running instances.
@@ -49,10 +50,9 @@ pub(crate) async fn apply_to_running(tx: &mut Change, scope: Scope) -> ApiResult
         Scope::Everywhere => process::running(tx).await?,
         Scope::Spaces(spaces) => process::running_in(tx, spaces).await?,
     };
-    for mut process in processes {
-        process.touch();
-        db::update(tx, &process).await?;
-        tx.reconcile(process.guid);
+    process::touch_all(tx, &processes, clock::now()).await?;
+    for process in processes {
+        tx.reconcile(process);
     }
     tx.sync();
     Ok(())

@@ -1,8 +1,6 @@
 //! Processes, and the desired LRPs that must be removed.
 
-use super::{
-    Arg, Connection, Json, ListCondition, Readable, Select, execute, readable_rows, rows, spelled,
-};
+use super::{Arg, Connection, Json, Readable, Select, execute, readable_rows, rows, spelled};
 use cc_rules::metadata::Metadata;
 use kit::db::query;
 use serde::{Deserialize, Serialize};
@@ -143,25 +141,51 @@ macro_rules! started {
     };
 }
 
-/// Returns the processes of all apps that run.
-pub(crate) async fn running(conn: &mut Connection) -> sqlx::Result<Vec<Process>> {
-    let sql = concat!("app_guid IN (", started!(), ")");
-    Select::new().and(sql, []).all(conn).await
+/// Returns the guids of the processes of all apps that run.
+pub(crate) async fn running(conn: &mut Connection) -> sqlx::Result<Vec<String>> {
+    let rows = query(concat!(
+        "SELECT guid FROM processes WHERE app_guid IN (",
+        started!(),
+        ")"
+    ))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Returns the processes of the apps that run in some spaces.
+/// Returns the guids of the processes of the apps that run in some spaces.
 pub(crate) async fn running_in(
     conn: &mut Connection,
     spaces: Vec<String>,
-) -> sqlx::Result<Vec<Process>> {
+) -> sqlx::Result<Vec<String>> {
     if spaces.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = concat!("app_guid IN (", started!(), " AND space_guid IN LIST(?))");
-    Select::new()
-        .list(ListCondition(sql), spaces)
-        .all(conn)
-        .await
+    let rows = query(concat!(
+        "SELECT guid FROM processes WHERE app_guid IN (",
+        started!(),
+        " AND space_guid IN LIST($1))"
+    ))
+    .bind(spaces)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Marks processes as changed at the time `now`. `updated_at` always increases. One statement does it, because all processes of a
+/// foundation may be among them.
+pub(crate) async fn touch_all(
+    conn: &mut Connection,
+    guids: &[String],
+    now: i64,
+) -> sqlx::Result<()> {
+    execute(
+        conn,
+        "UPDATE processes SET updated_at = CASE WHEN updated_at < $1 THEN $1 ELSE updated_at + 1 END WHERE guid IN LIST($2)",
+        &[now.into(), Arg::texts(guids.iter().map(String::as_str))],
+    )
+    .await
+    .map(drop)
 }
 
 /// Returns the web processes of an app, the newest first.
