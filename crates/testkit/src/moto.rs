@@ -26,7 +26,6 @@ impl Moto {
                 "{} does not exist: install it with scripts/setup-tests",
                 program.display()
             );
-            println!("SKIPPED: needs moto; install it with scripts/setup-tests");
             return None;
         }
         let port = free_port();

@@ -24,7 +24,7 @@ use cc_rules::route_rules;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// What a job needs to apply a manifest.
+/// The input of a job that applies a manifest.
 #[derive(Serialize, Deserialize)]
 struct Input {
     /// The text as it was posted. It contains the values of environment variables.
@@ -33,7 +33,7 @@ struct Input {
     admin: bool,
 }
 
-/// Returns the input of a job that applies a manifest.
+/// Returns the input of a job as it is stored.
 pub(crate) fn input(manifest: &[u8], admin: bool) -> ApiResult<String> {
     let manifest = std::str::from_utf8(manifest)
         .map_err(|_| ApiError::unprocessable("Manifest must be in UTF-8"))?;

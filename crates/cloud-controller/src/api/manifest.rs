@@ -44,7 +44,7 @@ async fn apply(
         let mut conn = cc.db.read().await?;
         who.find::<Space>(&mut conn, &guid, Right::Develop).await?;
     }
-    // What is wrong whatever the space contains is refused at once, before any app is changed.
+    // Problems that do not depend on the space are reported at once, before any app is changed.
     parsed?;
     let input = actions::manifest::input(&body, who.is_admin())?;
     let mut tx = cc.change().await?;

@@ -1,4 +1,4 @@
-//! What a place for blobs must do: a folder ([`super::folder`]) or a bucket ([`super::s3`]).
+//! The interface of a place for blobs, which is a folder ([`super::folder`]) or a bucket ([`super::s3`]).
 
 use bytes::Bytes;
 use futures::StreamExt as _;

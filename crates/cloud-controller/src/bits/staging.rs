@@ -87,7 +87,7 @@ impl Staging {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // What remains after a failure is removed at the next start.
+        // The next start removes the files that remain after a failure.
         let _ = fs::remove_dir_all(&self.folder);
         let _ = fs::remove_file(&self.lock);
     }

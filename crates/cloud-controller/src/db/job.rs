@@ -19,7 +19,7 @@ rows! {
         due_at: i64,
         /// The process that does the parts, and the time until which no other process may.
         leased_by: String, leased_until: i64,
-        /// What the parts need besides the resource. It may contain secrets, and is removed when the job ends.
+        /// The values that the parts need besides the resource. They may be secret, and are removed when the job ends.
         input: Option<String>,
     }
 }
