@@ -213,6 +213,30 @@ impl Foundation {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_cloud_controllers_share_a_bucket() {
+    if !postgres::is_chosen() {
+        eprintln!("skipped: a file has only one Cloud Controller");
+        return;
+    }
+    let Some(moto) = moto().await else {
+        return;
+    };
+    moto.create(BUCKET).await;
+    let f = Foundation::start_in_bucket(bucket(moto.endpoint(), BUCKET)).await;
+    let app = f.create_app("web").await;
+    let bits = zip("run", "#!/bin/sh");
+    let package = f.package(&app, bits.clone()).await;
+    let mut second = f.second().await;
+    let path = format!("/internal/v4/packages/{package}/download");
+    let url = format!("{}{path}", second.internal_url);
+    let answer = f.cell.get(url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.bytes().await.unwrap() == *bits);
+    second.stop().await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_bucket_or_key_is_named_at_the_start() {
     let stop = CancellationToken::new();
     let refusing = axum::Router::new().fallback(async || {
