@@ -1,7 +1,8 @@
 //! The local folder of uploads: they are written, hashed and checked here before they become blobs.
 //!
 //! Each process has a folder of its own, so that none removes the uploads of another one. A file beside the folder is locked as
-//! long as the process lives. Folders whose process has ended are removed at the next start of any process.
+//! long as the process lives. A start removes the uploads of processes that have ended, and takes over the folder of one of them,
+//! so that it needs no space on a full disk.
 
 use super::reserve::Reserve;
 use anyhow::{Context as _, Result};
@@ -29,7 +30,6 @@ pub(super) struct Staging(Arc<Own>);
 #[derive(Debug)]
 struct Own {
     folder: PathBuf,
-    lock: PathBuf,
     /// The open file holds the lock.
     _locked: File,
     next: AtomicU64,
@@ -40,25 +40,19 @@ struct Own {
 const LOCK: &str = "lock";
 
 impl Staging {
-    /// Creates a folder below `root` and removes those of processes that have ended. Uploads leave `reserve` bytes of the disk free
-    /// (`None`: see `Reserve::new`).
+    /// Opens a folder below `root`. Uploads leave `reserve` bytes of the disk free (`None`: see `Reserve::new`).
     pub(super) fn open(root: &Path, reserve: Option<u64>) -> Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("make {}", root.display()))?;
-        remove_abandoned(root).with_context(|| format!("clear {}", root.display()))?;
-        let folder = root.join(uuid::Uuid::new_v4().to_string());
-        let lock = folder.with_extension(LOCK);
-        // The lock comes first, because a folder without a lock is removed.
-        let locked = File::create_new(&lock).with_context(|| format!("make {}", lock.display()))?;
-        locked
-            .lock()
-            .with_context(|| format!("lock {}", lock.display()))?;
-        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        let taken = take_over(root).with_context(|| format!("clear {}", root.display()))?;
+        let (folder, locked) = match taken {
+            Some(taken) => taken,
+            None => create(root).with_context(|| format!("make a folder in {}", root.display()))?,
+        };
         Ok(Self(Arc::new(Own {
-            reserve: Reserve::new(root, reserve),
             folder,
-            lock,
             _locked: locked,
             next: AtomicU64::new(0),
+            reserve: Reserve::new(root, reserve),
         })))
     }
 
@@ -85,16 +79,10 @@ impl Staging {
     }
 }
 
-impl Drop for Own {
-    fn drop(&mut self) {
-        // The next start removes the files that remain after a failure.
-        let _ = fs::remove_dir_all(&self.folder);
-        let _ = fs::remove_file(&self.lock);
-    }
-}
-
-/// Removes the folders of processes that have ended, and the uploads of programs that had no folders.
-fn remove_abandoned(root: &Path) -> io::Result<()> {
+/// Clears the folders of processes that have ended, and removes the uploads of programs that had no folders. Returns one of the
+/// folders, if there is one, with its lock.
+fn take_over(root: &Path) -> io::Result<Option<(PathBuf, File)>> {
+    let mut taken = None;
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == LOCK) {
@@ -104,27 +92,38 @@ fn remove_abandoned(root: &Path) -> io::Result<()> {
             ignore_missing(fs::remove_file(&path))?;
             continue;
         }
-        let lock = path.with_extension(LOCK);
-        if is_locked(&lock)? {
+        let Some(locked) = lock(&path)? else {
             continue;
+        };
+        for upload in fs::read_dir(&path)? {
+            ignore_missing(fs::remove_file(upload?.path()))?;
         }
-        ignore_missing(fs::remove_dir_all(&path))?;
-        ignore_missing(fs::remove_file(&lock))?;
+        taken.get_or_insert((path, locked));
     }
-    Ok(())
+    Ok(taken)
 }
 
-fn is_locked(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
+/// Locks a folder. Returns `None` if another process uses it.
+fn lock(folder: &Path) -> io::Result<Option<File>> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(folder.with_extension(LOCK))?;
     match file.try_lock() {
-        Ok(()) => Ok(false),
-        Err(fs::TryLockError::WouldBlock) => Ok(true),
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
         Err(fs::TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Creates a folder and locks it. The lock comes first, because another process takes over a folder without one.
+fn create(root: &Path) -> Result<(PathBuf, File)> {
+    let folder = root.join(uuid::Uuid::new_v4().to_string());
+    let locked = lock(&folder)?.context("a new folder is locked")?;
+    fs::create_dir(&folder)?;
+    Ok((folder, locked))
 }
 
 /// Accepts that another process has removed the file already.
@@ -233,25 +232,30 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"half");
         drop(upload);
         assert!(!path.exists());
-        drop(staging);
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn a_start_removes_the_uploads_of_processes_that_have_ended_only() {
+    fn a_start_takes_over_the_folder_of_a_process_that_has_ended_only() {
         let root = tempfile::tempdir().unwrap();
+        let folder = |staging: &Staging| staging.0.folder.clone();
         let alive = Staging::open(root.path(), Some(0)).unwrap();
         let upload = alive.begin().unwrap();
-        // The program before there were folders left a file, and a process that crashed left a folder and an unlocked file.
-        let (file, folder) = (root.path().join("12-3"), root.path().join("crashed"));
+        // An older program left a file, and a process that crashed left a folder and an unlocked file.
+        let (file, crashed) = (root.path().join("12-3"), root.path().join("crashed"));
         fs::write(&file, "x").unwrap();
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("0"), "x").unwrap();
-        fs::write(folder.with_extension(LOCK), "").unwrap();
-        let _second = Staging::open(root.path(), Some(0)).unwrap();
+        fs::create_dir(&crashed).unwrap();
+        fs::write(crashed.join("0"), "x").unwrap();
+        fs::write(crashed.with_extension(LOCK), "").unwrap();
+        let second = Staging::open(root.path(), Some(0)).unwrap();
         assert!(!file.exists());
-        assert!(!folder.exists());
-        assert!(!folder.with_extension(LOCK).exists());
+        assert_eq!(folder(&second), crashed);
+        assert_eq!(fs::read_dir(&crashed).unwrap().count(), 0);
         assert!(upload.path().exists());
+        // Both folders are in use, so a third process gets one of its own.
+        let third = Staging::open(root.path(), Some(0)).unwrap();
+        assert!(![folder(&alive), folder(&second)].contains(&folder(&third)));
+        let ended = folder(&third);
+        drop(third);
+        assert_eq!(folder(&Staging::open(root.path(), Some(0)).unwrap()), ended);
     }
 }
