@@ -23,6 +23,10 @@ use kit::reconcile::Nudge;
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The time for which a change should have the writer at most. A verb that may need longer is a job.
+const LONGEST: Duration = Duration::from_millis(100);
 
 /// The owner of the database's writer, and of all that works after a commit. It is cheap to clone.
 #[derive(Clone, Debug)]
@@ -60,6 +64,7 @@ impl Changes {
     pub(crate) async fn begin(&self) -> sqlx::Result<Change> {
         Ok(Change {
             tx: self.0.writer.begin().await?,
+            began: Instant::now(),
             marks: Marks::default(),
             shared: self.0.clone(),
         })
@@ -71,6 +76,8 @@ impl Changes {
 #[must_use = "a change that is not committed is rolled back"]
 pub(crate) struct Change {
     tx: Tx,
+    /// The time since which all other changes wait.
+    began: Instant,
     marks: Marks,
     shared: Arc<Shared>,
 }
@@ -127,9 +134,18 @@ impl Change {
     /// Commits the change, and lets everything that was marked follow. The change is durable before any of it begins. It waits for
     /// the driver as long as a request may.
     pub(crate) async fn commit(self, trail: impl Into<Trail>) -> sqlx::Result<()> {
-        let Self { tx, marks, shared } = self;
+        let Self {
+            tx,
+            began,
+            marks,
+            shared,
+        } = self;
         let trail: Trail = trail.into();
         tx.commit(trail).await?;
+        let held = began.elapsed();
+        if held > LONGEST {
+            tracing::info!(millis = held.as_millis(), "change-took-long");
+        }
         shared.follow(marks).await;
         Ok(())
     }
