@@ -327,6 +327,7 @@ impl Bucket {
             // A server of S3 refuses a body whose length is not announced.
             request = request
                 .header(header::CONTENT_LENGTH, length)
+                .header(header::CONTENT_TYPE, "application/octet-stream")
                 .body(Body::wrap_stream(stream));
         }
         let response = request.send().await.map_err(Fault::network)?;
