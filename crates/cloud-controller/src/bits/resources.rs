@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError, mpsc};
 use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
@@ -18,6 +19,8 @@ use zip::{ZipArchive, ZipWriter};
 pub const SMALLEST: u64 = 64 << 10;
 /// The maximum size of a kept file.
 pub const LARGEST: u64 = 512 << 20;
+/// The number of files that are stored at the same time, because a bucket takes its time for each of them.
+const AT_ONCE: usize = 4;
 /// The age from which a file is stored again, in microseconds.
 const RENEWED_AFTER: i64 = 12 * 3600 * 1_000_000;
 
@@ -102,28 +105,84 @@ impl Resource {
 
 /// Keeps the files of a package whose size is neither too small nor too large. Returns the files that were kept.
 pub fn keep(store: &Store, package: &Path) -> Result<Vec<Kept>> {
-    let mut archive = ZipArchive::new(File::open(package)?)?;
-    let mut kept = Vec::new();
+    let archive = ZipArchive::new(File::open(package)?)?;
+    let (files, unpacked) = mpsc::sync_channel(0);
+    let unpacked = Mutex::new(unpacked);
+    std::thread::scope(|scope| {
+        let store_files = || store_unpacked(store, &unpacked);
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(store_files)).collect();
+        let done = unpack(store, archive, &files);
+        // The threads end when no more files can come.
+        drop(files);
+        let mut kept = Vec::new();
+        for thread in threads {
+            match thread.join() {
+                Ok(stored) => kept.extend(stored),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done.map(|()| kept)
+    })
+}
+
+/// Unpacks the files that are kept, one after the other.
+fn unpack(
+    store: &Store,
+    mut archive: ZipArchive<File>,
+    files: &mpsc::SyncSender<Upload>,
+) -> Result<()> {
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index)?;
         if !entry.is_file() || !(SMALLEST..=LARGEST).contains(&entry.size()) {
             continue;
         }
-        match keep_one(store, &mut entry) {
-            Ok(file) => kept.push(file),
+        let copied = store.begin().and_then(|mut copy| {
+            io::copy(&mut entry, &mut copy).context("unpack a file of the package")?;
+            Ok(copy)
+        });
+        match copied {
+            Ok(copy) => files.send(copy).context("store a file of the package")?,
             Err(error) => {
-                // If there is no room for more files, the package is still good.
-                tracing::warn!(error = format!("{error:#}"), "resource-not-kept");
+                not_kept(&error);
                 break;
             }
         }
     }
-    Ok(kept)
+    Ok(())
 }
 
-fn keep_one(store: &Store, content: &mut impl io::Read) -> Result<Kept> {
-    let mut copy = store.begin()?;
-    io::copy(content, &mut copy).context("unpack a file of the package")?;
+/// Stores unpacked files until no more can come. Returns the files that were stored.
+fn store_unpacked(store: &Store, unpacked: &Mutex<mpsc::Receiver<Upload>>) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    let mut has_failed = false;
+    loop {
+        let next = unpacked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv();
+        let Ok(file) = next else {
+            return kept;
+        };
+        // After a failure the other files are received and dropped.
+        if has_failed {
+            continue;
+        }
+        match keep_one(store, file) {
+            Ok(file) => kept.push(file),
+            Err(error) => {
+                not_kept(&error);
+                has_failed = true;
+            }
+        }
+    }
+}
+
+/// Logs why a file is not kept. The package is still good.
+fn not_kept(error: &anyhow::Error) {
+    tracing::warn!(error = format!("{error:#}"), "resource-not-kept");
+}
+
+fn keep_one(store: &Store, copy: Upload) -> Result<Kept> {
     let blob = copy.digest();
     // The clean-up removes a file that no space has once it is a day old. A file that may be removed soon is stored again.
     let written = store.written(Kind::Resource, &blob.sha256)?;
