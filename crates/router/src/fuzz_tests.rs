@@ -116,8 +116,8 @@ fn registrations() {
             registry.register_with_place(uri, &mut endpoint, now, now);
         }
         for uri in &registration.uris {
-            let again = registry.register_with_place(uri, &mut endpoint, now, now).0;
-            assert_eq!(again, Registered::Refreshed, "{uri:?}");
+            let again = registry.register_with_place(uri, &mut endpoint, now, now);
+            assert_eq!(again.outcome, Registered::Refreshed, "{uri:?}");
         }
         for (uri, pool) in registry.snapshot() {
             assert_eq!(pool.len(), 1, "{uri:?}");

@@ -16,6 +16,8 @@ pub struct Change {
     /// The endpoint: of a registration the one that the table holds since, of a removal the one that it held or that the message
     /// described. `None`: the change concerns a route without endpoints.
     pub endpoint: Option<Arc<Endpoint>>,
+    /// The endpoint before the change, if its address was registered before.
+    pub replaced: Option<Arc<Endpoint>>,
     pub route: RouteChange,
 }
 
@@ -101,6 +103,7 @@ impl Change {
             kind,
             uri: uri.to_owned(),
             endpoint: Some(endpoint.clone()),
+            replaced: None,
             route,
         }
     }
@@ -118,6 +121,11 @@ impl Change {
             Registered::Refreshed | Registered::Unmodified => return None,
         };
         Some(Self::new(kind, uri, endpoint, route))
+    }
+
+    /// Returns the change with the endpoint that was registered at this address before.
+    pub fn replacing(self, replaced: Option<Arc<Endpoint>>) -> Self {
+        Self { replaced, ..self }
     }
 
     /// Returns the change that an unregistration made, or `None` if there was no such endpoint. `endpoint` is the one that the
@@ -155,6 +163,7 @@ impl Change {
             kind,
             uri: removed.uri,
             endpoint: Some(removed.endpoint),
+            replaced: None,
             route: RouteChange::gone_if(removed.route_gone),
         }
     }
@@ -170,6 +179,7 @@ impl Change {
             kind: ChangeKind::Forgotten,
             uri: uri.to_owned(),
             endpoint: None,
+            replaced: None,
             route: RouteChange::Gone,
         }
     }
@@ -180,6 +190,7 @@ impl Change {
             kind: ChangeKind::Refused(RefusedMessage::Start),
             uri: uri.to_owned(),
             endpoint: None,
+            replaced: None,
             route: RouteChange::None,
         }
     }
@@ -250,8 +261,9 @@ mod tests {
                         let app = if new { "new" } else { "old" };
                         let mut endpoint = table.registry.endpoint(spec(port, false, app, ""));
                         let at = table.at(now);
-                        let (outcome, _) = table.registry.register_with_place(uri, &mut endpoint, at, at);
-                        Change::registered(uri, &endpoint, outcome).into_iter().collect()
+                        let made = table.registry.register_with_place(uri, &mut endpoint, at, at);
+                        let change = Change::registered(uri, &endpoint, made.outcome);
+                        change.map(|change| change.replacing(made.replaced)).into_iter().collect()
                     }
                     Step::Unregister(port) => {
                         let endpoint = table.registry.endpoint(spec(port, false, "old", ""));

@@ -21,6 +21,7 @@
 mod attempts;
 mod change;
 mod endpoint;
+mod history;
 mod hosts;
 mod maglev;
 mod members;
@@ -29,6 +30,7 @@ mod options;
 mod ownership;
 mod pick;
 mod pool;
+mod registration;
 mod repeats;
 mod texts;
 mod uri;
@@ -36,6 +38,7 @@ mod uri;
 pub use attempts::Attempts;
 pub use change::{Change, ChangeKind, RefusedMessage, RouteChange};
 pub use endpoint::{Endpoint, EndpointSpec, InFlight, Protocol, Spec, Tags};
+pub use history::{Difference, Snapshot};
 pub use modification_tag::{ModificationTag, TagView};
 pub use options::{
     Balancing, Caller, PolicyScope, PolicySource, RouteOptions, RoutePolicy, Within,
@@ -43,6 +46,7 @@ pub use options::{
 pub use ownership::ComponentHosts;
 pub use pick::{Instance, NoPick, Want};
 pub use pool::{Consequence, Failure, Place, Pool};
+pub use registration::Registration;
 pub use repeats::{Fingerprint, Repeats};
 pub use uri::{RouteKey, request_host};
 
@@ -228,10 +232,10 @@ impl Registry {
     /// Routing API are ordered by their [`ModificationTag`].
     pub fn register(&self, uri: &str, endpoint: &Arc<Endpoint>, now: Instant) -> Registered {
         self.register_with_place(uri, &mut endpoint.clone(), now, now)
-            .0
+            .outcome
     }
 
-    /// Puts an endpoint under a uri, as [`register`](Self::register), and returns its place in the table, if it has one.
+    /// Puts an endpoint under a uri, as [`register`](Self::register), and returns its place in the table as well.
     /// `endpoint` becomes the one that the table holds. `changed_at` is the time at which the endpoint took its present state, as far
     /// as the message shows: of several endpoints the one that changed last determines the route's options.
     pub fn register_with_place(
@@ -240,7 +244,7 @@ impl Registry {
         endpoint: &mut Arc<Endpoint>,
         changed_at: Instant,
         now: Instant,
-    ) -> (Registered, Option<Place>) {
+    ) -> Registration {
         let key = RouteKey::new(uri);
         if self.common.settings.components.is_none() {
             return self.register_under(&key, endpoint, changed_at, now);
@@ -250,7 +254,7 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if !endpoint.is_component() && self.is_of_component(&key) {
-            return (Registered::Refused, None);
+            return Registration::new(Registered::Refused, None);
         }
         self.register_under(&key, endpoint, changed_at, now)
     }
@@ -261,7 +265,7 @@ impl Registry {
         endpoint: &mut Arc<Endpoint>,
         changed_at: Instant,
         now: Instant,
-    ) -> (Registered, Option<Place>) {
+    ) -> Registration {
         self.touch(now);
         // While the shard is locked, even for reading, no other task can drop the pool.
         let at = self.hash(key.is_wildcard(), key.host_name());

@@ -7,7 +7,7 @@ use super::modification_tag::TagView;
 use super::options::{Balancing, RoutePolicy};
 use super::pick::{Instance, Want};
 use super::uri::{RouteKey, spread};
-use super::{Common, Registered};
+use super::{Common, Registered, Registration};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -325,7 +325,7 @@ impl Pool {
         endpoint: &mut Arc<Endpoint>,
         changed_at: Instant,
         now: Instant,
-    ) -> (Registered, Option<Place>) {
+    ) -> Registration {
         let tick = self.common.tick(now);
         {
             let members = self.read();
@@ -335,16 +335,17 @@ impl Pool {
                     .has_same_registration(endpoint)
             {
                 members.list.as_slice()[at].refresh(tick);
-                return (Registered::Refreshed, self.place(&members, at));
+                return Registration::new(Registered::Refreshed, self.place(&members, at));
             }
         }
         let mut members = self.write();
         let changed_at = self.common.micros(changed_at.min(now));
+        let mut replaced = None;
         let (registered, at) = match members.find(endpoint.address()) {
             Ok(at) => {
                 let known = members.list.as_slice()[at].endpoint.version();
                 if !known.is_succeeded_by(endpoint.version()) {
-                    return (Registered::Unmodified, None);
+                    return Registration::new(Registered::Unmodified, None);
                 }
                 let old = members.list.remove(at);
                 let since = if old.endpoint.same_terms(endpoint)
@@ -358,6 +359,7 @@ impl Pool {
                 let new = Member::new(endpoint.clone(), since, tick);
                 members.list.insert(at, new);
                 members.list.mark_superseded(&old.endpoint);
+                replaced = Some(old.endpoint);
                 (Registered::Updated, at)
             }
             Err(at) => {
@@ -373,7 +375,7 @@ impl Pool {
         members.list.mark_superseded(endpoint);
         members.changed();
         let place = self.place(&members, at);
-        (registered, place)
+        Registration::new(registered, place).replacing(replaced)
     }
 
     /// Removes the endpoint at the address. With a `version`, it removes only an endpoint of this or of an older version.

@@ -15,7 +15,7 @@ fn register_and_record(table: &Table, repeats: &mut Repeats, uris: &[&str], at: 
             table
                 .registry
                 .register_with_place(uri, &mut endpoint, now, now)
-                .1
+                .place
         })
         .collect();
     repeats.record(FINGERPRINT, places, 3, &table.registry);
@@ -97,12 +97,17 @@ fn outdated_messages_are_removed() {
         let mut endpoint = table
             .registry
             .endpoint(spec(1, true, "app", &round.to_string()));
-        let (_, place) =
+        let made =
             table
                 .registry
                 .register_with_place("a.test", &mut endpoint, table.start, table.start);
         let fingerprint = [round.wrapping_mul(0x9e37_79b9_7f4a_7c15), round];
-        repeats.record(fingerprint, place.into_iter().collect(), 0, &table.registry);
+        repeats.record(
+            fingerprint,
+            made.place.into_iter().collect(),
+            0,
+            &table.registry,
+        );
     }
     assert!(repeats.len() <= 256 * 64, "{} are kept", repeats.len());
 }

@@ -143,15 +143,15 @@ impl Router {
         let unparsed = self.repeats.refresh(fingerprint, registry, now).is_some();
         self.refreshed += u64::from(unparsed);
         let mut endpoint = registry.endpoint(message.spec());
-        let (outcome, place) = registry.register_with_place(uri, &mut endpoint, now, now);
+        let made = registry.register_with_place(uri, &mut endpoint, now, now);
         if unparsed {
             assert_eq!(
-                outcome,
+                made.outcome,
                 Registered::Refreshed,
                 "parsing would have done more"
             );
         } else {
-            let places = place.into_iter().collect();
+            let places = made.place.into_iter().collect();
             self.repeats.record(fingerprint, places, 0, registry);
         }
     }

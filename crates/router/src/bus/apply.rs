@@ -117,13 +117,12 @@ impl Applier {
         };
         let mut places = Vec::with_capacity(registration.uris.len());
         for uri in &registration.uris {
-            let (outcome, place) =
-                shared
-                    .registry
-                    .register_with_place(uri, &mut endpoint, changed_at, now);
-            places.extend(place);
-            registrations::registered(shared, &message, uri, &endpoint, outcome);
-            if let Registered::Added { .. } = outcome
+            let made = shared
+                .registry
+                .register_with_place(uri, &mut endpoint, changed_at, now);
+            registrations::registered(shared, &message, uri, &endpoint, &made);
+            places.extend(made.place);
+            if let Registered::Added { .. } = made.outcome
                 && let Some(latency) = age.filter(|_| now >= self.measured_from)
             {
                 shared.metrics.registered_after(latency);

@@ -7,6 +7,7 @@ use crate::listen::Socket;
 use crate::listen::front_tls::Handshakes;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
+use crate::observe::feed::Feed;
 use crate::observe::metrics::{Metrics, text};
 use crate::path::route_service::services::Services;
 use crate::worker::{Shared, backend_configs};
@@ -20,7 +21,7 @@ use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 /// Returns the TLS configuration of the HTTPS listeners; `None`: there is no HTTPS listener.
@@ -207,7 +208,7 @@ impl Router {
             readiness,
             bus_is_connected,
             registry: Arc::new(Registry::new(table, Instant::now())),
-            feed: Arc::default(),
+            feed: Arc::new(Feed::new(SystemTime::now())),
             access_log: Arc::new(access_log),
             metrics: Arc::new(Metrics::new(&lasting, envelopes.clone())),
             envelopes,

@@ -1,7 +1,7 @@
 //! The page `/changes`: the newest changes of the table as JSON.
 
 use super::feed::{Entry, News};
-use route_table::registry::ChangeKind;
+use route_table::registry::{ChangeKind, Endpoint};
 use serde::Serialize;
 use std::time::SystemTime;
 use time::OffsetDateTime;
@@ -16,6 +16,8 @@ pub(crate) struct Changes<'a> {
     last: u64,
     /// The number of changes after the reader's number that are not kept any more.
     missed: u64,
+    /// The time after which no change is missing, so that earlier tables can be asked for (`/routes?at=`).
+    since: String,
     changes: Vec<Row<'a>>,
 }
 
@@ -34,6 +36,9 @@ struct Row<'a> {
     route: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<Backend<'a>>,
+    /// The endpoint that the changed one replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced: Option<Backend<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,24 +60,13 @@ pub(crate) fn page<'a>(router: &'a str, news: &'a News) -> Changes<'a> {
         router,
         last: news.last,
         missed: news.missed,
+        since: rfc3339(news.since),
         changes: rows.map(|(number, entry)| row(*number, entry)).collect(),
     }
 }
 
 fn row(number: u64, entry: &Entry) -> Row<'_> {
     let change = &entry.change;
-    let endpoint = change.endpoint.as_ref().map(|endpoint| {
-        let spec = endpoint.spec();
-        Backend {
-            address: endpoint.address(),
-            tls: spec.tls,
-            application_id: spec.app_id,
-            instance_id: spec.instance_id,
-            instance_index: spec.instance_index,
-            server_cert_domain_san: spec.server_cert_domain_san,
-            component: endpoint.tag("component"),
-        }
-    });
     Row {
         number,
         time: rfc3339(entry.at),
@@ -84,11 +78,25 @@ fn row(number: u64, entry: &Entry) -> Row<'_> {
         source: entry.source.as_str(),
         uri: &change.uri,
         route: change.route.as_str(),
-        endpoint,
+        endpoint: change.endpoint.as_deref().map(backend),
+        replaced: change.replaced.as_deref().map(backend),
     }
 }
 
-fn rfc3339(at: SystemTime) -> String {
+fn backend(endpoint: &Endpoint) -> Backend<'_> {
+    let spec = endpoint.spec();
+    Backend {
+        address: endpoint.address(),
+        tls: spec.tls,
+        application_id: spec.app_id,
+        instance_id: spec.instance_id,
+        instance_index: spec.instance_index,
+        server_cert_domain_san: spec.server_cert_domain_san,
+        component: endpoint.tag("component"),
+    }
+}
+
+pub(super) fn rfc3339(at: SystemTime) -> String {
     OffsetDateTime::from(at)
         .format(&Rfc3339)
         .unwrap_or_default()
@@ -132,11 +140,12 @@ mod tests {
         let news = News {
             last: 8,
             missed: 3,
+            since: at,
             entries: vec![(7, Arc::new(registered)), (8, Arc::new(refused))],
         };
         assert_eq!(
             serde_json::to_value(page("0-id", &news)).unwrap(),
-            json!({"router": "0-id", "last": 8, "missed": 3, "changes": [
+            json!({"router": "0-id", "last": 8, "missed": 3, "since": "2020-09-13T12:26:40.5Z", "changes": [
                 {
                     "number": 7, "time": "2020-09-13T12:26:40.5Z", "kind": "registered", "source": "router.register",
                     "uri": "app.test", "route": "new", "endpoint": {

@@ -9,4 +9,5 @@ pub(crate) mod pulse;
 pub(crate) mod record;
 pub(crate) mod registrations;
 pub(crate) mod status;
+mod table;
 mod varz;

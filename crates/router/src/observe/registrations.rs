@@ -5,7 +5,8 @@ use super::feed::{Entry, Source};
 use super::metrics::Metrics;
 use crate::worker::Shared;
 use route_table::registry::{
-    Change, ChangeKind, Endpoint, Pruned, RefusedMessage, Registered, RouteChange, Unregistered,
+    Change, ChangeKind, Endpoint, Pruned, RefusedMessage, Registered, Registration, RouteChange,
+    Unregistered,
 };
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -41,8 +42,9 @@ pub(crate) fn registered(
     message: &Message<'_>,
     uri: &str,
     endpoint: &Arc<Endpoint>,
-    outcome: Registered,
+    made: &Registration,
 ) {
+    let outcome = made.outcome;
     let action = match outcome {
         Registered::Added { .. } => "added",
         Registered::Updated => "updated",
@@ -53,7 +55,10 @@ pub(crate) fn registered(
     let label = (message.component.to_owned(), action);
     shared.metrics.registry_message.add(&label);
     match Change::registered(uri, endpoint, outcome) {
-        Some(change) => publish(shared, message.source, change),
+        Some(change) => {
+            let change = change.replacing(made.replaced.clone());
+            publish(shared, message.source, change);
+        }
         None => log_unchanged(uri, endpoint, outcome),
     }
     let is_new = matches!(outcome, Registered::Added { .. } | Registered::Updated);
@@ -158,6 +163,7 @@ fn log(entry: &Entry) {
         uri,
         endpoint,
         route,
+        ..
     } = &entry.change;
     let uri = uri.as_str();
     let Some(endpoint) = endpoint else {

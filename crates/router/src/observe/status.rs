@@ -1,6 +1,7 @@
 //! The operator's listener: `/routes` in gorouter's form, `/changes`, `/health`, `/healthz`, Prometheus `/metrics`.
 
 use super::changes;
+use super::table::{self, Unknown};
 use super::varz::Varz;
 use crate::config::Pages;
 use crate::observe::metrics::text;
@@ -14,12 +15,10 @@ use axum::routing::{any, get};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use kit::CancellationToken;
-use route_table::registry::{Balancing, Endpoint, Pool};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 use tokio::net::TcpListener;
 
 /// The state that the pages show, and the credentials that open them.
@@ -134,20 +133,38 @@ async fn varz(State(page): State<Page>, headers: HeaderMap) -> Response {
     axum::Json(page.varz.page(&page.shared, Instant::now())).into_response()
 }
 
-async fn routes(State(page): State<Page>, headers: HeaderMap) -> Response {
+/// The query of `/routes`.
+#[derive(Debug, Deserialize)]
+struct At {
+    /// The time of the table; none means now.
+    at: Option<String>,
+}
+
+async fn routes(
+    State(page): State<Page>,
+    headers: HeaderMap,
+    query: Result<Query<At>, QueryRejection>,
+) -> Response {
     if let Some(refused) = refused(&page, &headers) {
         return refused;
     }
-    let table: BTreeMap<String, Vec<Row>> = page
-        .shared
-        .registry
-        .snapshot()
-        .iter()
-        // A route that only waits for its next endpoint counts as removed.
-        .filter(|(_, pool)| !pool.has_left() || page.shared.lasting.keep_unregistered_routes)
-        .map(|(uri, pool)| (uri.clone(), rows(pool)))
-        .collect();
-    axum::Json(table).into_response()
+    let Ok(Query(At { at })) = query else {
+        let text = "at must be one time, e.g. /routes?at=2026-11-30T10:04:31Z\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    };
+    let Some(at) = at else {
+        return axum::Json(table::now(&page.shared)).into_response();
+    };
+    match table::at(&page.shared, &at, SystemTime::now()) {
+        Ok(table) => axum::Json(table).into_response(),
+        Err(unknown) => {
+            let status = match unknown {
+                Unknown::NotKept { .. } => StatusCode::GONE,
+                Unknown::Unreadable(_) | Unknown::Future { .. } => StatusCode::BAD_REQUEST,
+            };
+            (status, format!("{unknown}\n")).into_response()
+        }
+    }
 }
 
 /// The query of `/changes`.
@@ -182,69 +199,4 @@ fn same(given: &[u8], wanted: &[u8]) -> bool {
             .zip(wanted)
             .fold(0, |acc, (a, b)| acc | (a ^ b))
             == 0
-}
-
-/// An endpoint as gorouter's `route.Endpoint.MarshalJSON` shows it. The options are those of its own registration; they are
-/// absent where it had none, whatever the route's balancing is.
-#[derive(Serialize)]
-struct Row {
-    address: String,
-    availability_zone: String,
-    protocol: &'static str,
-    tls: bool,
-    ttl: u64,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    route_service_url: String,
-    tags: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    isolation_segment: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    private_instance_id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    server_cert_domain_san: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    load_balancing_algorithm: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hash_header: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hash_balance: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route_policy_scope: Option<&'static str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    route_policies: Vec<String>,
-}
-
-fn rows(pool: &Pool) -> Vec<Row> {
-    pool.endpoints().iter().map(|e| row(e)).collect()
-}
-
-fn row(endpoint: &Endpoint) -> Row {
-    let spec = endpoint.spec();
-    let (balancing, policy) = (
-        spec.options.balancing.as_ref(),
-        spec.options.policy.as_ref(),
-    );
-    let hash = match balancing {
-        Some(Balancing::Hash { header, balance }) => Some((header.clone(), *balance)),
-        _ => None,
-    };
-    Row {
-        address: endpoint.address().to_owned(),
-        availability_zone: spec.availability_zone.to_owned(),
-        protocol: spec.protocol.as_str(),
-        tls: spec.tls,
-        ttl: spec.stale_threshold.as_secs(),
-        route_service_url: spec.route_service_url.to_owned(),
-        tags: (!spec.tags.is_empty()).then(|| spec.tags.to_map()),
-        isolation_segment: spec.isolation_segment.to_owned(),
-        private_instance_id: spec.instance_id.to_owned(),
-        server_cert_domain_san: spec.server_cert_domain_san.to_owned(),
-        load_balancing_algorithm: balancing.map(Balancing::as_str),
-        hash_header: hash.as_ref().map(|(header, _)| header.clone()),
-        hash_balance: hash.map(|(_, balance)| balance),
-        route_policy_scope: policy.map(|policy| policy.scope.as_str()),
-        route_policies: policy.map_or_else(Vec::new, |policy| {
-            policy.sources.iter().map(ToString::to_string).collect()
-        }),
-    }
 }

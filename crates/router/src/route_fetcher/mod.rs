@@ -146,11 +146,10 @@ impl Fetcher {
             match change {
                 Change::Register(uri, spec) => {
                     let mut endpoint = shared.registry.endpoint(spec);
-                    let (outcome, _) =
-                        shared
-                            .registry
-                            .register_with_place(&uri, &mut endpoint, now, now);
-                    registrations::registered(shared, &message, &uri, &endpoint, outcome);
+                    let made = shared
+                        .registry
+                        .register_with_place(&uri, &mut endpoint, now, now);
+                    registrations::registered(shared, &message, &uri, &endpoint, &made);
                 }
                 Change::Unregister(uri, spec) => {
                     let (table, tag) = (&shared.registry, &spec.modification_tag);

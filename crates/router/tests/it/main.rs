@@ -14,6 +14,7 @@ mod early;
 mod gorouter;
 mod h2peer;
 mod headers;
+mod history;
 mod http1;
 mod http2;
 
