@@ -1,0 +1,93 @@
+use super::*;
+
+fn parsed(line: &str) -> CommandLine {
+    let args = line.split_whitespace().map(OsString::from).collect();
+    parse(args).unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+#[test]
+fn data_is_accepted_at_any_position() {
+    for line in [
+        "cupola --data /d up",
+        "cupola up --data /d",
+        "cupola up --data=/d --no-hosts",
+        "cupola serve --roles nats --data /d",
+        "cupola --data /d routes",
+        "cupola routes --data /d",
+        "cupola cfdot --data /d actual-lrps",
+        "cupola cfdot actual-lrps --data /d",
+        "cupola cfdot actual-lrps --data=/d -d apps",
+        "cupola --data /d cfdot actual-lrps",
+        "cupola --data=/d cfdot actual-lrps",
+        "cupola exec --data /d proxy",
+        "cupola exec proxy --data /d -- ls --data /x",
+        "cupola exec proxy --data=/d ls --data /x",
+        "cupola --data /d exec proxy ls",
+    ] {
+        assert_eq!(
+            parsed(line).data.as_deref(),
+            Some(std::path::Path::new("/d")),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn others_arguments_stay_as_they_are() {
+    let Command::Exec { app, command } =
+        parsed("cupola exec app --data /d -- ls --data /x").command
+    else {
+        panic!("not exec");
+    };
+    assert_eq!(
+        (app.as_str(), command.join(" ")),
+        ("app", "ls --data /x".into())
+    );
+    let Command::Exec { command, .. } = parsed("cupola exec app ls --data /x").command else {
+        panic!("not exec");
+    };
+    assert_eq!(command.join(" "), "ls --data /x");
+    let Command::Cfdot { args } = parsed("cupola cfdot tasks -d x --data /d").command else {
+        panic!("not cfdot");
+    };
+    assert_eq!(args.join(" "), "tasks -d x");
+    let Command::Cf { args } = parsed("cupola cf push exec --data /d").command else {
+        panic!("not cf");
+    };
+    assert_eq!(args.join(" "), "push exec --data /d");
+}
+
+#[test]
+fn data_is_refused_where_it_would_be_ignored() {
+    for line in [
+        "cupola demo --data /d",
+        "cupola --data /d completion bash",
+        "cupola --data /d cf apps",
+    ] {
+        let args = line.split_whitespace().map(OsString::from).collect();
+        let error = parse(args).err().unwrap().to_string();
+        assert!(error.contains("--data has no effect"), "{line}: {error}");
+    }
+}
+
+#[test]
+fn completion_knows_the_commands() {
+    for shell in [
+        clap_complete::Shell::Bash,
+        clap_complete::Shell::Zsh,
+        clap_complete::Shell::Fish,
+    ] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut CommandLine::command(), "cupola", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for word in [
+            "serve",
+            "route-registrar",
+            "check-config",
+            "no-hosts",
+            "completion",
+        ] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+}
