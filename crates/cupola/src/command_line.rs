@@ -27,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   cupola cf push -f examples/proxy/manifest.yml      
   cupola cfdot actual-lrps | jq .            where every instance runs
   cupola routes                              the router's table
+  cupola routes --diff 5m now                what changed in it
   cupola exec proxy/0 -- curl -s localhost:61003/clusters
   cupola serve --roles cell                  one role in a process of its own
   cupola join-bundle --roles cell --host 10.0.0.3 --out cell-2.bundle
@@ -66,9 +67,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Print the router's table, as retrieve-local-routes does
-    #[command(after_help = "Example: cupola routes | jq 'keys'")]
-    Routes,
+    /// Print the router's table, as retrieve-local-routes does, now or at an earlier time, or follow its changes
+    #[command(after_help = "Examples:
+  cupola routes | jq 'keys'                         all routes
+  cupola routes proxy.cupola.test                   what a request meets now
+  cupola routes proxy.cupola.test/x --at 10:04:31   what a request met at that time (UTC)
+  cupola routes --diff 5m now                       what changed in five minutes
+  cupola routes --watch                             every change as it happens")]
+    Routes(routes::Query),
     /// Run a command inside an app's container (operator, on the cell, as root)
     #[command(after_help = "Example: cupola exec proxy/0 -- curl -s localhost:61003/help")]
     Exec {
@@ -176,7 +182,7 @@ impl Command {
             Self::Up(_)
             | Self::Serve { .. }
             | Self::Cfdot { .. }
-            | Self::Routes
+            | Self::Routes(_)
             | Self::Evacuate { .. }
             | Self::ResetPassword { .. }
             | Self::Certs { .. }
@@ -326,7 +332,7 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             terminal::start_logging("error");
             return exec::cfdot(&foundation(), args).await;
         }
-        Command::Routes => routes::print(&foundation()).await,
+        Command::Routes(query) => routes::run(&foundation(), query).await,
         Command::Exec { app, command } => match exec::exec(&foundation(), &app, command).await {
             Ok(code) => return code,
             Err(error) => Err(error),

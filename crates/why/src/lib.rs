@@ -8,9 +8,13 @@
 //!   cloud-controller ─▶ bbs ─▶ rep, garden ─▶ envoy, iptables ─▶ NATS ─▶ router ─▶ client
 //!   route, app          guids  cell, address  port, certificate  message  endpoint  answer
 //! ```
+//!
+//! [`table`] and [`changes`] read the router's pages: the table now or at an earlier time, and what changed in it.
 
+pub mod changes;
 mod hop;
 mod observations;
+pub mod table;
 mod walk;
 
 pub use hop::{Component, Hop, Outcome, Source, Walk};

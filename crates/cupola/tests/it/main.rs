@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod edge;
+mod history;
 mod joining;
 mod monitor;
 mod router_process;
