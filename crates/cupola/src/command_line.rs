@@ -2,7 +2,9 @@
 
 use crate::config::{self, Overrides};
 use crate::role::Role;
-use crate::{demo, exec, join, registrar_command, reset_password, routes, terminal, up};
+use crate::{
+    demo, exec, join, nats_command, registrar_command, reset_password, routes, terminal, up,
+};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -75,6 +77,11 @@ enum Command {
   cupola routes --diff 5m now                       what changed in five minutes
   cupola routes --watch                             every change as it happens")]
     Routes(routes::Query),
+    /// Show the messages of the bus
+    Nats {
+        #[command(subcommand)]
+        command: nats_command::Command,
+    },
     /// Run a command inside an app's container (operator, on the cell, as root)
     #[command(after_help = "Example: cupola exec proxy/0 -- curl -s localhost:61003/help")]
     Exec {
@@ -183,6 +190,7 @@ impl Command {
             | Self::Serve { .. }
             | Self::Cfdot { .. }
             | Self::Routes(_)
+            | Self::Nats { .. }
             | Self::Evacuate { .. }
             | Self::ResetPassword { .. }
             | Self::Certs { .. }
@@ -333,6 +341,10 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             return exec::cfdot(&foundation(), args).await;
         }
         Command::Routes(query) => routes::run(&foundation(), query).await,
+        Command::Nats { command } => {
+            terminal::start_logging("warn");
+            nats_command::run(&foundation(), command).await
+        }
         Command::Exec { app, command } => match exec::exec(&foundation(), &app, command).await {
             Ok(code) => return code,
             Err(error) => Err(error),

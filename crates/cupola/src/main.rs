@@ -15,6 +15,7 @@ mod files;
 mod join;
 mod message_bus;
 mod monitor;
+mod nats_command;
 mod plan;
 mod registrar_command;
 mod reset_password;

@@ -9,8 +9,10 @@
 //!   route, app          guids  cell, address  port, certificate  message  endpoint  answer
 //! ```
 //!
-//! [`table`] and [`changes`] read the router's pages: the table now or at an earlier time, and what changed in it.
+//! [`table`] and [`changes`] read the router's pages: the table now or at an earlier time, and what changed in it. [`bus`]
+//! writes messages of the bus for people.
 
+pub mod bus;
 pub mod changes;
 mod hop;
 mod observations;

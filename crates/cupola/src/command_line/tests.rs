@@ -14,6 +14,7 @@ fn data_is_accepted_at_any_position() {
         "cupola serve --roles nats --data /d",
         "cupola --data /d routes",
         "cupola routes --data /d",
+        "cupola nats sub router.* --data /d",
         "cupola cfdot --data /d actual-lrps",
         "cupola cfdot actual-lrps --data /d",
         "cupola cfdot actual-lrps --data=/d -d apps",

@@ -173,6 +173,12 @@ go_max_procs: 1
         answer.contains("PONG").then_some(()).ok_or(answer)
     }
 
+    /// Kills the bus, and returns its address.
+    pub(crate) fn stop_bus(&mut self) -> String {
+        self.nats.kill();
+        self.nats.address()
+    }
+
     /// Returns the body of a page of the router.
     fn get(&self, path: &str) -> Result<String, String> {
         let request =
