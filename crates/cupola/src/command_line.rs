@@ -3,7 +3,7 @@
 use crate::config::{self, Overrides};
 use crate::role::Role;
 use crate::{
-    demo, exec, join, nats_command, registrar_command, reset_password, routes, terminal, up,
+    demo, exec, join, nats_command, registrar_command, reset_password, routes, terminal, up, watch,
 };
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -30,6 +30,7 @@ const EXAMPLES: &str = "Examples:
   cupola cfdot actual-lrps | jq .            where every instance runs
   cupola routes                              the router's table
   cupola routes --diff 5m now                what changed in it
+  cupola watch proxy                         a route as it comes and goes
   cupola exec proxy/0 -- curl -s localhost:61003/clusters
   cupola serve --roles cell                  one role in a process of its own
   cupola join-bundle --roles cell --host 10.0.0.3 --out cell-2.bundle
@@ -77,6 +78,18 @@ enum Command {
   cupola routes --diff 5m now                       what changed in five minutes
   cupola routes --watch                             every change as it happens")]
     Routes(routes::Query),
+    /// Show each component's change of a route as it happens, with milliseconds; the route is requested meanwhile
+    #[command(after_help = "Examples:
+  cupola watch proxy.cupola.test     a host
+  cupola watch proxy --json          an app by name or guid, with its routes")]
+    Watch {
+        /// A host (it has a dot), or an app's name or guid
+        #[arg(value_name = "HOST|APP")]
+        target: String,
+        /// Print each step as a line of JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the messages of the bus
     Nats {
         #[command(subcommand)]
@@ -191,6 +204,7 @@ impl Command {
             | Self::Cfdot { .. }
             | Self::Routes(_)
             | Self::Nats { .. }
+            | Self::Watch { .. }
             | Self::Evacuate { .. }
             | Self::ResetPassword { .. }
             | Self::Certs { .. }
@@ -341,6 +355,10 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             return exec::cfdot(&foundation(), args).await;
         }
         Command::Routes(query) => routes::run(&foundation(), query).await,
+        Command::Watch { target, json } => {
+            terminal::start_logging("warn");
+            watch::run(&foundation(), &target, json).await
+        }
         Command::Nats { command } => {
             terminal::start_logging("warn");
             nats_command::run(&foundation(), command).await

@@ -27,6 +27,7 @@ mod sockets;
 mod supervisor;
 mod terminal;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! [`table`] and [`changes`] read the router's pages: the table now or at an earlier time, and what changed in it. [`bus`]
-//! writes messages of the bus for people.
+//! writes messages of the bus for people. [`watch`] follows a change through the components while it happens.
 
 pub mod bus;
 pub mod changes;
@@ -18,6 +18,7 @@ mod hop;
 mod observations;
 pub mod table;
 mod walk;
+pub mod watch;
 
 pub use hop::{Component, Hop, Outcome, Source, Walk};
 pub use observations::{Observations, Read};

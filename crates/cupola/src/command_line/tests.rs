@@ -15,6 +15,7 @@ fn data_is_accepted_at_any_position() {
         "cupola --data /d routes",
         "cupola routes --data /d",
         "cupola nats sub router.* --data /d",
+        "cupola watch --data /d proxy",
         "cupola cfdot --data /d actual-lrps",
         "cupola cfdot actual-lrps --data /d",
         "cupola cfdot actual-lrps --data=/d -d apps",

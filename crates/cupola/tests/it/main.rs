@@ -9,3 +9,4 @@ mod joining;
 mod monitor;
 mod router_process;
 mod shell;
+mod watch;

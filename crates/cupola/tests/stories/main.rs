@@ -19,6 +19,7 @@ mod robustness;
 mod route_policies;
 mod route_propagation;
 mod route_registrar;
+mod seeing_routes;
 mod tour;
 
 use anyhow::Result;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
             "router: {register_interval: 5}\n",
             concat(&[
                 route_propagation::STORIES,
+                seeing_routes::STORIES,
                 route_registrar::STORIES,
                 cell::STORIES,
                 firewall::STORIES,
