@@ -242,8 +242,10 @@ pub(crate) async fn forward(
         };
         failed.report(context, exchange, pool);
         let want = preferences.want(target, &[], settings);
-        let again = attempts.failed(pool, endpoint, fault.blame(), &want, now);
-        if !again || !outgoing.may_repeat(&fault, &exchange.client) {
+        let again =
+            attempts.failed(pool, endpoint.clone(), fault.blame(), &want, now) && failed.retriable;
+        failed.report_to_app(context, exchange, now.elapsed(), again);
+        if !again {
             return Err(Rejection::Backend(fault));
         }
         last = Some(fault);

@@ -2,7 +2,7 @@
 
 use crate::backends::Backend;
 use crate::certs::Ca;
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, unused_address};
 use clients::loggregator::Emitter;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
@@ -97,5 +97,54 @@ async fn the_same_line_goes_to_the_apps_log_stream() {
         String::from_utf8(log.payload).unwrap(),
         lines[1],
         "the app's request alone, as in the file"
+    );
+}
+
+/// Returns the next line that arrives in the app's log stream.
+async fn line(envelopes: &mut mpsc::UnboundedReceiver<Envelope>) -> (String, String) {
+    let received = tokio::time::timeout(PATIENCE, envelopes.recv()).await;
+    let envelope = received.unwrap().unwrap();
+    let Some(Message::Log(log)) = envelope.message else {
+        panic!("want a log, have {:?}", envelope.message)
+    };
+    (envelope.source_id, String::from_utf8(log.payload).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_attempts_go_to_the_apps_log_stream_with_their_reasons() {
+    let ca = Ca::new();
+    let (url, mut envelopes) = ingress(&ca).await;
+    let emitter = Emitter::connect(&url, &ca.issue(&["router"])).unwrap();
+    let world = World::streaming_to(emitter, ca, Settings::default()).await;
+    let nobody = unused_address();
+    world.register("app.test", "app-guid", 3, nobody).await;
+    let answer = world.get("app.test", "/x?secret=y").await;
+    assert_eq!(answer.status, 502);
+    let (source, first) = line(&mut envelopes).await;
+    assert_eq!(source, "app-guid");
+    let begins = "app.test \"GET /x\" attempt 1 failed after ";
+    assert!(first.starts_with(begins), "{first}");
+    let place =
+        format!(" ms at {nobody} (instance app-guid-instance-3, index 3): dial tcp {nobody}");
+    assert!(first.contains(&place), "{first}");
+    assert!(
+        first.contains("connection refused; another instance "),
+        "{first}"
+    );
+    assert!(
+        first.contains("vcap_request_id:\"") && !first.contains("secret"),
+        "{first}"
+    );
+    // The line of the request itself comes last.
+    let last = loop {
+        let (source, line) = line(&mut envelopes).await;
+        assert_eq!(source, "app-guid");
+        if !line.contains(" attempt ") {
+            break line;
+        }
+    };
+    assert!(
+        last.contains("\"GET /x") && last.contains("HTTP/1.1\" 502"),
+        "{last}"
     );
 }

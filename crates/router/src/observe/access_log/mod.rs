@@ -2,6 +2,7 @@
 //!
 //! The line is made when the request is over, from its record ([`crate::observe::record`]) and from its head.
 
+mod attempt;
 mod credentials;
 mod extra;
 mod file;
@@ -11,6 +12,8 @@ mod line;
 mod rtr;
 mod syslog;
 mod writer;
+
+pub(crate) use attempt::Attempt;
 
 use crate::backend::peer;
 use crate::clock::Timestamp;
@@ -145,6 +148,15 @@ impl AccessLog {
                 self.write(scratch);
             }
             self.apps.write(scratch, endpoint, &line);
+        }
+    }
+
+    /// Writes a failed attempt to the log stream of the endpoint's app. The operator has it in the component log.
+    pub(crate) fn attempt(&self, attempt: &Attempt<'_>) {
+        if self.apps.has_stream()
+            && let Some(line) = attempt.line()
+        {
+            self.apps.stream_line(line.into_bytes(), attempt.endpoint);
         }
     }
 

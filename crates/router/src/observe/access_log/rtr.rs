@@ -1,4 +1,4 @@
-//! The app's own line of a request: source type `RTR` of its log stream, and an envelope to metron.
+//! The app's own lines of requests and of failed attempts: source type `RTR` of its log stream, and an envelope to metron.
 
 use super::line::Line;
 use crate::backend::peer;
@@ -32,19 +32,32 @@ impl AppLines {
         if let Some(envelopes) = &self.envelopes {
             envelopes.log(line, endpoint, || whole.shortened());
         }
-        if self.stream.is_open() {
-            let source = Source {
-                source_id: peer::app_id(endpoint).to_owned(),
-                instance_id: self.index.clone(),
-                source_type: "RTR".into(),
-                tags: peer::tags(endpoint),
-            };
+        if self.has_stream() {
             let line = if line.len() > envelopes::LONGEST_LINE {
                 whole.shortened()
             } else {
                 line.to_vec()
             };
-            self.stream.log(&source, Stream::Out, line);
+            self.stream_line(line, endpoint);
         }
+    }
+
+    /// Returns whether log streams get lines, as far as they do not go through metron.
+    pub(super) fn has_stream(&self) -> bool {
+        self.stream.is_open()
+    }
+
+    /// Writes a line to the log stream of the endpoint's app.
+    pub(super) fn stream_line(&self, line: Vec<u8>, endpoint: &Endpoint) {
+        if peer::app_id(endpoint).is_empty() {
+            return;
+        }
+        let source = Source {
+            source_id: peer::app_id(endpoint).to_owned(),
+            instance_id: self.index.clone(),
+            source_type: "RTR".into(),
+            tags: peer::tags(endpoint),
+        };
+        self.stream.log(&source, Stream::Out, line);
     }
 }

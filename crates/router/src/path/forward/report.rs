@@ -5,7 +5,7 @@ use crate::backend::fault::Fault;
 use crate::backend::made::Made;
 use crate::backend::peer;
 use crate::observe::envelopes::Attempt;
-use crate::observe::registrations;
+use crate::observe::{access_log, registrations};
 use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;
 use route_table::registry::{Consequence, Endpoint, Pool};
@@ -128,6 +128,28 @@ impl FailedAttempt<'_> {
             ),
             Consequence::Gone => {}
         }
+    }
+
+    /// Writes the fault to the app's log stream. `again`: whether another attempt follows.
+    pub(crate) fn report_to_app(
+        &self,
+        context: &RequestContext<'_>,
+        exchange: &Exchange,
+        took: Duration,
+        again: bool,
+    ) {
+        let request = &exchange.request;
+        let attempt = access_log::Attempt {
+            host: request.fields.text(context.host),
+            request,
+            request_id: request.fields.text(context.request_id),
+            endpoint: self.endpoint,
+            number: self.attempt,
+            fault: self.fault,
+            took,
+            again,
+        };
+        context.worker.shared.access_log.attempt(&attempt);
     }
 
     fn report_pruned(&self, pool: &Pool) {
