@@ -4,7 +4,7 @@
 //! Every event has an id, `<process>-<number>-<part>`: the random name of this process, the number of the publication, and the
 //! number of the event among those that the topic makes of the publication. A subscriber that comes back with the id of its last
 //! event receives what it missed, as long as [`past`] has all of it. Otherwise its stream begins now, and it must read the whole
-//! state again. A subscriber that does not keep up is disconnected.
+//! state again. A subscriber may also ask for everything that is kept, and gets it with its times. A subscriber that does not keep up is disconnected.
 
 mod frames;
 mod past;
@@ -14,7 +14,9 @@ use bytes::Bytes;
 use frames::{Frame, render};
 use past::{Past, Position};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
+use wire::bbs::OLDEST_EVENT;
 
 /// The number of events that a subscriber may be behind.
 const QUEUE: usize = 1024;
@@ -102,15 +104,25 @@ impl Hub {
 
     /// Returns the events after an id, or `None` if not all of them are known any more.
     fn missed(&self, past: &Past, subscriber: &Subscriber, id: &str) -> Option<Vec<Bytes>> {
-        let position = id.strip_prefix(&self.process)?.strip_prefix('-')?;
-        let position = Position::parse(position)?;
+        let with_times = id == OLDEST_EVENT;
+        let position = if with_times {
+            past.beginning()
+        } else {
+            let position = id.strip_prefix(&self.process)?.strip_prefix('-')?;
+            Position::parse(position)?
+        };
         let mut missed = Vec::new();
         for (number, published) in past.since(position)? {
             let frames = render(&published.publication, subscriber.topic, &published.trace);
             for (part, frame) in (1..).zip(&frames) {
                 let seen = number == position.number && part <= position.part;
                 if !seen && subscriber.wants(frame) {
-                    missed.push(self.event(Position { number, part }, frame));
+                    let event = self.event(Position { number, part }, frame);
+                    missed.push(if with_times {
+                        timed(&event, published.at)
+                    } else {
+                        event
+                    });
                 }
             }
         }
@@ -139,7 +151,7 @@ impl Hub {
                 subscribers.retain(|s| s.topic != topic || !s.wants(frame) || s.send(&event));
             }
         }
-        state.past.push(publication, trace);
+        state.past.push(publication, trace, SystemTime::now());
     }
 
     /// Ends all streams permanently.
@@ -153,6 +165,13 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns an event with its time in Unix nanoseconds. The field is our own, and clients skip fields that they do not know.
+fn timed(event: &Bytes, at: SystemTime) -> Bytes {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = format!("time: {}\n", since.as_nanos());
+    Bytes::from([time.as_bytes(), &event[..]].concat())
 }
 
 impl Subscriber {
@@ -265,6 +284,25 @@ mod tests {
         let mut all = all;
         hub.emit(desired(), "r4");
         assert!(all.queue.try_recv().is_ok());
+    }
+
+    #[test]
+    fn everything_that_is_kept_can_be_read_with_its_times() {
+        let hub = Hub::default();
+        let all = |hub: &Hub| hub.subscribe(Topic::Instances, "a".into(), Some(OLDEST_EVENT));
+        assert!(all(&hub).missed.is_empty());
+        hub.emit(desired(), "r1");
+        hub.emit(started(), "r2");
+        let stream = all(&hub);
+        assert_eq!(stream.begins_after, OLDEST_EVENT);
+        assert_eq!(stream.missed.len(), 2);
+        for event in &stream.missed {
+            let text = std::str::from_utf8(event).unwrap();
+            let time = text.strip_prefix("time: ").unwrap();
+            let (nanoseconds, rest) = time.split_once('\n').unwrap();
+            assert!(nanoseconds.parse::<u128>().unwrap() > 0);
+            assert!(rest.starts_with("id: "), "{rest}");
+        }
     }
 
     #[test]

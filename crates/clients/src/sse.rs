@@ -45,6 +45,11 @@ impl Stream {
         &self.received.last_id
     }
 
+    /// Returns the value of the field `time` of the last event that was returned; empty if it has none.
+    pub(crate) fn last_time(&self) -> &str {
+        &self.received.last_time
+    }
+
     /// Returns the next event. `Err` means that the stream ended or broke. The future may be dropped and the call repeated.
     pub(crate) async fn next(&mut self) -> Result<Event> {
         loop {
@@ -80,6 +85,9 @@ pub(crate) struct Events {
     name: String,
     data: Option<String>,
     id: Option<String>,
+    time: String,
+    /// The time of the last event that was complete.
+    last_time: String,
     /// The id of the last event that was complete.
     last_id: String,
 }
@@ -120,6 +128,7 @@ impl Events {
         match field {
             "event" => value.clone_into(&mut self.name),
             "id" => self.id = Some(value.to_owned()),
+            "time" => value.clone_into(&mut self.time),
             "data" => match &mut self.data {
                 None => self.data = Some(value.to_owned()),
                 Some(data) => {
@@ -136,6 +145,7 @@ impl Events {
         if let Some(id) = self.id.take() {
             self.last_id = id;
         }
+        self.last_time = std::mem::take(&mut self.time);
         let name = std::mem::take(&mut self.name);
         let data = self.data.take()?;
         Some(Event { name, data })
@@ -183,6 +193,17 @@ mod tests {
         events.push(b"ta: y\n\n");
         assert_eq!(all(&mut events).len(), 1);
         assert_eq!(events.last_id, "a-2");
+    }
+
+    #[test]
+    fn a_time_is_that_of_its_event_alone() {
+        let mut events = Events::default();
+        events.push(b"time: 7\nid: a\ndata: x\n\n");
+        assert_eq!(all(&mut events).len(), 1);
+        assert_eq!(events.last_time, "7");
+        events.push(b"data: y\n\n");
+        assert_eq!(all(&mut events).len(), 1);
+        assert_eq!(events.last_time, "");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::journal::Publication;
 use kit::ring::Ring;
 use prost::Message as _;
+use std::time::SystemTime;
 
 /// The number of publications that are kept.
 const KEPT: usize = 1024;
@@ -40,6 +41,7 @@ impl std::fmt::Display for Position {
 pub(super) struct Published {
     pub(super) publication: Publication,
     pub(super) trace: String,
+    pub(super) at: SystemTime,
     size: usize,
 }
 
@@ -73,7 +75,15 @@ impl Past {
         }
     }
 
-    pub(super) fn push(&mut self, publication: Publication, trace: &str) {
+    /// Returns the place before the oldest publication that is kept.
+    pub(super) fn beginning(&self) -> Position {
+        Position {
+            number: self.next() - self.ring.len() as u64,
+            part: 0,
+        }
+    }
+
+    pub(super) fn push(&mut self, publication: Publication, trace: &str, at: SystemTime) {
         let size = size(&publication);
         self.size += size;
         if self.ring.len() == KEPT {
@@ -82,6 +92,7 @@ impl Past {
         self.ring.push(Published {
             publication,
             trace: trace.to_owned(),
+            at,
             size,
         });
         while self.size > LARGEST && !self.ring.is_empty() {
@@ -142,8 +153,9 @@ mod tests {
     fn a_place_is_found_as_long_as_nothing_after_it_was_dropped() {
         let mut past = Past::default();
         assert_eq!(numbers(&past, 1), Some(vec![]));
+        assert_eq!(past.beginning(), past.end());
         for _ in 0..3 {
-            past.push(publication(0), "");
+            past.push(publication(0), "", SystemTime::UNIX_EPOCH);
         }
         assert_eq!(numbers(&past, 2), Some(vec![2, 3]));
         assert_eq!(numbers(&past, past.end().number), Some(vec![]));
@@ -151,22 +163,23 @@ mod tests {
             assert_eq!(numbers(&past, unknown), None, "{unknown}");
         }
         for _ in 0..KEPT {
-            past.push(publication(0), "");
+            past.push(publication(0), "", SystemTime::UNIX_EPOCH);
         }
         assert_eq!(numbers(&past, 3), None);
         assert_eq!(numbers(&past, 4).unwrap().len(), KEPT);
+        assert_eq!(past.beginning(), Position { number: 4, part: 0 });
     }
 
     #[test]
     fn large_publications_leave_earlier() {
         let mut past = Past::default();
         for _ in 0..5 {
-            past.push(publication(LARGEST / 4), "");
+            past.push(publication(LARGEST / 4), "", SystemTime::UNIX_EPOCH);
         }
         assert!(past.size <= LARGEST, "{}", past.size);
         assert_eq!(numbers(&past, 1), None);
         assert_eq!(numbers(&past, 5), Some(vec![5]));
-        past.push(publication(LARGEST + 1), "");
+        past.push(publication(LARGEST + 1), "", SystemTime::UNIX_EPOCH);
         assert_eq!((past.size, numbers(&past, 6)), (0, None));
         assert_eq!(numbers(&past, 7), Some(vec![]));
     }

@@ -3,7 +3,7 @@
 use crate::fixture::{Foundation, desired};
 use clients::bbs::Events;
 use testkit::certs::shared_identity;
-use wire::bbs::{Event, LAST_EVENT_ID};
+use wire::bbs::{Event, LAST_EVENT_ID, OLDEST_EVENT};
 
 /// Returns the process guid of the next event, which reports a desired LRP.
 async fn created(events: &mut Events) -> String {
@@ -32,6 +32,28 @@ async fn a_subscriber_that_comes_back_receives_what_it_missed() {
     assert_eq!(created(&mut events).await, "c");
     f.bbs.desire_lrp(desired("d", 0)).await.unwrap();
     assert_eq!(created(&mut events).await, "d");
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn everything_that_is_kept_can_be_read_with_its_times() {
+    let f = Foundation::start().await;
+    let begin = std::time::SystemTime::now();
+    for guid in ["a", "b"] {
+        f.bbs.desire_lrp(desired(guid, 0)).await.unwrap();
+    }
+    let kept = f.bbs.instance_events_after("", OLDEST_EVENT).await;
+    let mut events = kept.unwrap();
+    assert!(events.is_continued());
+    assert_eq!(created(&mut events).await, "a");
+    let first = events.last_time().unwrap();
+    assert_eq!(created(&mut events).await, "b");
+    let second = events.last_time().unwrap();
+    assert!(begin <= first && first <= second);
+    // What comes later has no time: the subscriber has a clock.
+    f.bbs.desire_lrp(desired("c", 0)).await.unwrap();
+    assert_eq!(created(&mut events).await, "c");
+    assert_eq!(events.last_time(), None);
     f.finish().await;
 }
 

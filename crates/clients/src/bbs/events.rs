@@ -7,6 +7,7 @@ use crate::sse;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use prost::Message as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wire::bbs::{self as m, LAST_EVENT_ID, path};
 
 impl Client {
@@ -79,6 +80,13 @@ impl Events {
     /// first; empty if the BBS has no ids.
     pub fn last_id(&self) -> &str {
         self.stream.last_id()
+    }
+
+    /// Returns the time of the event that [`next`](Self::next) returned last, if the stream began with [`m::OLDEST_EVENT`] and the BBS
+    /// had kept the event.
+    pub fn last_time(&self) -> Option<SystemTime> {
+        let nanoseconds = self.stream.last_time().parse().ok()?;
+        UNIX_EPOCH.checked_add(Duration::from_nanos(nanoseconds))
     }
 
     /// Returns the next event and skips unknown ones. `Err` means that the stream ended ([`StreamEnded`]) or broke: subscribe
