@@ -81,11 +81,15 @@ enum Command {
     /// Show each component's change of a route as it happens, with milliseconds; the route is requested meanwhile
     #[command(after_help = "Examples:
   cupola watch proxy.cupola.test     a host
-  cupola watch proxy --json          an app by name or guid, with its routes")]
+  cupola watch proxy --json          an app by name or guid, with its routes
+  cupola watch proxy --past          with what has happened so far")]
     Watch {
         /// A host (it has a dot), or an app's name or guid
         #[arg(value_name = "HOST|APP")]
         target: String,
+        /// Show first the steps that the BBS and the router have kept
+        #[arg(long)]
+        past: bool,
         /// Print each step as a line of JSON
         #[arg(long)]
         json: bool,
@@ -355,9 +359,10 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             return exec::cfdot(&foundation(), args).await;
         }
         Command::Routes(query) => routes::run(&foundation(), query).await,
-        Command::Watch { target, json } => {
+        Command::Watch { target, past, json } => {
             terminal::start_logging("warn");
-            watch::run(&foundation(), &target, json).await
+            let choices = watch::Choices { past, json };
+            watch::run(&foundation(), &target, choices).await
         }
         Command::Nats { command } => {
             terminal::start_logging("warn");

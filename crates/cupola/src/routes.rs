@@ -137,7 +137,7 @@ async fn watch(pages: &Pages, host: Option<&str>, json: bool) -> Result<()> {
     }
 }
 
-/// A reader of the changes from now on.
+/// A reader of the changes.
 pub(crate) struct Follower<'a> {
     pages: &'a Pages,
     router: String,
@@ -152,6 +152,14 @@ impl<'a> Follower<'a> {
             router: page.router,
             last: page.last,
         })
+    }
+
+    /// Makes a reader that begins with the oldest change that the router keeps.
+    pub(crate) async fn begin_with_past(pages: &'a Pages) -> Result<Self> {
+        let mut follower = Self::begin(pages).await?;
+        let kept = pages.changes(0).await?;
+        follower.last = kept.missed;
+        Ok(follower)
     }
 
     /// Returns the changes since the last call, oldest first. It notes on standard error if some are missing.

@@ -21,11 +21,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use why::changes::Change;
 use why::watch::{Answer, Call, Order, Target, answered};
-use wire::bbs::{DesiredLrpsRequest, Event};
+use wire::bbs::{DesiredLrpsRequest, Event, OLDEST_EVENT};
 
 /// The time after which a step is shown. A component that is slower than others shows its step in this time, so that the steps are in
 /// order.
 const DELAY: Duration = Duration::from_millis(300);
+/// The time in which the steps of the past are gathered.
+const PAST: Duration = Duration::from_secs(1);
 /// The pause between two looks at a page or a file.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The pauses between two requests for the route: while it changes, and otherwise.
@@ -53,7 +55,15 @@ struct Probing {
     often_until: Instant,
 }
 
-pub(crate) async fn run(data: &Path, name: &str, json: bool) -> Result<()> {
+/// The choices of the command.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choices {
+    /// Whether the steps that the BBS and the router keep are shown first.
+    pub(crate) past: bool,
+    pub(crate) json: bool,
+}
+
+pub(crate) async fn run(data: &Path, name: &str, choices: Choices) -> Result<()> {
     let plan = Plan::read(data)?;
     let mut target = Target::new(name);
     let known = match desired(data, &plan, &mut target).await {
@@ -74,12 +84,15 @@ pub(crate) async fn run(data: &Path, name: &str, json: bool) -> Result<()> {
     });
     let pages = Pages::new(&plan)?;
     // The router is asked first, so that a foundation that does not run is reported as such.
-    let follower = Follower::begin(&pages).await?;
+    let follower = match choices.past {
+        true => Follower::begin_with_past(&pages).await?,
+        false => Follower::begin(&pages).await?,
+    };
     let log = data.join("log").join("access.log");
     let api = format!("api.{}", plan.domain);
     tokio::select! {
-        ended = show(target, seen, probing, json) => ended,
-        never = optional("the BBS", events(data, &plan, &sender)) => never,
+        ended = show(target, seen, probing, choices) => ended,
+        never = optional("the BBS", events(data, &plan, choices.past, &sender)) => never,
         never = optional("the bus", messages(data, &sender)) => never,
         never = optional("the router's access log", calls(log, &api, &sender)) => never,
         ended = changes(follower, &sender) => ended,
@@ -114,9 +127,11 @@ async fn show(
     mut target: Target,
     mut seen: mpsc::Receiver<(OffsetDateTime, Seen)>,
     probing: watch::Sender<Probing>,
-    json: bool,
+    choices: Choices,
 ) -> Result<()> {
     let mut order = Order::default();
+    // The steps of the past come from two components and must be in order as well.
+    let quiet_until = Instant::now() + if choices.past { PAST } else { Duration::ZERO };
     let mut last = None;
     let mut ticks = tokio::time::interval(PAUSE);
     loop {
@@ -151,8 +166,11 @@ async fn show(
                 });
             }
         }
+        if Instant::now() < quiet_until {
+            continue;
+        }
         for line in order.take(OffsetDateTime::now_utc() - DELAY) {
-            let text = match json {
+            let text = match choices.json {
                 true => serde_json::to_string(&line)?,
                 false => line.to_string(),
             };
@@ -166,16 +184,19 @@ async fn send(sender: &Sender, seen: Seen) -> Result<()> {
     sender.send((now, seen)).await.context("show the step")
 }
 
-async fn events(data: &Path, plan: &Plan, sender: &Sender) -> Result<()> {
+async fn events(data: &Path, plan: &Plan, past: bool, sender: &Sender) -> Result<()> {
     let bbs = exec::bbs_client(data, plan)?;
-    let mut last = String::new();
+    let mut last = if past { OLDEST_EVENT } else { "" }.to_owned();
     loop {
         let mut events = bbs.instance_events_after("", &last).await?;
         if !last.is_empty() && !events.is_continued() {
             print_error("some events of the BBS are missing: its stream was interrupted");
         }
         while let Ok(event) = events.next().await {
-            send(sender, Seen::Event(Box::new(event))).await?;
+            let at = events.last_time().map(OffsetDateTime::from);
+            let at = at.unwrap_or_else(OffsetDateTime::now_utc);
+            let seen = Seen::Event(Box::new(event));
+            sender.send((at, seen)).await.context("show the step")?;
         }
         events.last_id().clone_into(&mut last);
         tokio::time::sleep(PAUSE).await;

@@ -67,6 +67,28 @@ fn a_route_is_followed_from_the_message_to_the_answer_and_back() {
 }
 
 #[test]
+fn the_past_is_shown_first_and_in_order() {
+    let edge = Edge::start();
+    let message = r#"{"host":"10.9.9.2","port":82,"uris":["past.test"]}"#;
+    edge.publish("router.register", message);
+    edge.publish("router.unregister", message);
+    // The router has received both when it has a later route.
+    block_until("the last message", || {
+        let last = r#"{"host":"10.9.9.2","port":82,"uris":["last.test"]}"#;
+        edge.publish("router.register", last);
+        edge.changes().to_string().contains("last.test")
+    });
+    let watching = edge.begin(&["watch", "past.test", "--past", "--json"]);
+    let steps = [
+        "table: registered past.test",
+        "table: unregistered past.test",
+    ];
+    let [came, left] = steps.map(|text| block_until(text, || watching.line_with(text)));
+    let time = |line: &str| json(line)["since_first_ms"].as_f64().unwrap();
+    assert!(time(&came) <= time(&left), "{came} {left}");
+}
+
+#[test]
 fn an_app_cannot_be_found_without_the_bbs() {
     let edge = Edge::start();
     let (code, _, complaint) = edge.cupola(&["watch", "proxy"]);
