@@ -220,6 +220,7 @@ fn cf_routes(json: &[u8], process_guid: &str) -> Result<Vec<Arc<Route>>> {
                         isolation_segment: route.isolation_segment.clone().unwrap_or_default(),
                         protocol: route.protocol.clone().unwrap_or_default(),
                         options: options.clone(),
+                        generation: route.generation,
                     })
                 }),
         );

@@ -52,6 +52,7 @@ pub(crate) fn payload(registration: &Registration, new: bool) -> Vec<u8> {
             .options
             .as_deref()
             .and_then(|options| serde_json::from_str(options).ok()),
+        generation: route.generation,
     };
     serde_json::to_vec(&message).unwrap_or_default()
 }
@@ -94,6 +95,7 @@ mod tests {
                 isolation_segment: "seg".into(),
                 protocol: "http2".into(),
                 options: Some("{\"loadbalancing\":\"least-connection\"}".into()),
+                generation: Some(17),
             }),
             endpoint: Arc::new(EmittedEndpoint {
                 host: "10.0.0.1".into(),
@@ -115,6 +117,7 @@ mod tests {
             "route_service_url": "https://rs", "private_instance_id": "ig", "private_instance_index": "3",
             "server_cert_domain_san": "ig", "isolation_segment": "seg", "tags": {"component": "route-emitter"},
             "availability_zone": "z1", "options": {"loadbalancing": "least-connection"},
+            "generation": 17,
         });
         assert_eq!(value(false), expected);
         expected["endpoint_updated_at_ns"] = json!(7);

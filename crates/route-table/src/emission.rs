@@ -59,6 +59,9 @@ pub struct Route {
     pub protocol: String,
     /// The options as the text of a JSON object in one canonical spelling. This crate does not parse them.
     pub options: Option<String>,
+    /// The number of the route's last change, as the desired LRP contains it. A new number is a new registration, so that routers can
+    /// confirm the change.
+    pub generation: Option<u64>,
 }
 
 /// The value of a metric tag.

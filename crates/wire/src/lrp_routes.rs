@@ -21,7 +21,8 @@ pub const ROUTE_POLICY_SCOPE: &str = "route_policy_scope";
 /// The key in [`CfRoute::options`] for the sources that a route's policies let in, separated by commas.
 pub const ROUTE_POLICY_SOURCES: &str = "route_policy_sources";
 
-/// An HTTP route. An absent value is written as `null`, but `options` are left out: the BBS compares routes as bytes.
+/// An HTTP route. An absent value is written as `null`, but `options` and `generation` are left out: the BBS
+/// compares routes as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CfRoute {
     /// Host, domain and path: `app.example.com/v2`.
@@ -38,6 +39,9 @@ pub struct CfRoute {
     /// `{"loadbalancing": "least-connection"}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<Map<String, Value>>,
+    /// The number of the last change of this destination of the route. A field of our own, which an original emitter ignores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
 }
 
 /// A TCP route.

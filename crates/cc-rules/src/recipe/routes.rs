@@ -26,6 +26,8 @@ pub struct HttpRoute {
     /// The options: `{"loadbalancing": "least-connection"}`.
     pub options: Option<Map<String, Value>>,
     pub route_service_url: Option<String>,
+    /// The number of the last change of this destination of the route, if it is known.
+    pub generation: Option<u64>,
 }
 
 /// Returns the routes. All three keys are always present, `cf-router` has one entry per route, and absent values are `null`.
@@ -40,6 +42,7 @@ pub fn routes_json(routes: &Routes, isolation_segment: Option<&str>) -> ProtoRou
             isolation_segment: isolation_segment.map(str::to_owned),
             protocol: route.protocol.clone(),
             options: route.options.clone(),
+            generation: route.generation,
         })
         .collect();
     let internal: Vec<_> = routes
@@ -84,6 +87,7 @@ mod tests {
                     protocol: Some("http1".into()),
                     options: None,
                     route_service_url: None,
+                    generation: None,
                 },
                 HttpRoute {
                     uri: "b.example".into(),
@@ -91,6 +95,7 @@ mod tests {
                     protocol: Some("http2".into()),
                     options: Some(options(&[("loadbalancing", "least-connection")])),
                     route_service_url: Some("https://rs.example".into()),
+                    generation: Some(7),
                 },
             ],
             tcp: vec![TcpRoute {
@@ -109,7 +114,7 @@ mod tests {
             json!([
                 {"hostnames": ["a.example/v2"], "port": 8080, "route_service_url": null, "isolation_segment": "iso", "protocol": "http1"},
                 {"hostnames": ["b.example"], "port": 9090, "route_service_url": "https://rs.example", "isolation_segment": "iso", "protocol": "http2",
-                 "options": {"loadbalancing": "least-connection"}},
+                 "options": {"loadbalancing": "least-connection"}, "generation": 7},
             ])
         );
         assert_eq!(

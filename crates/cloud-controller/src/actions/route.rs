@@ -344,8 +344,12 @@ async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target])
     Ok(())
 }
 
-/// Marks the processes behind destinations. Each row is touched as well, so that the sync sees a change even if the driver fails.
+/// Begins a generation of routes with these changed destinations, and marks the processes behind them. Each row is touched as well,
+/// so that the sync sees a change even if the driver fails.
 async fn mark_processes(tx: &mut Change, destinations: &[Destination]) -> ApiResult<()> {
+    if !destinations.is_empty() {
+        route::begin_generation(tx, destinations).await?;
+    }
     let mut touched = BTreeSet::new();
     for destination in destinations {
         let select = Select::new()

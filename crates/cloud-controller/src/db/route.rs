@@ -1,6 +1,6 @@
 //! Routes, and the spaces with which they are shared.
 
-use super::destination::Protocol;
+use super::destination::{Destination, Protocol};
 use super::domain::PolicyScope;
 use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, rows};
 use cc_rules::metadata::Metadata;
@@ -148,6 +148,35 @@ pub(crate) async fn unshare(conn: &mut Connection, route: &str, space: &str) -> 
         > 0)
 }
 
+/// Returns a stored generation; 0 stands for none.
+fn generation(stored: i64) -> Option<u64> {
+    u64::try_from(stored).ok().filter(|number| *number > 0)
+}
+
+/// Begins the next generation of routes, and records that these destinations changed in it. Every change of a route, of its
+/// destinations or of what its destinations send to the routers has a generation, whose number is higher than those of all changes
+/// before. The destinations may be gone already.
+pub(crate) async fn begin_generation(
+    conn: &mut Connection,
+    changed: &[Destination],
+) -> sqlx::Result<()> {
+    let next = query("UPDATE route_generations SET latest = latest + 1 RETURNING latest");
+    let rows = next.fetch_all(conn).await?;
+    let Some(row) = rows.first() else {
+        return Ok(());
+    };
+    let number: i64 = row.try_get(0)?;
+    for destination in changed {
+        let numbered = "UPDATE destinations SET generation = $1 WHERE guid = $2";
+        let guid = Arg::from(&destination.guid);
+        execute(conn, numbered, &[number.into(), guid]).await?;
+        let numbered = "UPDATE routes SET generation = $1 WHERE guid = $2";
+        let route = Arg::from(&destination.route_guid);
+        execute(conn, numbered, &[number.into(), route]).await?;
+    }
+    Ok(())
+}
+
 /// A route of a process type, as its desired LRP contains it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Mapping {
@@ -162,6 +191,8 @@ pub(crate) struct Mapping {
     pub options: Option<Map<String, Value>>,
     /// The route policies, which are present on domains that enforce them.
     pub policy: Option<Policy>,
+    /// The generation in which the destination changed last; `None` if that was before there were generations.
+    pub generation: Option<u64>,
 }
 
 /// The permitted callers of a route, in the form that the router reads.
@@ -180,7 +211,8 @@ pub(crate) async fn mappings(
     let rows = query(
         "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options, d.organization_guid,
                 d.enforce_route_policies, d.route_policies_scope,
-                (SELECT string_agg(source, ',' ORDER BY id) FROM route_policies WHERE route_guid = r.guid) FROM destinations t
+                (SELECT string_agg(source, ',' ORDER BY id) FROM route_policies WHERE route_guid = r.guid), t.generation
+         FROM destinations t
          JOIN routes r ON r.guid = t.route_guid JOIN domains d ON d.guid = r.domain_guid
          WHERE t.app_guid = $1 AND t.process_type = $2 ORDER BY t.id",
     )
@@ -211,6 +243,8 @@ pub(crate) async fn mappings(
                 protocol: row.try_get(5)?,
                 options: options.0,
                 policy,
+                // A generation that cannot be read costs the receipts of the route, not the route.
+                generation: generation(row.try_get(11).unwrap_or_default()),
             })
         })
         .collect()

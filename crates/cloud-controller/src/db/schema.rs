@@ -19,6 +19,11 @@ pub(super) const SCHEMA: Schema = Schema {
             include_str!("schema/4_blobs.postgres.sql"),
         ),
         Migration::both(5, "input of jobs", "ALTER TABLE jobs ADD COLUMN input TEXT"),
+        Migration::both(
+            6,
+            "generations of routes",
+            include_str!("schema/6_generations.sql"),
+        ),
     ],
     unversioned: UNVERSIONED,
 };

@@ -236,6 +236,7 @@ fn routes(mappings: &[Mapping]) -> Routes {
             protocol: Some(mapping.protocol.to_string()),
             options: options(mapping),
             route_service_url: None,
+            generation: mapping.generation,
         });
     Routes {
         http: http.collect(),

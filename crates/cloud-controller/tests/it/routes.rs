@@ -33,7 +33,14 @@ async fn a_mapping_is_in_the_bbs_when_it_is_answered() {
     );
 
     // A second mapping is no change; an option is one.
+    let generation = async || {
+        let routes = f.lrp_routes(&app).await;
+        routes[0]["generation"].as_u64().unwrap()
+    };
+    let first = generation().await;
+    assert!(first > 0, "{routes}");
     f.map(&route, &app).await;
+    assert_eq!(generation().await, first);
     f.send(
         Method::PATCH,
         &format!("/v3/routes/{route}"),
@@ -44,6 +51,8 @@ async fn a_mapping_is_in_the_bbs_when_it_is_answered() {
         f.lrp_routes(&app).await[0]["options"],
         json!({ "loadbalancing": "least-connection" })
     );
+    let second = generation().await;
+    assert!(second > first, "{second} after {first}");
     assert_eq!(
         f.lrps(&app).await[0].process_guid,
         lrp.process_guid,
@@ -65,6 +74,11 @@ async fn a_mapping_is_in_the_bbs_when_it_is_answered() {
     assert!(detail(&body).starts_with("Unable to unmap route from destination."));
 
     f.map(&route, &app).await;
+    let third = generation().await;
+    assert!(
+        third > second + 1,
+        "the unmapping between them has a number too"
+    );
     f.delete(&format!("/v3/routes/{route}")).await;
     assert_eq!(f.lrp_routes(&app).await, json!([]));
     f.finish().await;

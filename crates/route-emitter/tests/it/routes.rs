@@ -33,6 +33,38 @@ async fn running_instances_are_registered_and_events_change_them() {
 }
 
 #[tokio::test]
+async fn the_generation_of_a_route_travels_with_its_messages() {
+    let with = |generation: u64, index| {
+        let routes =
+            serde_json::json!([{ "hostnames": ["a.x"], "port": 8080, "generation": generation }]);
+        m::DesiredLrp {
+            routes: Some(m::ProtoRoutes {
+                routes: [("cf-router".to_owned(), routes.to_string().into_bytes())].into(),
+            }),
+            ..desired(&[], index)
+        }
+    };
+    let mut stage = Stage::start(vec![with(7, 1)], vec![actual(1)], |_| {}).await;
+    assert_eq!(stage.expect("register", "a.x").await.generation, Some(7));
+    // A new number alone is a change, which the routers can confirm.
+    stage
+        .bbs
+        .event(m::Event::DesiredLrpChanged(m::DesiredLrpChangedEvent {
+            before: Some(with(7, 1)),
+            after: Some(with(9, 2)),
+            trace_id: String::new(),
+        }));
+    assert_eq!(stage.expect("register", "a.x").await.generation, Some(9));
+    stage.bbs.event(m::Event::ActualLrpInstanceRemoved(
+        m::ActualLrpInstanceEvent {
+            actual_lrp: Some(actual(1)),
+            trace_id: String::new(),
+        },
+    ));
+    assert_eq!(stage.expect("unregister", "a.x").await.generation, Some(9));
+}
+
+#[tokio::test]
 async fn an_instance_of_an_unknown_process_makes_the_emitter_fetch_its_routes() {
     let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![], |_| {}).await;
     stage.subscribed().await;

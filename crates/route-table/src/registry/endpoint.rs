@@ -46,6 +46,8 @@ pub struct EndpointSpec {
     pub options: RouteOptions,
     /// The version of the route; empty in registrations from NATS.
     pub modification_tag: ModificationTag,
+    /// The number of the route's last change; 0 if the registration has none.
+    pub generation: u64,
 }
 
 impl EndpointSpec {
@@ -169,6 +171,7 @@ pub struct Endpoint {
     elder: Option<Arc<Self>>,
     /// The number of requests in flight, without those of `elder`.
     in_flight: AtomicU32,
+    generation: u64,
     /// The stale threshold in tenths of a second, as in [`super::Common::tick`].
     stale_ticks: u32,
     modification_index: u32,
@@ -206,6 +209,7 @@ impl Endpoint {
             transport,
             elder: None,
             in_flight: AtomicU32::new(0),
+            generation: spec.generation,
             stale_ticks: u32::try_from(spec.stale_threshold.as_millis() / 100).unwrap_or(u32::MAX),
             modification_index: spec.modification_tag.index,
             port: spec.port,
@@ -220,6 +224,7 @@ impl Endpoint {
             && (self.port, self.tls, self.protocol) == (other.port, other.tls, other.protocol)
             && self.stale_ticks == other.stale_ticks
             && self.modification_index == other.modification_index
+            && self.generation == other.generation
             && self.tag_names == other.tag_names
             && self.options == other.options
     }
@@ -333,6 +338,11 @@ impl Endpoint {
 
     pub fn availability_zone(&self) -> &str {
         self.text(Text::Zone)
+    }
+
+    /// Returns the number of the route's last change that the registration knew; 0 if it had none.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub fn in_flight(&self) -> u32 {

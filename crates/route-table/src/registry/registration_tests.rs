@@ -321,6 +321,25 @@ fn the_newest_instance_of_an_index_is_preferred() {
 }
 
 #[test]
+fn a_new_generation_is_a_new_state_of_the_same_endpoint() {
+    let table = Table::new();
+    let of = |generation| EndpointSpec {
+        generation,
+        ..spec(1, true, "app", "0")
+    };
+    let registered = |generation, at| table.register("a.test", of(generation), at);
+    assert_eq!(registered(7, 0), Registered::Added { new_route: true });
+    let pool = table.registry.lookup("a.test", "/").unwrap();
+    let guard = InFlight::new(pool.endpoints().remove(0));
+    assert_eq!(registered(7, 1), Registered::Refreshed);
+    assert_eq!(registered(9, 2), Registered::Updated);
+    let endpoint = pool.endpoints().remove(0);
+    assert_eq!((endpoint.generation(), endpoint.in_flight()), (9, 1));
+    drop(guard);
+    assert_eq!(endpoint.in_flight(), 0);
+}
+
+#[test]
 fn a_starting_route_is_there_but_empty_for_a_while() {
     let table = Table::new();
     table

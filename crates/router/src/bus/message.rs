@@ -76,6 +76,7 @@ pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<ValidMessage, 
                 .map_or(Duration::ZERO, Duration::from_secs),
             options,
             modification_tag: ModificationTag::default(),
+            generation: message.generation.unwrap_or_default(),
         },
         updated_at_ns: message.endpoint_updated_at_ns,
     })
@@ -203,6 +204,17 @@ mod tests {
         let registration = of(r#"{"host":"a","uris":["b"],"tags":{"x":null,"y":"z"}}"#).unwrap();
         let tags = [("x", ""), ("y", "z")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(registration.spec.tags, tags.into());
+    }
+
+    #[test]
+    fn an_original_emitter_sends_no_generation() {
+        for (json, generation) in [
+            (r#"{"host":"a","uris":["b"],"generation":17}"#, 17),
+            (r#"{"host":"a","uris":["b"]}"#, 0),
+            (r#"{"host":"a","uris":["b"],"generation":"x"}"#, 0),
+        ] {
+            assert_eq!(of(json).unwrap().spec.generation, generation, "{json}");
+        }
     }
 
     #[test]

@@ -44,6 +44,10 @@ pub struct RegistryMessage {
     /// The options of the route, kept raw. An option that does not parse is skipped; the message is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<Map<String, Value>>,
+    /// The number of the last change of the route. A field of our own: an original router ignores it, and an original emitter does
+    /// not send it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
 }
 
 /// Reads a message as Go's `encoding/json` does, because senders and gorouter use it. Unknown keys are skipped, and the case of a
@@ -84,6 +88,7 @@ impl<'de> Visitor<'de> for Fields {
                 }
                 Key::EndpointUpdatedAtNs => set_some(&mut from, &mut to.endpoint_updated_at_ns)?,
                 Key::AvailabilityZone => set_some(&mut from, &mut to.availability_zone)?,
+                Key::Generation => to.generation = lenient(&mut from)?,
                 Key::Tags => match from.next_value::<Option<BTreeMap<_, Option<String>>>>()? {
                     None => to.tags = None,
                     Some(tags) => to
@@ -123,6 +128,12 @@ fn set_some<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
     Ok(())
 }
 
+/// Reads a field of our own. A value of another kind is from a sender that means something else by this key, and an original router
+/// accepts its message.
+fn lenient<'de, A: MapAccess<'de>>(from: &mut A) -> Result<Option<u64>, A::Error> {
+    Ok(from.next_value::<Value>()?.as_u64())
+}
+
 #[derive(Clone, Copy)]
 enum Key {
     Host,
@@ -141,6 +152,7 @@ enum Key {
     Tags,
     AvailabilityZone,
     Options,
+    Generation,
     Unknown,
 }
 
@@ -164,6 +176,7 @@ impl Key {
             "tags" => Self::Tags,
             "availability_zone" => Self::AvailabilityZone,
             "options" => Self::Options,
+            "generation" => Self::Generation,
             _ => Self::Unknown,
         }
     }
@@ -257,6 +270,20 @@ mod tests {
             r#"{"host":"1.2.3.4","port":0,"tls_port":61001,"uris":["a.b"],"tags":{"k":"v"}}"#
         );
         assert_eq!(of(&json), message);
+    }
+
+    #[test]
+    fn a_generation_of_another_kind_does_not_cost_the_message() {
+        assert_eq!(of(r#"{"generation":7}"#).generation, Some(7));
+        for json in [
+            r#"{"host":"a","generation":"7"}"#,
+            r#"{"host":"a","generation":-1}"#,
+            r#"{"host":"a","generation":{"x":[1]}}"#,
+            r#"{"host":"a","generation":null}"#,
+        ] {
+            let message = of(json);
+            assert_eq!((message.host.as_str(), message.generation), ("a", None));
+        }
     }
 
     #[test]
