@@ -1,8 +1,9 @@
 //! Runs the one loop that owns the table: select, apply, publish.
 
+use crate::message::{self, Occasion};
 use crate::metrics::Metrics;
 use crate::watch::{StreamEvent, watch};
-use crate::{Config, fetch, message};
+use crate::{Config, fetch};
 use anyhow::{Context as _, Result};
 use async_nats::connection::State;
 use clients::bbs::{BbsError, Client};
@@ -219,7 +220,8 @@ impl Emitter {
                         "routes-changed"
                     );
                 }
-                self.publish(changes).await;
+                let occasion = Occasion::change(changes.new_endpoint);
+                self.publish(changes, occasion).await;
                 if let Some(guid) = unknown {
                     self.fetch_routes(guid);
                 }
@@ -241,7 +243,7 @@ impl Emitter {
                 }
                 for desired in found {
                     let changes = self.table.apply(Event::DesiredSet(desired));
-                    self.publish(changes).await;
+                    self.publish(changes, Occasion::change(false)).await;
                 }
             }
             Input::Waiting { processes, still } => {
@@ -258,7 +260,7 @@ impl Emitter {
             Input::BusConnected => {
                 tracing::info!("nats-connected");
                 let pending: Vec<_> = self.repeats.pending().cloned().collect();
-                self.send(&[], &pending, false).await;
+                self.send(&[], &pending, Occasion::Repetition).await;
                 self.emit_everything();
                 // Routers may take this long to reconnect to the bus, and do not receive what was sent before.
                 self.emit_at = Instant::now() + self.interval.min(LATE_ROUTERS);
@@ -304,7 +306,7 @@ impl Emitter {
                 );
                 self.metrics.synced(self.sync_began.elapsed(), &changes);
                 self.metrics.holds(self.table.registrations());
-                self.publish(changes).await;
+                self.publish(changes, Occasion::Repetition).await;
                 self.sync_at = Instant::now() + self.config.sync_interval;
             }
             Err(error) => {
@@ -417,15 +419,15 @@ impl Emitter {
             };
             piece.extend(self.table.registrations_of(&guid).cloned());
         }
-        self.send(&piece, &[], false).await;
+        self.send(&piece, &[], Occasion::Repetition).await;
     }
 
     async fn repeat_unregistrations(&mut self) {
         let due = self.repeats.due();
-        self.send(&[], &due, false).await;
+        self.send(&[], &due, Occasion::Repetition).await;
     }
 
-    async fn publish(&mut self, changes: Changes) {
+    async fn publish(&mut self, changes: Changes, occasion: Occasion) {
         for (process_guid, uri) in self.table.left_out() {
             tracing::warn!(
                 process_guid,
@@ -436,7 +438,7 @@ impl Emitter {
         if !changes.is_empty() {
             self.metrics.changed(&changes);
             self.repeats.record(&changes);
-            self.send(&changes.register, &changes.unregister, changes.new_endpoint)
+            self.send(&changes.register, &changes.unregister, occasion)
                 .await;
         }
         self.announce_starting(changes.starting).await;
@@ -448,7 +450,12 @@ impl Emitter {
 
     /// Publishes messages. The client's connection task writes and flushes as soon as it has a message. Nothing is queued while
     /// the bus is away, because everything is sent again in its present state when the bus is back.
-    async fn send(&self, register: &[Registration], unregister: &[Registration], new: bool) {
+    async fn send(
+        &self,
+        register: &[Registration],
+        unregister: &[Registration],
+        occasion: Occasion,
+    ) {
         if (register.is_empty() && unregister.is_empty())
             || self.bus.connection_state() != State::Connected
         {
@@ -459,7 +466,7 @@ impl Emitter {
                 self.bus
                     .publish(
                         message::register_subject(registration),
-                        message::payload(registration, new).into(),
+                        message::payload(registration, occasion).into(),
                     )
                     .await?;
             }
@@ -467,7 +474,7 @@ impl Emitter {
                 self.bus
                     .publish(
                         message::unregister_subject(registration),
-                        message::payload(registration, false).into(),
+                        message::payload(registration, occasion.of_removal()).into(),
                     )
                     .await?;
             }

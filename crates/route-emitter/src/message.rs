@@ -1,6 +1,7 @@
-//! Formats registrations as the routers' JSON. Pure.
+//! Formats registrations as the routers' JSON.
 
 use route_table::emission::{Audience, Registration};
+use std::time::{SystemTime, UNIX_EPOCH};
 use wire::router::{RegistryMessage, StartingMessage, subject};
 
 /// Returns the subject on which a registration is published.
@@ -24,9 +25,50 @@ pub(crate) fn starting(uris: Vec<String>) -> Vec<u8> {
     serde_json::to_vec(&StartingMessage { uris }).unwrap_or_default()
 }
 
-/// Returns the message of a registration. `new` means that the instance just became routable, from which routers measure the
-/// propagation time.
-pub(crate) fn payload(registration: &Registration, new: bool) -> Vec<u8> {
+/// The occasion of a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Occasion {
+    /// Nothing changed. Repetitions are equal byte for byte, so that routers recognise them.
+    Repetition,
+    /// The route or its instance just changed; routers confirm the message. `new` means that the instance became routable, from
+    /// which routers measure the propagation time.
+    Change { new: bool, at_ns: u64 },
+}
+
+impl Occasion {
+    /// Returns the occasion of a change that is published now.
+    pub(crate) fn change(new: bool) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let nanos = since_epoch.unwrap_or_default().as_nanos();
+        Self::Change {
+            new,
+            at_ns: u64::try_from(nanos).unwrap_or_default(),
+        }
+    }
+
+    /// Returns the same occasion for a message that removes something, and so reports no new instance.
+    pub(crate) fn of_removal(self) -> Self {
+        match self {
+            Self::Change { at_ns, .. } => Self::Change { new: false, at_ns },
+            Self::Repetition => self,
+        }
+    }
+
+    fn is_new(self) -> bool {
+        matches!(self, Self::Change { new: true, .. })
+    }
+
+    fn emitted_at_ns(self) -> Option<u64> {
+        match self {
+            Self::Repetition => None,
+            Self::Change { at_ns, .. } => Some(at_ns),
+        }
+    }
+}
+
+/// Returns the message of a registration.
+pub(crate) fn payload(registration: &Registration, occasion: Occasion) -> Vec<u8> {
+    let new = occasion.is_new();
     let (route, endpoint) = (&registration.route, &registration.endpoint);
     let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     if route.audience == Audience::Containers {
@@ -53,6 +95,9 @@ pub(crate) fn payload(registration: &Registration, new: bool) -> Vec<u8> {
             .as_deref()
             .and_then(|options| serde_json::from_str(options).ok()),
         generation: route.generation,
+        emitted_at_ns: occasion
+            .emitted_at_ns()
+            .filter(|_| route.generation.is_some()),
     };
     serde_json::to_vec(&message).unwrap_or_default()
 }
@@ -109,9 +154,10 @@ mod tests {
             }),
             since_ns: 7,
         };
-        let value = |new| {
-            serde_json::from_slice::<serde_json::Value>(&payload(&registration, new)).unwrap()
+        let value = |occasion| {
+            serde_json::from_slice::<serde_json::Value>(&payload(&registration, occasion)).unwrap()
         };
+        let change = |new| Occasion::Change { new, at_ns: 99 };
         let mut expected = json!({
             "host": "10.0.0.1", "port": 61001, "tls_port": 61002, "uris": ["a.x/p"], "protocol": "http2", "app": "app",
             "route_service_url": "https://rs", "private_instance_id": "ig", "private_instance_index": "3",
@@ -119,9 +165,11 @@ mod tests {
             "availability_zone": "z1", "options": {"loadbalancing": "least-connection"},
             "generation": 17,
         });
-        assert_eq!(value(false), expected);
+        assert_eq!(value(Occasion::Repetition), expected);
+        expected["emitted_at_ns"] = json!(99);
+        assert_eq!(value(change(false)), expected);
         expected["endpoint_updated_at_ns"] = json!(7);
-        assert_eq!(value(true), expected);
+        assert_eq!(value(change(true)), expected);
     }
 
     #[test]
@@ -152,7 +200,11 @@ mod tests {
             ("service-discovery.register", "service-discovery.unregister")
         );
         assert_eq!(
-            serde_json::from_slice::<serde_json::Value>(&payload(&registration, false)).unwrap(),
+            serde_json::from_slice::<serde_json::Value>(&payload(
+                &registration,
+                Occasion::Repetition
+            ))
+            .unwrap(),
             json!({"host": "10.255.0.7", "port": 0, "uris": ["a.apps.internal", "2.a.apps.internal"], "app": "app",
                 "private_instance_index": "2", "tags": {"component": "route-emitter"}, "availability_zone": "z1"})
         );

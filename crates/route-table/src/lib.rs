@@ -2,6 +2,8 @@
 //!
 //! - [`emission`] computes the messages of a cell from desired routes and actual LRPs.
 //! - [`registry`] is the table of a router. It applies messages, and `lookup(host, path)` returns the endpoints of a request.
+//! - [`receipts`] collects what a router confirms.
 
 pub mod emission;
+pub mod receipts;
 pub mod registry;

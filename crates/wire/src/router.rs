@@ -17,8 +17,13 @@ pub mod subject {
     pub const CONTAINER_UNREGISTER: &str = "service-discovery.unregister";
     /// The subject by which a name server reports that it begins to listen. Emitters then publish everything again.
     pub const CONTAINER_START: &str = "service-discovery.start";
+    /// The subject on which routers of ours publish what they serve of changed routes, and their answers to questions.
+    pub const RECEIPTS: &str = "route-receipts.served";
+    /// The subject of questions to the routers: what they serve of some routes.
+    pub const ASK_RECEIPTS: &str = "route-receipts.ask";
 }
 
+pub mod receipts;
 mod registry_message;
 
 pub use registry_message::RegistryMessage;

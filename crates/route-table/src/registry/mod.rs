@@ -32,6 +32,7 @@ mod pick;
 mod pool;
 mod registration;
 mod repeats;
+mod served;
 mod texts;
 mod uri;
 
@@ -48,6 +49,7 @@ pub use pick::{Instance, NoPick, Want};
 pub use pool::{Consequence, Failure, Place, Pool};
 pub use registration::Registration;
 pub use repeats::{Fingerprint, Repeats};
+pub use served::Served;
 pub use uri::{RouteKey, request_host};
 
 use endpoint::KnownTags;

@@ -6,7 +6,8 @@ use crate::observe::metrics::Counter;
 use crate::observe::registrations::{self, Message};
 use crate::worker::Shared;
 use highway::{HighwayHash as _, HighwayHasher, Key};
-use route_table::registry::{Fingerprint, Registered, Repeats};
+use route_table::receipts::{Applied, Receipts};
+use route_table::registry::{Fingerprint, Registered, Repeats, Unregistered};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::router::{StartingMessage, subject};
@@ -21,6 +22,8 @@ const READING: &str = "router::bus::message";
 pub(super) struct Applier {
     shared: Arc<Shared>,
     repeats: Repeats,
+    /// The changes that wait for their receipt.
+    receipts: Receipts,
     /// A random key, so that nobody can make two messages with the same fingerprint.
     fingerprints: Key,
     /// The fingerprints of the registrations at hand.
@@ -36,11 +39,16 @@ impl Applier {
         Self {
             shared,
             repeats: Repeats::default(),
+            receipts: Receipts::new(Instant::now()),
             fingerprints: Key(rand::random()),
             ahead: Vec::new(),
             refreshed: Vec::new(),
             measured_from,
         }
+    }
+
+    pub(super) fn receipts(&mut self) -> &mut Receipts {
+        &mut self.receipts
     }
 
     /// Applies messages of `router.*`, given as subject and payload, in their order. Greetings are answered elsewhere.
@@ -122,6 +130,18 @@ impl Applier {
                 .register_with_place(uri, &mut endpoint, changed_at, now);
             registrations::registered(shared, &message, uri, &endpoint, &made);
             places.extend(made.place);
+            if !matches!(
+                made.outcome,
+                Registered::Refused | Registered::Unmodified
+            ) {
+                let generation = endpoint.generation();
+                confirm(
+                    &mut self.receipts,
+                    uri,
+                    generation,
+                    registration.emitted_at_ns,
+                );
+            }
             if let Registered::Added { .. } = made.outcome
                 && let Some(latency) = age.filter(|_| now >= self.measured_from)
             {
@@ -130,6 +150,7 @@ impl Applier {
         }
         // A message that carries its time is sent once only, when the endpoint is new.
         if registration.updated_at_ns.is_none()
+            && registration.emitted_at_ns.is_none()
             && places.len() == registration.uris.len()
             && let Some(label) = self.label(&component)
         {
@@ -151,8 +172,14 @@ impl Applier {
         Some(label)
     }
 
-    fn unregister(&self, registration: ValidMessage, now: Instant) {
-        let ValidMessage { uris, spec, .. } = registration;
+    fn unregister(&mut self, registration: ValidMessage, now: Instant) {
+        let ValidMessage {
+            uris,
+            spec,
+            emitted_at_ns,
+            ..
+        } = registration;
+        let generation = spec.generation;
         let shared = &self.shared;
         let unregister = |uri: &String| shared.registry.unregister_as(&spec, uri, now);
         let outcomes: Vec<_> = uris.iter().map(unregister).collect();
@@ -165,6 +192,9 @@ impl Applier {
         let endpoint = shared.registry.endpoint(spec);
         for (uri, outcome) in uris.iter().zip(outcomes) {
             registrations::unregistered(shared, &message, uri, &endpoint, outcome);
+            if outcome != Unregistered::Refused {
+                confirm(&mut self.receipts, uri, generation, emitted_at_ns);
+            }
         }
     }
 
@@ -182,6 +212,21 @@ impl Applier {
             Err(error) => tracing::error!(target: READING, %error, "validation-error"),
         }
     }
+}
+
+/// Records that a change must be confirmed. Messages of an original emitter, and repetitions, need no receipt.
+fn confirm(receipts: &mut Receipts, uri: &str, generation: u64, emitted_at_ns: Option<u64>) {
+    let Some(emitted_at_ns) = emitted_at_ns.filter(|_| generation > 0) else {
+        return;
+    };
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanos = since_epoch.unwrap_or_default().as_nanos();
+    let applied = Applied {
+        generation,
+        emitted_at_ns,
+        applied_at_ns: u64::try_from(nanos).unwrap_or_default(),
+    };
+    receipts.record(uri, applied);
 }
 
 fn since(ns: i64) -> Option<Duration> {

@@ -17,6 +17,8 @@ pub(crate) struct ValidMessage {
     pub(crate) uris: Vec<String>,
     pub(crate) spec: EndpointSpec,
     pub(crate) updated_at_ns: Option<i64>,
+    /// The time at which the change was published. Repetitions have none.
+    pub(crate) emitted_at_ns: Option<u64>,
 }
 
 /// The longest registration in bytes. NATS itself accepts no longer message by default.
@@ -79,6 +81,7 @@ pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<ValidMessage, 
             generation: message.generation.unwrap_or_default(),
         },
         updated_at_ns: message.endpoint_updated_at_ns,
+        emitted_at_ns: message.emitted_at_ns,
     })
 }
 

@@ -5,10 +5,13 @@
 //! of this runs in one thread of its own: nothing else waits for it, and no message costs a wake-up of another thread. Pruning is
 //! suspended while the bus is absent. When the bus returns, or when messages were lost because we were too slow, the router
 //! publishes `router.start`, which every emitter answers with all of its routes.
+//!
+//! The router confirms changes that carry a generation, and answers what it serves of a route ([`receipts`], docs/propagation.md).
 
 mod apply;
 pub(crate) mod message;
 mod presence;
+mod receipts;
 
 use crate::worker::Shared;
 use anyhow::Result;
@@ -16,6 +19,7 @@ use apply::Applier;
 use clients::nats::{Delivery, Subscription};
 use kit::CancellationToken;
 use presence::BusPresence;
+use route_table::receipts::Receipts;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -28,6 +32,8 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of messages that are applied before the socket is read again.
 const PORTION: usize = 64;
 
+const SUBJECTS: &[&str] = &["router.*", subject::ASK_RECEIPTS];
+
 /// Keeps the table up to date until `end`.
 pub(crate) async fn subscribe(
     shared: Arc<Shared>,
@@ -37,7 +43,7 @@ pub(crate) async fn subscribe(
     let name = format!("router-{}", shared.lasting.index);
     let limit = shared.lasting.bus_pending_limit;
     tracing::info!("subscriber-starting");
-    let mut subscription = Subscription::new(&nats, &name, &["router.*"], limit)?;
+    let mut subscription = Subscription::new(&nats, &name, SUBJECTS, limit)?;
     let mut applier = Applier::new(shared.clone());
     let mut heal_at: Option<Instant> = None;
     let mut presence = BusPresence::new(nats.ping_interval);
@@ -48,10 +54,12 @@ pub(crate) async fn subscribe(
             () = subscription.wait() => {
                 let portion = subscription.front(PORTION);
                 let (mut messages, mut asked) = (Vec::with_capacity(portion.len()), Vec::new());
+                let mut questions = Vec::new();
                 for delivery in portion {
                     match delivery {
                         Delivery::Message(message) => match message.subject() {
                             subject::GREET => asked.extend(message.reply().map(str::to_owned)),
+                            subject::ASK_RECEIPTS => questions.push(message.payload()),
                             other => messages.push((other, message.payload())),
                         },
                         Delivery::Lost(count) => lost(&shared, *count, &mut heal_at),
@@ -72,8 +80,14 @@ pub(crate) async fn subscribe(
                     }
                 }
                 applier.apply(&messages, Instant::now());
+                let answer = |question: &&[u8]| receipts::answer(&shared, question);
+                let answers: Vec<Vec<u8>> = questions.iter().filter_map(answer).collect();
                 let count = portion.len();
                 subscription.forget(count);
+                for answer in answers {
+                    subscription.publish(subject::RECEIPTS, &answer);
+                }
+                confirm(&mut subscription, &shared, applier.receipts());
                 for reply in asked {
                     subscription.publish(&reply, &start_payload(&shared));
                 }
@@ -82,6 +96,9 @@ pub(crate) async fn subscribe(
                     std::thread::yield_now();
                 }
             },
+            () = until(applier.receipts().due_at()) => {
+                confirm(&mut subscription, &shared, applier.receipts());
+            }
             () = until(presence.remind_at()) => presence.remind(),
             () = until(heal_at) => {
                 heal_at = None;
@@ -95,6 +112,14 @@ pub(crate) async fn subscribe(
         }
     }
     Ok(())
+}
+
+/// Publishes the receipts that are due.
+fn confirm(subscription: &mut Subscription, shared: &Shared, receipts: &mut Receipts) {
+    let changes = receipts.take(Instant::now());
+    for message in receipts::of_changes(shared, &changes) {
+        subscription.publish(subject::RECEIPTS, &message);
+    }
 }
 
 /// Counts and logs dropped messages. It is unknown which messages they were.

@@ -26,6 +26,7 @@ mod metron;
 mod nats;
 mod ownership;
 mod pages;
+mod receipts;
 mod refused;
 mod registrar;
 mod reload;

@@ -48,6 +48,10 @@ pub struct RegistryMessage {
     /// not send it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
+    /// The time at which a change was published, in Unix nanoseconds. Another field of our own, which only the first message of a
+    /// change has: routers confirm it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emitted_at_ns: Option<u64>,
 }
 
 /// Reads a message as Go's `encoding/json` does, because senders and gorouter use it. Unknown keys are skipped, and the case of a
@@ -89,6 +93,7 @@ impl<'de> Visitor<'de> for Fields {
                 Key::EndpointUpdatedAtNs => set_some(&mut from, &mut to.endpoint_updated_at_ns)?,
                 Key::AvailabilityZone => set_some(&mut from, &mut to.availability_zone)?,
                 Key::Generation => to.generation = lenient(&mut from)?,
+                Key::EmittedAtNs => to.emitted_at_ns = lenient(&mut from)?,
                 Key::Tags => match from.next_value::<Option<BTreeMap<_, Option<String>>>>()? {
                     None => to.tags = None,
                     Some(tags) => to
@@ -153,6 +158,7 @@ enum Key {
     AvailabilityZone,
     Options,
     Generation,
+    EmittedAtNs,
     Unknown,
 }
 
@@ -177,6 +183,7 @@ impl Key {
             "availability_zone" => Self::AvailabilityZone,
             "options" => Self::Options,
             "generation" => Self::Generation,
+            "emitted_at_ns" => Self::EmittedAtNs,
             _ => Self::Unknown,
         }
     }
