@@ -5,7 +5,7 @@
 //!
 //! [`manifest`], [`route_rules`], [`policy_source`], [`label_selector`] and [`metadata`] read and check what users send, within
 //! [`limits`]; [`names`] has the names that no user may have. [`recipe`] builds what Diego gets from what users want;
-//! [`buildpacks`] lists the built-in buildpacks, which stage apps.
+//! [`buildpacks`] lists the built-in buildpacks, which stage apps. [`propagation`] judges which routers have a change of a route.
 
 pub mod buildpacks;
 pub mod label_selector;
@@ -14,5 +14,6 @@ pub mod manifest;
 pub mod metadata;
 pub mod names;
 pub mod policy_source;
+pub mod propagation;
 pub mod recipe;
 pub mod route_rules;

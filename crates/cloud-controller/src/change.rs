@@ -4,7 +4,7 @@
 //!  cc.change() ──▶ who.find(tx, guid, right) ──▶ a verb of actions ──▶ audit::record(tx, …) ──▶ tx.commit(trail)
 //!  one at a time   the row only with the right   rows, jobs, marks     the event                 │ durable
 //!                                                                                                ▼
-//!           what was marked: lines in apps' logs, clean-up, jobs, the driver's work, sync, deployments
+//!           what was marked: lines in apps' logs, clean-up, jobs, the driver's work, the routes' propagation, sync, deployments
 //! ```
 //!
 //! Only this module commits a change: [`Changes`] owns the only [`Writer`] of the database, and the transaction is private to
@@ -18,9 +18,10 @@
 use crate::app_log;
 use crate::db::{Connection, Trail, Tx, Writer};
 use crate::diego::driver::Driver;
+use crate::receipts::Receipts;
 use clients::loggregator::Emitter;
 use kit::reconcile::Nudge;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub(crate) struct Changes(Arc<Shared>);
 struct Shared {
     writer: Writer,
     driver: Driver,
+    /// The record of how far changes of routes have come.
+    receipts: Receipts,
     /// The nudge that wakes the clean-up.
     cleanup: Nudge,
     /// The nudge that wakes the jobs.
@@ -47,6 +50,7 @@ impl Changes {
     pub(crate) fn new(
         writer: Writer,
         driver: Driver,
+        receipts: Receipts,
         cleanup: Nudge,
         jobs: Nudge,
         emitter: Emitter,
@@ -54,6 +58,7 @@ impl Changes {
         Self(Arc::new(Shared {
             writer,
             driver,
+            receipts,
             cleanup,
             jobs,
             emitter,
@@ -89,6 +94,8 @@ struct Marks {
     lines: Vec<(String, String)>,
     /// The processes that the driver must reconcile.
     processes: BTreeSet<String>,
+    /// The routes whose change travels to the routers, each with the generation of the change.
+    routes: BTreeMap<String, u64>,
     cleanup: bool,
     jobs: bool,
     sync: bool,
@@ -99,6 +106,11 @@ impl Change {
     /// Marks a process that the driver must reconcile with Diego after the commit.
     pub(crate) fn reconcile(&mut self, process_guid: impl Into<String>) {
         self.marks.processes.insert(process_guid.into());
+    }
+
+    /// Marks that a change of a route travels to the routers from the commit on.
+    pub(crate) fn propagate(&mut self, route_guid: &str, generation: u64) {
+        self.marks.routes.insert(route_guid.to_owned(), generation);
     }
 
     /// Marks that tasks or many processes changed, which only the sync updates. It wakes the sync after the commit.
@@ -153,6 +165,7 @@ impl Change {
 
 impl Shared {
     async fn follow(&self, marks: Marks) {
+        self.receipts.stored(&marks.routes);
         for (app_guid, line) in marks.lines {
             app_log::write(&self.emitter, &app_guid, line);
         }
@@ -163,7 +176,9 @@ impl Shared {
             self.jobs.nudge();
         }
         let processes = marks.processes.into_iter().collect();
-        self.driver.reconcile(processes).await;
+        if self.driver.reconcile(processes).await {
+            self.receipts.desired(&marks.routes);
+        }
         if marks.sync {
             self.driver.nudge().nudge();
         }

@@ -16,6 +16,14 @@ pub(crate) fn rfc3339(micros: i64) -> String {
         .unwrap_or_default()
 }
 
+/// Formats a time in nanoseconds as `2026-08-20T10:00:00.001234Z`: UTC, whole microseconds.
+pub(crate) fn rfc3339_precise(nanos: u64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanos / 1000 * 1000))
+        .ok()
+        .and_then(|t| t.format(&Rfc3339).ok())
+        .unwrap_or_default()
+}
+
 /// Parses an RFC 3339 text into microseconds since the epoch.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
@@ -42,6 +50,10 @@ mod tests {
         assert_eq!(
             super::rfc3339(1_787_219_999_999_999),
             "2026-08-20T09:59:59Z"
+        );
+        assert_eq!(
+            super::rfc3339_precise(1_787_219_999_000_042_999),
+            "2026-08-20T09:59:59.000042Z"
         );
         assert_eq!(
             super::parse("2026-08-20T09:59:59Z"),

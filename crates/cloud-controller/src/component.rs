@@ -10,11 +10,13 @@ use crate::diego::driver::Driver;
 use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::metrics::Metrics;
+use crate::receipts::Receipts;
 use crate::seed::Seed;
 use crate::turns::Turns;
 use crate::{api, census, cleanup, diego, internal, jobs, seed};
 use anyhow::{Context as _, Result};
 use cc_rules::names::PlatformNames;
+use clients::nats::Subscription;
 use clients::uaa::{ResourceServer, TokenVerifier, VerifierConfig};
 use kit::CancellationToken;
 use kit::db::Location;
@@ -37,6 +39,8 @@ pub struct CloudController {
     listener: TcpListener,
     internal_listener: TcpListener,
     identity: Identity,
+    /// The subscription to the routers' receipts, if there is a bus.
+    bus: Option<Subscription>,
     /// The rows that could not be created at the start because the disk had no room.
     unseeded: Option<Seed>,
     observed: Observed,
@@ -106,6 +110,7 @@ impl CloudController {
             names.clone(),
         );
         let (cleanup, jobs) = (Nudge::default(), Nudge::default());
+        let (receipts, bus) = Receipts::new(config.nats.as_ref())?;
         let emitter = config.loggregator;
         let mut registry = Registry::default();
         let (readiness, bbs_is_synced) = needs(&db, &blobs);
@@ -115,11 +120,13 @@ impl CloudController {
             changes: Changes::new(
                 writer,
                 driver.clone(),
+                receipts.clone(),
                 cleanup.clone(),
                 jobs.clone(),
                 emitter.clone(),
             ),
             driver,
+            receipts,
             blobs,
             verifier: TokenVerifier::new(VerifierConfig {
                 url: config.uaa_internal_url.clone(),
@@ -178,6 +185,7 @@ impl CloudController {
             internal_listener: config.internal_listener,
             identity: config.identity,
             unseeded: is_unseeded.then_some(seed),
+            bus,
             observed: Observed {
                 metrics: Arc::new(registry),
                 readiness,
@@ -226,13 +234,19 @@ impl CloudController {
                 seed::keep_trying(&self.cc.db, seed, &shutdown).await;
             }
         };
-        let (public, internal, (), (), (), (), ()) = tokio::join!(
+        let receipts = async {
+            if let Some(bus) = self.bus {
+                self.cc.receipts.run(bus, &shutdown).await;
+            }
+        };
+        let (public, internal, (), (), (), (), (), ()) = tokio::join!(
             public,
             internal,
             seeded,
             cleanup::run(&self.cc, &shutdown),
             jobs::run(&self.cc, &shutdown),
             census::run(&self.cc, &shutdown),
+            receipts,
             diego::run(self.cc.clone(), shutdown.clone())
         );
         self.cc.db.close().await;

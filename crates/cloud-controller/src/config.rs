@@ -44,6 +44,8 @@ pub struct Config {
     /// The hosts on the system domain that no user's route may have: `api`, `login`, `uaa`, `log-cache`, …
     pub reserved_hosts: Vec<String>,
     pub bbs_url: String,
+    /// The message bus, on which routers confirm changes of routes. `None`: nobody can see how far a change has come.
+    pub nats: Option<clients::nats::Config>,
     pub identity: Identity,
     pub loggregator: Emitter,
     /// The path of the static binary that becomes `builder` and `launcher` in containers.

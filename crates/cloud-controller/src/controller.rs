@@ -9,6 +9,7 @@ use crate::diego::driver::Driver;
 use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::metrics::Metrics;
+use crate::receipts::Receipts;
 use crate::turns::Turns;
 use cc_rules::limits::Limits;
 use cc_rules::names::PlatformNames;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub db: Db,
     pub changes: Changes,
     pub driver: Driver,
+    /// The record of how far changes of routes have come.
+    pub receipts: Receipts,
     pub bbs: clients::bbs::Client,
     pub blobs: Store,
     pub lifecycle: Arc<Bundle>,

@@ -8,10 +8,11 @@
 //!  BBS ──callbacks──▶ internal                            sync ───every 30 s and on nudges──▶ BBS
 //!  BBS ──events─────▶ diego::events ──▶ audit events      staging, tasks, deployments
 //!  jobs ──parts of long verbs──▶ actions/<noun>
+//!  routers ──receipts over NATS──▶ receipts: which routers serve a changed route
 //! ```
 //!
 //! A 2xx response means that the change is committed. What Diego has is derived from the database and repaired by the sync;
-//! nothing in this crate reads a cell or the router. Rules that need no database are in the core crate `cc_rules`; their errors
+//! nothing in this crate reads a cell, and of routers it only knows their receipts. Rules that need no database are in the core crate `cc_rules`; their errors
 //! become the API's errors in `error`.
 //!
 //! Each noun has one file of the same singular name in each of `api`, `actions` and `db`: `route.rs`, `space_quota.rs`. A noun
@@ -31,6 +32,7 @@ mod internal;
 mod actions;
 mod change;
 mod quota;
+mod receipts;
 mod request_id;
 mod turns;
 
@@ -111,6 +113,7 @@ mod tests {
         "info",
         "isolation_segment",
         "manifest",
+        "route_propagation",
     ];
 
     fn nouns(folder: &str) -> BTreeSet<String> {

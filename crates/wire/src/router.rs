@@ -21,6 +21,8 @@ pub mod subject {
     pub const RECEIPTS: &str = "route-receipts.served";
     /// The subject of questions to the routers: what they serve of some routes.
     pub const ASK_RECEIPTS: &str = "route-receipts.ask";
+    /// The subject on which all routers, original ones as well, answer the greetings of a Cloud Controller.
+    pub const ROUTERS: &str = "route-receipts.routers";
 }
 
 pub mod receipts;

@@ -219,8 +219,10 @@ pub(super) fn subscribe(subject: &str, number: usize) -> String {
     format!("SUB {subject} {number}\r\n")
 }
 
-pub(super) fn publish(subject: &str, payload: &[u8]) -> Vec<u8> {
-    let mut message = format!("PUB {subject} {}\r\n", payload.len()).into_bytes();
+/// Writes a message. Without a `reply` it expects no answer.
+pub(super) fn publish(subject: &str, reply: Option<&str>, payload: &[u8]) -> Vec<u8> {
+    let reply = reply.map_or_else(String::new, |reply| format!("{reply} "));
+    let mut message = format!("PUB {subject} {reply}{}\r\n", payload.len()).into_bytes();
     message.extend_from_slice(payload);
     message.extend_from_slice(b"\r\n");
     message

@@ -176,7 +176,14 @@ impl Subscription {
     /// Publishes a message with the next [`wait`](Self::wait). A message that is published while the bus is away is lost.
     pub fn publish(&mut self, subject: &str, payload: &[u8]) {
         if let Line::Open(connection) = &mut self.line {
-            connection.queue(&protocol::publish(subject, payload));
+            connection.queue(&protocol::publish(subject, None, payload));
+        }
+    }
+
+    /// Publishes a message whose receivers answer on the subject `reply`, as [`publish`](Self::publish).
+    pub fn publish_with_reply(&mut self, subject: &str, reply: &str, payload: &[u8]) {
+        if let Line::Open(connection) = &mut self.line {
+            connection.queue(&protocol::publish(subject, Some(reply), payload));
         }
     }
 

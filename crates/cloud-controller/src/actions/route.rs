@@ -347,8 +347,12 @@ async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target])
 /// Begins a generation of routes with these changed destinations, and marks the processes behind them. Each row is touched as well,
 /// so that the sync sees a change even if the driver fails.
 async fn mark_processes(tx: &mut Change, destinations: &[Destination]) -> ApiResult<()> {
-    if !destinations.is_empty() {
-        route::begin_generation(tx, destinations).await?;
+    if !destinations.is_empty()
+        && let Some(generation) = route::begin_generation(tx, destinations).await?
+    {
+        for destination in destinations {
+            tx.propagate(&destination.route_guid, generation);
+        }
     }
     let mut touched = BTreeSet::new();
     for destination in destinations {

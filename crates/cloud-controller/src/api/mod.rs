@@ -40,6 +40,7 @@ mod process;
 mod role;
 mod route;
 mod route_policy;
+mod route_propagation;
 mod security_group;
 mod sidecar;
 mod space;
@@ -89,6 +90,7 @@ fn endpoints() -> Endpoints {
         .merge(route::routes())
         .merge(destination::routes())
         .merge(route_policy::routes())
+        .merge(route_propagation::routes())
         .merge(app::routes())
         .merge(app_feature::routes())
         .merge(manifest::routes())

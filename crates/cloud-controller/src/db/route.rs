@@ -6,6 +6,7 @@ use super::{Arg, Condition, Connection, Json, ListCondition, Select, execute, ro
 use cc_rules::metadata::Metadata;
 use kit::db::query;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 rows! {
     /// A route. `host` and `path` are empty and `port` is 0 when they are absent.
@@ -155,15 +156,15 @@ fn generation(stored: i64) -> Option<u64> {
 
 /// Begins the next generation of routes, and records that these destinations changed in it. Every change of a route, of its
 /// destinations or of what its destinations send to the routers has a generation, whose number is higher than those of all changes
-/// before. The destinations may be gone already.
+/// before. The destinations may be gone already. Returns the generation.
 pub(crate) async fn begin_generation(
     conn: &mut Connection,
     changed: &[Destination],
-) -> sqlx::Result<()> {
+) -> sqlx::Result<Option<u64>> {
     let next = query("UPDATE route_generations SET latest = latest + 1 RETURNING latest");
     let rows = next.fetch_all(conn).await?;
     let Some(row) = rows.first() else {
-        return Ok(());
+        return Ok(None);
     };
     let number: i64 = row.try_get(0)?;
     for destination in changed {
@@ -174,7 +175,41 @@ pub(crate) async fn begin_generation(
         let route = Arg::from(&destination.route_guid);
         execute(conn, numbered, &[number.into(), route]).await?;
     }
-    Ok(())
+    Ok(generation(number))
+}
+
+/// The state that users want routers to have of a route.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Wanted {
+    /// The generation of the route's last change; 0 if there is none.
+    pub generation: u64,
+    /// The processes that should run and to which the route leads, and the generation of each destination.
+    pub processes: BTreeMap<String, u64>,
+}
+
+pub(crate) async fn wanted(conn: &mut Connection, route: &str) -> sqlx::Result<Wanted> {
+    let number = |stored: i64| generation(stored).unwrap_or_default();
+    let rows = query("SELECT generation FROM routes WHERE guid = $1")
+        .bind(route)
+        .fetch_all(conn)
+        .await?;
+    let stored = rows.first().map(|row| row.try_get(0).unwrap_or_default());
+    let rows = query(
+        "SELECT p.guid, t.generation FROM destinations t JOIN apps a ON a.guid = t.app_guid
+         JOIN processes p ON p.app_guid = t.app_guid AND p.type = t.process_type
+         WHERE t.route_guid = $1 AND a.state = 'STARTED' AND a.droplet_guid IS NOT NULL AND p.instances > 0",
+    )
+    .bind(route)
+    .fetch_all(conn)
+    .await?;
+    let processes = super::readable_rows(&rows, |row| {
+        let guid: String = row.try_get(0)?;
+        Ok((guid, number(row.try_get(1).unwrap_or_default())))
+    });
+    Ok(Wanted {
+        generation: stored.map_or(0, number),
+        processes: processes.into_iter().collect(),
+    })
 }
 
 /// A route of a process type, as its desired LRP contains it.

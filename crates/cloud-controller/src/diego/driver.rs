@@ -95,9 +95,9 @@ impl Driver {
         self.0.rollout.clone()
     }
 
-    /// Reconciles these processes, and waits for it as long as a request may. [`crate::change`] calls it after a commit,
-    /// and nothing else does.
-    pub(crate) async fn reconcile(&self, processes: Vec<String>) {
+    /// Reconciles these processes, and waits for it as long as a request may. Returns whether Diego has all of them by then.
+    /// [`crate::change`] calls it after a commit, and nothing else does.
+    pub(crate) async fn reconcile(&self, processes: Vec<String>) -> bool {
         let id = request_id::current();
         let steps: Vec<_> = processes
             .into_iter()
@@ -107,23 +107,29 @@ impl Driver {
                 tokio::spawn(request_id::scope(id.clone(), step))
             })
             .collect();
-        if tokio::time::timeout(PATIENCE, futures::future::join_all(steps))
-            .await
-            .is_err()
-        {
-            tracing::warn!("diego-is-slow: the response is sent before Diego has the change");
+        match tokio::time::timeout(PATIENCE, futures::future::join_all(steps)).await {
+            Ok(done) => done.into_iter().all(|done| done.unwrap_or(false)),
+            Err(_) => {
+                tracing::warn!("diego-is-slow: the response is sent before Diego has the change");
+                false
+            }
         }
     }
 
-    async fn step(&self, process: &str) {
+    /// Reconciles one process. Returns whether Diego has it now.
+    async fn step(&self, process: &str) -> bool {
         let result = self.converge(process).await;
         let vcap_request_id = request_id::current();
         match result {
-            Ok(()) => tracing::info!(process, vcap_request_id, "diego-step-done"),
+            Ok(()) => {
+                tracing::info!(process, vcap_request_id, "diego-step-done");
+                true
+            }
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::warn!(process, vcap_request_id, error, "diego-step-failed");
                 self.0.nudge.nudge();
+                false
             }
         }
     }

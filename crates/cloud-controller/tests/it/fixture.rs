@@ -118,6 +118,7 @@ struct Settings {
     sync_interval: Duration,
     limits: cloud_controller::Limits,
     bucket: Option<cloud_controller::S3>,
+    nats: Option<clients::nats::Config>,
 }
 
 impl Settings {
@@ -126,6 +127,7 @@ impl Settings {
             config.sync_interval = self.sync_interval;
             config.limits = self.limits.clone();
             config.bucket = self.bucket.clone();
+            config.nats = self.nats.clone();
         })
         .await
     }
@@ -144,20 +146,27 @@ impl Foundation {
     /// Starts a foundation whose packages and droplets are in a bucket.
     pub(crate) async fn start_in_bucket(bucket: cloud_controller::S3) -> Self {
         let limits = cloud_controller::Limits::default();
-        Self::start_as(Duration::from_secs(3600), limits, Some(bucket)).await
+        Self::start_as(Duration::from_secs(3600), limits, Some(bucket), None).await
     }
 
     pub(crate) async fn start_limited(
         sync_interval: Duration,
         limits: cloud_controller::Limits,
     ) -> Self {
-        Self::start_as(sync_interval, limits, None).await
+        Self::start_as(sync_interval, limits, None, None).await
+    }
+
+    /// Starts a foundation whose Cloud Controller receives what routers confirm on this bus.
+    pub(crate) async fn start_on(nats: clients::nats::Config) -> Self {
+        let limits = cloud_controller::Limits::default();
+        Self::start_as(Duration::from_secs(3600), limits, None, Some(nats)).await
     }
 
     async fn start_as(
         sync_interval: Duration,
         limits: cloud_controller::Limits,
         bucket: Option<cloud_controller::S3>,
+        nats: Option<clients::nats::Config>,
     ) -> Self {
         kit::logging::init("CUPOLA_LOG", "warn");
         let data = tempfile::tempdir().unwrap();
@@ -199,6 +208,7 @@ impl Foundation {
             sync_interval,
             limits,
             bucket,
+            nats,
         };
         let controller = settings.start(&cc_dir).await;
         let mut foundation = Self {
@@ -247,9 +257,11 @@ impl Foundation {
             sync_interval,
             limits,
             bucket,
+            nats,
         } = self.settings.clone();
         CloudController::start(&folder.join("cc2"), &peers, |config| {
             config.database = postgres::server(&folder.join("cc"));
+            config.nats = nats;
             config.sync_interval = sync_interval;
             config.limits = limits;
             config.bucket = bucket;

@@ -19,6 +19,7 @@ mod networking;
 mod observed;
 mod organizations;
 mod pages;
+mod propagation;
 mod pushing;
 mod quotas;
 mod request_ids;

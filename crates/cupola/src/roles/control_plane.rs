@@ -121,6 +121,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
             .map(ToString::to_string)
             .collect(),
         bbs_url: setting.https(Service::Bbs),
+        nats: Some(setting.nats("cloud-controller-ng")?),
         identity: setting.identity("cloud-controller-ng")?,
         loggregator,
         inside_binary: assets::inside()?,

@@ -71,6 +71,7 @@ impl CloudController {
             identity_domains: Vec::new(),
             reserved_hosts: vec!["api".to_owned(), "login".to_owned()],
             bbs_url: peers.bbs_url.clone(),
+            nats: None,
             identity: peers.identity.clone(),
             loggregator: clients::loggregator::Emitter::discard(),
             inside_binary: inside,
