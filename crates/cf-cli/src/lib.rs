@@ -15,6 +15,7 @@ mod api;
 
 mod help;
 mod names;
+mod propagation;
 mod start;
 mod summary;
 

@@ -82,6 +82,7 @@ answers! {
         guid: String, protocol: String, host: String, path: String, port: Option<u32>, url: String, destinations: Vec<Destination>,
         relationships: RouteRelationships, options: Option<BTreeMap<String, Value>>,
     }
+    Propagation { state: String, summary: String }
     RouteRelationships { space: One, domain: One }
     Destination { guid: String, app: DestinationApp, port: Option<u32>, protocol: Option<String> }
     DestinationApp { guid: Option<String>, process: DestinationProcess }

@@ -4,6 +4,7 @@ use crate::api::error::ApiError;
 use crate::api::types::{App, Destination, Domain, Named, Reservation, Route};
 use crate::api::{Request, with_query};
 use crate::args::{Flag, Parsed, Spec, Usage, switch, value};
+use crate::propagation;
 use crate::session::{NoSuchDomain, Session, Target};
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
@@ -583,6 +584,9 @@ pub(super) async fn map_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<()
         crate::names::wait_for_app(s, &app.guid).await;
     }
     s.ui.ok();
+    if app.is_started() {
+        propagation::show(s, std::slice::from_ref(&route)).await;
+    }
     Ok(())
 }
 
@@ -643,6 +647,9 @@ pub(super) async fn unmap_route(s: &Session, spec: &Spec, p: &Parsed) -> Result<
         .await?;
     }
     s.ui.ok();
+    if app.is_started() {
+        propagation::show(s, std::slice::from_ref(&route)).await;
+    }
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::api::{Request, filter};
 use crate::args::{Parsed, Spec, Usage};
 use crate::session::{Session, Target};
 use crate::start::Strategy;
-use crate::{start, summary, ui, units};
+use crate::{propagation, start, summary, ui, units};
 use anyhow::{Context as _, Result, bail, ensure};
 use manifest::{Manifest, Overrides, Variables};
 use reqwest::Method;
@@ -296,7 +296,11 @@ async fn push_app(session: &Session, app: &App, path: &Path, plan: Plan) -> Resu
         }
     }
     ui.blank();
-    summary::show(session, &app.guid, true).await
+    summary::show(session, &app.guid, true).await?;
+    if plan.wait {
+        propagation::show_app(session, &app.guid).await;
+    }
+    Ok(())
 }
 
 /// Creates a package of the app, whose bits will be uploaded.

@@ -343,6 +343,45 @@ async fn routes_are_listed_mapped_and_unmapped() {
 }
 
 #[tokio::test]
+async fn the_last_line_says_on_which_routers_a_route_is_live() {
+    let person = Person::new().await;
+    person.logs_in().await;
+    let set = |summary: Option<(&'static str, &'static str)>| {
+        let mut platform = person.platform.lock().unwrap();
+        (platform.app_exists, platform.started) = (true, true);
+        platform.propagation = summary;
+    };
+    set(Some(("live", "live on 2/2 routers after 6.1 ms")));
+    let seen = person.types("map-route dora apps.test -n dora").await;
+    let line = "OK\n\nRoute dora.apps.test is live on 2/2 routers after 6.1 ms\n";
+    assert!(seen.out.ends_with(line), "{}{}", seen.out, seen.err);
+    let waiting = |request: &&String| request.contains("/v3/routes/r1/propagation");
+    let requests = person.platform.lock().unwrap().requests.clone();
+    assert_eq!(requests.iter().filter(waiting).count(), 1, "{requests:?}");
+
+    set(Some(("gone", "gone from 2/2 routers after 3.0 ms")));
+    let seen = person.types("unmap-route dora apps.test -n dora").await;
+    let line = "Route dora.apps.test is gone from 2/2 routers after 3.0 ms\n";
+    assert!(seen.out.ends_with(line), "{}{}", seen.out, seen.err);
+
+    // A foundation of another kind does not know it, or knows no router.
+    for silent in [None, Some(("unknown", "no router is known"))] {
+        set(silent);
+        let seen = person.types("map-route dora apps.test -n dora").await;
+        assert!(seen.out.ends_with("OK\n\n"), "{}{}", seen.out, seen.err);
+        let seen = person.types("unmap-route dora apps.test -n dora").await;
+        assert!(seen.out.ends_with("OK\n\n"), "{}{}", seen.out, seen.err);
+    }
+
+    set(Some(("live", "live on 1/1 router after 5.0 ms")));
+    let seen = person.types("push dora").await;
+    let line = "\n\nRoute dora.apps.test is live on 1/1 router after 5.0 ms\n";
+    assert!(seen.out.ends_with(line), "{}{}", seen.out, seen.err);
+    let seen = person.types("push dora --no-wait").await;
+    assert!(!seen.out.contains("live on"), "{}{}", seen.out, seen.err);
+}
+
+#[tokio::test]
 async fn curl_and_recent_logs() {
     let person = Person::new().await;
     person.logs_in().await;

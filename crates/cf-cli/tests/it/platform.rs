@@ -32,6 +32,8 @@ pub(crate) struct Inner {
     polls: u32,
     pub(crate) known_files: bool,
     pub(crate) mapped: bool,
+    /// The state and the sentence about the propagation of a route, if the API knows them.
+    pub(crate) propagation: Option<(&'static str, &'static str)>,
     pub(crate) token_seconds: i64,
     /// The received JSON bodies, oldest first.
     pub(crate) bodies: Vec<Value>,
@@ -275,6 +277,7 @@ fn router(platform: Platform) -> Router {
             p.lock().unwrap().mapped = false;
             StatusCode::NO_CONTENT
         }))
+        .route("/v3/routes/r1/propagation", get(propagation))
         .route("/api/v1/read/{guid}", get(logs))
         .fallback(anything)
         .method_not_allowed_fallback(anything)
@@ -380,6 +383,13 @@ async fn logs(
         .map(|(t, s, l)| envelope(*t, s, l))
         .collect();
     Json(json!({"envelopes": {"batch": batch}}))
+}
+
+async fn propagation(State(p): State<Platform>) -> Response {
+    match p.lock().unwrap().propagation {
+        Some((state, summary)) => Json(json!({"state": state, "summary": summary})).into_response(),
+        None => error(404, 10000, "CF-NotFound", "Unknown request"),
+    }
 }
 
 /// Returns one resource for any request, if the test enables that.
