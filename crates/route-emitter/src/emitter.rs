@@ -1,7 +1,8 @@
 //! Runs the one loop that owns the table: select, apply, publish.
 
-use crate::message::{self, Occasion};
+use crate::message::Occasion;
 use crate::metrics::Metrics;
+use crate::publisher::{PATIENCE, Publisher};
 use crate::watch::{StreamEvent, watch};
 use crate::{Config, fetch};
 use anyhow::{Context as _, Result};
@@ -13,12 +14,13 @@ use kit::backoff::Backoff;
 use kit::reconcile::{Begun, Changed, LastPass};
 use rand::Rng as _;
 use route_table::emission::{
-    Changes, Desired, Event, Marker, Registration, Snapshot, Table, UnregistrationRepeats,
+    Changes, Desired, Event, Marker, Snapshot, Table, UnregistrationRepeats,
 };
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use wire::router::digests::DifferenceQuestion;
 use wire::router::{StartMessage, subject};
 
 /// The number of events that may wait for the loop. Beyond it the BBS waits.
@@ -27,8 +29,6 @@ const GREET_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_SYNC: Duration = Duration::from_secs(1);
 /// The approximate number of messages in a piece of a full emission, which is split so that events need not wait behind it.
 const PIECE: usize = 200;
-/// The longest wait of one batch for a bus that does not accept it. It is sent again when the bus is back.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// The time after which routers have reconnected: a little longer than the pause between two attempts of a client of the bus.
 const LATE_ROUTERS: Duration = Duration::from_millis(1500);
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -48,6 +48,8 @@ enum Input {
     },
     BusConnected,
     RouterStarted(StartMessage),
+    /// A router asks what changed after a number.
+    Asked(DifferenceQuestion),
     /// A name server of containers has started and has no names yet.
     NameServerStarted,
 }
@@ -56,6 +58,7 @@ struct Emitter {
     config: Config,
     bbs: Client,
     bus: async_nats::Client,
+    publisher: Publisher,
     greetings: String,
     table: Table,
     repeats: UnregistrationRepeats,
@@ -116,6 +119,7 @@ pub(crate) async fn run(
     let table = Table::without_components(config.component_hosts.clone());
     let mut emitter = Emitter {
         repeats: UnregistrationRepeats::new(config.unregistration_send_count),
+        publisher: Publisher::new(bus.clone(), &config.cell_id, metrics.clone()),
         config,
         bbs,
         bus,
@@ -149,6 +153,9 @@ pub(crate) async fn run(
                 emitter.announce_all_starting().await;
             }
             _ = greet.tick(), if !emitter.greeted => emitter.greet().await,
+            () = tokio::time::sleep_until(emitter.publisher.digest_at()) => {
+                emitter.publisher.publish_digest().await;
+            }
             () = tokio::time::sleep_until(emitter.sync_at) => emitter.sync(),
             () = tokio::time::sleep_until(emitter.emit_at) => emitter.emit_everything(),
             () = std::future::ready(()), if !emitter.backlog.is_empty() => emitter.emit_piece().await,
@@ -186,6 +193,19 @@ async fn listen_for_routers(
             }
         });
     }
+    let mut questions = bus
+        .subscribe(subject::ASK_DIFFERENCE)
+        .await
+        .with_context(|| format!("subscribe to {}", subject::ASK_DIFFERENCE))?;
+    let asked = inputs.clone();
+    tokio::spawn(async move {
+        while let Some(message) = questions.next().await {
+            match serde_json::from_slice(&message.payload) {
+                Ok(question) => drop(asked.send(Input::Asked(question))),
+                Err(error) => tracing::warn!(%error, "router-question-not-understood"),
+            }
+        }
+    });
     let mut starts = bus
         .subscribe(subject::CONTAINER_START)
         .await
@@ -251,7 +271,7 @@ impl Emitter {
                 match still {
                     Ok(still) => {
                         for uris in self.table.still_waiting(&processes, &still) {
-                            self.announce_starting(uris).await;
+                            self.publisher.announce_starting(uris).await;
                         }
                     }
                     Err(error) => tracing::warn!(%error, "fetch-waiting-failed"),
@@ -260,11 +280,14 @@ impl Emitter {
             Input::BusConnected => {
                 tracing::info!("nats-connected");
                 let pending: Vec<_> = self.repeats.pending().cloned().collect();
-                self.send(&[], &pending, Occasion::Repetition).await;
+                self.publisher
+                    .send(&[], &pending, Occasion::Repetition)
+                    .await;
                 self.emit_everything();
                 // Routers may take this long to reconnect to the bus, and do not receive what was sent before.
                 self.emit_at = Instant::now() + self.interval.min(LATE_ROUTERS);
             }
+            Input::Asked(question) => self.publisher.answer(&question).await,
             Input::NameServerStarted => self.emit_at = Instant::now(),
             Input::RouterStarted(start) => {
                 self.greeted = true;
@@ -375,7 +398,7 @@ impl Emitter {
 
     async fn announce_all_starting(&mut self) {
         for uris in self.table.starting() {
-            self.announce_starting(uris).await;
+            self.publisher.announce_starting(uris).await;
         }
         let processes = self.table.waiting();
         if processes.1.is_empty() || self.fetching_waiting {
@@ -387,18 +410,6 @@ impl Emitter {
             let still = fetch::waiting(&bbs, processes.1.clone()).await;
             let _ = inputs.send(Input::Waiting { processes, still });
         });
-    }
-
-    /// Announces that instances of these routes are starting, so that routers may hold requests for them. An original router
-    /// ignores it.
-    async fn announce_starting(&self, uris: Vec<String>) {
-        if uris.is_empty() || self.bus.connection_state() != State::Connected {
-            return;
-        }
-        let publish = self
-            .bus
-            .publish(subject::STARTING, message::starting(uris).into());
-        let _ = tokio::time::timeout(PATIENCE, publish).await;
     }
 
     fn emit_everything(&mut self) {
@@ -419,12 +430,12 @@ impl Emitter {
             };
             piece.extend(self.table.registrations_of(&guid).cloned());
         }
-        self.send(&piece, &[], Occasion::Repetition).await;
+        self.publisher.send(&piece, &[], Occasion::Repetition).await;
     }
 
     async fn repeat_unregistrations(&mut self) {
         let due = self.repeats.due();
-        self.send(&[], &due, Occasion::Repetition).await;
+        self.publisher.send(&[], &due, Occasion::Repetition).await;
     }
 
     async fn publish(&mut self, changes: Changes, occasion: Occasion) {
@@ -437,61 +448,16 @@ impl Emitter {
         }
         if !changes.is_empty() {
             self.metrics.changed(&changes);
+            self.publisher.record(&changes);
             self.repeats.record(&changes);
-            self.send(&changes.register, &changes.unregister, occasion)
+            self.publisher
+                .send(&changes.register, &changes.unregister, occasion)
                 .await;
         }
-        self.announce_starting(changes.starting).await;
+        self.publisher.announce_starting(changes.starting).await;
         if changes.wanted {
             // Only the BBS knows whether the next instance waits for a cell, and routers need the answer.
             self.announce_all_starting().await;
-        }
-    }
-
-    /// Publishes messages. The client's connection task writes and flushes as soon as it has a message. Nothing is queued while
-    /// the bus is away, because everything is sent again in its present state when the bus is back.
-    async fn send(
-        &self,
-        register: &[Registration],
-        unregister: &[Registration],
-        occasion: Occasion,
-    ) {
-        if (register.is_empty() && unregister.is_empty())
-            || self.bus.connection_state() != State::Connected
-        {
-            return;
-        }
-        let publish = async {
-            for registration in register {
-                self.bus
-                    .publish(
-                        message::register_subject(registration),
-                        message::payload(registration, occasion).into(),
-                    )
-                    .await?;
-            }
-            for registration in unregister {
-                self.bus
-                    .publish(
-                        message::unregister_subject(registration),
-                        message::payload(registration, occasion.of_removal()).into(),
-                    )
-                    .await?;
-            }
-            Ok::<(), async_nats::PublishError>(())
-        };
-        match tokio::time::timeout(PATIENCE, publish).await {
-            Ok(Ok(())) => {
-                self.metrics.emitted(register);
-                self.metrics.emitted(unregister);
-                tracing::debug!(
-                    registered = register.len(),
-                    unregistered = unregister.len(),
-                    "emitted"
-                );
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "publish-failed"),
-            Err(_) => tracing::warn!("publish-stalled: NATS does not accept messages"),
         }
     }
 }

@@ -12,6 +12,9 @@
 //!                                                                 └─▶ service-discovery.register, unregister
 //! ```
 //!
+//! Changes for routers are numbered, and a digest of all registrations is published on `route-digests.published`, so that a router
+//! notices what it missed and asks for it ([`publisher`], docs/propagation.md).
+//!
 //! Internal routes are names for containers alone: they are published on `service-discovery.*`, to which no router subscribes.
 //!
 //! `router.starting` announces routes whose instances are starting. It is repeated for instances that this cell has claimed until
@@ -23,6 +26,7 @@ mod emitter;
 mod fetch;
 mod message;
 mod metrics;
+mod publisher;
 mod watch;
 
 use anyhow::{Context as _, Result};

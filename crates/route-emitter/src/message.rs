@@ -66,8 +66,19 @@ impl Occasion {
     }
 }
 
+/// The number of a registration's last change, and the emitter whose number it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp<'a> {
+    pub(crate) emitter: &'a str,
+    pub(crate) sequence: u64,
+}
+
 /// Returns the message of a registration.
-pub(crate) fn payload(registration: &Registration, occasion: Occasion) -> Vec<u8> {
+pub(crate) fn payload(
+    registration: &Registration,
+    occasion: Occasion,
+    stamp: Option<Stamp<'_>>,
+) -> Vec<u8> {
     let new = occasion.is_new();
     let (route, endpoint) = (&registration.route, &registration.endpoint);
     let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -95,6 +106,8 @@ pub(crate) fn payload(registration: &Registration, occasion: Occasion) -> Vec<u8
             .as_deref()
             .and_then(|options| serde_json::from_str(options).ok()),
         generation: route.generation,
+        emitter: stamp.map(|stamp| stamp.emitter.to_owned()),
+        sequence: stamp.map(|stamp| stamp.sequence),
         emitted_at_ns: occasion
             .emitted_at_ns()
             .filter(|_| route.generation.is_some()),
@@ -154,8 +167,17 @@ mod tests {
             }),
             since_ns: 7,
         };
+        let stamp = Stamp {
+            emitter: "cell-1:7",
+            sequence: 5,
+        };
         let value = |occasion| {
-            serde_json::from_slice::<serde_json::Value>(&payload(&registration, occasion)).unwrap()
+            serde_json::from_slice::<serde_json::Value>(&payload(
+                &registration,
+                occasion,
+                Some(stamp),
+            ))
+            .unwrap()
         };
         let change = |new| Occasion::Change { new, at_ns: 99 };
         let mut expected = json!({
@@ -163,7 +185,7 @@ mod tests {
             "route_service_url": "https://rs", "private_instance_id": "ig", "private_instance_index": "3",
             "server_cert_domain_san": "ig", "isolation_segment": "seg", "tags": {"component": "route-emitter"},
             "availability_zone": "z1", "options": {"loadbalancing": "least-connection"},
-            "generation": 17,
+            "generation": 17, "emitter": "cell-1:7", "sequence": 5,
         });
         assert_eq!(value(Occasion::Repetition), expected);
         expected["emitted_at_ns"] = json!(99);
@@ -202,7 +224,8 @@ mod tests {
         assert_eq!(
             serde_json::from_slice::<serde_json::Value>(&payload(
                 &registration,
-                Occasion::Repetition
+                Occasion::Repetition,
+                None
             ))
             .unwrap(),
             json!({"host": "10.255.0.7", "port": 0, "uris": ["a.apps.internal", "2.a.apps.internal"], "app": "app",

@@ -17,6 +17,12 @@ pub mod subject {
     pub const CONTAINER_UNREGISTER: &str = "service-discovery.unregister";
     /// The subject by which a name server reports that it begins to listen. Emitters then publish everything again.
     pub const CONTAINER_START: &str = "service-discovery.start";
+    /// The subject on which emitters of ours publish the digest of their registrations.
+    pub const DIGEST: &str = "route-digests.published";
+    /// The subject on which a router asks an emitter for what it missed.
+    pub const ASK_DIFFERENCE: &str = "route-digests.ask";
+    /// The subject of the answers to it.
+    pub const DIFFERENCE: &str = "route-digests.difference";
     /// The subject on which routers of ours publish what they serve of changed routes, and their answers to questions.
     pub const RECEIPTS: &str = "route-receipts.served";
     /// The subject of questions to the routers: what they serve of some routes.
@@ -25,6 +31,7 @@ pub mod subject {
     pub const ROUTERS: &str = "route-receipts.routers";
 }
 
+pub mod digests;
 pub mod receipts;
 mod registry_message;
 

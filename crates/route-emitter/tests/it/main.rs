@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod digests;
 mod fake_bbs;
 mod fixture;
 mod observed;

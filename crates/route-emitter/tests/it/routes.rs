@@ -11,13 +11,18 @@ use wire::router::StartMessage;
 async fn running_instances_are_registered_and_events_change_them() {
     let mut stage = Stage::start(vec![desired(&["a.x"], 1)], vec![actual(1)], |_| {}).await;
     let message = stage.expect("register", "a.x").await;
-    let json = serde_json::to_value(&message).unwrap();
+    let mut json = serde_json::to_value(&message).unwrap();
+    let emitter = json.as_object_mut().unwrap().remove("emitter").unwrap();
+    assert!(
+        emitter.as_str().unwrap().starts_with("cell-1:"),
+        "{emitter}"
+    );
     assert_eq!(
         json,
         serde_json::json!({
             "host": "10.9.8.7", "port": 61000, "tls_port": 61002, "uris": ["a.x"], "app": "app-1", "private_instance_id": "instance-1",
             "private_instance_index": "0", "server_cert_domain_san": "instance-1", "availability_zone": "z1",
-            "tags": { "component": "route-emitter", "source_id": "app-1" },
+            "tags": { "component": "route-emitter", "source_id": "app-1" }, "sequence": 1,
         })
     );
     stage.bbs.event(map(&["a.x"], &["b.x"], 2));

@@ -1,5 +1,6 @@
 //! Applies messages to the table. It alone owns the record of earlier messages, and it parses only what is new.
 
+use super::losses::{Kind, Losses};
 use super::message::{self, Ignored, ValidMessage};
 use crate::observe::feed::Source;
 use crate::observe::metrics::Counter;
@@ -24,6 +25,7 @@ pub(super) struct Applier {
     repeats: Repeats,
     /// The changes that wait for their receipt.
     receipts: Receipts,
+    losses: Losses,
     /// A random key, so that nobody can make two messages with the same fingerprint.
     fingerprints: Key,
     /// The fingerprints of the registrations at hand.
@@ -37,6 +39,7 @@ impl Applier {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let measured_from = Instant::now() + shared.lasting.route_latency_muzzle;
         Self {
+            losses: Losses::new(&shared),
             shared,
             repeats: Repeats::default(),
             receipts: Receipts::new(Instant::now()),
@@ -51,7 +54,11 @@ impl Applier {
         &mut self.receipts
     }
 
-    /// Applies messages of `router.*`, given as subject and payload, in their order. Greetings are answered elsewhere.
+    pub(super) fn losses(&mut self) -> &mut Losses {
+        &mut self.losses
+    }
+
+    /// Applies messages of `router.*` and of `route-digests.*`, given as subject and payload, in their order. Greetings are answered elsewhere.
     pub(super) fn apply(&mut self, messages: &[(&str, &[u8])], now: Instant) {
         let registrations = messages.iter().filter(|(s, _)| *s == subject::REGISTER);
         let key = self.fingerprints;
@@ -72,6 +79,8 @@ impl Applier {
                         self.unregister(registration, now);
                     }
                 }
+                subject::DIGEST => self.losses.compare(payload, now),
+                subject::DIFFERENCE => self.difference(payload, now),
                 subject::STARTING if !self.shared.lasting.hold_timeout.is_zero() => {
                     self.starting(payload, now);
                 }
@@ -106,6 +115,10 @@ impl Applier {
         let Some(mut registration) = self.parse(subject::REGISTER, payload) else {
             return;
         };
+        if !self.losses.admits(&registration, Kind::Registration, now) {
+            tracing::debug!(uris = ?registration.uris, "registration-overtaken");
+            return;
+        }
         let shared = &self.shared;
         let age = registration.updated_at_ns.and_then(since);
         let changed_at = age.and_then(|age| now.checked_sub(age)).unwrap_or(now);
@@ -172,7 +185,29 @@ impl Applier {
         Some(label)
     }
 
+    /// Applies an emitter's answer to the question what this router missed.
+    fn difference(&mut self, payload: &[u8], now: Instant) {
+        let Some(difference) = self.losses.difference(&self.shared, payload) else {
+            return;
+        };
+        for payload in &difference.register {
+            let payload = payload.as_bytes();
+            let fingerprint = HighwayHasher::new(self.fingerprints).hash128(payload);
+            self.register(payload, fingerprint, now);
+        }
+        for payload in &difference.unregister {
+            if let Some(removal) = self.parse(subject::UNREGISTER, payload.as_bytes()) {
+                self.unregister(removal, now);
+            }
+        }
+        self.losses.applied(&difference, now);
+    }
+
     fn unregister(&mut self, registration: ValidMessage, now: Instant) {
+        if !self.losses.admits(&registration, Kind::Removal, now) {
+            tracing::debug!(uris = ?registration.uris, "unregistration-overtaken");
+            return;
+        }
         let ValidMessage {
             uris,
             spec,

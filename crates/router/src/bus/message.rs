@@ -19,6 +19,9 @@ pub(crate) struct ValidMessage {
     pub(crate) updated_at_ns: Option<i64>,
     /// The time at which the change was published. Repetitions have none.
     pub(crate) emitted_at_ns: Option<u64>,
+    /// The emitter's name and its number of the change. An original emitter sends neither.
+    pub(crate) emitter: Option<String>,
+    pub(crate) sequence: Option<u64>,
 }
 
 /// The longest registration in bytes. NATS itself accepts no longer message by default.
@@ -82,6 +85,8 @@ pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<ValidMessage, 
         },
         updated_at_ns: message.endpoint_updated_at_ns,
         emitted_at_ns: message.emitted_at_ns,
+        emitter: message.emitter,
+        sequence: message.sequence,
     })
 }
 

@@ -6,9 +6,12 @@
 //! suspended while the bus is absent. When the bus returns, or when messages were lost because we were too slow, the router
 //! publishes `router.start`, which every emitter answers with all of its routes.
 //!
+//! Emitters of ours number their messages, so that a lost one is noticed and requested from its emitter ([`losses`]).
+//!
 //! The router confirms changes that carry a generation, and answers what it serves of a route ([`receipts`], docs/propagation.md).
 
 mod apply;
+mod losses;
 pub(crate) mod message;
 mod presence;
 mod receipts;
@@ -18,6 +21,7 @@ use anyhow::Result;
 use apply::Applier;
 use clients::nats::{Delivery, Subscription};
 use kit::CancellationToken;
+use losses::Losses;
 use presence::BusPresence;
 use route_table::receipts::Receipts;
 use std::sync::Arc;
@@ -32,7 +36,12 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of messages that are applied before the socket is read again.
 const PORTION: usize = 64;
 
-const SUBJECTS: &[&str] = &["router.*", subject::ASK_RECEIPTS];
+const SUBJECTS: &[&str] = &[
+    "router.*",
+    subject::ASK_RECEIPTS,
+    subject::DIGEST,
+    subject::DIFFERENCE,
+];
 
 /// Keeps the table up to date until `end`.
 pub(crate) async fn subscribe(
@@ -88,6 +97,7 @@ pub(crate) async fn subscribe(
                     subscription.publish(subject::RECEIPTS, &answer);
                 }
                 confirm(&mut subscription, &shared, applier.receipts());
+                catch_up(&mut subscription, &shared, applier.losses());
                 for reply in asked {
                     subscription.publish(&reply, &start_payload(&shared));
                 }
@@ -98,6 +108,9 @@ pub(crate) async fn subscribe(
             },
             () = until(applier.receipts().due_at()) => {
                 confirm(&mut subscription, &shared, applier.receipts());
+            }
+            () = until(applier.losses().ask_at()) => {
+                catch_up(&mut subscription, &shared, applier.losses());
             }
             () = until(presence.remind_at()) => presence.remind(),
             () = until(heal_at) => {
@@ -119,6 +132,16 @@ fn confirm(subscription: &mut Subscription, shared: &Shared, receipts: &mut Rece
     let changes = receipts.take(Instant::now());
     for message in receipts::of_changes(shared, &changes) {
         subscription.publish(subject::RECEIPTS, &message);
+    }
+}
+
+/// Asks the emitters whose messages were lost for the difference, as far as that is due.
+fn catch_up(subscription: &mut Subscription, shared: &Shared, losses: &mut Losses) {
+    let now = Instant::now();
+    if losses.ask_at().is_some_and(|at| at <= now) {
+        for question in losses.ask(shared, now) {
+            subscription.publish(subject::ASK_DIFFERENCE, &question);
+        }
     }
 }
 

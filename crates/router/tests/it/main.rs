@@ -22,6 +22,7 @@ mod identity;
 mod lenient;
 mod lifecycle;
 mod logs;
+mod losses;
 mod metron;
 mod nats;
 mod ownership;

@@ -134,7 +134,7 @@ async fn a_router_answers_what_it_serves() {
     // A question without routes asks who is there, and one that cannot be read disturbs nothing.
     world.publish(subject::ASK_RECEIPTS, json!([1])).await;
     ask(&world, &[]).await;
-    assert_eq!(next(&mut receipts).await.1, []);
+    assert!(next(&mut receipts).await.1.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

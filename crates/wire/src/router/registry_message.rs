@@ -52,6 +52,12 @@ pub struct RegistryMessage {
     /// change has: routers confirm it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emitted_at_ns: Option<u64>,
+    /// The name of the emitter, and the number of the change that made the registration what it is. These are fields of our own as
+    /// well; repetitions have the same ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emitter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
 }
 
 /// Reads a message as Go's `encoding/json` does, because senders and gorouter use it. Unknown keys are skipped, and the case of a
@@ -94,6 +100,11 @@ impl<'de> Visitor<'de> for Fields {
                 Key::AvailabilityZone => set_some(&mut from, &mut to.availability_zone)?,
                 Key::Generation => to.generation = lenient(&mut from)?,
                 Key::EmittedAtNs => to.emitted_at_ns = lenient(&mut from)?,
+                Key::Sequence => to.sequence = lenient(&mut from)?,
+                Key::Emitter => match from.next_value()? {
+                    Value::String(emitter) => to.emitter = Some(emitter),
+                    _ => to.emitter = None,
+                },
                 Key::Tags => match from.next_value::<Option<BTreeMap<_, Option<String>>>>()? {
                     None => to.tags = None,
                     Some(tags) => to
@@ -159,6 +170,8 @@ enum Key {
     Options,
     Generation,
     EmittedAtNs,
+    Emitter,
+    Sequence,
     Unknown,
 }
 
@@ -184,6 +197,8 @@ impl Key {
             "options" => Self::Options,
             "generation" => Self::Generation,
             "emitted_at_ns" => Self::EmittedAtNs,
+            "emitter" => Self::Emitter,
+            "sequence" => Self::Sequence,
             _ => Self::Unknown,
         }
     }
@@ -287,6 +302,7 @@ mod tests {
             r#"{"host":"a","generation":-1}"#,
             r#"{"host":"a","generation":{"x":[1]}}"#,
             r#"{"host":"a","generation":null}"#,
+            r#"{"host":"a","emitter":7,"sequence":"x","emitted_at_ns":[]}"#,
         ] {
             let message = of(json);
             assert_eq!((message.host.as_str(), message.generation), ("a", None));

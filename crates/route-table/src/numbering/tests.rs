@@ -1,0 +1,273 @@
+use super::*;
+use crate::emission::{Audience, Changes, EmittedEndpoint, Registration, Route};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn registration(uri: &str, generation: u64) -> Registration {
+    Registration {
+        route: Arc::new(Route {
+            uri: uri.to_owned(),
+            generation: Some(generation),
+            ..Route::default()
+        }),
+        endpoint: Arc::new(EmittedEndpoint {
+            host: "10.0.0.1".to_owned(),
+            port: 61001,
+            tls_port: None,
+            app: "app".to_owned(),
+            instance_guid: "instance".to_owned(),
+            index: 0,
+            tags: BTreeMap::new(),
+            availability_zone: String::new(),
+        }),
+        since_ns: 0,
+    }
+}
+
+fn registered(uri: &str, generation: u64) -> Changes {
+    Changes {
+        register: vec![registration(uri, generation)],
+        ..Changes::default()
+    }
+}
+
+fn removed(uri: &str) -> Changes {
+    Changes {
+        unregister: vec![registration(uri, 0)],
+        ..Changes::default()
+    }
+}
+
+/// A router that hears one emitter: the generation that it serves of each uri.
+#[derive(Default)]
+struct Router {
+    incoming: Incoming,
+    table: BTreeMap<String, u64>,
+}
+
+/// A message: a number, and what it is about.
+type Message = (u64, Numbered);
+
+fn hash(uri: &str) -> u64 {
+    uri.bytes()
+        .fold(7, |hash, byte| hash * 131 + u64::from(byte))
+}
+
+impl Router {
+    fn receive(&mut self, (number, numbered): &Message, now: Instant) {
+        let route = &numbered.registration().route;
+        let (uri, key) = (route.uri.clone(), hash(&route.uri));
+        match numbered {
+            Numbered::Present(_) => {
+                if self.incoming.admit_registration("e", *number, key, now) {
+                    self.table.insert(uri, route.generation.unwrap());
+                }
+            }
+            Numbered::Removed(_) => {
+                if self.incoming.admit_removal("e", *number, key, now) {
+                    self.table.remove(&uri);
+                }
+            }
+        }
+    }
+
+    /// Asks what is due, and applies the answers.
+    fn catch_up(&mut self, outgoing: &Outgoing, now: Instant) -> usize {
+        let asks = self.incoming.ask(now);
+        for ask in &asks {
+            let difference = outgoing.after(ask.after, 2);
+            for message in &difference.changes {
+                self.receive(message, now);
+            }
+            self.incoming.applied("e", ask.after, difference.upto, now);
+        }
+        asks.len()
+    }
+}
+
+/// Records changes, and returns the messages about them.
+fn publish(outgoing: &mut Outgoing, changes: &Changes) -> Vec<Message> {
+    let before = outgoing.digest().sequence;
+    outgoing.record(changes);
+    outgoing.after(before, usize::MAX - 1).changes
+}
+
+#[test]
+fn a_registration_keeps_its_number_until_it_changes() {
+    let mut outgoing = Outgoing::default();
+    let number = |outgoing: &Outgoing, uri: &str| outgoing.number(&registration(uri, 0).key());
+    outgoing.record(&registered("a.x", 1));
+    outgoing.record(&registered("b.x", 1));
+    assert_eq!(
+        (number(&outgoing, "a.x"), number(&outgoing, "b.x")),
+        (Some(1), Some(2))
+    );
+    outgoing.record(&registered("a.x", 2));
+    assert_eq!(number(&outgoing, "a.x"), Some(3));
+    outgoing.record(&removed("a.x"));
+    assert_eq!(number(&outgoing, "a.x"), Some(4));
+    let digest = outgoing.digest();
+    assert_eq!((digest.sequence, digest.registrations), (4, 1));
+    let mut internal = registered("c.internal", 1);
+    Arc::make_mut(&mut internal.register[0].route).audience = Audience::Containers;
+    outgoing.record(&internal);
+    assert_eq!(outgoing.digest(), digest, "routers do not get it");
+}
+
+#[test]
+fn the_difference_is_the_newest_state_in_parts() {
+    let mut outgoing = Outgoing::default();
+    for changes in [
+        registered("a.x", 1),
+        registered("b.x", 1),
+        registered("a.x", 2),
+        removed("b.x"),
+        registered("c.x", 1),
+    ] {
+        outgoing.record(&changes);
+    }
+    let numbers = |difference: &Difference| {
+        let changes = difference.changes.iter();
+        changes.map(|(number, _)| *number).collect::<Vec<_>>()
+    };
+    let first = outgoing.after(0, 2);
+    assert_eq!((first.upto, numbers(&first)), (4, vec![3, 4]));
+    let rest = outgoing.after(first.upto, 2);
+    assert_eq!((rest.upto, numbers(&rest)), (5, vec![5]));
+    assert!(outgoing.after(5, 2).changes.is_empty());
+}
+
+#[test]
+fn a_lost_message_is_noticed_by_the_digest_and_repaired() {
+    let start = Instant::now();
+    let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
+    for message in publish(&mut outgoing, &registered("a.x", 1)) {
+        router.receive(&message, start);
+    }
+    router.incoming.compare("e", outgoing.digest(), start);
+    assert_eq!(router.incoming.ask_at(), None, "both agree");
+    // These two are lost: a registration, and an unregistration.
+    publish(&mut outgoing, &registered("b.x", 1));
+    publish(&mut outgoing, &removed("a.x"));
+    let now = start + Duration::from_secs(1);
+    router.incoming.compare("e", outgoing.digest(), now);
+    assert_eq!(router.catch_up(&outgoing, now), 1);
+    assert_eq!(router.table, BTreeMap::from([("b.x".to_owned(), 1)]));
+    assert_eq!(router.catch_up(&outgoing, now), 0);
+}
+
+#[test]
+fn a_message_that_was_overtaken_changes_nothing() {
+    let now = Instant::now();
+    let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
+    let old = publish(&mut outgoing, &registered("a.x", 1));
+    let new = publish(&mut outgoing, &registered("a.x", 2));
+    let gone = publish(&mut outgoing, &removed("a.x"));
+    let back = publish(&mut outgoing, &registered("a.x", 3));
+    for (messages, served) in [
+        (&new, Some(2)),
+        (&old, Some(2)),
+        (&gone, None),
+        (&new, None),
+        (&back, Some(3)),
+        (&gone, Some(3)),
+        (&old, Some(3)),
+    ] {
+        router.receive(&messages[0], now);
+        assert_eq!(router.table.get("a.x").copied(), served);
+    }
+}
+
+#[test]
+fn a_new_emitter_has_time_to_introduce_itself() {
+    let start = Instant::now();
+    let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
+    for uri in ["a.x", "b.x", "c.x"] {
+        publish(&mut outgoing, &registered(uri, 1));
+    }
+    router.incoming.compare("e", outgoing.digest(), start);
+    assert_eq!(router.catch_up(&outgoing, start), 0);
+    let mut now = start + Duration::from_secs(3);
+    while router.catch_up(&outgoing, now) > 0 {
+        now += Duration::from_millis(50);
+    }
+    assert_eq!(router.table.len(), 3);
+}
+
+#[test]
+fn questions_become_rare_when_they_do_not_help() {
+    let start = Instant::now();
+    let mut incoming = Incoming::default();
+    let digest = Digest {
+        sequence: 9,
+        registrations: 1,
+        sum: 1,
+    };
+    let (mut asked, mut everything) = (0, 0);
+    for ms in (0..60_000).step_by(10) {
+        let now = start + Duration::from_millis(ms);
+        incoming.compare("e", digest, now);
+        for ask in incoming.ask(now) {
+            asked += 1;
+            everything += usize::from(ask.after == 0);
+        }
+    }
+    assert!((20..60).contains(&asked), "{asked} questions in a minute");
+    assert!(everything > 0);
+    let later = start + Duration::from_secs(200);
+    assert!(
+        incoming.ask(later).is_empty(),
+        "a silent emitter is not asked"
+    );
+}
+
+/// The seeds of the runs in which messages are lost, repeated and reordered.
+#[test]
+fn routers_agree_whatever_the_bus_does() {
+    use rand::{Rng as _, SeedableRng as _};
+    for seed in 0..200 {
+        let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+        let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
+        let mut wanted = BTreeMap::new();
+        let mut flying: Vec<Message> = Vec::new();
+        let mut now = Instant::now();
+        for step in 1..=200 {
+            now += Duration::from_millis(10);
+            let uri = format!("{}.x", rng.random_range(0..8));
+            let changes = if wanted.contains_key(&uri) && rng.random_bool(0.4) {
+                wanted.remove(&uri);
+                removed(&uri)
+            } else {
+                wanted.insert(uri.clone(), step);
+                registered(&uri, step)
+            };
+            flying.extend(publish(&mut outgoing, &changes));
+            while !flying.is_empty() && rng.random_bool(0.7) {
+                let message = flying.swap_remove(rng.random_range(0..flying.len()));
+                if rng.random_bool(0.8) {
+                    router.receive(&message, now);
+                }
+                if rng.random_bool(0.1) {
+                    flying.push(message);
+                }
+            }
+            if rng.random_bool(0.5) {
+                router.incoming.compare("e", outgoing.digest(), now);
+            }
+            if rng.random_bool(0.5) {
+                router.catch_up(&outgoing, now);
+            }
+        }
+        // The changes end, and what is still under way arrives.
+        for message in &flying {
+            router.receive(message, now);
+        }
+        for _ in 0..100 {
+            now += Duration::from_millis(100);
+            router.incoming.compare("e", outgoing.digest(), now);
+            router.catch_up(&outgoing, now);
+        }
+        assert_eq!(router.table, wanted, "seed {seed}");
+    }
+}
