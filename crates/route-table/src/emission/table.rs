@@ -263,6 +263,9 @@ impl Table {
             }
             changes.append(self.derive_registrations(guid));
         }
+        // An address that one process left and another one has now stays registered.
+        let taken: HashSet<_> = changes.register.iter().map(Registration::key).collect();
+        changes.unregister.retain(|r| !taken.contains(&r.key()));
         changes
     }
 

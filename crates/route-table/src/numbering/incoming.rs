@@ -206,16 +206,18 @@ impl Incoming {
 }
 
 impl Emitter {
-    /// Ends the difference if both sides agree now.
+    /// Ends the difference if both sides agree now, or if the digest is older than what was applied since.
     fn settle(&mut self) {
-        let own = |digest: &Digest| {
-            (digest.registrations, digest.sum) == (self.sum.count, self.sum.value)
+        let Some(digest) = self.differing else {
+            return;
         };
-        if let Some(digest) = self.differing.filter(own) {
+        if (digest.registrations, digest.sum) == (self.sum.count, self.sum.value) {
             self.agreed = self.agreed.max(digest.sequence);
             self.differing = None;
             self.asked = 0;
             self.ask_at = self.seen_at;
+        } else if digest.sequence < self.agreed {
+            self.differing = None;
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The cells of the simulation with their instances, and an emitter each.
 
+use crate::routers::Message;
 use route_table::emission::{
     Actual, ActualKey, Changes, Desired, Event, Marker, Port, Registration, RowVersion, Snapshot,
     Table, UnregistrationRepeats,
 };
+use route_table::numbering::Outgoing;
 use std::collections::{HashSet, VecDeque};
 
 /// An instance that runs.
@@ -25,16 +27,21 @@ pub(crate) struct Cell {
 pub(crate) struct Emitter {
     table: Table,
     pub(crate) repeats: UnregistrationRepeats,
+    /// The name, which every start of an emitter makes anew.
+    pub(crate) name: String,
+    pub(crate) numbers: Outgoing,
     pub(crate) events: VecDeque<Event>,
     /// A snapshot that is being fetched.
     fetched: Option<(Marker, Snapshot)>,
 }
 
 impl Emitter {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(name: String) -> Self {
         Self {
             table: Table::default(),
             repeats: UnregistrationRepeats::new(20),
+            name,
+            numbers: Outgoing::default(),
             events: VecDeque::new(),
             fetched: None,
         }
@@ -55,6 +62,7 @@ impl Emitter {
         self.events.extend(unknown.cloned().map(Event::DesiredSet));
         let changes = self.table.apply(event);
         self.repeats.record(&changes);
+        self.numbers.record(&changes);
         changes
     }
 
@@ -71,7 +79,24 @@ impl Emitter {
         };
         let changes = self.table.sync(marker, snapshot);
         self.repeats.record(&changes);
+        self.numbers.record(&changes);
         changes
+    }
+
+    /// Returns the messages about changes.
+    pub(crate) fn messages(&self, changes: &Changes) -> Vec<Message> {
+        let register = changes.register.iter().map(|r| self.message(true, r));
+        let unregister = changes.unregister.iter().map(|r| self.message(false, r));
+        register.chain(unregister).collect()
+    }
+
+    pub(crate) fn message(&self, registers: bool, registration: &Registration) -> Message {
+        Message {
+            registers,
+            registration: registration.clone(),
+            emitter: self.name.clone(),
+            number: self.numbers.number(&registration.key()),
+        }
     }
 
     pub(crate) fn everything(&self) -> Vec<Registration> {
@@ -84,7 +109,7 @@ impl Cell {
         Self {
             address: format!("10.0.0.{number}"),
             instances: Vec::new(),
-            emitter: Emitter::new(),
+            emitter: Emitter::new(format!("cell-{number}")),
         }
     }
 

@@ -41,3 +41,20 @@ fn requests_reach_owners_only_and_the_table_converges() {
     assert!(reached > requests / 10, "{reached} of {requests} reached");
     assert!(refreshed > steps / 100, "{refreshed} refreshed unparsed");
 }
+
+#[test]
+fn digests_repair_whatever_the_bus_lost() {
+    let steps = from_environment("PROPAGATION_STEPS", 200_000);
+    let first = from_environment("PROPAGATION_SEED", 1);
+    for seed in first..first + steps.div_ceil(ROUND / 4) {
+        let run = std::panic::catch_unwind(|| {
+            let mut world = World::with_losses(seed);
+            for _ in 0..ROUND / 4 {
+                world.step();
+            }
+            world.compare_digests();
+            world.check_endpoints();
+        });
+        run.unwrap_or_else(|_| panic!("repeat with PROPAGATION_SEED={seed}"));
+    }
+}

@@ -6,6 +6,9 @@
 //!   were true a moment ago may still be published; registrations that never were true may not.
 //! - When all messages have been delivered, the table agrees exactly with the running instances.
 //!
+//! A third law concerns losses alone: when emitters and routers have compared their digests, the table agrees with the running instances,
+//! without any repetition.
+//!
 //! `PROPAGATION_STEPS=100000000` makes the test longer, `PROPAGATION_SEED=…` repeats a failure.
 
 mod cells;

@@ -2,7 +2,8 @@
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
-use route_table::emission::{Changes, Registration};
+use route_table::emission::Registration;
+use route_table::numbering::Incoming;
 use route_table::registry::{EndpointSpec, Fingerprint, Registered, Registry, Repeats, Settings};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
@@ -12,31 +13,14 @@ pub(crate) const STALE_TLS: u64 = 600;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
-    registers: bool,
-    registration: Registration,
+    pub(crate) registers: bool,
+    pub(crate) registration: Registration,
+    pub(crate) emitter: String,
+    /// The emitter's number; `None` if it has forgotten it.
+    pub(crate) number: Option<u64>,
 }
 
 impl Message {
-    pub(crate) fn all_of(changes: &Changes) -> Vec<Self> {
-        let register = changes.register.iter().map(Self::register);
-        let unregister = changes.unregister.iter().map(Self::unregister);
-        register.chain(unregister).collect()
-    }
-
-    pub(crate) fn register(registration: &Registration) -> Self {
-        Self {
-            registers: true,
-            registration: registration.clone(),
-        }
-    }
-
-    pub(crate) fn unregister(registration: &Registration) -> Self {
-        Self {
-            registers: false,
-            registration: registration.clone(),
-        }
-    }
-
     /// Returns the fingerprint of a message; as in the router, equal messages have equal ones.
     fn fingerprint(&self) -> Fingerprint {
         let Registration {
@@ -47,8 +31,24 @@ impl Message {
             salt.hash(&mut hasher);
             (&route.uri, &endpoint.host, endpoint.tls_port).hash(&mut hasher);
             (&endpoint.instance_guid, endpoint.index, &endpoint.app).hash(&mut hasher);
+            (&self.emitter, self.number).hash(&mut hasher);
             hasher.finish()
         })
+    }
+
+    /// Returns whether a router that knows these numbers applies the message.
+    fn is_admitted(&self, incoming: &mut Incoming, now: Instant) -> bool {
+        let Some(number) = self.number else {
+            return true;
+        };
+        let mut hasher = DefaultHasher::new();
+        (&self.registration.route.uri, self.spec().address()).hash(&mut hasher);
+        let key = hasher.finish();
+        if self.registers {
+            incoming.admit_registration(&self.emitter, number, key, now)
+        } else {
+            incoming.admit_removal(&self.emitter, number, key, now)
+        }
     }
 
     fn spec(&self) -> EndpointSpec {
@@ -70,6 +70,7 @@ impl Message {
 pub(crate) struct Router {
     pub(crate) registry: Registry,
     repeats: Repeats,
+    pub(crate) incoming: Incoming,
     /// The messages that are on their way.
     bus: Vec<Message>,
     pub(crate) connected: bool,
@@ -85,6 +86,7 @@ impl Router {
         Self {
             registry: Registry::new(settings, now),
             repeats: Repeats::default(),
+            incoming: Incoming::default(),
             bus: Vec::new(),
             connected: true,
             refreshed: 0,
@@ -132,15 +134,20 @@ impl Router {
         self.bus.clear();
     }
 
-    fn apply(&mut self, message: &Message, now: Instant) {
+    pub(crate) fn apply(&mut self, message: &Message, now: Instant) {
         let uri = &message.registration.route.uri;
         let registry = &self.registry;
         if !message.registers {
-            registry.unregister(uri, &message.spec().address(), now);
+            if message.is_admitted(&mut self.incoming, now) {
+                registry.unregister(uri, &message.spec().address(), now);
+            }
             return;
         }
         let fingerprint = message.fingerprint();
         let unparsed = self.repeats.refresh(fingerprint, registry, now).is_some();
+        if !unparsed && !message.is_admitted(&mut self.incoming, now) {
+            return;
+        }
         self.refreshed += u64::from(unparsed);
         let mut endpoint = registry.endpoint(message.spec());
         let made = registry.register_with_place(uri, &mut endpoint, now, now);

@@ -5,6 +5,7 @@ use crate::routers::{Message, Router, STALE_TLS};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use route_table::emission::{Changes, Desired, Event, Route, RowVersion};
+use route_table::numbering::Numbered;
 use route_table::registry::{Attempts, Failure, Want};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,9 +42,19 @@ pub(crate) struct World {
     routers: Vec<Router>,
     instances_ever: u64,
     counts: Counts,
+    /// Whether only the bus and the routers fail: no emitter and no cell does, and nothing is pruned for its age.
+    only_losses: bool,
 }
 
 impl World {
+    /// Makes a world in which messages are lost, but in which no cell and no emitter fails.
+    pub(crate) fn with_losses(seed: u64) -> Self {
+        Self {
+            only_losses: true,
+            ..Self::new(seed)
+        }
+    }
+
     pub(crate) fn new(seed: u64) -> Self {
         #[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
         let start = Instant::now();
@@ -68,6 +79,7 @@ impl World {
             routers: vec![Router::new(start), Router::new(start)],
             instances_ever: 0,
             counts: Counts::default(),
+            only_losses: false,
         }
     }
 
@@ -88,11 +100,12 @@ impl World {
         let cell = self.rng.random_range(0..CELLS);
         let router = self.rng.random_range(0..self.routers.len());
         match self.rng.random_range(0..1000) {
+            984..990 | 997..=998 if self.only_losses => {}
             0..350 => self.routers[router].deliver_badly(&mut self.rng, now),
             350..650 => self.request(router),
             650..800 => {
                 let changes = self.cells[cell].emitter.apply_next_event(&self.desired);
-                self.publish(&changes);
+                self.publish(cell, &changes);
             }
             800..850 => self.start_instance(cell),
             850..890 => self.stop_instance(cell),
@@ -103,7 +116,7 @@ impl World {
             }
             950..970 => {
                 let changes = self.cells[cell].emitter.sync();
-                self.publish(&changes);
+                self.publish(cell, &changes);
             }
             970..980 => self.emit_everything(cell),
             980..984 => self.repeat_unregistrations(cell),
@@ -125,8 +138,9 @@ impl World {
         }
     }
 
-    fn publish(&mut self, changes: &Changes) {
-        self.send(&Message::all_of(changes));
+    fn publish(&mut self, cell: usize, changes: &Changes) {
+        let messages = self.cells[cell].emitter.messages(changes);
+        self.send(&messages);
     }
 
     fn send(&mut self, messages: &[Message]) {
@@ -179,14 +193,16 @@ impl World {
     }
 
     fn emit_everything(&mut self, cell: usize) {
-        let all = self.cells[cell].emitter.everything();
-        let all: Vec<Message> = all.iter().map(Message::register).collect();
+        let emitter = &self.cells[cell].emitter;
+        let all = emitter.everything();
+        let all: Vec<Message> = all.iter().map(|r| emitter.message(true, r)).collect();
         self.send(&all);
     }
 
     fn repeat_unregistrations(&mut self, cell: usize) {
         let due = self.cells[cell].emitter.repeats.due();
-        let due: Vec<Message> = due.iter().map(Message::unregister).collect();
+        let emitter = &self.cells[cell].emitter;
+        let due: Vec<Message> = due.iter().map(|r| emitter.message(false, r)).collect();
         self.send(&due);
     }
 
@@ -206,11 +222,12 @@ impl World {
 
     /// Restarts the emitter of a cell. It forgets which messages it has sent, also the unregistrations.
     fn restart_emitter(&mut self, cell: usize) {
-        self.cells[cell].emitter = Emitter::new();
+        let name = format!("restarted-{}", self.rng.random::<u64>());
+        self.cells[cell].emitter = Emitter::new(name);
         let snapshot = self.cells[cell].snapshot(&self.desired);
         self.cells[cell].emitter.fetch(snapshot);
         let changes = self.cells[cell].emitter.sync();
-        self.publish(&changes);
+        self.publish(cell, &changes);
     }
 
     /// Loses the machine, which comes back empty. Its instances are not unregistered.
@@ -268,8 +285,52 @@ impl World {
         }
     }
 
+    /// Lets emitters and routers compare their digests for a while. All messages that were on their way are lost, nothing is
+    /// repeated, and a part of the digests and of the answers is lost as well.
+    pub(crate) fn compare_digests(&mut self) {
+        self.settle_emitters();
+        self.routers.iter_mut().for_each(Router::lose_messages);
+        for _ in 0..600 {
+            self.now_ms += 100;
+            let now = self.now();
+            for router in &mut self.routers {
+                for cell in &self.cells {
+                    let emitter = &cell.emitter;
+                    if self.rng.random_bool(0.8) {
+                        let digest = emitter.numbers.digest();
+                        router.incoming.compare(&emitter.name, digest, now);
+                    }
+                }
+                for ask in router.incoming.ask(now) {
+                    let asked = self.cells.iter().find(|c| c.emitter.name == ask.emitter);
+                    let Some(cell) = asked.filter(|_| self.rng.random_bool(0.8)) else {
+                        continue;
+                    };
+                    let difference = cell.emitter.numbers.after(ask.after, 3);
+                    for (number, numbered) in &difference.changes {
+                        let message = Message {
+                            registers: matches!(numbered, Numbered::Present(_)),
+                            registration: numbered.registration().clone(),
+                            emitter: ask.emitter.clone(),
+                            number: Some(*number),
+                        };
+                        router.apply(&message, now);
+                    }
+                    let upto = difference.upto;
+                    router.incoming.applied(&ask.emitter, ask.after, upto, now);
+                }
+            }
+        }
+    }
+
     /// Lets time pass while nothing fails any more.
     pub(crate) fn deliver_everything(&mut self) {
+        self.settle_emitters();
+        self.deliver_repetitions();
+    }
+
+    /// Connects every router, and lets every emitter learn what runs.
+    fn settle_emitters(&mut self) {
         for router in 0..self.routers.len() {
             if !self.routers[router].connected {
                 self.bus_outage(router);
@@ -278,16 +339,19 @@ impl World {
         for cell in 0..CELLS {
             while !self.cells[cell].emitter.events.is_empty() {
                 let changes = self.cells[cell].emitter.apply_next_event(&self.desired);
-                self.publish(&changes);
+                self.publish(cell, &changes);
             }
             // The first sync was under way already; the second one sees everything.
             let late = self.cells[cell].emitter.sync();
-            self.publish(&late);
+            self.publish(cell, &late);
             let snapshot = self.cells[cell].snapshot(&self.desired);
             self.cells[cell].emitter.fetch(snapshot);
             let changes = self.cells[cell].emitter.sync();
-            self.publish(&changes);
+            self.publish(cell, &changes);
         }
+    }
+
+    fn deliver_repetitions(&mut self) {
         for _ in 0..=(STALE_TLS / 20) {
             self.now_ms += 20_000;
             for cell in 0..CELLS {
@@ -312,7 +376,16 @@ impl World {
         }
     }
 
+    /// Checks that every router's table agrees with what runs. Pools that failures emptied may still be there, empty.
+    pub(crate) fn check_endpoints(&self) {
+        self.check(false);
+    }
+
     pub(crate) fn check_table(&self) {
+        self.check(true);
+    }
+
+    fn check(&self, no_empty_pools: bool) {
         let mut runs = BTreeSet::new();
         for cell in &self.cells {
             for instance in &cell.instances {
@@ -330,7 +403,10 @@ impl World {
         for router in &self.routers {
             let mut table = BTreeSet::new();
             for (uri, pool) in router.registry.snapshot() {
-                assert!(!pool.is_empty(), "{uri} is empty, but there");
+                assert!(
+                    !no_empty_pools || !pool.is_empty(),
+                    "{uri} is empty, but there"
+                );
                 for endpoint in pool.endpoints() {
                     let (address, guid) = (endpoint.address(), endpoint.spec().instance_id);
                     table.insert((uri.clone(), address.to_owned(), guid.to_owned()));
