@@ -90,7 +90,7 @@ pub struct Verdict {
 impl Verdict {
     pub(super) fn new(wish: &Wish, change: Option<Change>, routers: Vec<RouterVerdict>) -> Self {
         let is_wanted = !wish.processes.is_empty();
-        let any = |state| routers.iter().any(|router| router.state == state);
+        let any = |state: RouterState| routers.iter().any(|router| router.state == state);
         let state = if any(RouterState::Pending) {
             State::Pending
         } else if any(RouterState::Live) {
@@ -123,7 +123,7 @@ impl Verdict {
 
     /// Returns the verdict as a sentence without a dot: `live on 2/2 routers after 6 ms`.
     pub fn summary(&self) -> String {
-        let count = |state| self.routers.iter().filter(|r| r.state == state).count();
+        let count = |state: RouterState| self.routers.iter().filter(|r| r.state == state).count();
         let (done, verb) = if self.is_wanted {
             (count(RouterState::Live), "live on")
         } else {

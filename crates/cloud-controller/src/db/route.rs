@@ -183,7 +183,8 @@ pub(crate) async fn begin_generation(
 pub(crate) struct Wanted {
     /// The generation of the route's last change; 0 if there is none.
     pub generation: u64,
-    /// The processes that should run and to which the route leads, and the generation of each destination.
+    /// The processes that should run and to which the route leads, and the generation of each destination. If the route leads to
+    /// several ports of a process, the oldest one counts.
     pub processes: BTreeMap<String, u64>,
 }
 
@@ -193,18 +194,21 @@ pub(crate) async fn wanted(conn: &mut Connection, route: &str) -> sqlx::Result<W
         .bind(route)
         .fetch_all(conn)
         .await?;
-    let stored = rows.first().map(|row| row.try_get(0).unwrap_or_default());
+    let stored = rows.first();
+    let stored = stored.map(|row| row.try_get::<i64, _>(0).unwrap_or_default());
     let rows = query(
-        "SELECT p.guid, t.generation FROM destinations t JOIN apps a ON a.guid = t.app_guid
+        "SELECT p.guid, MIN(t.generation) FROM destinations t JOIN apps a ON a.guid = t.app_guid
          JOIN processes p ON p.app_guid = t.app_guid AND p.type = t.process_type
-         WHERE t.route_guid = $1 AND a.state = 'STARTED' AND a.droplet_guid IS NOT NULL AND p.instances > 0",
+         WHERE t.route_guid = $1 AND a.state = 'STARTED' AND a.droplet_guid IS NOT NULL AND p.instances > 0
+         GROUP BY p.guid",
     )
     .bind(route)
     .fetch_all(conn)
     .await?;
     let processes = super::readable_rows(&rows, |row| {
         let guid: String = row.try_get(0)?;
-        Ok((guid, number(row.try_get(1).unwrap_or_default())))
+        let generation = row.try_get::<i64, _>(1).unwrap_or_default();
+        Ok((guid, number(generation)))
     });
     Ok(Wanted {
         generation: stored.map_or(0, number),
@@ -279,7 +283,7 @@ pub(crate) async fn mappings(
                 options: options.0,
                 policy,
                 // A generation that cannot be read costs the receipts of the route, not the route.
-                generation: generation(row.try_get(11).unwrap_or_default()),
+                generation: generation(row.try_get::<i64, _>(11).unwrap_or_default()),
             })
         })
         .collect()

@@ -80,7 +80,8 @@ fn shared(f: &mut Foundation) -> Result<()> {
 
 fn wildcard(f: &mut Foundation) -> Result<()> {
     let domain = f.domain.clone();
-    f.cf_ok(&["map-route", "tour-one", &domain, "--hostname", "*"])?;
+    let mapped = f.cf_ok(&["map-route", "tour-one", &domain, "--hostname", "*"])?;
+    ensure!(mapped.contains(" is live on "), "{mapped}");
     let any = f.host("nobody-has-this");
     wait_for("the wildcard route answers", 20, || {
         Ok((f.get(&any, "/")?.body == "tour-one").then_some(()))
