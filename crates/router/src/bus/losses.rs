@@ -5,7 +5,6 @@ use super::message::ValidMessage;
 use crate::config::Sharding;
 use crate::worker::Shared;
 use route_table::numbering::{Digest, Incoming};
-use route_table::registry::RouteKey;
 use serde::de::DeserializeOwned;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Instant;
@@ -52,7 +51,8 @@ impl Losses {
         if !self.takes_all {
             return true;
         }
-        let key = (RouteKey::new(uri).uri().to_owned(), message.spec.address());
+        // Emitters distinguish their registrations in the same way.
+        let key = (uri.to_lowercase(), message.spec.address());
         let key = self.hasher.hash_one(key);
         match kind {
             Kind::Registration => self
