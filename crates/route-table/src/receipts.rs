@@ -72,6 +72,12 @@ impl Receipts {
 mod tests {
     use super::*;
 
+    /// Returns a moment to count from.
+    #[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
     fn change(generation: u64) -> Applied {
         Applied {
             generation,
@@ -81,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_first_change_is_due_at_once_and_those_after_it_together() {
-        let start = Instant::now();
+        let start = origin();
         let mut receipts = Receipts::new(start);
         assert_eq!(receipts.due_at(), None);
         receipts.record("A.test/", change(1));
@@ -102,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_newest_change_of_a_route_counts() {
-        let start = Instant::now();
+        let start = origin();
         let mut receipts = Receipts::new(start);
         for generation in [4, 9, 7] {
             receipts.record("a.test", change(generation));
@@ -112,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_bounded() {
-        let start = Instant::now();
+        let start = origin();
         let mut receipts = Receipts::new(start);
         for n in 0..MOST as u64 + 3 {
             receipts.record(&format!("{n}.test"), change(n));

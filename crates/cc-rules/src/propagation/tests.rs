@@ -3,6 +3,12 @@ use wire::router::receipts::Receipt;
 
 const MS: u64 = 1_000_000;
 
+/// Returns a moment to count from.
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
 fn process(process: &str, generation: u64, endpoints: u32) -> ServedProcess {
     ServedProcess {
         process: process.to_owned(),
@@ -34,7 +40,7 @@ fn wish(processes: &[(&str, u64)]) -> Wish {
 
 /// Two routers of ours that were introduced long ago, and a change of generation 7 at 100 ms.
 fn two_routers() -> (Propagation, Instant) {
-    let start = Instant::now();
+    let start = origin();
     let mut propagation = Propagation::default();
     for id in ["0-a", "1-b"] {
         propagation.present(id, vec![format!("host-{id}")], start);
@@ -198,7 +204,7 @@ fn hops_are_those_of_the_last_change_only() {
 
 #[test]
 fn the_newest_routes_are_kept() {
-    let now = Instant::now();
+    let now = origin();
     let mut propagation = Propagation::default();
     for n in 0..=MOST {
         let receipt = Receipt {

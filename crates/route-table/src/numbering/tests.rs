@@ -4,6 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Returns a moment to count from.
+#[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
 fn registration(uri: &str, generation: u64) -> Registration {
     Registration {
         route: Arc::new(Route {
@@ -140,7 +146,7 @@ fn the_difference_is_the_newest_state_in_parts() {
 
 #[test]
 fn a_lost_message_is_noticed_by_the_digest_and_repaired() {
-    let start = Instant::now();
+    let start = origin();
     let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
     for message in publish(&mut outgoing, &registered("a.x", 1)) {
         router.receive(&message, start);
@@ -159,7 +165,7 @@ fn a_lost_message_is_noticed_by_the_digest_and_repaired() {
 
 #[test]
 fn a_message_that_was_overtaken_changes_nothing() {
-    let now = Instant::now();
+    let now = origin();
     let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
     let old = publish(&mut outgoing, &registered("a.x", 1));
     let new = publish(&mut outgoing, &registered("a.x", 2));
@@ -181,7 +187,7 @@ fn a_message_that_was_overtaken_changes_nothing() {
 
 #[test]
 fn a_new_emitter_has_time_to_introduce_itself() {
-    let start = Instant::now();
+    let start = origin();
     let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
     for uri in ["a.x", "b.x", "c.x"] {
         publish(&mut outgoing, &registered(uri, 1));
@@ -197,7 +203,7 @@ fn a_new_emitter_has_time_to_introduce_itself() {
 
 #[test]
 fn questions_become_rare_when_they_do_not_help() {
-    let start = Instant::now();
+    let start = origin();
     let mut incoming = Incoming::default();
     let digest = Digest {
         sequence: 9,
@@ -231,7 +237,7 @@ fn routers_agree_whatever_the_bus_does() {
         let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
         let mut wanted = BTreeMap::new();
         let mut flying: Vec<Message> = Vec::new();
-        let mut now = Instant::now();
+        let mut now = origin();
         for step in 1..=200 {
             now += Duration::from_millis(10);
             let uri = format!("{}.x", rng.random_range(0..8));
