@@ -38,7 +38,7 @@ const INTRODUCTION: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Propagation {
     routers: BTreeMap<String, Router>,
-    /// What routers serve, by the normal form of a route's uri.
+    /// The services of the routers, by the normal form of a route's uri.
     routes: Newest<String, BTreeMap<String, Service>>,
     /// The changes that this Cloud Controller made, by the guid of the route.
     changes: Newest<String, Change>,
@@ -56,7 +56,7 @@ struct Router {
     unanswered: u32,
 }
 
-/// What one router serves of a route.
+/// The part of a route that one router serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Service {
     processes: Vec<ServedProcess>,

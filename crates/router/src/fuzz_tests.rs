@@ -143,6 +143,8 @@ fn messages_of_the_bus() {
         "\"hosts\":[]",
     ];
     fuzz("wire", WORDS, |payload| {
+        use wire::router::digests::{DifferenceMessage, DigestMessage};
+        use wire::router::receipts::{Question, Receipts};
         use wire::router::{RegistryMessage, StartMessage, StartingMessage};
         fn again<T>(payload: &[u8])
         where
@@ -155,6 +157,10 @@ fn messages_of_the_bus() {
         }
         again::<StartMessage>(payload);
         again::<StartingMessage>(payload);
+        again::<Question>(payload);
+        again::<Receipts>(payload);
+        again::<DigestMessage>(payload);
+        again::<DifferenceMessage>(payload);
         if let Ok(message) = serde_json::from_slice::<RegistryMessage>(payload) {
             // Numbers in options may lose their last digit.
             let plain = RegistryMessage {

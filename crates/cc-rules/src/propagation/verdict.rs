@@ -72,7 +72,7 @@ pub struct RouterVerdict {
     pub after_ns: Option<u64>,
     /// The last change that the router confirmed by itself.
     pub applied: Option<AppliedChange>,
-    /// What is missing, one sentence each.
+    /// The things that are missing, one sentence each.
     pub missing: Vec<String>,
 }
 

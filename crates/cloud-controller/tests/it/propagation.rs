@@ -11,7 +11,7 @@ use testkit::net::free_port;
 use wire::router::receipts::{AppliedChange, Question, Receipt, Receipts, ServedProcess};
 use wire::router::subject;
 
-/// What a router serves: the processes of each uri.
+/// The table of a router: the processes of each uri.
 type Table = Arc<Mutex<BTreeMap<String, Vec<ServedProcess>>>>;
 
 /// A router, as far as the bus shows it.

@@ -45,7 +45,7 @@ fn removed(uri: &str) -> Changes {
     }
 }
 
-/// A router that hears one emitter: the generation that it serves of each uri.
+/// A router that receives from one emitter: the generation that it serves of each uri.
 #[derive(Default)]
 struct Router {
     incoming: Incoming,

@@ -103,6 +103,7 @@ impl Losses {
                 after = ask.after,
                 "route-messages-lost"
             );
+            shared.metrics.route_differences_requested.add(1);
             let question = DifferenceQuestion {
                 emitter: ask.emitter,
                 router: shared.id.clone(),

@@ -41,6 +41,8 @@ pub(crate) struct Metrics {
     pub(crate) routes_pruned: Counter,
     /// The registrations of apps on components' hosts that were refused.
     pub(crate) component_routes_refused: Counter,
+    /// The requests to emitters for messages that were lost.
+    pub(crate) route_differences_requested: Counter,
     /// The errors with the Routing API.
     pub(crate) token_fetch_errors: Counter,
     pub(crate) subscribe_events_errors: Counter,
@@ -85,6 +87,7 @@ impl Metrics {
             routes_unregistered: Counter::default(),
             routes_pruned: Counter::default(),
             component_routes_refused: Counter::default(),
+            route_differences_requested: Counter::default(),
             token_fetch_errors: Counter::default(),
             subscribe_events_errors: Counter::default(),
             buffered_messages: AtomicU64::new(0),

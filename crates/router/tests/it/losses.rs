@@ -133,6 +133,10 @@ async fn a_lost_registration_and_a_lost_unregistration_are_requested() {
         has(&world, "second.test").await && !has(&world, "first.test").await
     })
     .await;
+    let text = world.handle.metrics_text();
+    let mut lines = text.lines();
+    let requested = lines.find_map(|line| line.strip_prefix("route_differences_requested "));
+    assert!(requested.unwrap().parse::<u64>().unwrap() > 0, "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

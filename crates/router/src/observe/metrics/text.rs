@@ -78,6 +78,10 @@ fn counters(out: &mut String, metrics: &Metrics) {
             "component_routes_refused",
             &metrics.component_routes_refused,
         ),
+        (
+            "route_differences_requested",
+            &metrics.route_differences_requested,
+        ),
         ("token_fetch_errors", &metrics.token_fetch_errors),
         ("subscribe_events_errors", &metrics.subscribe_events_errors),
         ("rejected_requests", &metrics.rejected_requests),
