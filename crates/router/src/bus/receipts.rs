@@ -20,6 +20,9 @@ pub(super) fn of_changes(shared: &Shared, changes: &[(String, Applied)]) -> Vec<
         }),
         ..look_up(shared, uri)
     };
+    if !takes_shared_routes(shared) {
+        return Vec::new();
+    }
     let batches = changes.chunks(MOST_ROUTES);
     batches
         .map(|batch| message(shared, batch.iter().map(receipt).collect()))
@@ -28,6 +31,9 @@ pub(super) fn of_changes(shared: &Shared, changes: &[(String, Applied)]) -> Vec<
 
 /// Returns the answer to a question.
 pub(super) fn answer(shared: &Shared, question: &[u8]) -> Option<Vec<u8>> {
+    if !takes_shared_routes(shared) {
+        return None;
+    }
     match serde_json::from_slice::<Question>(question) {
         Ok(question) => {
             let uris = question.uris.iter().take(MOST_ROUTES);
@@ -39,6 +45,12 @@ pub(super) fn answer(shared: &Shared, question: &[u8]) -> Option<Vec<u8>> {
             None
         }
     }
+}
+
+/// Returns whether this router takes the routes of no isolation segment. One that does not would seem to lack them, so it confirms
+/// nothing.
+fn takes_shared_routes(shared: &Shared) -> bool {
+    shared.lasting.sharding.takes("")
 }
 
 fn look_up(shared: &Shared, uri: &str) -> Receipt {
