@@ -20,7 +20,7 @@ mod outgoing;
 #[cfg(test)]
 mod tests;
 
-pub use incoming::{Ask, Incoming};
+pub use incoming::{Ask, Incoming, KeyHash};
 pub use outgoing::{Difference, Numbered, Outgoing};
 
 /// The digest of an emitter's registrations.

@@ -1,7 +1,8 @@
 //! Tests of receipts: what the router confirms of changes, and what it answers about its table.
 
 use crate::world::{PATIENCE, World, plain};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
+use router::{Settings, Sharding};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use wire::router::receipts::{AppliedChange, Question, Receipt, Receipts, ServedProcess};
@@ -158,4 +159,24 @@ async fn a_burst_is_confirmed_in_few_messages() {
     }
     assert_eq!(confirmed, 200);
     assert!(messages < 200, "{messages} messages");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_of_segments_alone_confirms_nothing() {
+    let world = World::with(Settings {
+        sharding: Sharding::Segments(vec!["mine".to_owned()]),
+        ..Settings::default()
+    })
+    .await;
+    let mut receipts = listen(&world).await;
+    let mut message = change("mine.test", "app", 1001, 17);
+    message["isolation_segment"] = json!("mine");
+    world.publish("router.register", message).await;
+    ask(&world, &["mine.test"]).await;
+    // Its answer to a greeting follows whatever it had to send before.
+    let greeting = world.bus.request("router.greet", "{}".into());
+    let answer = tokio::time::timeout(PATIENCE, greeting).await;
+    answer.expect("an answer in time").unwrap();
+    assert!(world.table().await["mine.test"].is_array());
+    assert!(receipts.next().now_or_never().is_none());
 }
