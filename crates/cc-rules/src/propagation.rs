@@ -5,8 +5,9 @@
 //! ([`Propagation::stored`], [`Propagation::desired`]), and asks for a verdict. The state is bounded: of routes and changes the newest
 //! [`MOST`] are kept, and whoever needs an older one asks the routers again.
 //!
-//! All durations are measured by the clock of the Cloud Controller, from the commit of a change to the arrival of a router's receipt,
-//! because the clocks of two machines differ by more than a route needs.
+//! Durations are measured by the clock of the Cloud Controller, from the commit of a change to the arrival of a router's receipt,
+//! because the clocks of two machines differ by more than a route needs. Only where a change waited for an instance to start does
+//! the emitter's clock count.
 
 mod verdict;
 
@@ -29,6 +30,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 const GONE: Duration = Duration::from_secs(60);
 /// The longest time from a change to its receipt. A later receipt is about something else, such as an instance that crashed.
 const LATEST_NS: u64 = 60_000_000_000;
+/// The time after which a change that an emitter knows has waited for an instance.
+const WAITED_NS: u64 = 1_000_000_000;
 /// The time for which a receipt counts: a router also loses endpoints without a change of the route.
 const FRESH: Duration = Duration::from_secs(2);
 /// The time within which a router that is new here confirms something, if it ever does.
@@ -62,6 +65,8 @@ struct Service {
     processes: Vec<ServedProcess>,
     /// The time of the first receipt with these processes in these generations, in Unix nanoseconds.
     since_ns: u64,
+    /// The time at which the change that this receipt confirmed was published.
+    emitted_at_ns: Option<u64>,
     /// The time of the last receipt.
     seen_at: Option<Instant>,
     change: Option<AppliedChange>,
@@ -116,6 +121,8 @@ impl Propagation {
             let service = services.entry(receipts.router.clone()).or_default();
             if service.since_ns == 0 || !is_same_state(&service.processes, &receipt.processes) {
                 service.since_ns = now_ns;
+                let change = receipt.change.as_ref();
+                service.emitted_at_ns = change.map(|change| change.emitted_at_ns);
             }
             service.processes = receipt.processes;
             service.seen_at = Some(now);
@@ -213,7 +220,7 @@ impl Router {
             processes: service.map_or_else(Vec::new, |service| service.processes.clone()),
             confirmed_at_ns: service.filter(|_| is_done).map(|service| service.since_ns),
             after_ns: after
-                .and_then(|(service, change)| service.since_ns.checked_sub(change.stored_at_ns))
+                .and_then(|(service, change)| service.since_ns.checked_sub(service.begin(change)))
                 .filter(|after| *after < LATEST_NS),
             applied: service.and_then(|service| service.change.clone()),
             missing: if state == RouterState::Pending {
@@ -226,6 +233,15 @@ impl Router {
 }
 
 impl Service {
+    /// Returns when the change could begin to travel to the router: at its commit, or, if no instance ran for long after that, when
+    /// the emitter published the first one.
+    fn begin(&self, change: &Change) -> u64 {
+        let known = change.desired_at_ns.unwrap_or(change.stored_at_ns);
+        let waited = |at: &u64| *at > known + WAITED_NS && *at <= self.since_ns;
+        let emitted = self.emitted_at_ns.filter(waited);
+        emitted.unwrap_or(change.stored_at_ns)
+    }
+
     /// Returns what the router lacks or has too much, one sentence each.
     fn missing(&self, wish: &Wish) -> Vec<String> {
         let mut missing = Vec::new();

@@ -187,6 +187,24 @@ fn an_old_receipt_does_not_count() {
 }
 
 #[test]
+fn the_start_of_an_instance_does_not_count() {
+    let (mut propagation, now) = two_routers();
+    propagation.desired("r", 7, 102 * MS);
+    let emitted = 9_000 * MS;
+    for (id, at) in [("0-a", 9_003), ("1-b", 9_004)] {
+        let mut receipts = receipts(id, &[process("web", 7, 1)]);
+        receipts.routes[0].change = Some(AppliedChange {
+            generation: 7,
+            emitted_at_ns: emitted,
+            applied_at_ns: emitted + MS,
+        });
+        propagation.served(receipts, now, at * MS);
+    }
+    let verdict = propagation.judge(&wish(&[("web", 7)]), now);
+    assert_eq!(verdict.after_ns(), Some(4 * MS));
+}
+
+#[test]
 fn hops_are_those_of_the_last_change_only() {
     let (mut propagation, now) = two_routers();
     propagation.desired("r", 6, 101 * MS);

@@ -128,7 +128,8 @@ fn hops(verdict: &Verdict) -> Vec<Value> {
     let stored = change.stored_at_ns;
     let applied = verdict.routers.iter().filter_map(|r| r.applied.as_ref());
     let applied: Vec<_> = applied.filter(|a| a.applied_at_ns >= stored).collect();
-    let confirmed = verdict.after_ns().map(|after| stored + after);
+    let confirmed = verdict.routers.iter().filter_map(|r| r.confirmed_at_ns);
+    let confirmed = confirmed.max().filter(|_| verdict.after_ns().is_some());
     [
         ("stored", Some(stored)),
         ("desired", change.desired_at_ns),
