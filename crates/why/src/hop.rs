@@ -92,18 +92,26 @@ pub enum Component {
     CloudController,
     /// Diego's BBS, which has the instances.
     Bbs,
+    /// The auctioneer, which places instances on cells.
+    Auctioneer,
     /// The rep of the instance's cell.
     Rep,
     /// The part of the cell that has the container.
     Garden,
+    /// The app itself, in its container.
+    App,
     /// The Envoy of the instance.
     Envoy,
     /// The cell's firewall, which translates a port of the cell to the container's.
     Iptables,
+    /// The route-emitter of the instance's cell.
+    RouteEmitter,
     /// The message bus between emitters and routers.
     Nats,
     /// The router, which has the endpoint.
     Router,
+    /// The route service to which the route is bound.
+    RouteService,
     /// The program that requests the route.
     Client,
 }
@@ -113,12 +121,16 @@ impl fmt::Display for Component {
         f.pad(match self {
             Self::CloudController => "cloud-controller",
             Self::Bbs => "bbs",
+            Self::Auctioneer => "auctioneer",
             Self::Rep => "rep",
             Self::Garden => "garden",
+            Self::App => "app",
             Self::Envoy => "envoy",
             Self::Iptables => "iptables",
+            Self::RouteEmitter => "route-emitter",
             Self::Nats => "NATS",
             Self::Router => "router",
+            Self::RouteService => "route service",
             Self::Client => "client",
         })
     }

@@ -32,6 +32,37 @@ pub mod internal_path {
     pub const LIFECYCLE: &str = "/internal/lifecycle/lifecycle.tgz";
     /// The path of all network policies as [`super::InternalPolicies`], which cells request: `GET`.
     pub const POLICIES: &str = "/networking/v1/internal/policies";
+    /// The path of the stored state of the route that serves a URL, as [`super::StoredRoute`]: `GET`, with the query `url`.
+    pub const STORED_ROUTE: &str = "/internal/v4/stored_route";
+}
+
+/// The route that serves a URL, as the Cloud Controller stores it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredRoute {
+    pub guid: String,
+    /// The route without its scheme: `app.example.com/path`.
+    pub url: String,
+    pub space_guid: String,
+    /// Whether the route is on an internal domain, which no router serves.
+    pub is_internal: bool,
+    pub destinations: Vec<StoredDestination>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredDestination {
+    pub app_guid: String,
+    pub app_name: String,
+    /// Whether the app's desired state is `STARTED`.
+    pub is_started: bool,
+    pub process_type: String,
+    /// The guids of the app's processes of that type; a deployment has two. They are the beginning of Diego's process guids.
+    pub process_guids: Vec<String>,
+    /// The number of instances of these processes together.
+    pub instances: u32,
+    /// The port of the app to which the route leads.
+    pub port: u16,
 }
 
 /// The network policies as cells receive them.

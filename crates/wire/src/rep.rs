@@ -4,6 +4,13 @@
 //!
 //! The original encodes an empty list as `null`; every list here reads `null` as empty and writes `[]`.
 
+mod inspection;
+
+pub use inspection::{
+    InspectedCertificate, InspectedContainer, InspectedPort, InspectedProcess, InspectedRule,
+    Inspection, Read,
+};
+
 use crate::lrp_routes::InternalRoute;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +27,8 @@ pub mod path {
     pub const STOP_LRP: &str = "/v1/lrps/{process_guid}/instances/{instance_guid}/stop";
     /// The path `POST /v1/tasks/:task_guid/cancel`.
     pub const CANCEL_TASK: &str = "/v1/tasks/{task_guid}/cancel";
+    /// The path `GET /v1/instances/:instance_guid/inspection`, which is ours.
+    pub const INSPECTION: &str = "/v1/instances/{instance_guid}/inspection";
     /// The path of the auctioneer (default port 9016).
     pub const AUCTION_LRPS: &str = "/v1/lrps";
     pub const AUCTION_TASKS: &str = "/v1/tasks";

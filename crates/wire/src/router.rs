@@ -34,8 +34,10 @@ pub mod subject {
 pub mod digests;
 pub mod receipts;
 mod registry_message;
+mod view;
 
 pub use registry_message::RegistryMessage;
+pub use view::{EndpointView, FailureView, RouteView, VIEW_PATH};
 
 /// Reads `null` as the default. Go's emitters write `null` for an empty list, and read it everywhere as the absence of a value.
 fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(

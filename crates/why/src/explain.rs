@@ -1,0 +1,115 @@
+//! Judges facts: walks from the stored route to the answers of the routers, and names the hop that is to blame.
+
+mod cell;
+mod control;
+mod diego;
+mod failures;
+mod firewall;
+mod routers;
+
+use crate::explanation::{Explanation, Step, Verdict};
+use crate::facts::Facts;
+use crate::hop::Component;
+
+/// The time in seconds after which a change must have reached all components.
+const SETTLED: i64 = 5;
+
+/// Returns the way of the URL, with a verdict for each hop.
+pub fn explain(facts: &Facts) -> Explanation {
+    let mut steps = Steps::default();
+    let targets = control::targets(facts, &mut steps);
+    let mut instances = Vec::new();
+    for target in &targets {
+        instances.extend(diego::instances(facts, target, &mut steps));
+    }
+    for instance in &instances {
+        cell::check(facts, instance, &mut steps);
+    }
+    routers::check(facts, &instances, &mut steps);
+    let failures = failures::recent(facts);
+    let hops = steps.0;
+    let guilty = guilty(&hops);
+    Explanation {
+        url: facts.url.clone(),
+        is_right: guilty.is_none(),
+        guilty,
+        hops,
+        failures,
+    }
+}
+
+/// Returns the position of the hop that is to blame. A hop that is certainly wrong is worse than one that nobody could read, and
+/// that is worse than one that only waits.
+fn guilty(hops: &[Step]) -> Option<usize> {
+    let first = |is: fn(&Verdict) -> bool| hops.iter().position(|hop| is(&hop.verdict));
+    first(|verdict| matches!(verdict, Verdict::Wrong(_)))
+        .or_else(|| first(|verdict| matches!(verdict, Verdict::Unread(_))))
+        .or_else(|| first(|verdict| matches!(verdict, Verdict::Waits(_))))
+}
+
+/// The hops so far.
+#[derive(Debug, Default)]
+struct Steps(Vec<Step>);
+
+impl Steps {
+    fn push(&mut self, step: Step) {
+        self.0.push(step);
+    }
+
+    fn add(
+        &mut self,
+        (component, part): (Component, &'static str),
+        subject: &str,
+        found: impl Into<String>,
+        verdict: Verdict,
+    ) {
+        self.push(Step {
+            component,
+            part,
+            subject: subject.to_owned(),
+            found: found.into(),
+            age: None,
+            verdict,
+        });
+    }
+}
+
+/// Returns the URL in the form in which routes are compared: host in lower case, no scheme, no port, no slash at the end.
+fn normal(url: &str) -> String {
+    let url = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let (host, path) = match url.split_once('/') {
+        Some((host, path)) => (host, path.trim_end_matches('/')),
+        None => (url, ""),
+    };
+    let host = host.split(':').next().unwrap_or_default().to_lowercase();
+    if path.is_empty() {
+        host
+    } else {
+        format!("{host}/{path}")
+    }
+}
+
+/// Returns whether a route serves the URL: its host is the URL's, or a wildcard above it, and its path is a prefix of whole parts.
+fn serves(route: &str, url: &str) -> bool {
+    let (route, url) = (normal(route), normal(url));
+    let split = |text: &str| {
+        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        (host.to_owned(), path.to_lowercase())
+    };
+    let ((host, path), (wanted, below)) = (split(&route), split(&url));
+    let is_host = match host.strip_prefix("*.") {
+        Some(domain) => wanted.ends_with(&format!(".{domain}")),
+        None => host == wanted,
+    };
+    let is_path = path.is_empty() || below == path || below.starts_with(&format!("{path}/"));
+    is_host && is_path
+}
+
+/// Returns the first letters of a guid, for people.
+fn short(guid: &str) -> &str {
+    guid.get(..8).unwrap_or(guid)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! The hops of one instance on its cell: rep, container, app, Envoy and its certificate.
+
+use super::diego::Instance;
+use super::{Steps, firewall, short};
+use crate::explanation::Verdict;
+use crate::facts::Facts;
+use crate::hop::Component::{App, Envoy, Garden, Rep};
+use wire::rep::{InspectedCertificate, InspectedContainer, Inspection, Read};
+
+/// The greatest difference in seconds between two clocks that is no fault.
+const CLOCK_TOLERANCE: i64 = 30;
+
+/// Adds the hops of one instance on its cell.
+pub(super) fn check(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
+    let Some(inspection) = inspect(facts, instance, steps) else {
+        return;
+    };
+    let Some(container) = find_container(instance, inspection, steps) else {
+        return;
+    };
+    let Some(mapping) = instance.mapping() else {
+        let verdict = Verdict::wrong(
+            format!(
+                "The cell maps no port to port {} of {}.",
+                instance.port, instance.name
+            ),
+            "Restart the app, so that its instances get the port: cupola cf restart APP.",
+        );
+        steps.add((Garden, "ports"), &instance.name, "", verdict);
+        return;
+    };
+    check_app(instance, container, steps);
+    let has_proxy = mapping.host_proxy != 0;
+    if has_proxy {
+        check_listener(instance, container, mapping.proxy, steps);
+        check_certificate(instance, inspection, steps);
+    }
+    let ports = match has_proxy {
+        true => (mapping.host_proxy, mapping.proxy),
+        false => (mapping.host, mapping.app),
+    };
+    firewall::check(instance, container, &inspection.firewall, ports, steps);
+}
+
+/// Adds the hop of the cell. Returns the rep's answer.
+fn inspect<'a>(
+    facts: &Facts,
+    instance: &Instance<'a>,
+    steps: &mut Steps,
+) -> Option<&'a Inspection> {
+    let cell = &instance.actual.cell_id;
+    let is_absent = facts
+        .cells
+        .as_ref()
+        .is_ok_and(|cells| !cells.contains(cell));
+    let (verdict, inspection) = match instance.inspection {
+        _ if is_absent => (
+            Verdict::wrong(
+                format!(
+                    "The cell {cell} of {} is not present at locket.",
+                    instance.name
+                ),
+                "Start the role cell on its machine; the BBS places the instance on another cell meanwhile.",
+            ),
+            instance.inspection.and_then(|answer| answer.as_ref().ok()),
+        ),
+        None => (
+            Verdict::unread(
+                format!("The cell {cell} was not asked."),
+                "Ask again; the list of cells has changed.",
+            ),
+            None,
+        ),
+        Some(Err(problem)) => (
+            Verdict::wrong(
+                format!("The rep of cell {cell} does not answer: {problem}."),
+                "See whether its process runs and has not been paused, and its log.",
+            ),
+            None,
+        ),
+        Some(Ok(inspection)) => (verdict_of(facts, instance, inspection), Some(inspection)),
+    };
+    let found = format!("{cell} at {}", instance.actual.address);
+    steps.add((Rep, "cell"), &instance.name, found, verdict);
+    inspection
+}
+
+fn verdict_of(facts: &Facts, instance: &Instance<'_>, inspection: &Inspection) -> Verdict {
+    let cell = &instance.actual.cell_id;
+    let (name, skew) = (&instance.name, inspection.now - facts.now);
+    if skew.abs() > CLOCK_TOLERANCE {
+        return Verdict::wrong(
+            format!(
+                "The clock of cell {cell} is {} s {}.",
+                skew.abs(),
+                if skew > 0 { "ahead" } else { "behind" }
+            ),
+            "Set the clock of the machine, and run an NTP client.",
+        );
+    }
+    if !inspection.cell_is_healthy {
+        return Verdict::wrong(
+            format!("The cell {cell} reports that it is unhealthy."),
+            "See the log of its role cell.",
+        );
+    }
+    if inspection.state.is_empty() {
+        return Verdict::wrong(
+            format!(
+                "The rep of cell {cell} has no instance {}.",
+                short(&instance.actual.instance_guid)
+            ),
+            "The comparison of the cell with the BBS repairs it within 30 s; else see the log of its role cell.",
+        );
+    }
+    if inspection.is_stopping {
+        return Verdict::waits(
+            format!("{name} is stopping on cell {cell}."),
+            "Wait until another instance has replaced it.",
+        );
+    }
+    if instance.is_running() && inspection.state != "running" {
+        return Verdict::wrong(
+            format!(
+                "The BBS has {name} as RUNNING, and the rep of cell {cell} as {}.",
+                inspection.state
+            ),
+            "The comparison of the cell with the BBS repairs it within 30 s; else see the log of its role cell.",
+        );
+    }
+    Verdict::Right
+}
+
+/// Adds the hop of the container, and returns it.
+fn find_container<'a>(
+    instance: &Instance<'_>,
+    inspection: &'a Inspection,
+    steps: &mut Steps,
+) -> Option<&'a InspectedContainer> {
+    let Some(container) = &inspection.container else {
+        let (reason, remedy) = (
+            format!("Garden has no container of {}.", instance.name),
+            "The rep reports the loss and the BBS starts another; else see the log of the role cell.",
+        );
+        let verdict = if instance.is_running() {
+            Verdict::wrong(reason, remedy)
+        } else {
+            Verdict::waits(reason, "Wait until it is made.")
+        };
+        steps.add((Garden, "container"), &instance.name, "", verdict);
+        return None;
+    };
+    let running = container
+        .processes
+        .iter()
+        .filter(|p| p.exit_status.is_none());
+    let found = format!("{}, {} processes", container.address, running.count());
+    let mut processes = container.processes.iter();
+    let envoy = processes.find(|process| process.id == "envoy");
+    let (component, verdict) = match envoy.and_then(|envoy| envoy.exit_status) {
+        Some(status) => (
+            Envoy,
+            Verdict::wrong(
+                format!("Envoy in {} has ended with status {status}.", instance.name),
+                "The rep restarts the instance; the app's log shows what Envoy printed.",
+            ),
+        ),
+        None => (Garden, Verdict::Right),
+    };
+    steps.add((component, "container"), &instance.name, found, verdict);
+    Some(container)
+}
+
+/// Returns whether something listens on the port at an address that Envoy or a router can reach.
+fn listens(container: &InspectedContainer, port: u16) -> bool {
+    let mut ports = container.listeners.iter().filter_map(|address| {
+        let (host, port) = address.rsplit_once(':')?;
+        Some((host, port.parse::<u16>().ok()?))
+    });
+    let is_reachable = |host: &str| {
+        ["0.0.0.0", "[::]", container.address.as_str()].contains(&host)
+            || host == format!("[::ffff:{}]", container.address)
+    };
+    ports.any(|(host, listening)| listening == port && is_reachable(host))
+}
+
+fn check_app(instance: &Instance<'_>, container: &InspectedContainer, steps: &mut Steps) {
+    let (name, port) = (&instance.name, instance.port);
+    let own: &[u16] = &[2222, 61001, 61002, 61003, 61443];
+    let apps = container.listeners.iter().filter(|address| {
+        let port = address
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        port.is_some_and(|port| !own.contains(&port))
+    });
+    let apps: Vec<&str> = apps.map(String::as_str).collect();
+    let found = format!("listens on {}", apps.join(", "));
+    let remedy = format!("Let it listen on 0.0.0.0:{port}, which the variable PORT names.");
+    let verdict = if listens(container, port) {
+        Verdict::Right
+    } else if apps.is_empty() && !instance.is_running() {
+        Verdict::waits(format!("The app {name} does not listen yet."), remedy)
+    } else if apps.is_empty() {
+        Verdict::wrong(
+            format!("The app {name} does not listen on port {port}."),
+            remedy,
+        )
+    } else {
+        Verdict::wrong(
+            format!(
+                "The app {name} listens on {}, not on 0.0.0.0:{port}.",
+                apps.join(", ")
+            ),
+            remedy,
+        )
+    };
+    steps.add((App, "port"), name, found, verdict);
+}
+
+fn check_listener(
+    instance: &Instance<'_>,
+    container: &InspectedContainer,
+    port: u16,
+    steps: &mut Steps,
+) {
+    let found = format!("0.0.0.0:{port} → {}:{}", container.address, instance.port);
+    let verdict = if listens(container, port) {
+        Verdict::Right
+    } else if instance.is_running() {
+        Verdict::wrong(
+            format!("Envoy of {} does not listen on port {port}.", instance.name),
+            format!(
+                "Restart the instance: cupola cf restart-app-instance {}.",
+                numbered(&instance.name)
+            ),
+        )
+    } else {
+        Verdict::waits(
+            format!("Envoy of {} does not listen yet.", instance.name),
+            "Wait for a moment.",
+        )
+    };
+    steps.add((Envoy, "listener"), &instance.name, found, verdict);
+}
+
+/// Returns `app index` for `app/index`.
+fn numbered(name: &str) -> String {
+    name.replace('/', " ")
+}
+
+fn check_certificate(instance: &Instance<'_>, inspection: &Inspection, steps: &mut Steps) {
+    let restart = format!(
+        "Restart the instance: cupola cf restart-app-instance {}.",
+        numbered(&instance.name)
+    );
+    let Some(envoy) = &inspection.envoy else {
+        let verdict = Verdict::unread(
+            format!(
+                "Envoy of {} was not asked for its certificate.",
+                instance.name
+            ),
+            restart,
+        );
+        steps.add((Envoy, "certificate"), &instance.name, "", verdict);
+        return;
+    };
+    let (found, verdict) = certificate(instance, inspection.now, envoy, restart);
+    steps.add((Envoy, "certificate"), &instance.name, found, verdict);
+}
+
+fn certificate(
+    instance: &Instance<'_>,
+    now: i64,
+    envoy: &Read<InspectedCertificate>,
+    restart: String,
+) -> (String, Verdict) {
+    let name = &instance.name;
+    let certificate = match envoy.get() {
+        Ok(certificate) => certificate,
+        Err(problem) if instance.is_running() => {
+            let reason = format!("Envoy of {name} does not complete a TLS handshake: {problem}.");
+            return (String::new(), Verdict::wrong(reason, restart));
+        }
+        Err(_) => {
+            let reason = format!("Envoy of {name} does not answer yet.");
+            return (String::new(), Verdict::waits(reason, "Wait for a moment."));
+        }
+    };
+    let found = format!(
+        "{}, valid for {} s",
+        certificate.names.join(", "),
+        certificate.not_after - now
+    );
+    let guid = &instance.actual.instance_guid;
+    let verdict = if !certificate.names.contains(guid) {
+        let names = certificate.names.join(", ");
+        Verdict::wrong(
+            format!(
+                "Envoy of {name} presents a certificate of another instance: its names are {names}, and {guid} is not among them."
+            ),
+            restart,
+        )
+    } else if certificate.not_after <= now {
+        Verdict::wrong(
+            format!(
+                "The certificate of {name} expired {} s ago.",
+                now - certificate.not_after
+            ),
+            "See the log of the role cell: it renews certificates before they expire. A restart of the instance makes a new one.",
+        )
+    } else if certificate.not_before > now {
+        Verdict::wrong(
+            format!(
+                "The certificate of {name} is valid in {} s only.",
+                certificate.not_before - now
+            ),
+            "Set the clocks of the machines, and run an NTP client.",
+        )
+    } else {
+        Verdict::Right
+    };
+    (found, verdict)
+}

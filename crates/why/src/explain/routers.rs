@@ -1,0 +1,402 @@
+//! The last hops: the emitter of the instance's cell, the bus, each router's table, and a request through each router.
+
+use super::diego::Instance;
+use super::{SETTLED, Steps, failures};
+use crate::explanation::{Advice, Step, Verdict};
+use crate::facts::{Facts, Probe, Router};
+use crate::hop::Component::{self, Nats, RouteEmitter, RouteService};
+use wire::router::{EndpointView, RouteView};
+
+/// The time in seconds after which an endpoint must have been registered again. Emitters repeat their messages every 20 seconds.
+const SILENCE: f64 = 60.0;
+
+/// Adds the hops behind the cells.
+pub(super) fn check(facts: &Facts, instances: &[Instance<'_>], steps: &mut Steps) {
+    check_bus(facts, steps);
+    let reachable: Vec<&Instance<'_>> = instances
+        .iter()
+        .filter(|instance| instance.is_running() && instance.actual.routable != Some(false))
+        .collect();
+    for instance in &reachable {
+        check_emitter(facts, instance, steps);
+    }
+    for router in &facts.routers {
+        match &router.view {
+            Err(problem) => {
+                let verdict = Verdict::wrong(
+                    format!("The router {} does not answer: {problem}.", router.name),
+                    "See whether its process runs and has not been paused, and its log.",
+                );
+                steps.add((Component::Router, "page"), &router.name, "", verdict);
+            }
+            Ok(view) => {
+                check_router(facts, router, view, &reachable, steps);
+                check_strangers(facts, router, view, instances, steps);
+            }
+        }
+        if let Some(probe) = &router.probe {
+            check_probe(router, probe, steps);
+        }
+    }
+}
+
+/// Adds the hop of the bus: it must accept connections, and messages must reach at least one router.
+fn check_bus(facts: &Facts, steps: &mut Steps) {
+    let views = || {
+        facts
+            .routers
+            .iter()
+            .filter_map(|router| router.view.as_ref().ok())
+    };
+    let youngest = views()
+        .filter_map(|view| view.last_message_age)
+        .min_by(f64::total_cmp);
+    let (found, verdict) = match &facts.bus {
+        Err(problem) => (
+            String::new(),
+            Verdict::wrong(
+                format!("The message bus does not answer: {problem}."),
+                "Start nats-server, and see its log.",
+            ),
+        ),
+        Ok(server) if youngest.is_some_and(|age| age > SILENCE) => (
+            server.clone(),
+            Verdict::wrong(
+                format!(
+                    "No message has reached a router for {:.0} s.",
+                    youngest.unwrap_or_default()
+                ),
+                "See whether nats-server passes messages on, and whether emitters run.",
+            ),
+        ),
+        Ok(server) => (server.clone(), Verdict::Right),
+    };
+    steps.push(Step {
+        component: Nats,
+        part: "bus",
+        subject: String::new(),
+        found,
+        age: youngest,
+        verdict,
+    });
+}
+
+/// Returns the endpoint of an instance in a router's table: the one at its address, else one of its guid.
+fn find<'v>(view: &'v RouteView, instance: &Instance<'_>) -> Option<&'v EndpointView> {
+    let (address, _) = instance.address()?;
+    let at = |endpoint: &&EndpointView| endpoint.address == address;
+    let guid = &instance.actual.instance_guid;
+    let mut endpoints = view.endpoints.iter();
+    let named = || view.endpoints.iter().find(|e| e.instance_guid == *guid);
+    endpoints.find(at).or_else(named)
+}
+
+/// Adds the hop of the emitter of the instance's cell. It is to blame if no connected router knows the instance, or if all of them
+/// last got a message about it long ago.
+fn check_emitter(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
+    let receives = |view: &&RouteView| {
+        view.bus_is_connected != Some(false)
+            && view.last_message_age.is_none_or(|age| age <= SILENCE)
+            && accepts(view, instance)
+    };
+    let views = facts
+        .routers
+        .iter()
+        .filter_map(|router| router.view.as_ref().ok());
+    let views: Vec<&RouteView> = views.filter(receives).collect();
+    if facts.bus.is_err() || views.is_empty() {
+        return;
+    }
+    let known: Vec<&EndpointView> = views
+        .iter()
+        .filter_map(|view| find(view, instance))
+        .collect();
+    let age = known
+        .iter()
+        .filter_map(|endpoint| endpoint.message_age)
+        .min_by(f64::total_cmp);
+    let (name, cell) = (&instance.name, &instance.actual.cell_id);
+    let running = facts.now.saturating_sub(instance.actual.since);
+    let remedy = format!("See whether the route-emitter of cell {cell} runs, and its log.");
+    let has_failed = views.iter().any(|view| has_refused(view, instance));
+    let verdict = if known.is_empty() && running <= SETTLED {
+        Verdict::waits(
+            format!("{name} runs for {running} s and is not registered yet."),
+            remedy,
+        )
+    } else if known.is_empty() && !has_failed {
+        Verdict::wrong(
+            format!("No router has {name}: the emitter of cell {cell} does not register it."),
+            remedy,
+        )
+    } else if age.is_some_and(|age| age > SILENCE) {
+        Verdict::wrong(
+            format!(
+                "The emitter of cell {cell} has not registered {name} for {:.0} s.",
+                age.unwrap_or_default()
+            ),
+            remedy,
+        )
+    } else {
+        Verdict::Right
+    };
+    let found = known.first().map_or_else(String::new, |endpoint| {
+        format!("router.register {}", endpoint.address)
+    });
+    steps.push(Step {
+        component: RouteEmitter,
+        part: "router.register",
+        subject: name.clone(),
+        found,
+        age,
+        verdict,
+    });
+}
+
+/// Returns whether requests failed at the instance recently, which may have removed it from the table.
+fn has_refused(view: &RouteView, instance: &Instance<'_>) -> bool {
+    let Some((address, _)) = instance.address() else {
+        return false;
+    };
+    let mut failures = view.failures.iter();
+    failures.any(|failure| failure.age < SILENCE && failure.endpoint == address)
+}
+
+/// Returns whether the router takes routes of the instance's isolation segment.
+fn accepts(view: &RouteView, instance: &Instance<'_>) -> bool {
+    let segments = view.segments.as_ref();
+    segments.is_none_or(|segments| segments.iter().any(|s| s == instance.isolation_segment))
+}
+
+fn check_router(
+    facts: &Facts,
+    router: &Router,
+    view: &RouteView,
+    instances: &[&Instance<'_>],
+    steps: &mut Steps,
+) {
+    let part = (Component::Router, "bus");
+    if view.bus_is_connected == Some(false) {
+        let verdict = Verdict::wrong(
+            format!(
+                "The router {} is not connected to the message bus.",
+                router.name
+            ),
+            "See that it reaches nats-server and that the password is right; its log has the reason.",
+        );
+        steps.add(part, &router.name, "", verdict);
+    }
+    check_segments(facts, router, view, instances, steps);
+    for instance in instances.iter().filter(|instance| accepts(view, instance)) {
+        let endpoint = find(view, instance);
+        let verdict = verdict_of(facts, router, view, instance, endpoint);
+        let subject = format!("{} for {}", router.name, instance.name);
+        steps.push(Step {
+            component: Component::Router,
+            part: "table",
+            subject,
+            found: endpoint.map_or_else(String::new, shown),
+            age: endpoint.and_then(|endpoint| endpoint.message_age),
+            verdict,
+        });
+    }
+}
+
+fn shown(endpoint: &EndpointView) -> String {
+    let EndpointView {
+        address,
+        tls,
+        in_flight,
+        ..
+    } = endpoint;
+    format!("{address} tls={tls}, {in_flight} requests")
+}
+
+/// Adds a hop if no router serves the isolation segment of the instances.
+fn check_segments(
+    facts: &Facts,
+    router: &Router,
+    view: &RouteView,
+    instances: &[&Instance<'_>],
+    steps: &mut Steps,
+) {
+    let Some(instance) = instances.iter().find(|instance| !accepts(view, instance)) else {
+        return;
+    };
+    let views = || {
+        facts
+            .routers
+            .iter()
+            .filter_map(|router| router.view.as_ref().ok())
+    };
+    let verdict = if views().any(|view| accepts(view, instance)) {
+        Verdict::Right
+    } else {
+        Verdict::wrong(
+            format!(
+                "No router serves the isolation segment {:?} of {}.",
+                instance.isolation_segment, instance.name
+            ),
+            "Start a router with this segment in isolation_segments, or one with routing_table_sharding_mode all.",
+        )
+    };
+    let found = format!(
+        "segments {}",
+        view.segments
+            .iter()
+            .flatten()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    steps.add(
+        (Component::Router, "segments"),
+        &router.name,
+        found,
+        verdict,
+    );
+}
+
+fn verdict_of(
+    facts: &Facts,
+    router: &Router,
+    view: &RouteView,
+    instance: &Instance<'_>,
+    endpoint: Option<&EndpointView>,
+) -> Verdict {
+    let (name, table) = (&instance.name, &router.name);
+    let again = "Its next registration, within 20 s, repairs it; else see the router's log.";
+    let Some((address, tls)) = instance.address() else {
+        return Verdict::Right;
+    };
+    let Some(endpoint) = endpoint else {
+        let reason = format!("The table of router {table} has no endpoint {address} of {name}.");
+        let is_new = facts.now.saturating_sub(instance.actual.since) <= SETTLED;
+        return match is_new {
+            true => Verdict::waits(reason, "Wait for a moment."),
+            false => Verdict::wrong(reason, again),
+        };
+    };
+    let guid = &instance.actual.instance_guid;
+    let san = &endpoint.server_cert_domain_san;
+    if endpoint.address != address {
+        let at = &endpoint.address;
+        return Verdict::wrong(
+            format!("The router {table} has {name} at {at}, and it is at {address}."),
+            again,
+        );
+    }
+    if endpoint.tls != tls {
+        let reason = format!(
+            "The router {table} has {address} with tls={}, and the cell has tls={tls}.",
+            endpoint.tls
+        );
+        return Verdict::wrong(reason, again);
+    }
+    if tls && san != guid {
+        let reason = format!(
+            "The router {table} expects the certificate name {san:?} at {address}, and the instance is {guid}."
+        );
+        return Verdict::wrong(reason, again);
+    }
+    if view.max_connections > 0 && endpoint.in_flight >= view.max_connections {
+        return Verdict::wrong(
+            format!(
+                "{name} has {} requests on router {table}, which is the limit.",
+                endpoint.in_flight
+            ),
+            "Scale the app out, make it answer faster, or raise backends.max_conns of the router.",
+        );
+    }
+    if endpoint.message_age.is_some_and(|age| age > SILENCE) {
+        let age = endpoint.message_age.unwrap_or_default();
+        return Verdict::wrong(
+            format!("The router {table} got its last message about {name} {age:.0} s ago."),
+            "See its connection to the bus, and the route-emitter of the cell.",
+        );
+    }
+    Verdict::Right
+}
+
+/// Adds a hop for each endpoint that belongs to no instance: requests that go there fail or reach another app.
+fn check_strangers(
+    facts: &Facts,
+    router: &Router,
+    view: &RouteView,
+    instances: &[Instance<'_>],
+    steps: &mut Steps,
+) {
+    let has_all = facts.route.is_ok() && facts.actual.is_ok();
+    let is_of = |endpoint: &EndpointView| {
+        let mut addresses = instances.iter().filter_map(|instance| instance.address());
+        addresses.any(|(address, _)| address == endpoint.address)
+            || instances
+                .iter()
+                .any(|i| i.actual.instance_guid == endpoint.instance_guid)
+    };
+    // A component's own route has endpoints without a guid of an instance in Diego.
+    let strangers = view.endpoints.iter().filter(|endpoint| !is_of(endpoint));
+    for endpoint in strangers.filter(|endpoint| has_all && !endpoint.instance_guid.is_empty()) {
+        let verdict = Verdict::wrong(
+            format!(
+                "The router {} has {} of the instance {}, which is not an instance of this route.",
+                router.name, endpoint.address, endpoint.instance_guid
+            ),
+            "Its unregistration was lost: it leaves the table when its certificate does not match, or when it is pruned after 120 s.",
+        );
+        let found = shown(endpoint);
+        steps.add(
+            (Component::Router, "stale endpoint"),
+            &router.name,
+            found,
+            verdict,
+        );
+    }
+}
+
+fn check_probe(router: &Router, probe: &Result<Probe, String>, steps: &mut Steps) {
+    let part = "answer";
+    let probe = match probe {
+        Ok(probe) => probe,
+        Err(problem) => {
+            let verdict = Verdict::wrong(
+                format!(
+                    "The router {} does not answer a request: {problem}.",
+                    router.name
+                ),
+                "See whether its process runs and has not been paused, and its log.",
+            );
+            steps.add((Component::Router, part), &router.name, "", verdict);
+            return;
+        }
+    };
+    let found = format!("{} in {} ms", probe.status, probe.milliseconds);
+    if probe.router_error.is_empty() {
+        steps.add(
+            (Component::Client, part),
+            &router.name,
+            found,
+            Verdict::Right,
+        );
+        return;
+    }
+    let (mut component, mut advice) = failures::meaning(probe.status, &probe.router_error);
+    let mut services = router.view.iter().map(|view| &view.route_service_url);
+    // The router reports a route service that fails as an endpoint that fails.
+    if let Some(service) = services.find(|url| !url.is_empty())
+        && !matches!(component, Component::Router | Component::Client)
+    {
+        component = RouteService;
+        advice = Advice::new(
+            format!("The route service {service} fails: {}.", probe.router_error),
+            "Start the route service, or unbind it from the route.",
+        );
+    }
+    let found = format!("{found}: {}", probe.router_error);
+    steps.add(
+        (component, part),
+        &router.name,
+        found,
+        Verdict::Wrong(advice),
+    );
+}
