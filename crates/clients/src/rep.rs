@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use kit::tls::Identity;
 use std::time::Duration;
 use wire::rep::{
-    CellState, ContainerMetricsCollection, LrpStartRequest, LrpUpdate, TaskStartRequest, Work, path,
+    CellState, ContainerMetricsCollection, Inspection, LrpStartRequest, LrpUpdate,
+    TaskStartRequest, Work, path,
 };
 
 /// A client of all reps, which addresses each by its `rep_url`. It is cheap to clone.
@@ -112,6 +113,19 @@ impl Client {
         send(request, || format!("request {rep_url} to evacuate"))
             .await
             .map(drop)
+    }
+
+    /// Returns what the cell has of an instance: container, firewall, Envoy and certificate.
+    pub async fn inspect(&self, rep_url: &str, instance_guid: &str) -> Result<Inspection> {
+        let path = lrp_path(path::INSPECTION, "", instance_guid);
+        let response = send(self.http.get(url(rep_url, &path)), || {
+            format!("inspect instance {instance_guid} on {rep_url}")
+        })
+        .await?;
+        response
+            .json()
+            .await
+            .with_context(|| format!("decode the inspection by {rep_url}"))
     }
 
     pub async fn container_metrics(&self, rep_url: &str) -> Result<ContainerMetricsCollection> {

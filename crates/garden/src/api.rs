@@ -62,6 +62,9 @@ pub trait Garden: Send + Sync + 'static {
     /// Compares the firewall rules of the cell and of all containers with the rules on the machine, and restores what is missing,
     /// changed or out of order. Returns the names of what was repaired. The call is cheap when nothing is wrong.
     async fn repair(&self) -> Result<Vec<String>, GardenError>;
+    /// Returns the rules that are on the machine now and decide about packets to the container's mapped ports, with their
+    /// counters: the container's translations, the jumps to them, and rules of other programs before the cell's own.
+    async fn firewall(&self, handle: &str) -> Result<Vec<FirewallRule>, GardenError>;
     /// Returns the TCP addresses on which processes of the container listen.
     async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError>;
     /// Replaces all network policies of the cell. They survive a restart, and containers that are made later obey them too.
@@ -111,6 +114,17 @@ pub struct Limits {
 pub struct NetIn {
     pub host_port: u16,
     pub container_port: u16,
+}
+
+/// A rule of the machine's firewall.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirewallRule {
+    /// The table: `nat` or `filter`.
+    pub table: &'static str,
+    /// The rule with its chain, as `iptables -S` prints it.
+    pub rule: String,
+    /// The number of packets that it has matched.
+    pub packets: u64,
 }
 
 /// An egress permission of a security group, validated.

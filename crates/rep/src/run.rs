@@ -3,6 +3,7 @@
 use crate::cell::adopt;
 use crate::cell::bulk;
 use crate::cell::guard;
+use crate::cell::inspection::Inspector;
 use crate::cell::levels;
 use crate::cell::policies;
 use crate::cell::presence;
@@ -100,6 +101,7 @@ impl Rep {
             garden: config.garden,
             loggregator: config.loggregator,
             issuer: InstanceIssuer::new(&config.instance_ca, config.instance_validity)?,
+            inspector: Inspector::new(&config.identity)?,
             assets,
             cache: Cache::new(
                 transfers,

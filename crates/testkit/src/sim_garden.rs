@@ -10,8 +10,8 @@ pub use script::Script;
 
 use crate::wait::within;
 use garden::api::{
-    Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, NetIn,
-    Output, Policy, Process, ProcessSpec, Signal,
+    Capacity, Container, ContainerSpec, EgressRule, Exit, FirewallRule, Garden, GardenError,
+    Metrics, NetIn, Output, Policy, Process, ProcessSpec, Signal,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -628,6 +628,23 @@ impl Garden for SimGarden {
         self.lock().repairs += 1;
         self.changed();
         Ok(Vec::new())
+    }
+
+    /// Returns the rules as the real garden makes them, without packets.
+    async fn firewall(&self, handle: &str) -> Result<Vec<FirewallRule>, GardenError> {
+        let listed = self.lock().container(handle)?.listed();
+        let (cell, ip) = (self.cell_ip, listed.container_ip);
+        let jumps = ["PREROUTING", "OUTPUT"].map(|hook| format!("-A {hook} -j netin--{handle}"));
+        let ports = listed.net_in.iter().map(|port| {
+            let (from, to) = (port.host_port, port.container_port);
+            format!("-A netin--{handle} -d {cell}/32 -p tcp -m tcp --dport {from} -j DNAT --to-destination {ip}:{to}")
+        });
+        let rule = |rule| FirewallRule {
+            table: "nat",
+            rule,
+            packets: 0,
+        };
+        Ok(jumps.into_iter().chain(ports).map(rule).collect())
     }
 
     async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError> {

@@ -12,8 +12,8 @@ use super::stacks::Stacks;
 use super::turns::Turns;
 use super::{cell_network, preflight, shim, usage};
 use crate::api::{
-    Capacity, Container, ContainerSpec, EgressRule, Exit, Garden, GardenError, Metrics, Policy,
-    Process, ProcessSpec, Signal,
+    Capacity, Container, ContainerSpec, EgressRule, Exit, FirewallRule, Garden, GardenError,
+    Metrics, Policy, Process, ProcessSpec, Signal,
 };
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -468,6 +468,11 @@ impl Garden for LinuxGarden {
         }
         repaired.extend(reconnected);
         Ok(repaired)
+    }
+
+    async fn firewall(&self, handle: &str) -> Result<Vec<FirewallRule>, GardenError> {
+        let record = self.record(handle)?;
+        Ok(self.iptables.towards(&record.chain).await?)
     }
 
     async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError> {

@@ -3,6 +3,7 @@
 
 use super::firewall;
 use super::ruleset::{Piece, Ruleset};
+use crate::api::FirewallRule;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -117,6 +118,13 @@ impl Iptables {
             "rules of {} are changed again and again by another program",
             repaired.join(", ")
         )
+    }
+
+    /// Returns the present rules that decide about packets to the mapped ports of a container.
+    pub(crate) async fn towards(&self, name: &str) -> Result<Vec<FirewallRule>> {
+        let _turn = self.pieces.lock().await;
+        let present = Ruleset::parse(&save(&["-c"]).await?);
+        Ok(present.towards(&format!("netin--{name}")))
     }
 
     /// Returns the number of packets that the container's limits had refused at the last comparison.

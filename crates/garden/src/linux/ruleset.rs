@@ -6,6 +6,7 @@
 //!
 //! The module is pure; [`super::iptables`] reads and applies the rules.
 
+use crate::api::FirewallRule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -76,6 +77,38 @@ impl Ruleset {
 
     fn chain(&self, table: &str, chain: &str) -> Option<&[Rule]> {
         Some(self.tables.get(table)?.get(chain)?)
+    }
+
+    /// Returns the rules that decide about packets to the mapped ports of a container: the translations in the chain `netin`, the
+    /// jumps to it, translations of other programs before them, and rules of other programs that decide before the cell's own.
+    pub(crate) fn towards(&self, netin: &str) -> Vec<FirewallRule> {
+        let mut found = Vec::new();
+        let mut add = |table: &'static str, chain: &str, rule: &Rule| {
+            found.push(FirewallRule {
+                table,
+                rule: format!("-A {chain} {}", rule.text),
+                packets: rule.packets,
+            });
+        };
+        for hook in ["PREROUTING", "OUTPUT"] {
+            for rule in self.chain("nat", hook).unwrap_or_default() {
+                if rule.target() == netin || rule.target() == "DNAT" {
+                    add("nat", hook, rule);
+                }
+            }
+        }
+        for rule in self.chain("nat", netin).unwrap_or_default() {
+            add("nat", netin, rule);
+        }
+        for hook in ["FORWARD", "OUTPUT"] {
+            let rules = self.chain("filter", hook).unwrap_or_default().iter();
+            for rule in rules.take_while(|rule| !rule.target().starts_with(OVERLAY)) {
+                if !is_ours(rule.target()) {
+                    add("filter", hook, rule);
+                }
+            }
+        }
+        found
     }
 
     /// Returns the number of packets that the chain's REJECT and DROP rules have matched.
@@ -296,6 +329,35 @@ mod tests {
         assert!(broken(WHOLE).is_empty());
         assert_eq!(Ruleset::parse(WHOLE).refused("limits--a"), 7);
         assert_eq!(Ruleset::parse(WHOLE).refused("limits--b"), 0);
+    }
+
+    #[test]
+    fn rules_towards_a_container_have_their_counters() {
+        let foreign = WHOLE
+            .replace("[0:0] -A FORWARD -o", "[3:9] -A FORWARD -j DROP\n[0:0] -A FORWARD -o")
+            .replace("[1:60] -A", "[2:8] -A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.9.9.9:80\n[1:60] -A");
+        let rules: Vec<(&str, String, u64)> = Ruleset::parse(&foreign)
+            .towards("netin--a")
+            .into_iter()
+            .map(|rule| (rule.table, rule.rule, rule.packets))
+            .collect();
+        let expected = [
+            (
+                "nat",
+                "-A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.9.9.9:80",
+                2,
+            ),
+            ("nat", "-A PREROUTING -j netin--a", 1),
+            (
+                "nat",
+                "-A netin--a -d 10.0.0.1/32 -j DNAT --to-destination 10.255.0.5:8080",
+                0,
+            ),
+            ("filter", "-A FORWARD -j DROP", 3),
+        ];
+        let expected = expected.map(|(table, rule, packets)| (table, rule.to_owned(), packets));
+        assert_eq!(rules, expected);
+        assert!(Ruleset::default().towards("netin--a").is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod adopt;
 pub(crate) mod bulk;
 pub(crate) mod evacuation;
 pub(crate) mod guard;
+pub(crate) mod inspection;
 pub(crate) mod levels;
 pub(crate) mod policies;
 pub(crate) mod presence;
@@ -19,6 +20,7 @@ use cell_plan::credentials::CertificatePlan;
 use cell_plan::ledger::{Ledger, ReserveError, Resources};
 use clients::loggregator::Emitter;
 use garden::api::Garden;
+use inspection::Inspector;
 use kit::CancellationToken;
 use kit::listing::Clock;
 use kit::reconcile::{LastPass, Nudge};
@@ -43,6 +45,7 @@ pub(crate) struct Cell {
     pub(crate) garden: Arc<dyn Garden>,
     pub(crate) loggregator: Emitter,
     pub(crate) issuer: InstanceIssuer,
+    pub(crate) inspector: Inspector,
     pub(crate) assets: Assets,
     pub(crate) cache: Cache,
     pub(crate) metrics: Metrics,
@@ -119,6 +122,7 @@ pub(crate) struct Parts {
     pub(crate) garden: Arc<dyn Garden>,
     pub(crate) loggregator: Emitter,
     pub(crate) issuer: InstanceIssuer,
+    pub(crate) inspector: Inspector,
     pub(crate) assets: Assets,
     pub(crate) cache: Cache,
     pub(crate) metrics: Metrics,
@@ -138,6 +142,7 @@ impl Cell {
             garden: parts.garden,
             loggregator: parts.loggregator,
             issuer: parts.issuer,
+            inspector: parts.inspector,
             assets: parts.assets,
             cache: parts.cache,
             metrics: parts.metrics,

@@ -4,6 +4,7 @@
 
 use crate::cell::Cell;
 use crate::cell::evacuation;
+use crate::cell::inspection;
 use crate::cell::presence::PRELOADED;
 use crate::instance::container::{StopReason, Work};
 use crate::instance::lrp;
@@ -29,6 +30,7 @@ pub(crate) fn router(cell: Arc<Cell>) -> Router {
         .route(path::STOP_LRP, post(stop_lrp))
         .route(path::CANCEL_TASK, post(cancel_task))
         .route(path::CONTAINER_METRICS, get(container_metrics))
+        .route(path::INSPECTION, get(inspect))
         .route("/ping", get(ping))
         .route(path::EVACUATE, post(evacuate))
         .with_state(cell)
@@ -258,6 +260,13 @@ async fn cancel_task(State(cell): State<Arc<Cell>>, Path(task_guid): Path<String
 
 async fn container_metrics(State(cell): State<Arc<Cell>>) -> Json<rep::ContainerMetricsCollection> {
     Json(metrics::collection(&cell).await)
+}
+
+async fn inspect(
+    State(cell): State<Arc<Cell>>,
+    Path(instance_guid): Path<String>,
+) -> Json<rep::Inspection> {
+    Json(inspection::inspect(&cell, &instance_guid).await)
 }
 
 async fn ping() -> StatusCode {

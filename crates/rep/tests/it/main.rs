@@ -5,6 +5,7 @@
 mod damage;
 mod diego;
 mod fixture;
+mod inspection;
 mod interleaving;
 mod lrp;
 mod machine;

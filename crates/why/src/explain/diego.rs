@@ -25,10 +25,12 @@ impl Instance<'_> {
         self.actual.state == state::RUNNING
     }
 
-    /// Returns the port mapping of the app's port.
+    /// Returns the mapping of the app's port that has a port on the cell.
     pub(super) fn mapping(&self) -> Option<crate::facts::Port> {
         let mut ports = self.actual.ports.iter();
-        ports.find(|port| port.app == self.port).copied()
+        ports
+            .find(|port| port.app == self.port && (port.host, port.host_proxy) != (0, 0))
+            .copied()
     }
 
     /// Returns the address at which routers reach the instance, and whether they use TLS.

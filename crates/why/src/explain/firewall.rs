@@ -93,8 +93,10 @@ fn check_filter(
     let refuses = |rule: &&InspectedRule| {
         let is_hook = ["FORWARD", "OUTPUT"].contains(&chain(&rule.rule));
         let target = value(&rule.rule, "-j").unwrap_or_default();
-        let is_there = value(&rule.rule, "-d")
-            .is_none_or(|address| without_mask(address) == container.address);
+        // A rule with other conditions may not concern the container.
+        let is_general = rule.rule.split(' ').nth(2) == Some("-j");
+        let is_there = value(&rule.rule, "-d").map(without_mask) == Some(&container.address);
+        let is_there = is_there || is_general;
         rule.table == "filter" && is_hook && is_there && ["DROP", "REJECT"].contains(&target)
     };
     if let Some(rule) = rules.iter().find(refuses) {
