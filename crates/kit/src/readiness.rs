@@ -71,6 +71,10 @@ impl Need {
         *self.reason() = Some(why.into());
     }
 
+    pub fn is_met(&self) -> bool {
+        self.reason().is_none()
+    }
+
     /// Reports the result of an attempt.
     pub fn attempted<T>(&self, result: &Result<T, impl fmt::Display>) {
         match result {
@@ -98,7 +102,9 @@ mod tests {
             readiness.unmet(),
             ["the lock: not yet", "the peer: not yet"]
         );
+        assert!(!lock.is_met());
         lock.met();
+        assert!(lock.is_met());
         peer.attempted(&Err::<(), _>("connection refused"));
         assert_eq!(readiness.unmet(), ["the peer: connection refused"]);
         peer.attempted(&Ok::<_, &str>(()));

@@ -7,6 +7,7 @@ use crate::config::{Lasting, Serving};
 use crate::listen::window::Windows;
 use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
+use crate::observe::failures::Failures;
 use crate::observe::feed::Feed;
 use crate::observe::metrics::Metrics;
 use crate::path::hold::Holds;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     /// The changes of the table.
     pub(crate) feed: Arc<Feed>,
+    /// The last requests that the router itself answered with an error.
+    pub(crate) failures: Arc<Failures>,
     /// The settings of this generation of workers.
     pub(crate) settings: Serving,
     /// The settings that stay the same for the life of the process.
@@ -66,6 +69,7 @@ impl Shared {
         Ok(Self {
             registry: self.registry.clone(),
             feed: self.feed.clone(),
+            failures: self.failures.clone(),
             access_log: self.access_log.clone(),
             metrics: self.metrics.clone(),
             envelopes: self.envelopes.clone(),

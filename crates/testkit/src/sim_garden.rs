@@ -4,6 +4,7 @@
 //! signalled; health checks succeed at once. Like the real garden it outlives the rep that uses it: attach finds what was
 //! started.
 
+mod firewall;
 mod script;
 
 pub use script::Script;
@@ -633,18 +634,7 @@ impl Garden for SimGarden {
     /// Returns the rules as the real garden makes them, without packets.
     async fn firewall(&self, handle: &str) -> Result<Vec<FirewallRule>, GardenError> {
         let listed = self.lock().container(handle)?.listed();
-        let (cell, ip) = (self.cell_ip, listed.container_ip);
-        let jumps = ["PREROUTING", "OUTPUT"].map(|hook| format!("-A {hook} -j netin--{handle}"));
-        let ports = listed.net_in.iter().map(|port| {
-            let (from, to) = (port.host_port, port.container_port);
-            format!("-A netin--{handle} -d {cell}/32 -p tcp -m tcp --dport {from} -j DNAT --to-destination {ip}:{to}")
-        });
-        let rule = |rule| FirewallRule {
-            table: "nat",
-            rule,
-            packets: 0,
-        };
-        Ok(jumps.into_iter().chain(ports).map(rule).collect())
+        Ok(firewall::rules(&listed, self.cell_ip))
     }
 
     async fn listeners(&self, handle: &str) -> Result<Vec<SocketAddr>, GardenError> {

@@ -35,6 +35,7 @@ mod repeats;
 mod served;
 mod texts;
 mod uri;
+mod view;
 
 pub use attempts::Attempts;
 pub use change::{Change, ChangeKind, RefusedMessage, RouteChange};
@@ -51,6 +52,7 @@ pub use registration::Registration;
 pub use repeats::{Fingerprint, Repeats};
 pub use served::Served;
 pub use uri::{RouteKey, request_host};
+pub use view::MemberView;
 
 use endpoint::KnownTags;
 use hosts::Hosts;

@@ -209,6 +209,7 @@ impl Router {
             bus_is_connected,
             registry: Arc::new(Registry::new(table, Instant::now())),
             feed: Arc::new(Feed::new(SystemTime::now())),
+            failures: Arc::default(),
             access_log: Arc::new(access_log),
             metrics: Arc::new(Metrics::new(&lasting, envelopes.clone())),
             envelopes,

@@ -1,8 +1,9 @@
-//! The observability for operators: access log, metrics, the feed of the table's changes, status endpoints.
+//! The observability for operators: access log, metrics, the feed of the table's changes, failing requests, status endpoints.
 
 pub(crate) mod access_log;
 mod changes;
 pub(crate) mod envelopes;
+pub(crate) mod failures;
 pub(crate) mod feed;
 pub(crate) mod metrics;
 pub(crate) mod pulse;
@@ -11,3 +12,4 @@ pub(crate) mod registrations;
 pub(crate) mod status;
 mod table;
 mod varz;
+mod view;

@@ -1,4 +1,4 @@
-//! The operator's listener: `/routes` in gorouter's form, `/changes`, `/health`, `/healthz`, Prometheus `/metrics`.
+//! The operator's listener: `/routes` in gorouter's form, `/changes`, `/route`, `/health`, `/healthz`, Prometheus `/metrics`.
 
 use super::changes;
 use super::table::{self, Unknown};
@@ -20,12 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 use tokio::net::TcpListener;
+use wire::router::VIEW_PATH;
 
 /// The state that the pages show, and the credentials that open them.
 #[derive(Clone)]
 pub(crate) struct Page {
     shared: Arc<Shared>,
-    /// The one `Authorization` header that opens `/routes`, `/changes` and `/varz`.
+    /// The one `Authorization` header that opens `/routes`, `/changes`, `/route` and `/varz`.
     authorization: Arc<str>,
     varz: Arc<Varz>,
 }
@@ -49,6 +50,7 @@ pub(crate) async fn serve(page: Page, listener: TcpListener, end: CancellationTo
         .merge(metrics_pages())
         .merge(deprecated_pages())
         .route("/changes", get(changes))
+        .route(VIEW_PATH, get(view))
         .with_state(page);
     kit::http::serve(listener, None, app, end).await
 }
@@ -189,6 +191,27 @@ async fn changes(
     };
     let news = page.shared.feed.after(after);
     axum::Json(changes::page(&page.shared.id, &news)).into_response()
+}
+
+/// The query of `/route`.
+#[derive(Debug, Deserialize)]
+struct Url {
+    url: String,
+}
+
+async fn view(
+    State(page): State<Page>,
+    headers: HeaderMap,
+    query: Result<Query<Url>, QueryRejection>,
+) -> Response {
+    if let Some(refused) = refused(&page, &headers) {
+        return refused;
+    }
+    let Ok(Query(Url { url })) = query else {
+        let text = "url must name a host, e.g. /route?url=app.example.com/path\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    };
+    axum::Json(super::view::page(&page.shared, &url, Instant::now())).into_response()
 }
 
 /// Compares two values in a time that does not reveal where they differ.

@@ -6,7 +6,7 @@ use crate::worker::Worker;
 use http1::{Known, Request, Span};
 use std::sync::PoisonError;
 
-/// Passes the record of a finished request to access log, envelopes and metrics. `client`: its address with its port. `host`: the
+/// Passes the record of a finished request to access log, envelopes, failures and metrics. `client`: its address with its port. `host`: the
 /// position of the client's `Host` in the request.
 pub(crate) fn finish(record: Record, worker: &Worker, client: &str, host: Span, request: &Request) {
     let shared = &worker.shared;
@@ -28,5 +28,6 @@ pub(crate) fn finish(record: Record, worker: &Worker, client: &str, host: Span, 
         let trace = tracing_headers::ids(&request.fields, &shared.lasting);
         envelopes.request(&finished, trace);
     }
+    shared.failures.finished(&finished);
     shared.metrics.finished(&finished);
 }

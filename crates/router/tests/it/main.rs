@@ -40,4 +40,5 @@ mod table;
 mod tcp_registrar;
 mod tls;
 mod upgrades;
+mod view;
 mod world;

@@ -1,0 +1,69 @@
+//! The page `/route`: what a request to one URL would meet in this router.
+
+use crate::config::Sharding;
+use crate::worker::Shared;
+use route_table::registry::{MemberView, request_host};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use wire::router::{EndpointView, RouteView};
+
+/// The greatest number of failing requests that the page shows.
+const FAILURES: usize = 10;
+
+/// Returns the page of a URL, with or without its scheme.
+pub(crate) fn page(shared: &Shared, url: &str, now: Instant) -> RouteView {
+    let url = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (host, path) = match url.find('/') {
+        Some(at) => url.split_at(at),
+        None => (url, "/"),
+    };
+    let pool = shared.registry.lookup(host, path);
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    let pool = pool.as_ref();
+    let service = pool.and_then(|pool| pool.route_service_url());
+    RouteView {
+        router: shared.id.clone(),
+        now: clock.map_or(0, |clock| {
+            i64::try_from(clock.as_secs()).unwrap_or(i64::MAX)
+        }),
+        bus_is_connected: Some(shared.bus_is_connected.is_met()),
+        last_message_age: Some(shared.registry.since_update(now).as_secs_f64()),
+        segments: segments(&shared.lasting.sharding),
+        max_connections: shared.settings.max_conns_per_endpoint,
+        route: pool.map(|pool| pool.uri().to_owned()),
+        is_starting: pool.is_some_and(|pool| pool.is_starting(now)),
+        route_service_url: service.map_or_else(String::new, |url| url.to_string()),
+        endpoints: pool.map_or_else(Vec::new, |pool| {
+            pool.view(now).iter().map(endpoint).collect()
+        }),
+        failures: shared
+            .failures
+            .last(&request_host(host).to_lowercase(), FAILURES),
+    }
+}
+
+/// Returns the isolation segments that the router accepts; the empty one is that of shared routes. `None` means all.
+fn segments(sharding: &Sharding) -> Option<Vec<String>> {
+    match sharding {
+        Sharding::All => None,
+        Sharding::Segments(listed) => Some(listed.clone()),
+        Sharding::SharedAndSegments(listed) => {
+            let mut segments = vec![String::new()];
+            segments.extend(listed.iter().cloned());
+            Some(segments)
+        }
+    }
+}
+
+fn endpoint(member: &MemberView) -> EndpointView {
+    let spec = member.endpoint.spec();
+    EndpointView {
+        address: member.endpoint.address().to_owned(),
+        tls: spec.tls,
+        server_cert_domain_san: spec.server_cert_domain_san.to_owned(),
+        instance_guid: spec.instance_id.to_owned(),
+        isolation_segment: spec.isolation_segment.to_owned(),
+        message_age: Some(member.silence.as_secs_f64()),
+        has_failed: member.has_failed,
+        in_flight: member.endpoint.in_flight(),
+    }
+}

@@ -1,0 +1,65 @@
+//! The page `/route` over the real bus: it shows what a request to one URL would meet.
+
+use crate::backends::Backend;
+use crate::client::{Reply, request};
+use crate::world::{World, unused_address, wait_for};
+use serde_json::Value;
+
+const LOGIN: [(&str, &str); 1] = [("authorization", "Basic c3RhdHVzOnNlY3JldA==")];
+
+async fn get(world: &World, path: &str, headers: &[(&str, &str)]) -> Reply {
+    request(world.status, "GET", "router", path, headers, "").await
+}
+
+async fn view(world: &World, url: &str) -> Value {
+    let reply = get(world, &format!("/route?url={url}"), &LOGIN).await;
+    assert_eq!(reply.status, 200);
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_shows_its_route_with_ages() {
+    let world = World::new().await;
+    let backend = Backend::start("x").await;
+    world.register("app.test", "app", 0, backend.addr).await;
+    let shown = view(&world, "http://APP.test:80/some/path").await;
+    assert_eq!(shown["route"], "app.test");
+    assert_eq!(shown["bus_is_connected"], true);
+    let endpoint = &shown["endpoints"][0];
+    assert_eq!(endpoint["address"], backend.addr.to_string());
+    assert!(endpoint["message_age"].as_f64().unwrap() < 60.0);
+    assert_eq!(endpoint["in_flight"], 0);
+    assert_eq!(view(&world, "nobody.test").await["route"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_requests_are_shown_for_their_host() {
+    let world = World::new().await;
+    world
+        .register("dead.test", "app", 0, unused_address())
+        .await;
+    world.get("dead.test", "/a?secret=1").await;
+    world.get("nobody.test", "/").await;
+    wait_for("a failing request", async || {
+        view(&world, "dead.test").await["failures"][0]["status"] == 502
+    })
+    .await;
+    let shown = view(&world, "dead.test").await;
+    let failure = &shown["failures"][0];
+    assert_eq!(failure["path"], "/a");
+    let error = failure["error"].as_str().unwrap();
+    assert!(error.starts_with("endpoint_failure (dial tcp"), "{error}");
+    assert!(!failure["request_id"].as_str().unwrap().is_empty());
+    assert_eq!(shown["failures"].as_array().unwrap().len(), 1);
+    wait_for("the other failing request", async || {
+        view(&world, "nobody.test").await["failures"][0]["error"] == "unknown_route"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_needs_the_password_and_a_url() {
+    let world = World::new().await;
+    assert_eq!(get(&world, "/route?url=a.test", &[]).await.status, 401);
+    assert_eq!(get(&world, "/route", &LOGIN).await.status, 400);
+}
