@@ -152,6 +152,11 @@ impl CloudController {
             last_sync: LastPass::default(),
             lifecycle,
             db,
+            survey: survey::Survey {
+                diego: survey::Diego::new(bbs.clone(), &config.identity)?,
+                routers: config.routers,
+                bus: config.message_bus,
+            },
             bbs,
             settings: Settings {
                 api_url: trimmed(config.api_url),

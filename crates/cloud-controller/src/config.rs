@@ -46,6 +46,10 @@ pub struct Config {
     pub bbs_url: String,
     /// The message bus, on which routers confirm changes of routes. `None`: nobody can see how far a change has come.
     pub nats: Option<clients::nats::Config>,
+    /// The routers that `GET /v3/why` asks.
+    pub routers: Vec<survey::RouterAddress>,
+    /// The servers of the message bus, as `host:port`, that `GET /v3/why` asks.
+    pub message_bus: Vec<String>,
     pub identity: Identity,
     pub loggregator: Emitter,
     /// The path of the static binary that becomes `builder` and `launcher` in containers.

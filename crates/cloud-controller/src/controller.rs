@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// The record of how far changes of routes have come.
     pub receipts: Receipts,
     pub bbs: clients::bbs::Client,
+    /// The questions of `GET /v3/why`.
+    pub survey: survey::Survey,
     pub blobs: Store,
     pub lifecycle: Arc<Bundle>,
     pub verifier: TokenVerifier,

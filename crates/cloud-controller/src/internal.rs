@@ -1,4 +1,5 @@
-//! The internal mTLS listener: callbacks of the BBS, downloads and uploads of the cells, and the network policies for the cells.
+//! The internal mTLS listener: callbacks of the BBS, downloads and uploads of the cells, the network policies for the cells,
+//! and stored routes for operators.
 
 use crate::bits::store::Kind;
 use crate::controller::Cc;
@@ -32,6 +33,7 @@ pub(crate) fn router(cc: Cc) -> Router {
         .route(path::DROPLET_DOWNLOAD, get(download_droplet))
         .route(path::LIFECYCLE, get(lifecycle))
         .route(path::POLICIES, get(crate::api::network_policy::internal))
+        .route(path::STORED_ROUTE, get(crate::api::why::internal))
         .layer(DefaultBodyLimit::disable())
         .layer(axum::middleware::from_fn(request_id::keep))
         .with_state(cc)

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A 2xx response means that the change is committed. What Diego has is derived from the database and repaired by the sync;
-//! nothing in this crate reads a cell, and of routers it only knows their receipts. Rules that need no database are in the core crate `cc_rules`; their errors
+//! nothing in this crate reads a cell or a router's table, except `GET /v3/why` for whoever may read the route; routers confirm changes
+//! by receipts. Rules that need no database are in the core crate `cc_rules`; their errors
 //! become the API's errors in `error`.
 //!
 //! Each noun has one file of the same singular name in each of `api`, `actions` and `db`: `route.rs`, `space_quota.rs`. A noun
@@ -100,6 +101,7 @@ mod tests {
                 "select",
                 "sight",
                 "spelling",
+                "stored_route",
                 "transaction",
                 "usage",
             ],
@@ -114,6 +116,7 @@ mod tests {
         "isolation_segment",
         "manifest",
         "route_propagation",
+        "why",
     ];
 
     fn nouns(folder: &str) -> BTreeSet<String> {

@@ -3,7 +3,8 @@
 use crate::config::{self, Overrides};
 use crate::role::Role;
 use crate::{
-    demo, exec, join, nats_command, registrar_command, reset_password, routes, terminal, up, watch,
+    demo, exec, explain, join, nats_command, registrar_command, reset_password, routes, terminal, up,
+    watch,
 };
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -31,6 +32,7 @@ const EXAMPLES: &str = "Examples:
   cupola routes                              the router's table
   cupola routes --diff 5m now                what changed in it
   cupola watch proxy                         a route as it comes and goes
+  cupola why proxy.cupola.test               the way of a route, and the hop that breaks it
   cupola exec proxy/0 -- curl -s localhost:61003/clusters
   cupola serve --roles cell                  one role in a process of its own
   cupola join-bundle --roles cell --host 10.0.0.3 --out cell-2.bundle
@@ -98,6 +100,21 @@ enum Command {
     Nats {
         #[command(subcommand)]
         command: nats_command::Command,
+    },
+    /// Explain the way of a URL through all components, and name the hop that breaks it; exit code 0 if it is right
+    #[command(after_help = "Examples:
+  cupola why proxy.cupola.test
+  cupola why https://proxy.cupola.test/path --json | jq .guilty
+  cupola why proxy.cupola.test --router 10.0.0.5:8082")]
+    Why {
+        /// The URL, with or without its scheme
+        url: String,
+        /// Print the explanation as JSON
+        #[arg(long)]
+        json: bool,
+        /// The address of the operator's pages of a further router; it may be repeated
+        #[arg(long, value_name = "ADDRESS")]
+        router: Vec<String>,
     },
     /// Run a command inside an app's container (operator, on the cell, as root)
     #[command(after_help = "Example: cupola exec proxy/0 -- curl -s localhost:61003/help")]
@@ -209,6 +226,7 @@ impl Command {
             | Self::Routes(_)
             | Self::Nats { .. }
             | Self::Watch { .. }
+            | Self::Why { .. }
             | Self::Evacuate { .. }
             | Self::ResetPassword { .. }
             | Self::Certs { .. }
@@ -367,6 +385,12 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
         Command::Nats { command } => {
             terminal::start_logging("warn");
             nats_command::run(&foundation(), command).await
+        }
+        Command::Why { url, json, router } => {
+            match explain::run(&foundation(), &url, json, &router).await {
+                Ok(code) => return code,
+                Err(error) => Err(error),
+            }
         }
         Command::Exec { app, command } => match exec::exec(&foundation(), &app, command).await {
             Ok(code) => return code,

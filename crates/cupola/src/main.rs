@@ -11,6 +11,7 @@ mod config;
 mod demo;
 mod edge_certificate;
 mod exec;
+mod explain;
 mod files;
 mod join;
 mod message_bus;

@@ -91,7 +91,7 @@ fn normal(url: &str) -> String {
 }
 
 /// Returns whether a route serves the URL: its host is the URL's, or a wildcard above it, and its path is a prefix of whole parts.
-fn serves(route: &str, url: &str) -> bool {
+pub fn serves(route: &str, url: &str) -> bool {
     let (route, url) = (normal(route), normal(url));
     let split = |text: &str| {
         let (host, path) = text.split_once('/').unwrap_or((text, ""));

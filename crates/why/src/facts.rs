@@ -25,8 +25,8 @@ pub struct Facts {
     pub cells: Answer<Vec<String>>,
     /// The answers of the reps, by instance guid.
     pub inspections: BTreeMap<String, Answer<Inspection>>,
-    /// The server of the message bus that accepted a connection.
-    pub bus: Answer<String>,
+    /// The server of the message bus that accepted a connection; `None` if the bus was not asked.
+    pub bus: Option<Answer<String>>,
     /// The routers that were asked. It may be empty, if the caller has no right to ask them.
     pub routers: Vec<Router>,
 }

@@ -25,7 +25,7 @@ pub mod table;
 mod walk;
 pub mod watch;
 
-pub use explain::explain;
+pub use explain::{explain, serves};
 pub use explanation::{Advice, Explanation, Failure, Step, Verdict};
 pub use facts::{Actual, Answer, Desired, DesiredRoute, Facts, Port, Probe, Router};
 pub use hop::{Component, Hop, Outcome, Source, Walk};

@@ -51,6 +51,7 @@ mod uaa_users;
 mod upload;
 mod usage_event;
 mod user;
+pub(crate) mod why;
 
 use crate::controller::Cc;
 use crate::error::ApiError;
@@ -113,6 +114,7 @@ fn endpoints() -> Endpoints {
         .merge(usage_event::routes())
         .merge(isolation_segment::routes())
         .merge(network_policy::routes())
+        .merge(why::routes())
         .merge(empty::routes())
 }
 

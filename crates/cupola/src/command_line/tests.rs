@@ -16,6 +16,7 @@ fn data_is_accepted_at_any_position() {
         "cupola routes --data /d",
         "cupola nats sub router.* --data /d",
         "cupola watch --data /d proxy",
+        "cupola why app.test --data /d --json",
         "cupola cfdot --data /d actual-lrps",
         "cupola cfdot actual-lrps --data /d",
         "cupola cfdot actual-lrps --data=/d -d apps",

@@ -120,6 +120,8 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
             .chain(super::edge::RESERVED_HOSTS)
             .map(ToString::to_string)
             .collect(),
+        routers: crate::explain::own_routers(plan),
+        message_bus: plan.nats_servers(),
         bbs_url: setting.https(Service::Bbs),
         nats: Some(setting.nats("cloud-controller-ng")?),
         identity: setting.identity("cloud-controller-ng")?,

@@ -6,7 +6,7 @@ use crate::workspace::{self, Dependency, Kind, Package};
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The layers, bottom up. A crate depends only on crates of lower layers, so components (layer 5) do not depend on each other.
+/// The layers, bottom up. A crate depends only on crates of lower layers, so components (layer 6) do not depend on each other.
 /// Only tests may also use a crate of the same layer, as a real peer, and [`FOR_TESTS`], whatever its layer.
 const LAYERS: &[(&str, u8)] = &[
     ("ids", 0),
@@ -26,23 +26,24 @@ const LAYERS: &[(&str, u8)] = &[
     ("clients", 4),
     ("garden", 4),
     ("http-sides", 4),
-    ("router", 5),
-    ("cloud-controller", 5),
-    ("uaa", 5),
-    ("log-cache", 5),
-    ("bbs", 5),
-    ("auctioneer", 5),
-    ("rep", 5),
-    ("route-emitter", 5),
-    ("route-registrar", 5),
-    ("dns", 5),
-    ("cf-cli", 5),
-    ("cfdot", 5),
-    ("inside", 5),
-    ("testkit", 6),
-    ("gorouter", 6),
-    ("bench", 7),
-    ("cupola", 7),
+    ("survey", 5),
+    ("router", 6),
+    ("cloud-controller", 6),
+    ("uaa", 6),
+    ("log-cache", 6),
+    ("bbs", 6),
+    ("auctioneer", 6),
+    ("rep", 6),
+    ("route-emitter", 6),
+    ("route-registrar", 6),
+    ("dns", 6),
+    ("cf-cli", 6),
+    ("cfdot", 6),
+    ("inside", 6),
+    ("testkit", 7),
+    ("gorouter", 7),
+    ("bench", 8),
+    ("cupola", 8),
 ];
 
 /// The crate that starts peers for tests. It depends on components, and the suites of these components depend on it.

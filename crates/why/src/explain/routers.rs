@@ -51,7 +51,8 @@ fn check_bus(facts: &Facts, steps: &mut Steps) {
     let youngest = views()
         .filter_map(|view| view.last_message_age)
         .min_by(f64::total_cmp);
-    let (found, verdict) = match &facts.bus {
+    let Some(bus) = &facts.bus else { return };
+    let (found, verdict) = match bus {
         Err(problem) => (
             String::new(),
             Verdict::wrong(
@@ -104,7 +105,8 @@ fn check_emitter(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
         .iter()
         .filter_map(|router| router.view.as_ref().ok());
     let views: Vec<&RouteView> = views.filter(receives).collect();
-    if facts.bus.is_err() || views.is_empty() {
+    let is_down = facts.bus.as_ref().is_some_and(Result::is_err);
+    if is_down || views.is_empty() {
         return;
     }
     let known: Vec<&EndpointView> = views

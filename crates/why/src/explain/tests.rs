@@ -50,7 +50,7 @@ fn right() -> Facts {
         inspections: (0..2)
             .map(|index| (format!("i{index}"), Ok(inspection(index))))
             .collect(),
-        bus: Ok("127.0.0.1:4222".to_owned()),
+        bus: Some(Ok("127.0.0.1:4222".to_owned())),
         routers: vec![router("router-a"), router("router-b")],
     }
 }

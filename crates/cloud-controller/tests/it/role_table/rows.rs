@@ -120,6 +120,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("POST /v3/routes",                                                  "x r r r r r r x r r x r").json(r#"{"host":"{name}","relationships":{"space":{"data":{"guid":"{space}"}},"domain":{"data":{"guid":"{shared_domain}"}}}}"#),
         row("GET /v3/routes/{route}",                                           "x x x x x . . x x x x ."),
         row("GET /v3/routes/{route}/propagation",                               "x x x x x . . x x x x ."),
+        row("GET /v3/why?url={route_url}",                                      "x x x x x . . x x x x ."),
         row("PATCH /v3/routes/{route}",                                         "x r r r r . . x r r x .").json(r#"{"metadata":{"labels":{"a":"b"}}}"#),
         row("DELETE /v3/routes/{route}",                                        "x r r r r . . x r r x ."),
         row("GET /v3/routes/{route}/destinations",                              "x x x x x . . x x x x ."),

@@ -157,6 +157,7 @@ impl World {
             "deployment",
             "task",
             "route",
+            "route_url",
             "destination",
             "guarded_route",
             "route_policy",
@@ -359,6 +360,11 @@ impl Things<'_> {
             }
             "unused_stack" => one(w.post("/v3/stacks", json!({ "name": w.name() })).await),
             "route" => one(f.create_route(&w.name(), "").await),
+            "route_url" => {
+                let name = w.name();
+                f.create_route(&name, "").await;
+                one(format!("{name}.{DOMAIN}"))
+            }
             "guarded_route" => one(f.guarded_route(&w.name()).await),
             "route_policy" => {
                 let route = f.guarded_route(&w.name()).await;

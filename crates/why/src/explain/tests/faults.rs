@@ -344,7 +344,7 @@ pub(super) const ROUTERS: &[Fault] = &[
     (
         "the bus is stopped",
         |facts| {
-            facts.bus = Err("connection refused".to_owned());
+            facts.bus = Some(Err("connection refused".to_owned()));
             views(facts, |view| view.bus_is_connected = Some(false));
         },
         (Component::Nats, "bus", ""),

@@ -1,0 +1,178 @@
+//! `cupola why URL`: asks every component about a URL and prints its way, hop by hop, with the hop that breaks it. It uses the
+//! operator's certificate.
+
+use crate::addresses::Service;
+use crate::exec;
+use crate::plan::{Plan, STATUS_USER};
+use crate::terminal;
+use anyhow::{Result, ensure};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use survey::{Diego, RouterAddress, Survey};
+use why::{Advice, Explanation, Step, Verdict};
+
+/// Runs `cupola why URL`. The exit code is 0 only if the route is right. `routers`: the addresses of the operators' pages of further
+/// routers.
+pub(crate) async fn run(
+    data: &Path,
+    url: &str,
+    is_json: bool,
+    routers: &[String],
+) -> Result<ExitCode> {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    ensure!(
+        host.split(['/', ':'])
+            .next()
+            .is_some_and(|host| host.contains('.')),
+        "{url:?} is not a URL of a route: use e.g. app.example.com/path"
+    );
+    let plan = Plan::read(data)?;
+    let operator = exec::operator(data)?;
+    let mut addresses = own_routers(&plan);
+    addresses.extend(routers.iter().map(|address| router(&plan, address)));
+    let survey = Survey {
+        diego: Diego::new(exec::bbs_client(data, &plan)?, &operator)?,
+        routers: addresses,
+        bus: plan.nats_servers(),
+    };
+    let internal = format!("https://{}", plan.reach(Service::CloudControllerInternal));
+    let route = survey::stored_route(&internal, &operator, url).await;
+    let explanation = why::explain(&survey.facts(url, route).await);
+    if is_json {
+        let json = serde_json::to_string_pretty(&explanation)?;
+        terminal::print(&format!("{json}\n"))?;
+    } else {
+        terminal::print(&text(&explanation))?;
+    }
+    Ok(match explanation.is_right {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Returns the routers that the plan knows.
+pub(crate) fn own_routers(plan: &Plan) -> Vec<RouterAddress> {
+    vec![router(plan, &plan.reach(Service::RouterStatus))]
+}
+
+/// Returns a router by the address of its operator's pages. Its listener for requests is on the same host, at the foundation's port.
+fn router(plan: &Plan, address: &str) -> RouterAddress {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    RouterAddress {
+        name: address.to_owned(),
+        status_url: format!("http://{address}"),
+        user: STATUS_USER.to_owned(),
+        password: plan.status_password.clone(),
+        http_url: Some(format!("http://{host}:{}", plan.http_port)),
+    }
+}
+
+/// Returns the explanation for people: a line for each hop, then the guilty one, then the last failing requests.
+fn text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    for (at, step) in explanation.hops.iter().enumerate() {
+        line(&mut text, step, explanation.guilty == Some(at));
+    }
+    match explanation.guilty_hop() {
+        None => text.push_str("\nThe route is right.\n"),
+        Some(step) => {
+            let place = format!("{} {} {}", step.component, step.part, step.subject);
+            let _ = writeln!(text, "\nThe first hop that is wrong: {}", place.trim_end());
+            if let Some(advice) = step.verdict.advice() {
+                advise(&mut text, advice);
+            }
+        }
+    }
+    if !explanation.failures.is_empty() {
+        text.push_str("\nThe last failing requests:\n");
+    }
+    for failure in &explanation.failures {
+        let _ = writeln!(
+            text,
+            "   {} s ago {} {} {} request {}",
+            age(failure.age),
+            failure.status,
+            failure.error,
+            failure.path,
+            failure.request_id
+        );
+        let Advice { reason, .. } = &failure.advice;
+        let _ = writeln!(text, "      {}: {reason}", failure.component);
+    }
+    text
+}
+
+fn line(text: &mut String, step: &Step, is_guilty: bool) {
+    let mark = match step.verdict {
+        Verdict::Right => '✓',
+        Verdict::Wrong(_) => '✗',
+        Verdict::Waits(_) => '…',
+        Verdict::Unread(_) => '?',
+    };
+    let since = step
+        .age
+        .map_or_else(String::new, |seconds| format!(" ({} s)", age(seconds)));
+    let arrow = if is_guilty { "  ◀" } else { "" };
+    let _ = writeln!(
+        text,
+        "   {mark} {:<17}{:<16}{:<24}{}{since}{arrow}",
+        step.component, step.part, step.subject, step.found
+    );
+}
+
+fn advise(text: &mut String, advice: &Advice) {
+    let _ = writeln!(text, "   {}", advice.reason);
+    let _ = writeln!(text, "   {}", advice.remedy);
+}
+
+/// Returns an age with one digit behind the point, as long as that digit matters.
+fn age(seconds: f64) -> String {
+    if seconds < 10.0 {
+        format!("{seconds:.1}")
+    } else {
+        format!("{seconds:.0}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use why::Component;
+
+    #[test]
+    fn the_guilty_hop_is_marked_and_explained() {
+        let step = |component, part, verdict| Step {
+            component,
+            part,
+            subject: "shop/0".to_owned(),
+            found: String::new(),
+            age: Some(4.5),
+            verdict,
+        };
+        let advice = Advice {
+            reason: "It is gone.".to_owned(),
+            remedy: "Bring it back.".to_owned(),
+        };
+        let mut explanation = Explanation {
+            url: "shop.test".to_owned(),
+            is_right: false,
+            guilty: Some(1),
+            hops: vec![
+                step(Component::Rep, "cell", Verdict::Right),
+                step(Component::Iptables, "DNAT", Verdict::Wrong(advice)),
+            ],
+            failures: Vec::new(),
+        };
+        let shown = text(&explanation);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[0].starts_with("   ✓ rep"), "{shown}");
+        assert!(
+            lines[1].starts_with("   ✗ iptables") && lines[1].ends_with("(4.5 s)  ◀"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("The first hop that is wrong: iptables DNAT shop/0\n   It is gone.\n   Bring it back.\n"), "{shown}");
+        explanation.guilty = None;
+        assert!(text(&explanation).ends_with("\nThe route is right.\n"));
+    }
+}
