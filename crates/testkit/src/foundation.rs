@@ -156,6 +156,14 @@ impl Foundation {
         Ok(())
     }
 
+    /// Sends a signal to one part, for example one that pauses it.
+    pub fn signal(&self, roles: &str, signal: Signal) -> Result<()> {
+        let part = self.parts.iter().find(|(r, _)| *r == roles);
+        let (_, child) = part.context("that part does not run")?;
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id())?);
+        nix::sys::signal::kill(pid, signal).with_context(|| format!("signal {roles}"))
+    }
+
     /// Sends a signal to one part and waits for its end.
     pub fn end(&mut self, roles: &str, signal: Signal) -> Result<ExitStatus> {
         let at = self.parts.iter().position(|(r, _)| *r == roles);

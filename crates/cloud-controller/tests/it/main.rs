@@ -34,3 +34,4 @@ mod spelling;
 mod texts;
 mod uploads;
 mod usage;
+mod why;

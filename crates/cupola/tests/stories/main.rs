@@ -21,6 +21,7 @@ mod route_propagation;
 mod route_registrar;
 mod seeing_routes;
 mod tour;
+mod why;
 
 use anyhow::Result;
 use std::panic::AssertUnwindSafe;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
                 networking::STORIES,
                 route_policies::STORIES,
                 integrity::ON,
+                why::STORIES,
                 bad_input::STORIES,
                 metrics::STORIES,
                 robustness::STORIES,
@@ -109,6 +111,7 @@ fn main() -> ExitCode {
                 metrics::STORIES,
                 metrics::OF_MANY,
                 &chosen(integrity::ON, processes::ALSO_HERE),
+                why::OF_MANY,
                 processes::LAST,
             ]),
         ),

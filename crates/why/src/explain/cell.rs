@@ -4,11 +4,14 @@ use super::diego::Instance;
 use super::{Steps, firewall, short};
 use crate::explanation::Verdict;
 use crate::facts::Facts;
-use crate::hop::Component::{App, Envoy, Garden, Rep};
+use crate::hop::Component::{App, Envoy, Garden, Iptables, Rep};
 use wire::rep::{InspectedCertificate, InspectedContainer, Inspection, Read};
 
 /// The greatest difference in seconds between two clocks that is no fault.
 const CLOCK_TOLERANCE: i64 = 30;
+
+/// The port at which the first Envoy listener of an instance accepts connections.
+const FIRST_PROXY_PORT: u16 = 61001;
 
 /// Adds the hops of one instance on its cell.
 pub(super) fn check(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
@@ -30,9 +33,11 @@ pub(super) fn check(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
         return;
     };
     check_app(instance, container, steps);
+    firewall::check_filter(instance, container, &inspection.firewall, steps);
     let has_proxy = mapping.host_proxy != 0;
     if has_proxy {
         check_listener(instance, container, mapping.proxy, steps);
+        check_limits(instance, container, inspection, steps);
         check_certificate(instance, inspection, steps);
     }
     let ports = match has_proxy {
@@ -241,6 +246,30 @@ fn check_listener(
         )
     };
     steps.add((Envoy, "listener"), &instance.name, found, verdict);
+}
+
+/// Adds a hop if the container's limits of connections refuse those to Envoy, which listens.
+fn check_limits(
+    instance: &Instance<'_>,
+    container: &InspectedContainer,
+    inspection: &Inspection,
+    steps: &mut Steps,
+) {
+    let problem = inspection
+        .envoy
+        .as_ref()
+        .and_then(|envoy| envoy.get().err());
+    let is_refused = problem.is_some_and(|problem| problem.contains("refused"));
+    if is_refused && listens(container, FIRST_PROXY_PORT) && container.refused_packets > 0 {
+        let verdict = Verdict::wrong(
+            format!(
+                "{} has as many connections as its limits permit: {} packets were refused.",
+                instance.name, container.refused_packets
+            ),
+            "Scale the app out, or raise cell.limits.network.connections_in.",
+        );
+        steps.add((Iptables, "limits"), &instance.name, "", verdict);
+    }
 }
 
 /// Returns `app index` for `app/index`.

@@ -28,11 +28,7 @@ pub(super) fn check(
         }
     };
     let (found, verdict) = translation(container, rules, ports);
-    let is_right = verdict == Verdict::Right;
     steps.add(part, &instance.name, found, verdict);
-    if is_right {
-        check_filter(instance, container, rules, steps);
-    }
 }
 
 const REPAIR: &str = "Garden repairs the rules within some seconds; if they vanish again, find the program that changes them: iptables -t nat -S.";
@@ -83,13 +79,15 @@ fn translation(
     (found, Verdict::Right)
 }
 
-/// Adds a hop if a rule of somebody else refuses packets to the container.
-fn check_filter(
+/// Adds a hop if a rule of somebody else refuses packets to the container. It comes before the hops of Envoy, because the rep's own
+/// connections to Envoy fail then, too.
+pub(super) fn check_filter(
     instance: &Instance<'_>,
     container: &InspectedContainer,
-    rules: &[InspectedRule],
+    firewall: &Read<Vec<InspectedRule>>,
     steps: &mut Steps,
 ) {
+    let Ok(rules) = firewall.get() else { return };
     let refuses = |rule: &&InspectedRule| {
         let is_hook = ["FORWARD", "OUTPUT"].contains(&chain(&rule.rule));
         let target = value(&rule.rule, "-j").unwrap_or_default();

@@ -157,7 +157,6 @@ impl World {
             "deployment",
             "task",
             "route",
-            "route_url",
             "destination",
             "guarded_route",
             "route_policy",

@@ -320,6 +320,28 @@ pub(super) const CELL: &[Fault] = &[
         "refuses packets",
     ),
     (
+        "somebody drops packets to the container, the rep's own included",
+        |facts| {
+            rules(facts).push(InspectedRule {
+                table: "filter".to_owned(),
+                rule: "-A OUTPUT -d 10.255.1.2/32 -j DROP".to_owned(),
+                packets: 3,
+            });
+            cell(facts).envoy = Some(Err("no answer within 2 s".to_owned()).into());
+        },
+        (Component::Iptables, "filter", "shop/1"),
+        "refuses packets",
+    ),
+    (
+        "the connections of the container are exhausted",
+        |facts| {
+            container(facts).refused_packets = 40;
+            cell(facts).envoy = Some(Err("connect: connection refused".to_owned()).into());
+        },
+        (Component::Iptables, "limits", "shop/1"),
+        "40 packets were refused",
+    ),
+    (
         "iptables cannot be read",
         |facts| cell(facts).firewall = Err("iptables-save: exit status 1".to_owned()).into(),
         (Component::Iptables, "DNAT", "shop/1"),
