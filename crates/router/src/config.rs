@@ -438,6 +438,8 @@ pub struct Settings {
     pub route_services: Option<RouteServices>,
     /// The page for the router's own errors; `None`: a line of text.
     pub error_page: Option<ErrorPage>,
+    /// Whether the router's own errors, without a template, have the request's id and the command that explains them.
+    pub error_help: bool,
     pub buckets: Buckets,
     /// Whether histograms of requests are kept and envelopes with single requests' times are sent; counters are always kept.
     pub per_request_metrics: bool,
@@ -534,6 +536,7 @@ impl Default for Settings {
             response_rewrite: ResponseRewrite::default(),
             route_services: None,
             error_page: None,
+            error_help: false,
             buckets: Buckets::default(),
             per_request_metrics: true,
             per_app_metrics: false,

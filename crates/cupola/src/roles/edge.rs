@@ -106,6 +106,7 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
             start_delay: Duration::ZERO,
             register_interval: config.register_interval,
             hold_timeout: HOLD_TIMEOUT,
+            error_help: true,
             component_hosts: Some(component_hosts(&plan.domain)),
             log_format: router::LogFormat {
                 redact_query: router::RedactQuery::Credentials,

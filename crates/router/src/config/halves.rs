@@ -104,6 +104,7 @@ pub(crate) struct Serving {
     pub(crate) response_rewrite: ResponseRewrite,
     pub(crate) route_services: Option<RouteServices>,
     pub(crate) error_page: Option<ErrorPage>,
+    pub(crate) error_help: bool,
     pub(crate) drain_wait: Duration,
     pub(crate) drain_timeout: Duration,
 }
@@ -171,6 +172,7 @@ impl Settings {
             response_rewrite,
             route_services,
             error_page,
+            error_help,
             buckets,
             per_request_metrics,
             per_app_metrics,
@@ -247,6 +249,7 @@ impl Settings {
             response_rewrite,
             route_services,
             error_page,
+            error_help,
             drain_wait,
             drain_timeout,
             log_format,

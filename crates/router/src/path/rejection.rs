@@ -6,7 +6,7 @@ use crate::observe::metrics::Metrics;
 use crate::path::answer::Answer;
 use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;
-use http1::{Known, Refusal};
+use http1::{Known, Refusal, Request};
 
 /// The reason why the router itself answers a request, in place of a backend.
 #[derive(Debug)]
@@ -232,9 +232,13 @@ impl Rejection {
             fields.append(Known::XCfRouterError, printable.as_bytes());
             context.record.router_error(printable);
         }
+        let help = match shared.settings.error_help {
+            true => help(context, &exchange.request),
+            false => String::new(),
+        };
         let body = match page {
-            None if message.is_empty() => format!("{status} {reason}\n"),
-            None => format!("{status} {reason}: {message}\n"),
+            None if message.is_empty() => format!("{status} {reason}\n{help}"),
+            None => format!("{status} {reason}: {message}\n{help}"),
             Some(page) => {
                 let fields = exchange.response.fields.iter();
                 let headers: Vec<_> = fields
@@ -310,6 +314,27 @@ impl Rejection {
                 | Self::Backend(Fault::BadBody(_) | Fault::BodyTimeout | Fault::ClientGone)
         )
     }
+}
+
+/// Returns the lines of an error for people: the request's id, and the command that explains the route.
+fn help(context: &RequestContext<'_>, request: &Request) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let id = text(request.fields.slice(context.request_id));
+    let host = text(request.fields.slice(context.host));
+    let target = text(request.received_target());
+    let path = target.split('?').next().unwrap_or_default();
+    let url = format!("{host}{}", path.trim_end_matches('/'));
+    // People copy the command to a shell, so it has no character that means something there.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "./:_-~".contains(c);
+    let mut help = String::new();
+    if !id.is_empty() {
+        help.push_str(&format!("Request id: {id}\n"));
+    }
+    let is_host = host.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if is_host && path.starts_with('/') && url.chars().all(is_plain) {
+        help.push_str(&format!("Ask why: cupola why {url}\n"));
+    }
+    help
 }
 
 /// Returns the `X-Cf-RouterError` of a request that could not be read; empty: none.

@@ -173,6 +173,24 @@ async fn errors_use_the_operators_template() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn errors_name_the_request_and_the_command_that_explains_them() {
+    let world = World::with(Settings {
+        error_help: true,
+        ..Settings::default()
+    })
+    .await;
+    let reply = world.get("nobody.test", "/some/path/?secret=1").await;
+    let expected = format!(
+        "404 Not Found: Requested route ('nobody.test') does not exist.\nRequest id: {}\nAsk why: cupola why nobody.test/some/path\n",
+        reply.header("x-vcap-request-id")
+    );
+    assert_eq!(reply.text(), expected);
+    // A path that a shell would interpret does not become part of a command.
+    let reply = world.get("nobody.test", "/$(id)").await;
+    assert!(!reply.text().contains("Ask why"), "{}", reply.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_access_log_as_json() {
     let world = World::with(Settings {
         log_format: LogFormat {
