@@ -27,18 +27,7 @@ pub(crate) async fn run(
             .is_some_and(|host| host.contains('.')),
         "{url:?} is not a URL of a route: use e.g. app.example.com/path"
     );
-    let plan = Plan::read(data)?;
-    let operator = exec::operator(data)?;
-    let mut addresses = own_routers(&plan);
-    addresses.extend(routers.iter().map(|address| router(&plan, address)));
-    let survey = Survey {
-        diego: Diego::new(exec::bbs_client(data, &plan)?, &operator)?,
-        routers: addresses,
-        bus: plan.nats_servers(),
-    };
-    let internal = format!("https://{}", plan.reach(Service::CloudControllerInternal));
-    let route = survey::stored_route(&internal, &operator, url).await;
-    let explanation = why::explain(&survey.facts(url, route).await);
+    let explanation = ask(data, &Plan::read(data)?, url, routers).await?;
     if is_json {
         let json = serde_json::to_string_pretty(&explanation)?;
         terminal::print(&format!("{json}\n"))?;
@@ -49,6 +38,26 @@ pub(crate) async fn run(
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+/// Asks all components about a URL.
+pub(crate) async fn ask(
+    data: &Path,
+    plan: &Plan,
+    url: &str,
+    routers: &[String],
+) -> Result<Explanation> {
+    let operator = exec::operator(data)?;
+    let mut addresses = own_routers(plan);
+    addresses.extend(routers.iter().map(|address| router(plan, address)));
+    let survey = Survey {
+        diego: Diego::new(exec::bbs_client(data, plan)?, &operator)?,
+        routers: addresses,
+        bus: plan.nats_servers(),
+    };
+    let internal = format!("https://{}", plan.reach(Service::CloudControllerInternal));
+    let route = survey::stored_route(&internal, &operator, url).await;
+    Ok(why::explain(&survey.facts(url, route).await))
 }
 
 /// Returns the routers that the plan knows.
@@ -69,7 +78,7 @@ fn router(plan: &Plan, address: &str) -> RouterAddress {
 }
 
 /// Returns the explanation for people: a line for each hop, then the guilty one, then the last failing requests.
-fn text(explanation: &Explanation) -> String {
+pub(crate) fn text(explanation: &Explanation) -> String {
     let mut text = String::new();
     for (at, step) in explanation.hops.iter().enumerate() {
         line(&mut text, step, explanation.guilty == Some(at));

@@ -98,7 +98,12 @@ impl Diego {
         let placed = actual.iter().filter(|lrp| !lrp.cell_id.is_empty());
         let asked = placed.filter_map(|lrp| {
             let cell = cells.iter().find(|cell| cell.cell_id == lrp.cell_id)?;
-            Some((lrp.instance_guid.clone(), cell.rep_url.clone()))
+            // The presence of an older rep has the other field alone.
+            let url = match cell.rep_url.is_empty() {
+                true => &cell.rep_address,
+                false => &cell.rep_url,
+            };
+            Some((lrp.instance_guid.clone(), url.clone()))
         });
         futures::stream::iter(asked.collect::<Vec<_>>())
             .map(|(guid, rep_url)| async move {
