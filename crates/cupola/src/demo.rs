@@ -1,21 +1,19 @@
 //! `make demo`: a throw-away foundation, an app that is pushed with a route, and the path of that route through every component,
-//! with the values that each component itself shows. Every hop is compared with the previous one; the demo fails if they differ.
+//! with the values that each component itself shows, as `cupola why` prints it. The demo fails if a hop is wrong.
 
 mod client;
-mod observe;
 
+use crate::explain;
 use crate::plan::{Plan, random_hex};
 use crate::signals::{Hangup, Signals};
 use crate::terminal::{print_error, print_line};
 use anyhow::{Context as _, Result, bail, ensure};
 use client::{CfClient, step};
-use observe::{Observer, Registrations};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use why::Walk;
 
 const APP: &str = "proxy";
 
@@ -72,7 +70,6 @@ async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
 
 async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Result<()> {
     let plan = Plan::read(data)?;
-    let registrations = Registrations::listen(&plan).await?;
     let client = CfClient {
         home: data.join("demo-home"),
     };
@@ -124,18 +121,12 @@ async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Resu
     ));
     step(&format!("curl {}/", plan.route_url(&route)));
     print_line(&format!("   {} {}", answer.0, answer.1.trim()));
-    let observer = Observer {
-        data,
-        plan: &plan,
-        client: &client,
-        registrations: &registrations,
-        instance: &format!("{APP}/0"),
-    };
-    let walk = why::walk(&observer.observe(&route, answer.0).await);
-    if let Some(problem) = walk.problem() {
-        bail!("{problem}");
-    }
-    print(&walk);
+    let explanation = explain::ask(data, &plan, &route, &[]).await?;
+    step(&format!(
+        "cupola why {route}   (every value is read from the component itself)"
+    ));
+    print_line(explain::text(&explanation).trim_end());
+    ensure!(explanation.is_right, "a hop of the route {route} is wrong");
     Ok(())
 }
 
@@ -242,18 +233,5 @@ async fn fetch(plan: &Plan, route: &str) -> Result<(u16, String)> {
             return Ok((status, body));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn print(walk: &Walk) {
-    step(
-        "the path of the route, from the user's request to the answer; every value is read from the component itself",
-    );
-    for hop in &walk.hops {
-        let found = hop.outcome.found().unwrap_or_default();
-        print_line(&format!(
-            "   ✓ {:<17}{:<17}{found}",
-            hop.component, hop.part
-        ));
     }
 }

@@ -7,9 +7,9 @@ mod failures;
 mod firewall;
 mod routers;
 
+use crate::component::Component;
 use crate::explanation::{Explanation, Step, Verdict};
 use crate::facts::Facts;
-use crate::hop::Component;
 
 /// The time in seconds after which a change must have reached all components.
 const SETTLED: i64 = 5;

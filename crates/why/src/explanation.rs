@@ -1,6 +1,6 @@
 //! The output of [`crate::explain`]: hops with verdicts, and the hop that is to blame.
 
-use crate::hop::Component;
+use crate::component::Component;
 use serde::Serialize;
 
 /// The way of one URL through all components.

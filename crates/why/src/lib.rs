@@ -2,7 +2,7 @@
 //!
 //! It is pure. The caller reads the components and passes what they show ([`Facts`]). [`explain`] compares, and returns an
 //! [`Explanation`]: a list of [`Step`]s in the order in which a route becomes reachable, each with a verdict, the first one that is
-//! wrong, and the meaning of the last failing requests. `cupola why` and the Cloud Controller's `GET /v3/why` print it.
+//! wrong, and the meaning of the last failing requests. `cupola why`, `cupola demo` and the Cloud Controller's `GET /v3/why` print it.
 //!
 //! ```text
 //!   cloud-controller ─▶ bbs ─▶ rep, garden ─▶ app, envoy, iptables ─▶ route-emitter, NATS ─▶ router ─▶ client
@@ -11,23 +11,17 @@
 //!
 //! [`table`] and [`changes`] read the router's pages: the table now or at an earlier time, and what changed in it. [`bus`]
 //! writes messages of the bus for people. [`watch`] follows a change through the components while it happens.
-//!
-//! [`walk`] is the shorter walk of `cupola demo` over one instance whose components agree.
 
 pub mod bus;
 pub mod changes;
+mod component;
 mod explain;
 mod explanation;
 mod facts;
-mod hop;
-mod observations;
 pub mod table;
-mod walk;
 pub mod watch;
 
+pub use component::Component;
 pub use explain::{explain, serves};
 pub use explanation::{Advice, Explanation, Failure, Step, Verdict};
 pub use facts::{Actual, Answer, Desired, DesiredRoute, Facts, Port, Probe, Router};
-pub use hop::{Component, Hop, Outcome, Source, Walk};
-pub use observations::{Observations, Read};
-pub use walk::walk;

@@ -1,8 +1,7 @@
 //! The steps of the demo that a person would type.
 
 use crate::terminal::print_line;
-use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use anyhow::{Result, ensure};
 use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::process::Command;
@@ -33,20 +32,5 @@ impl CfClient {
         let status = self.command(args)?.status().await?;
         ensure!(status.success(), "cf {} ended with {status}", args[0]);
         Ok(())
-    }
-
-    pub(super) async fn get(&self, path: &str) -> Result<Value> {
-        let output = self.command(&["curl", path])?.output().await?;
-        ensure!(
-            output.status.success(),
-            "cf curl {path} ended with {}",
-            output.status
-        );
-        serde_json::from_slice(&output.stdout).with_context(|| {
-            format!(
-                "cf curl {path}: {}",
-                String::from_utf8_lossy(&output.stdout)
-            )
-        })
     }
 }

@@ -2,9 +2,9 @@
 
 use super::diego::Instance;
 use super::{Steps, firewall, short};
+use crate::component::Component::{App, Envoy, Garden, Iptables, Rep};
 use crate::explanation::Verdict;
 use crate::facts::Facts;
-use crate::hop::Component::{App, Envoy, Garden, Iptables, Rep};
 use wire::rep::{InspectedCertificate, InspectedContainer, Inspection, Read};
 
 /// The greatest difference in seconds between two clocks that is no fault.

@@ -1,9 +1,9 @@
 //! The first hops: the route and its destinations in the Cloud Controller.
 
 use super::{Steps, normal, serves};
+use crate::component::Component::CloudController;
 use crate::explanation::Verdict;
 use crate::facts::Facts;
-use crate::hop::Component::CloudController;
 use wire::cc::{StoredDestination, StoredRoute};
 
 /// The processes to which the route leads, according to the Cloud Controller.

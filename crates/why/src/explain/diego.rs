@@ -2,9 +2,9 @@
 
 use super::control::Target;
 use super::{SETTLED, Steps, normal};
+use crate::component::Component::{Auctioneer, Bbs};
 use crate::explanation::{Step, Verdict};
 use crate::facts::{Actual, Answer, Desired, Facts};
-use crate::hop::Component::{Auctioneer, Bbs};
 use wire::bbs::state;
 use wire::rep::Inspection;
 

@@ -1,9 +1,9 @@
 //! The meaning of a router's own answers: the component to which a status with its `X-Cf-RouterError` points, the reason and the
 //! remedy.
 
+use crate::component::Component::{self, App, Client, Envoy, Iptables, RouteService, Router};
 use crate::explanation::{Advice, Failure};
 use crate::facts::Facts;
-use crate::hop::Component::{self, App, Client, Envoy, Iptables, RouteService, Router};
 
 /// The most failing requests that are shown.
 const SHOWN: usize = 10;

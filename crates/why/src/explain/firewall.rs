@@ -3,8 +3,8 @@
 
 use super::Steps;
 use super::diego::Instance;
+use crate::component::Component::Iptables;
 use crate::explanation::Verdict;
-use crate::hop::Component::Iptables;
 use wire::rep::{InspectedContainer, InspectedRule, Read};
 
 /// Adds the hop of the firewall. `ports`: the cell's port and the container's.

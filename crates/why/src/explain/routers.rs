@@ -2,9 +2,9 @@
 
 use super::diego::Instance;
 use super::{SETTLED, Steps, failures};
+use crate::component::Component::{self, Nats, RouteEmitter, RouteService};
 use crate::explanation::{Advice, Step, Verdict};
 use crate::facts::{Facts, Probe, Router};
-use crate::hop::Component::{self, Nats, RouteEmitter, RouteService};
 use wire::router::{EndpointView, RouteView};
 
 /// The time in seconds after which an endpoint must have been registered again. Emitters repeat their messages every 20 seconds.

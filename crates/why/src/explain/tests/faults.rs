@@ -1,8 +1,8 @@
 //! The table of faults: for each the change of the facts, the hop that is to blame, and the reason.
 
 use super::{cell, certificate, container, instance, probes, route, rules, view, views};
+use crate::component::Component;
 use crate::facts::Facts;
-use crate::hop::Component;
 use wire::rep::InspectedRule;
 
 /// A fault: its name, the change of the facts that it makes, the hop that is to blame (component, part, subject), and a piece of
