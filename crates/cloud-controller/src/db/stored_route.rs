@@ -1,11 +1,10 @@
 //! Finds the route that serves a URL, and reads everything that Diego must have of it. It is read for `why`.
 
-use super::app::App;
+use super::app;
 use super::domain::{self, Domain};
 use super::process::Process;
 use super::route::Route;
-use super::{Connection, Select, by_guid, destination};
-use std::collections::BTreeMap;
+use super::{Connection, Select, destination};
 use wire::cc::{StoredDestination, StoredRoute};
 
 /// The port of an app whose destination names none.
@@ -54,15 +53,12 @@ pub(crate) async fn read(
     route: &Route,
     domain: &Domain,
 ) -> sqlx::Result<StoredRoute> {
-    let mut apps: BTreeMap<String, App> = BTreeMap::new();
+    let all = destination::of_route(conn, &route.guid).await?;
+    let guids: Vec<String> = all.iter().map(|found| found.app_guid.clone()).collect();
+    let apps = app::by_guids(conn, &guids).await?;
     let mut destinations = Vec::new();
-    for destination in destination::of_route(conn, &route.guid).await? {
-        if !apps.contains_key(&destination.app_guid)
-            && let Some(app) = by_guid::<App>(conn, &destination.app_guid).await?
-        {
-            apps.insert(destination.app_guid.clone(), app);
-        }
-        let Some(app) = apps.get(&destination.app_guid) else {
+    for destination in all {
+        let Some(app) = apps.iter().find(|app| app.guid == destination.app_guid) else {
             continue;
         };
         let mine = Select::new()

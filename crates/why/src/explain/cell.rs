@@ -143,6 +143,19 @@ fn find_container<'a>(
     steps: &mut Steps,
 ) -> Option<&'a InspectedContainer> {
     let Some(container) = &inspection.container else {
+        if let Err(problem) = inspection.firewall.get()
+            && !problem.is_empty()
+        {
+            let verdict = Verdict::wrong(
+                format!(
+                    "Garden on the cell of {} does not answer: {problem}.",
+                    instance.name
+                ),
+                "See the log of the role cell.",
+            );
+            steps.add((Garden, "container"), &instance.name, "", verdict);
+            return None;
+        }
         let (reason, remedy) = (
             format!("Garden has no container of {}.", instance.name),
             "The rep reports the loss and the BBS starts another; else see the log of the role cell.",

@@ -93,8 +93,8 @@ pub(super) fn check_filter(
         let target = value(&rule.rule, "-j").unwrap_or_default();
         // A rule with other conditions may not concern the container.
         let is_general = rule.rule.split(' ').nth(2) == Some("-j");
-        let is_there = value(&rule.rule, "-d").map(without_mask) == Some(&container.address);
-        let is_there = is_there || is_general;
+        let to = value(&rule.rule, "-d").map(without_mask);
+        let is_there = is_general || to == Some(container.address.as_str());
         rule.table == "filter" && is_hook && is_there && ["DROP", "REJECT"].contains(&target)
     };
     if let Some(rule) = rules.iter().find(refuses) {

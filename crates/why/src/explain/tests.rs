@@ -1,8 +1,10 @@
 mod faults;
+mod router_faults;
 
 use super::*;
 use crate::facts::{Actual, Desired, DesiredRoute, Port, Probe, Router};
-use faults::{CELL, CONTROL, Fault, ROUTERS};
+use faults::{CELL, CONTROL, Fault};
+use router_faults::ROUTERS;
 use std::collections::BTreeSet;
 use wire::cc::{StoredDestination, StoredRoute};
 use wire::rep::{
