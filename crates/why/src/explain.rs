@@ -14,6 +14,9 @@ use crate::facts::Facts;
 /// The time in seconds after which a change must have reached all components.
 const SETTLED: i64 = 5;
 
+/// The greatest difference in seconds between two clocks that is no fault.
+const CLOCK_TOLERANCE: i64 = 30;
+
 /// Returns the way of the URL, with a verdict for each hop.
 pub fn explain(facts: &Facts) -> Explanation {
     let mut steps = Steps::default();

@@ -3,6 +3,7 @@
 use crate::config::Sharding;
 use crate::worker::Shared;
 use route_table::registry::{MemberView, request_host};
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use wire::router::{EndpointView, RouteView};
 
@@ -25,6 +26,7 @@ pub(crate) fn page(shared: &Shared, url: &str, now: Instant) -> RouteView {
         now: clock.map_or(0, |clock| {
             i64::try_from(clock.as_secs()).unwrap_or(i64::MAX)
         }),
+        is_healthy: Some(shared.healthy.load(Ordering::Relaxed)),
         bus_is_connected: Some(shared.bus_is_connected.is_met()),
         last_message_age: Some(shared.registry.since_update(now).as_secs_f64()),
         segments: segments(&shared.lasting.sharding),

@@ -1,14 +1,11 @@
 //! The hops of one instance on its cell: rep, container, app, Envoy and its certificate.
 
 use super::diego::Instance;
-use super::{Steps, firewall, short};
+use super::{CLOCK_TOLERANCE, Steps, firewall, short};
 use crate::component::Component::{App, Envoy, Garden, Iptables, Rep};
 use crate::explanation::Verdict;
 use crate::facts::Facts;
 use wire::rep::{InspectedCertificate, InspectedContainer, Inspection, Read};
-
-/// The greatest difference in seconds between two clocks that is no fault.
-const CLOCK_TOLERANCE: i64 = 30;
 
 /// The port at which the first Envoy listener of an instance accepts connections.
 const FIRST_PROXY_PORT: u16 = 61001;

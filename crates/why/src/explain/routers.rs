@@ -1,7 +1,7 @@
 //! The last hops: the emitter of the instance's cell, the bus, each router's table, and a request through each router.
 
 use super::diego::Instance;
-use super::{SETTLED, Steps, failures};
+use super::{CLOCK_TOLERANCE, SETTLED, Steps, failures};
 use crate::component::Component::{self, Nats, RouteEmitter, RouteService};
 use crate::explanation::{Advice, Step, Verdict};
 use crate::facts::{Facts, Probe, Router};
@@ -177,6 +177,7 @@ fn check_router(
     instances: &[&Instance<'_>],
     steps: &mut Steps,
 ) {
+    check_state(facts, router, view, steps);
     let part = (Component::Router, "bus");
     if view.bus_is_connected == Some(false) {
         let verdict = Verdict::wrong(
@@ -201,6 +202,30 @@ fn check_router(
             age: endpoint.and_then(|endpoint| endpoint.message_age),
             verdict,
         });
+    }
+}
+
+/// Adds a hop if the router is not in service, or if its clock is wrong. An original gorouter shows neither.
+fn check_state(facts: &Facts, router: &Router, view: &RouteView, steps: &mut Steps) {
+    let skew = view.now - facts.now;
+    if view.now != 0 && skew.abs() > CLOCK_TOLERANCE {
+        let direction = if skew > 0 { "ahead" } else { "behind" };
+        let verdict = Verdict::wrong(
+            format!(
+                "The clock of router {} is {} s {direction}.",
+                router.name,
+                skew.abs()
+            ),
+            "Set the clock of the machine, and run an NTP client; certificates seem expired meanwhile.",
+        );
+        steps.add((Component::Router, "clock"), &router.name, "", verdict);
+    }
+    if view.is_healthy == Some(false) {
+        let verdict = Verdict::wrong(
+            format!("The router {} is starting or draining.", router.name),
+            "Wait until it is in service, or start it again.",
+        );
+        steps.add((Component::Router, "health"), &router.name, "", verdict);
     }
 }
 

@@ -15,6 +15,8 @@ pub struct RouteView {
     pub router: String,
     /// The router's clock, in seconds since 1970.
     pub now: i64,
+    /// Whether `/health` is 200; it is not while the router starts or drains. `None` if the router does not report it.
+    pub is_healthy: Option<bool>,
     /// Whether the router is connected to the message bus; `None` if it does not report it.
     pub bus_is_connected: Option<bool>,
     /// The time since the last message about any route; `None` if it does not report it.

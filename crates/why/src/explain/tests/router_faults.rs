@@ -45,6 +45,18 @@ pub(super) const ROUTERS: &[Fault] = &[
         "is not connected to the message bus",
     ),
     (
+        "the clock of one router is wrong",
+        |facts| view(facts).now -= 3600,
+        (Component::Router, "clock", "router-b"),
+        "3600 s behind",
+    ),
+    (
+        "one router drains",
+        |facts| view(facts).is_healthy = Some(false),
+        (Component::Router, "health", "router-b"),
+        "starting or draining",
+    ),
+    (
         "one router is paused",
         |facts| {
             facts.routers[1].view = Err("timed out after 5 s".to_owned());
