@@ -80,6 +80,7 @@ fn data_is_read_from_the_given_directory() {
         &["cfdot", "--data", &data, "actual-lrps"],
         &["--data", &data, "cfdot", "actual-lrps"],
         &["routes", "--data", &data],
+        &["why", "app.test", "--data", &data],
         &["exec", "app", "--data", &data, "--", "ls"],
     ] {
         let (code, _, complaint) = output(&mut cupola(args));

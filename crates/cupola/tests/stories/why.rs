@@ -62,7 +62,8 @@ fn named(f: &Foundation, url: &str, hop: &str) -> Result<Value> {
             is_right == found.is_empty(),
             "the exit code disagrees: {explanation}"
         );
-        Ok((found == hop).then_some(explanation))
+        ensure!(found == hop, "{found:?} is named: {explanation}");
+        Ok(Some(explanation))
     })
 }
 

@@ -111,3 +111,31 @@ pub struct InspectedCertificate {
     pub not_before: i64,
     pub not_after: i64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inspection_is_read_as_it_was_written() {
+        let inspection = Inspection {
+            instance_guid: "i1".to_owned(),
+            container: Some(InspectedContainer {
+                listeners: vec!["0.0.0.0:8080".to_owned()],
+                ..InspectedContainer::default()
+            }),
+            firewall: Ok(vec![InspectedRule::default()]).into(),
+            envoy: Some(Err("connection refused".to_owned()).into()),
+            ..Inspection::default()
+        };
+        let json = serde_json::to_string(&inspection).unwrap();
+        let read: Inspection = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, inspection);
+        assert_eq!(read.firewall.get().map(Vec::len), Ok(1));
+        let envoy = read.envoy.unwrap();
+        assert_eq!(envoy.get(), Err("connection refused"));
+        // A rep of another version may leave everything out.
+        let empty: Inspection = serde_json::from_str("{}").unwrap();
+        assert_eq!(empty, Inspection::default());
+    }
+}
