@@ -43,6 +43,8 @@ impl Diego {
     pub(crate) async fn ask(&self, url: &str, route: &Answer<Option<StoredRoute>>) -> Found {
         let (desired, cells) = tokio::join!(self.desired(url, route), within(self.bbs.cells()));
         let actual = match &desired {
+            // A request without guids would return the instances of all apps.
+            Ok(desired) if desired.is_empty() => Ok(Vec::new()),
             Ok(desired) => {
                 let guids = desired.iter().map(|lrp| lrp.process_guid.clone()).collect();
                 within(self.bbs.actual_lrps_by_process_guids(guids)).await
