@@ -57,10 +57,8 @@ impl RouterAddress {
         let is_original = response.status().as_u16() == 404;
         ensure!(is_original, "it answered with status {}", response.status());
         let table = get("/routes").send().await?.error_for_status()?;
-        Ok(of_table(
-            &table.json().await.context("decode its table")?,
-            url,
-        ))
+        let table: Value = table.json().await.context("decode its table")?;
+        Ok(of_table(&table, url))
     }
 }
 

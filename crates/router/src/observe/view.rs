@@ -29,6 +29,7 @@ pub(crate) fn page(shared: &Shared, url: &str, now: Instant) -> RouteView {
         is_healthy: Some(shared.healthy.load(Ordering::Relaxed)),
         bus_is_connected: Some(shared.bus_is_connected.is_met()),
         last_message_age: Some(shared.registry.since_update(now).as_secs_f64()),
+        register_interval: shared.lasting.register_interval.as_secs_f64(),
         segments: segments(&shared.lasting.sharding),
         max_connections: shared.settings.max_conns_per_endpoint,
         route: pool.map(|pool| pool.uri().to_owned()),

@@ -7,8 +7,14 @@ use crate::explanation::{Advice, Step, Verdict};
 use crate::facts::{Facts, Probe, Router};
 use wire::router::{EndpointView, RouteView};
 
-/// The time in seconds after which an endpoint must have been registered again. Emitters repeat their messages every 20 seconds.
+/// The least time in seconds after which an endpoint must have been registered again. Emitters repeat their messages every 20
+/// seconds unless the routers announce another interval.
 const SILENCE: f64 = 60.0;
+
+/// Returns the time in seconds after which the router must have got a message about each endpoint again.
+fn silence(view: &RouteView) -> f64 {
+    SILENCE.max(3.0 * view.register_interval)
+}
 
 /// Adds the hops behind the cells.
 pub(super) fn check(facts: &Facts, instances: &[Instance<'_>], steps: &mut Steps) {
@@ -51,6 +57,7 @@ fn check_bus(facts: &Facts, steps: &mut Steps) {
     let youngest = views()
         .filter_map(|view| view.last_message_age)
         .min_by(f64::total_cmp);
+    let limit = views().map(silence).fold(SILENCE, f64::max);
     let Some(bus) = &facts.bus else { return };
     let (found, verdict) = match bus {
         Err(problem) => (
@@ -60,7 +67,7 @@ fn check_bus(facts: &Facts, steps: &mut Steps) {
                 "Start nats-server, and see its log.",
             ),
         ),
-        Ok(server) if youngest.is_some_and(|age| age > SILENCE) => (
+        Ok(server) if youngest.is_some_and(|age| age > limit) => (
             server.clone(),
             Verdict::wrong(
                 format!(
@@ -97,7 +104,7 @@ fn find<'v>(view: &'v RouteView, instance: &Instance<'_>) -> Option<&'v Endpoint
 fn check_emitter(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
     let receives = |view: &&RouteView| {
         view.bus_is_connected != Some(false)
-            && view.last_message_age.is_none_or(|age| age <= SILENCE)
+            && view.last_message_age.is_none_or(|age| age <= silence(view))
             && accepts(view, instance)
     };
     let views = facts
@@ -118,6 +125,10 @@ fn check_emitter(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
         .filter_map(|endpoint| endpoint.message_age)
         .min_by(f64::total_cmp);
     let (name, cell) = (&instance.name, &instance.actual.cell_id);
+    let limit = views
+        .iter()
+        .map(|view| silence(view))
+        .fold(SILENCE, f64::max);
     let running = facts.now.saturating_sub(instance.actual.since);
     let remedy = format!("See whether the route-emitter of cell {cell} runs, and its log.");
     let has_failed = views.iter().any(|view| has_refused(view, instance));
@@ -131,7 +142,7 @@ fn check_emitter(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
             format!("No router has {name}: the emitter of cell {cell} does not register it."),
             remedy,
         )
-    } else if age.is_some_and(|age| age > SILENCE) {
+    } else if age.is_some_and(|age| age > limit) {
         Verdict::wrong(
             format!(
                 "The emitter of cell {cell} has not registered {name} for {:.0} s.",
@@ -335,7 +346,7 @@ fn verdict_of(
             "Scale the app out, make it answer faster, or raise backends.max_conns of the router.",
         );
     }
-    if endpoint.message_age.is_some_and(|age| age > SILENCE) {
+    if endpoint.message_age.is_some_and(|age| age > silence(view)) {
         let age = endpoint.message_age.unwrap_or_default();
         return Verdict::wrong(
             format!("The router {table} got its last message about {name} {age:.0} s ago."),

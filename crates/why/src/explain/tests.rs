@@ -400,3 +400,16 @@ fn urls_are_compared_as_routes_are() {
         assert_eq!(serves(route, url), expected, "{route} {url}");
     }
 }
+
+#[test]
+fn a_router_that_announces_a_long_interval_may_be_silent_for_longer() {
+    let mut facts = right();
+    views(&mut facts, |view| {
+        view.register_interval = 60.0;
+        view.last_message_age = Some(100.0);
+        view.endpoints[0].message_age = Some(100.0);
+    });
+    assert!(explain(&facts).is_right);
+    views(&mut facts, |view| view.register_interval = 20.0);
+    assert_eq!(explain(&facts).guilty_hop().unwrap().part, "bus");
+}

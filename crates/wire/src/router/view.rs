@@ -21,6 +21,8 @@ pub struct RouteView {
     pub bus_is_connected: Option<bool>,
     /// The time since the last message about any route; `None` if it does not report it.
     pub last_message_age: Option<f64>,
+    /// The seconds after which emitters repeat their messages; 0 if the router does not report it.
+    pub register_interval: f64,
     /// The isolation segments whose routes the router accepts; `None`: all.
     pub segments: Option<Vec<String>>,
     /// The most requests that an endpoint may have at a time; 0: no limit.
