@@ -3,6 +3,7 @@
 //! The internal listener returns what is stored of a route to operators, who ask the other components themselves.
 
 use super::prelude::*;
+use crate::db::app::App;
 use crate::db::route::Route;
 use crate::db::stored_route;
 use axum::Json;
@@ -27,7 +28,16 @@ async fn show(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
             .find::<Route>(&mut conn, &route.guid, Right::Read)
             .await?
             .row;
-        stored_route::read(&mut conn, &route, &domain).await?
+        let mut stored = stored_route::read(&mut conn, &route, &domain).await?;
+        // A route may lead to apps of other spaces, whose names the caller does not see.
+        let guids = stored.destinations.iter().map(|found| &found.app_guid);
+        let visible: Vec<App> = who.visible().any("guid", guids).all(&mut conn).await?;
+        for destination in &mut stored.destinations {
+            if !visible.iter().any(|app| app.guid == destination.app_guid) {
+                destination.app_name.clone_from(&destination.app_guid);
+            }
+        }
+        stored
     };
     let facts = cc.survey.facts(url, Ok(Some(stored))).await;
     Ok(ok(json!(why::explain(&facts))))
