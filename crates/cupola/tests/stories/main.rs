@@ -9,6 +9,7 @@ mod cell;
 mod firewall;
 mod full_disk;
 mod integrity;
+mod lesson_pages;
 mod many_machines;
 mod metrics;
 mod networking;
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let groups: [Group<'_>; 4] = [
+    let groups: [Group<'_>; 5] = [
         (
             "a foundation with route integrity",
             Mode::OneProcess,
@@ -90,6 +91,14 @@ fn main() -> ExitCode {
             None,
             "cell: {route_integrity: off, instance_cert_validity_minutes: 1}\n",
             integrity::OFF,
+        ),
+        (
+            "a foundation for the lesson",
+            Mode::OneProcess,
+            Store::Files,
+            None,
+            "router: {register_interval: 5}\n",
+            lesson_pages::STORIES,
         ),
         (
             "a foundation on a small disk",
