@@ -9,6 +9,21 @@ const STORIES: &[&str] = &[
     include_str!("../../../docs/lesson/01-push-two-apps.md"),
     include_str!("../../../docs/lesson/02-one-route-for-two-apps.md"),
     include_str!("../../../docs/lesson/03-what-the-cloud-controller-knows.md"),
+    include_str!("../../../docs/lesson/04-where-the-app-runs.md"),
+    include_str!("../../../docs/lesson/05-what-should-run.md"),
+    include_str!("../../../docs/lesson/06-the-message-bus.md"),
+    include_str!("../../../docs/lesson/07-the-routers-table.md"),
+    include_str!("../../../docs/lesson/08-nobody-listens.md"),
+    include_str!("../../../docs/lesson/09-the-rule-on-the-cell.md"),
+    include_str!("../../../docs/lesson/10-the-proxy-in-the-container.md"),
+    include_str!("../../../docs/lesson/11-the-access-log.md"),
+    include_str!("../../../docs/lesson/12-ask-the-router-directly.md"),
+    include_str!("../../../docs/lesson/13-stop-an-app.md"),
+    include_str!("../../../docs/lesson/14-the-danger.md"),
+    include_str!("../../../docs/lesson/15-route-integrity.md"),
+    include_str!("../../../docs/lesson/16-the-certificate.md"),
+    include_str!("../../../docs/lesson/17-route-services.md"),
+    include_str!("../../../docs/lesson/18-routes-of-other-servers.md"),
 ];
 
 const EXERCISES: &[&str] = &[];
