@@ -237,6 +237,13 @@ impl Certificates {
         &self.instances.cert_pem
     }
 
+    /// Issues a certificate of an instance that expired an hour ago, for an exercise of the lesson.
+    pub(crate) fn expired_instance(&self, guid: &str, address: IpAddr) -> Result<Issued> {
+        let end = time::OffsetDateTime::now_utc() - time::Duration::hours(1);
+        let valid = (end - time::Duration::hours(24), end);
+        issue_for(&self.instances, guid, &[guid.to_owned()], &[address], valid)
+    }
+
     /// Returns the key of the CA of instances, as PEM.
     pub(crate) fn instances_ca_key(&self) -> Result<&str> {
         let key = self.instances.key_pem.as_deref();
@@ -292,6 +299,16 @@ fn issue(
     names: &[String],
     addresses: &[IpAddr],
 ) -> Result<Issued> {
+    issue_for(authority, subject, names, addresses, validity(820))
+}
+
+fn issue_for(
+    authority: &Authority,
+    subject: &str,
+    names: &[String],
+    addresses: &[IpAddr],
+    (begin, end): (time::OffsetDateTime, time::OffsetDateTime),
+) -> Result<Issued> {
     let ca_key = authority.key_pem.as_ref().context(
         "this machine joined a foundation and has no key of a CA: issue certificates where the foundation was made",
     )?;
@@ -314,7 +331,7 @@ fn issue(
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
-    (params.not_before, params.not_after) = validity(820);
+    (params.not_before, params.not_after) = (begin, end);
     let cert = params
         .signed_by(&key, &issuer)
         .with_context(|| format!("sign the certificate of {subject}"))?;

@@ -1,10 +1,13 @@
 //! The command line: what a person types, and the exit codes (0 done, 1 failed, 2 wrong usage).
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::{self, Overrides};
 use crate::role::Role;
 use crate::{
-    demo, exec, explain, join, nats_command, registrar_command, reset_password, routes, terminal, up,
-    watch,
+    demo, exec, explain, join, lesson_command, nats_command, registrar_command, reset_password, routes,
+    terminal, up, watch,
 };
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -37,6 +40,7 @@ const EXAMPLES: &str = "Examples:
   cupola serve --roles cell                  one role in a process of its own
   cupola join-bundle --roles cell --host 10.0.0.3 --out cell-2.bundle
   cupola check-config --config cupola.yml
+  cupola lesson                              learn step by step how a route travels
   cupola router -c gorouter.yml              the router alone, in place of a gorouter";
 
 #[derive(Debug, Subcommand)]
@@ -179,6 +183,17 @@ enum Command {
     },
     /// Boot a throw-away foundation, push the example app and show the path of its route
     Demo,
+    /// Learn step by step how a route travels; without a sub-command, walk through the pages from where the last walk stopped
+    #[command(after_help = "Examples:
+  cupola lesson               walk through the pages
+  cupola lesson from 4        walk from story 4 on
+  cupola lesson show e1       print exercise 1
+  cupola lesson break 1       break something on purpose
+  cupola lesson repair        repair it")]
+    Lesson {
+        #[command(subcommand)]
+        action: Option<lesson_command::Action>,
+    },
     /// Run the router alone, in place of a gorouter; SIGUSR1 drains it, SIGHUP reloads it, SIGUSR2 upgrades it
     #[command(after_help = "Example: cupola router -c gorouter.yml")]
     Router {
@@ -231,6 +246,7 @@ impl Command {
             | Self::ResetPassword { .. }
             | Self::Certs { .. }
             | Self::JoinBundle { .. }
+            | Self::Lesson { .. }
             | Self::Exec { .. } => true,
             Self::Cf { .. }
             | Self::Demo
@@ -431,6 +447,10 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             terminal::start_logging("error");
             demo::run().await
         }
+        Command::Lesson { action } => {
+            terminal::start_logging("error");
+            lesson_command::run(&foundation(), action).await
+        }
         Command::Router { config } => gorouter::run(&config).await,
         Command::RouteRegistrar { config } => registrar_command::run(&config).await,
         Command::CheckConfig { config, gorouter } => match (config, gorouter) {
@@ -463,6 +483,3 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     terminal::print_error(&format!("cupola: {error:#}"));
     ExitCode::FAILURE
 }
-
-#[cfg(test)]
-mod tests;

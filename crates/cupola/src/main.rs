@@ -14,6 +14,7 @@ mod exec;
 mod explain;
 mod files;
 mod join;
+mod lesson_command;
 mod message_bus;
 mod monitor;
 mod nats_command;

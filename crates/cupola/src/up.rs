@@ -3,6 +3,7 @@
 use crate::bundle::Bundle;
 use crate::certs::Certificates;
 use crate::config::Config;
+use crate::lesson_command;
 use crate::plan::{FirstStart, Plan, PlanLock, RoleLocks, random_hex};
 use crate::role::{self, Role};
 use crate::roles;
@@ -26,6 +27,7 @@ pub(crate) async fn up(config: Config) -> Result<()> {
     let mut signals = Signals::new(Hangup::Stops)?;
     let _locks = RoleLocks::acquire(&config.data, Role::ALL)?;
     let (plan, certificates, first_start) = open(&config).await?;
+    lesson_command::repair_left_over(&config.data).await;
     let password = AdminPassword::choose(&config);
     print_line(&format!(
         "Booting a foundation in {} (domain {}) …",
@@ -60,6 +62,7 @@ pub(crate) async fn up(config: Config) -> Result<()> {
     };
     shutdown.cancel();
     running.finish().await;
+    lesson_command::repair_left_over(&config.data).await;
     ready.and(drained)?;
     print_line(&format!(
         "Stopped; nothing is left behind but {}.",

@@ -1,8 +1,8 @@
-//! What must be true of the foundation before and after a page, and the sentence for a person if it is not.
+//! A condition states what must be true of the foundation before or after a page. It has a sentence for a person if it is not met.
 
 use std::collections::BTreeMap;
 
-/// What the foundation shows, as far as conditions need it.
+/// The part of the foundation's state that conditions read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The number of running instances by the app's name. An app that is stopped or does not exist has no entry.

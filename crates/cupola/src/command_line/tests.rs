@@ -1,3 +1,5 @@
+//! Tests of the command line.
+
 use super::*;
 
 fn parsed(line: &str) -> CommandLine {
@@ -58,6 +60,33 @@ fn others_arguments_stay_as_they_are() {
         panic!("not cf");
     };
     assert_eq!(args.join(" "), "push exec --data /d");
+}
+
+#[test]
+fn a_lesson_has_actions() {
+    let action = |line: &str| {
+        let Command::Lesson { action } = parsed(line).command else {
+            panic!("{line}: not lesson");
+        };
+        action
+    };
+    assert!(action("cupola lesson").is_none());
+    assert!(matches!(
+        action("cupola lesson break 1 --data /d"),
+        Some(lesson_command::Action::Break { exercise: 1 })
+    ));
+    for line in [
+        "cupola lesson list",
+        "cupola lesson from 4",
+        "cupola lesson show e1",
+        "cupola lesson check 2",
+        "cupola lesson repair",
+        "cupola lesson guard --data /d",
+    ] {
+        assert!(action(line).is_some(), "{line}");
+    }
+    let wrong = ["cupola", "lesson", "show", "x"].map(OsString::from);
+    assert!(parse(wrong.to_vec()).is_err());
 }
 
 #[test]
