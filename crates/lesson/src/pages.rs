@@ -26,7 +26,13 @@ const STORIES: &[&str] = &[
     include_str!("../../../docs/lesson/18-routes-of-other-servers.md"),
 ];
 
-const EXERCISES: &[&str] = &[];
+const EXERCISES: &[&str] = &[
+    include_str!("../../../docs/lesson/exercise-1-a-rule-that-points-elsewhere.md"),
+    include_str!("../../../docs/lesson/exercise-2-a-lost-message.md"),
+    include_str!("../../../docs/lesson/exercise-3-a-closed-port.md"),
+    include_str!("../../../docs/lesson/exercise-4-an-expired-certificate.md"),
+    include_str!("../../../docs/lesson/exercise-5-a-frozen-envoy.md"),
+];
 
 /// Reads all pages, the stories and then the exercises, with the names of a foundation. An error names the line of a page that is
 /// not valid.

@@ -1,6 +1,6 @@
 //! Breaks something on purpose for an exercise, and repairs it in any case.
 //!
-//! What undoes a fault is written to `lesson-fault.json` in the data directory before the fault is made. Whoever comes first repairs:
+//! The steps that undo a fault are written to `lesson-fault.json` in the data directory before the fault is made. Whoever comes first repairs:
 //!
 //! | Who | When |
 //! |---|---|

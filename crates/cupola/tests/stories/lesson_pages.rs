@@ -30,6 +30,15 @@ pub(crate) const STORIES: &[Story] = &[
     story("lesson_story_16", page::<16>),
     story("lesson_story_17", page::<17>),
     story("lesson_story_18", page::<18>),
+    story("lesson_exercise_1", page::<19>),
+    story("lesson_exercise_2", page::<20>),
+    story("lesson_exercise_3", page::<21>),
+    story("lesson_exercise_4", page::<22>),
+    story("lesson_walks_in_a_terminal", walk),
+    story("lesson_checks_a_page", check_a_page),
+    story("lesson_repairs_after_a_break_that_ended_half_way", half_way),
+    story("lesson_repairs_after_a_sudden_end", sudden_end),
+    story("lesson_exercise_5", page::<23>),
     story("lesson_has_no_other_page", no_other_page),
 ];
 
@@ -41,10 +50,13 @@ static VALUES: Mutex<Values> = Mutex::new(Values(std::collections::BTreeMap::new
 
 fn no_other_page(f: &mut Foundation) -> Result<()> {
     let pages = lesson::pages(&place(f))?.len();
+    let is_page = |story: &&Story| {
+        story.name.starts_with("lesson_story_") || story.name.starts_with("lesson_exercise_")
+    };
+    let tested = STORIES.iter().filter(is_page).count();
     ensure!(
-        pages == STORIES.len() - 1,
-        "the lesson has {pages} pages, and {} of them are tested",
-        STORIES.len() - 1
+        pages == tested,
+        "the lesson has {pages} pages, and {tested} of them are tested"
     );
     Ok(())
 }
@@ -112,6 +124,109 @@ fn typed(
     } else {
         compared()
     }
+}
+
+/// Runs a command of this test in bash.
+fn shell(f: &Foundation, text: &str) -> Result<String> {
+    Background::default().run(f, text)
+}
+
+/// Walks through a page that needs no earlier values, with Enter for each command.
+fn walk(f: &mut Foundation) -> Result<()> {
+    let output = shell(f, r"printf '\n\nq\n' | cupola lesson from 12")?;
+    for wanted in [
+        "== Story 12: Ask the router directly",
+        "\"Port\":8080}",
+        "Write down: OVERLAY_IP = ",
+        "404 Not Found",
+        "Press Enter for Story 13",
+        "`cupola lesson` continues here.",
+    ] {
+        ensure!(output.contains(wanted), "no {wanted:?} in\n{output}");
+    }
+    // The notebook remembers the next page.
+    let output = shell(f, "cupola lesson </dev/null")?;
+    ensure!(output.contains("== Story 13"), "{output}");
+    let output = shell(f, r"printf 'echo wrong\nq\n' | cupola lesson from 12")?;
+    ensure!(
+        output.contains("which is missing here") && !output.contains("== Story 13"),
+        "{output}"
+    );
+    Ok(())
+}
+
+fn check_a_page(f: &mut Foundation) -> Result<()> {
+    let output = shell(f, "cupola lesson check e1")?;
+    ensure!(output.contains("Exercise 1 can begin"), "{output}");
+    f.cf_ok(&["stop", "appB"])?;
+    wait_for("the check names the app that is stopped", 30, || {
+        let output = shell(f, "cupola lesson check e1 || true")?;
+        Ok(output.contains("The app appB does not run.").then_some(()))
+    })?;
+    f.cf_ok(&["start", "appB"])?;
+    let output = shell(
+        f,
+        "cupola lesson show e1; cupola lesson list; cupola lesson break 9",
+    )?;
+    for wanted in [
+        "$ cupola lesson break 1",
+        "Story 0",
+        "there is no exercise 9",
+    ] {
+        ensure!(output.contains(wanted), "no {wanted:?} in\n{output}");
+    }
+    Ok(())
+}
+
+/// Returns an error if a rule of an exercise exists, or the file of a fault.
+fn nothing_is_broken(f: &Foundation) -> Result<()> {
+    let mark = format!(
+        "cupola-lesson-{}",
+        f.plan["tag"].as_str().unwrap_or_default()
+    );
+    for table in ["nat", "filter"] {
+        let rules = shell(f, &format!("iptables -w -t {table} -S"))?;
+        ensure!(!rules.contains(&mark), "{rules}");
+    }
+    let file = f.data.join("lesson-fault.json");
+    ensure!(!file.exists(), "{} exists", file.display());
+    Ok(())
+}
+
+fn is_broken(f: &Foundation) -> Result<()> {
+    let broken = shell(f, "cupola lesson break 3")?;
+    ensure!(broken.contains("Something is broken now."), "{broken}");
+    ensure!(nothing_is_broken(f).is_err(), "nothing is broken");
+    Ok(())
+}
+
+/// Tests that a guard whose `break` has ended half way repairs at once, and that a second `break` repairs the first one.
+fn half_way(f: &mut Foundation) -> Result<()> {
+    is_broken(f)?;
+    shell(f, "cupola lesson guard </dev/null")?;
+    nothing_is_broken(f)?;
+    is_broken(f)?;
+    let output = shell(f, "cupola lesson break 3")?;
+    ensure!(output.contains("has been repaired first"), "{output}");
+    let output = shell(f, "cupola lesson repair; cupola lesson repair")?;
+    ensure!(
+        output.contains("Exercise 3 is repaired.") && output.contains("Nothing is broken."),
+        "{output}"
+    );
+    nothing_is_broken(f)
+}
+
+fn sudden_end(f: &mut Foundation) -> Result<()> {
+    is_broken(f)?;
+    f.kill()?;
+    wait_for("the guard repairs", 30, || nothing_is_broken(f).map(Some))?;
+    f.up()?;
+    f.cf_ok(&["auth", "admin", PASSWORD])?;
+    f.cf_ok(&["target", "-o", "demo", "-s", "dev"])?;
+    let host = f.host("appa");
+    wait_for("appA answers again", 60, || {
+        Ok((f.get(&host, "/")?.status == 200).then_some(()))
+    })
 }
 
 /// The commands that were started. Those that a page left in the background end with this value.
