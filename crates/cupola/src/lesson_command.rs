@@ -2,14 +2,14 @@
 //! on purpose for the exercises.
 //!
 //! The pages and all comparisons are in the crate `lesson`. [`walk`] leads a person through the pages, [`notebook`] stores how far the
-//! person is and the values, [`observe`] reads the foundation, and [`fault`] breaks and repairs.
+//! person is and the values, [`observe`] reads the foundation, and [`breakage`] breaks and repairs.
 
-mod fault;
+mod breakage;
 mod notebook;
 mod observe;
 mod walk;
 
-pub(crate) use fault::repair_left_over;
+pub(crate) use breakage::repair_left_over;
 
 use crate::plan::Plan;
 use crate::terminal::{print, print_line};
@@ -46,7 +46,7 @@ pub(crate) enum Action {
     },
     /// Repair what an exercise has broken
     Repair,
-    /// Watch over a fault, and repair it if nobody else does; `break` starts it
+    /// Watch over a breakage, and repair it if nobody else does; `break` starts it
     #[command(hide = true)]
     Guard,
 }
@@ -76,15 +76,17 @@ impl FromStr for PageName {
 
 /// Runs `cupola lesson`.
 pub(crate) async fn run(data: &Path, action: Option<Action>) -> Result<()> {
+    // Commands of the pages run in another folder.
+    let data = &std::path::absolute(data).context("find the data directory")?;
     match action {
         None => walk::walk(data, None).await,
         Some(Action::From { page }) => walk::walk(data, Some(page.0)).await,
         Some(Action::List) => list(&Place::default()),
         Some(Action::Show { page }) => show(&pages(data)?, page.0),
         Some(Action::Check { page }) => check(data, page.0).await,
-        Some(Action::Break { exercise }) => fault::break_on_purpose(data, exercise).await,
-        Some(Action::Repair) => fault::repair(data).await,
-        Some(Action::Guard) => fault::guard(data).await,
+        Some(Action::Break { exercise }) => breakage::break_on_purpose(data, exercise).await,
+        Some(Action::Repair) => breakage::repair(data).await,
+        Some(Action::Guard) => breakage::guard(data).await,
     }
 }
 

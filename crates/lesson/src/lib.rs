@@ -10,7 +10,7 @@
 //! | [`values`] | keeps the values that a person writes down on one page and needs on a later one |
 //! | [`place`] | changes a page's names for a foundation that does not have the default ones |
 //! | [`condition`] | states what must be true of the foundation before and after a page |
-//! | [`pages`] | lists all pages |
+//! | [`mod@pages`] | lists all pages |
 
 pub mod condition;
 pub mod output;

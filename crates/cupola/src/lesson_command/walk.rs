@@ -155,11 +155,11 @@ impl Walker<'_> {
     }
 }
 
-/// Returns a text of a page without the marks of fences.
+/// Returns a text of a page without the marks of fences and of bold words.
 fn shown(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with("```"));
     let lines: Vec<&str> = lines.collect();
-    lines.join("\n")
+    lines.join("\n").replace("**", "")
 }
 
 fn choice(line: Option<&str>, wanted: &str) -> Choice {
@@ -239,6 +239,6 @@ mod tests {
 
     #[test]
     fn fences_are_not_shown() {
-        assert_eq!(shown("a\n```text\n$ b\n```\nc\n"), "a\n$ b\nc");
+        assert_eq!(shown("a **b**\n```text\n$ b\n```\nc\n"), "a b\n$ b\nc");
     }
 }

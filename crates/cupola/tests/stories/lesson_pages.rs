@@ -178,7 +178,7 @@ fn check_a_page(f: &mut Foundation) -> Result<()> {
     Ok(())
 }
 
-/// Returns an error if a rule of an exercise exists, or the file of a fault.
+/// Returns an error if a rule of an exercise exists, or the file of a breakage.
 fn nothing_is_broken(f: &Foundation) -> Result<()> {
     let mark = format!(
         "cupola-lesson-{}",
@@ -188,7 +188,7 @@ fn nothing_is_broken(f: &Foundation) -> Result<()> {
         let rules = shell(f, &format!("iptables -w -t {table} -S"))?;
         ensure!(!rules.contains(&mark), "{rules}");
     }
-    let file = f.data.join("lesson-fault.json");
+    let file = f.data.join("lesson-breakage.json");
     ensure!(!file.exists(), "{} exists", file.display());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The faults of the exercises: how each is made, and what undoes it.
+//! The breakages of the exercises: how each is made, and what undoes it.
 
 use super::rules;
 use super::undo::{Undo, publish, start_time};
@@ -23,8 +23,8 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 /// The name of the program that runs beside the app.
 const ENVOY: &str = "envoy";
 
-/// A fault that can be made.
-pub(super) enum Fault {
+/// A breakage that can be made.
+pub(super) enum Breakage {
     /// The cell's port leads to the container of another app.
     WrongContainer { of: Instance, to: Instance },
     /// The router has an endpoint that does not exist, as after a lost `router.unregister`.
@@ -41,8 +41,8 @@ pub(super) enum Fault {
     FrozenEnvoy { pid: i32, started: String },
 }
 
-impl Fault {
-    /// Finds everything that the fault of an exercise needs. It changes nothing.
+impl Breakage {
+    /// Finds everything that the breakage of an exercise needs. It changes nothing.
     pub(super) async fn prepare(data: &Path, plan: &Plan, exercise: u8) -> Result<Self> {
         if !(1..=5).contains(&exercise) {
             bail!("there is no exercise {exercise}: `cupola lesson list` lists all pages");
@@ -73,7 +73,7 @@ impl Fault {
         })
     }
 
-    /// Returns what undoes the fault.
+    /// Returns what undoes the breakage.
     pub(super) fn undo(&self) -> Vec<Undo> {
         match self {
             Self::WrongContainer { .. } | Self::ClosedPort { .. } => Vec::new(),
@@ -91,7 +91,7 @@ impl Fault {
         }
     }
 
-    /// Makes the fault.
+    /// Makes the breakage.
     pub(super) async fn make(&self, data: &Path, plan: &Plan) -> Result<()> {
         match self {
             Self::WrongContainer { of, to } => {
@@ -147,7 +147,7 @@ async fn refuse_connections(plan: &Plan, of: &Instance) -> Result<()> {
 }
 
 /// Ends the router's connections to the instance. A connection keeps the destination and the certificate that it began with, so
-/// the fault shows on new ones only.
+/// the breakage shows on new ones only.
 async fn cut_connections(plan: &Plan, of: &Instance) -> Result<()> {
     refuse_connections(plan, of).await?;
     let requested = request(plan).await;

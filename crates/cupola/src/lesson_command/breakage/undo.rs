@@ -1,4 +1,4 @@
-//! Undoes a fault. A file keeps the steps; every step can be run again, and does nothing if there is nothing to undo.
+//! Undoes a breakage. A file keeps the steps; every step can be run again, and does nothing if there is nothing to undo.
 
 use crate::files::write_private;
 use crate::plan::Plan;
@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use wire::router::{RegistryMessage, subject};
 
-/// The fault that is made now.
+/// The breakage that is made now.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) exercise: u8,
@@ -58,7 +58,7 @@ impl Record {
 }
 
 fn path(data: &Path) -> PathBuf {
-    data.join("lesson-fault.json")
+    data.join("lesson-breakage.json")
 }
 
 impl Undo {

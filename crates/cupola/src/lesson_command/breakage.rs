@@ -1,11 +1,12 @@
 //! Breaks something on purpose for an exercise, and repairs it in any case.
 //!
-//! The steps that undo a fault are written to `lesson-fault.json` in the data directory before the fault is made. Whoever comes first repairs:
+//! The steps that undo a breakage are written to `lesson-breakage.json` in the data directory before the breakage is made. Whoever
+//! comes first repairs:
 //!
 //! | Who | When |
 //! |---|---|
-//! | `cupola lesson repair` | a person has found the fault |
-//! | the guard, a process that `break` starts before it makes the fault | `break` ends half way, half an hour has passed, or the foundation is gone |
+//! | `cupola lesson repair` | a person has found the breakage |
+//! | the guard, a process that `break` starts before it makes the breakage | `break` ends half way, half an hour has passed, or the foundation is gone |
 //! | the next `cupola lesson break`, `cupola up` at its beginning and at its end | the guard was killed too |
 //!
 //! Rules of iptables carry a mark with the foundation's tag, so they are found and removed even without the file.
@@ -18,7 +19,7 @@ use crate::addresses::Service;
 use crate::plan::Plan;
 use crate::terminal::{print_error, print_line};
 use anyhow::{Context as _, Result, ensure};
-use kinds::Fault;
+use kinds::Breakage;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,7 +30,7 @@ use undo::Record;
 
 /// The time after which the guard repairs.
 const LONGEST: Duration = Duration::from_secs(30 * 60);
-/// The line with which `break` reports to the guard that the fault is made.
+/// The line with which `break` reports to the guard that the breakage is made.
 const MADE: &str = "made";
 /// The number of failed connections to the BBS after which the guard considers the foundation as gone.
 const GONE: u32 = 3;
@@ -48,16 +49,16 @@ pub(super) async fn break_on_purpose(data: &Path, exercise: u8) -> Result<()> {
             record.exercise
         ));
     }
-    let fault = Fault::prepare(data, &plan, exercise).await?;
+    let breakage = Breakage::prepare(data, &plan, exercise).await?;
     let record = Record {
         exercise,
         deadline: now() + LONGEST.as_secs(),
-        undo: fault.undo(),
+        undo: breakage.undo(),
     };
     record.write(data)?;
     let made = async {
         let mut guard = start_guard(data)?;
-        fault.make(data, &plan).await?;
+        breakage.make(data, &plan).await?;
         guard.write_all(format!("{MADE}\n").as_bytes()).await?;
         anyhow::Ok(())
     };
