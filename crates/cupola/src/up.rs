@@ -83,6 +83,9 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
     let _locks = RoleLocks::acquire(&config.data, chosen)?;
     let (mut plan, mut certificates, first_start) = open(&config).await?;
     let mut first_start = Some(first_start);
+    if chosen.contains(&Role::Cell) {
+        lesson_command::repair_left_over(&config.data).await;
+    }
     let password = AdminPassword::choose(&config);
     if password.fresh && chosen.contains(&Role::Uaa) {
         print_line(&format!(

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `cupola lesson repair` | a person has found the breakage |
 //! | the guard, a process that `break` starts before it makes the breakage | `break` ends half way, half an hour has passed, or the foundation is gone |
-//! | the next `cupola lesson break`, `cupola up` at its beginning and at its end | the guard was killed too |
+//! | the next `cupola lesson break`, `cupola up` at its beginning and at its end, `cupola serve` of a cell | the guard was killed too |
 //!
 //! Rules of iptables carry a mark with the foundation's tag, so they are found and removed even without the file.
 
@@ -78,20 +78,23 @@ pub(super) async fn break_on_purpose(data: &Path, exercise: u8) -> Result<()> {
 pub(super) async fn repair(data: &Path) -> Result<()> {
     let plan = Plan::read(data)?;
     let record = Record::read(data)?;
-    rules::remove(&plan.tag).await?;
+    let mut undone = rules::remove(&plan.tag).await;
     let Some(record) = record else {
+        undone?;
         print_line("Nothing is broken.");
         return Ok(());
     };
+    // A step that fails does not hold up the others. The record stays until all have succeeded.
     for undo in &record.undo {
-        undo.run(&plan).await?;
+        undone = undone.and(undo.run(&plan).await);
     }
+    undone?;
     Record::remove(data)?;
     print_line(&format!("Exercise {} is repaired.", record.exercise));
     Ok(())
 }
 
-/// Repairs what an exercise of an earlier run has left. `cupola up` calls it at its beginning and at its end.
+/// Repairs what an exercise has left. `cupola up` calls it at its beginning and at its end, a cell of its own at its beginning.
 pub(crate) async fn repair_left_over(data: &Path) {
     let is_broken = matches!(Record::read(data), Ok(Some(_)) | Err(_));
     if !is_broken {

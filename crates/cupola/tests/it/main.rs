@@ -6,6 +6,7 @@ mod bus;
 mod edge;
 mod history;
 mod joining;
+mod lesson_command;
 mod monitor;
 mod router_process;
 mod shell;

@@ -35,15 +35,24 @@ pub(super) async fn remove(tag: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes the marked rules of one table.
+/// Removes the marked rules of one table. Another process may remove them at the same time.
 pub(super) async fn remove_from(tag: &str, table: &str) -> Result<()> {
+    let mark = mark(tag);
     let rules = iptables(&["-t", table, "-S"]).await?;
-    for rule in marked(&rules, &mark(tag)) {
+    let mut refused = None;
+    for rule in marked(&rules, &mark) {
         let mut args = vec!["-t", table, "-D"];
         args.extend(rule);
-        iptables(&args).await?;
+        refused = iptables(&args).await.err().or(refused);
     }
-    Ok(())
+    let Some(error) = refused else {
+        return Ok(());
+    };
+    let left = iptables(&["-t", table, "-S"]).await?;
+    match marked(&left, &mark).is_empty() {
+        true => Ok(()),
+        false => Err(error),
+    }
 }
 
 /// Returns the words of each rule with this mark, without `-A`.
