@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::process::Command;
 use wire::router::{RegistryMessage, subject};
 
 /// The app whose route the exercises break, and the app that a wrong rule leads to.
@@ -18,8 +19,8 @@ const APP: &str = "appA";
 const OTHER_APP: &str = "appB";
 /// The port of the cell at which nobody is, for an endpoint that does not exist.
 const DEAD_PORT: u16 = 60_999;
-/// The time in which an Envoy reads a file that was replaced. A connection that begins earlier gets the old certificate.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+/// The time in which an Envoy must present a certificate that was replaced.
+const PRESENTED: Duration = Duration::from_secs(20);
 /// The name of the program that runs beside the app.
 const ENVOY: &str = "envoy";
 
@@ -107,7 +108,7 @@ impl Breakage {
             Self::ClosedPort { of } => refuse_connections(plan, of).await,
             Self::ExpiredCertificate { of, file, kept } => {
                 replace_certificate(data, of, file, kept)?;
-                tokio::time::sleep(READ_AGAIN).await;
+                wait_until_expired(of).await?;
                 cut_connections(plan, of).await
             }
             Self::FrozenEnvoy { pid, .. } => {
@@ -191,6 +192,27 @@ fn replace_certificate(data: &Path, of: &Instance, file: &Path, kept: &Path) -> 
     std::fs::write(&new, secret.to_string())
         .and_then(|()| std::fs::rename(&new, file))
         .with_context(|| format!("replace {}", file.display()))
+}
+
+/// Waits until the Envoy presents the expired certificate. A connection that begins earlier keeps the old one.
+async fn wait_until_expired(of: &Instance) -> Result<()> {
+    let presented = format!(
+        "openssl s_client -connect {}:{} </dev/null 2>/dev/null | openssl x509 -noout -checkend 0",
+        of.cell, of.host_tls_port
+    );
+    let waiting = async {
+        loop {
+            let output = Command::new("bash").args(["-c", &presented]).output();
+            let output = output.await.context("start openssl")?;
+            if String::from_utf8_lossy(&output.stdout).contains("will expire") {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PRESENTED, waiting)
+        .await
+        .context("the Envoy did not read its new certificate within 20 s")?
 }
 
 /// Returns the number of the instance's Envoy. Its cgroup has the instance's guid in its name.
