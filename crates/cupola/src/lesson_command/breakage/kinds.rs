@@ -29,7 +29,7 @@ pub(super) enum Breakage {
     /// The cell's port leads to the container of another app.
     WrongContainer { of: Instance, to: Instance },
     /// The router has an endpoint that does not exist, as after a lost `router.unregister`.
-    LostUnregister { message: RegistryMessage },
+    LostUnregister { message: Box<RegistryMessage> },
     /// The cell refuses connections to the instance.
     ClosedPort { of: Instance },
     /// The certificate of the instance has expired.
@@ -55,17 +55,18 @@ impl Breakage {
                 to: observe::instance(data, plan, OTHER_APP).await?,
             },
             2 => Self::LostUnregister {
-                message: ghost(plan, &of),
+                message: Box::new(ghost(plan, &of)),
             },
             3 => Self::ClosedPort { of },
-            4 => Self::ExpiredCertificate {
-                file: data
-                    .join("rep/containers")
-                    .join(&of.guid)
-                    .join("envoy/sds-id-cert-and-key.yaml"),
-                kept: data.join("lesson-kept.yaml"),
-                of,
-            },
+            4 => {
+                let folder = data.join("rep/containers").join(&of.guid).join("envoy");
+                Self::ExpiredCertificate {
+                    of,
+                    file: folder.join("sds-id-cert-and-key.yaml"),
+                    // It has a key, so it stays where the instance's secrets are.
+                    kept: folder.join("lesson-kept.yaml"),
+                }
+            }
             _ => {
                 let pid = envoy(&of.guid)?;
                 let started = start_time(pid).context("the Envoy has ended")?;
@@ -79,7 +80,7 @@ impl Breakage {
         match self {
             Self::WrongContainer { .. } | Self::ClosedPort { .. } => Vec::new(),
             Self::LostUnregister { message } => vec![Undo::Unregister {
-                message: Box::new(message.clone()),
+                message: message.clone(),
             }],
             Self::ExpiredCertificate { file, kept, .. } => vec![Undo::PutBack {
                 file: file.clone(),
