@@ -40,10 +40,11 @@ impl Receipts {
     /// Records that a change of a route was applied. Of several changes the newest generation counts.
     pub fn record(&mut self, uri: &str, applied: Applied) {
         let uri = RouteKey::new(uri).uri().to_owned();
+        let has_room = self.waiting.len() < MOST;
         match self.waiting.get_mut(&uri) {
             Some(known) if known.generation > applied.generation => {}
             Some(known) => *known = applied,
-            None if self.waiting.len() < MOST => drop(self.waiting.insert(uri, applied)),
+            None if has_room => drop(self.waiting.insert(uri, applied)),
             None => self.skipped += 1,
         }
     }

@@ -12,7 +12,7 @@ mod target;
 pub use order::{Line, Order};
 pub use target::Target;
 
-use crate::hop::Component;
+use crate::component::Component;
 use std::fmt;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

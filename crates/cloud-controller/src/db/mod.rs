@@ -42,6 +42,7 @@ pub(crate) mod space;
 pub(crate) mod space_quota;
 mod spelling;
 pub(crate) mod stack;
+pub(crate) mod stored_route;
 pub(crate) mod task;
 mod transaction;
 pub(crate) mod usage;

@@ -32,12 +32,13 @@ impl Registry {
                 process => process,
             };
             let generation = endpoint.generation();
+            let has_room = served.len() < MOST;
             match served.iter_mut().find(|known| known.process == process) {
                 Some(known) => {
                     known.generation = known.generation.min(generation);
                     known.endpoints += 1;
                 }
-                None if served.len() < MOST => served.push(Served {
+                None if has_room => served.push(Served {
                     process: process.to_owned(),
                     generation,
                     endpoints: 1,

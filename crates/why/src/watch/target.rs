@@ -2,7 +2,7 @@
 
 use super::Step;
 use crate::changes::{Change, Endpoint};
-use crate::hop::Component;
+use crate::component::Component;
 use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

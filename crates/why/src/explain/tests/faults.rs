@@ -1,6 +1,6 @@
 //! The table of faults: for each the change of the facts, the hop that is to blame, and the reason.
 
-use super::{cell, certificate, container, instance, route, rules};
+use super::{NOW, cell, certificate, container, instance, route, rules};
 use crate::component::Component;
 use crate::facts::Facts;
 use wire::rep::InspectedRule;
