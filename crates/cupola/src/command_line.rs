@@ -6,8 +6,8 @@ mod tests;
 use crate::config::{self, Overrides};
 use crate::role::Role;
 use crate::{
-    demo, exec, explain, join, lesson_command, nats_command, registrar_command, reset_password, routes,
-    terminal, up, watch,
+    demo, exec, explain, join, lesson_command, nats_command, registrar_command, reset_password,
+    routes, terminal, up, watch,
 };
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;

@@ -19,7 +19,11 @@ pub(crate) async fn serving(
     let url = url.split_once("://").map_or(url, |(_, rest)| rest);
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let (authority, path) = url.find('/').map_or((url, ""), |at| url.split_at(at));
-    let host = authority.split(':').next().unwrap_or_default().to_lowercase();
+    let host = authority
+        .split(':')
+        .next()
+        .unwrap_or_default()
+        .to_lowercase();
     let mut readings = cc_rules::route_rules::candidates(&host);
     let mut above = host.as_str();
     while let Some((_, domain)) = above.split_once('.') {
@@ -30,9 +34,13 @@ pub(crate) async fn serving(
         let Some(domain) = domain::by_name(conn, &name).await? else {
             continue;
         };
-        let alike = Select::new().is("host", &host).is("domain_guid", &domain.guid);
+        let alike = Select::new()
+            .is("host", &host)
+            .is("domain_guid", &domain.guid);
         let routes: Vec<Route> = alike.is("port", 0_i64).all(conn).await?;
-        let serving = routes.into_iter().filter(|route| is_below(path, &route.path));
+        let serving = routes
+            .into_iter()
+            .filter(|route| is_below(path, &route.path));
         if let Some(route) = serving.max_by_key(|route| route.path.len()) {
             return Ok(Some((route, domain)));
         }

@@ -143,10 +143,7 @@ impl Applier {
                 .register_with_place(uri, &mut endpoint, changed_at, now);
             registrations::registered(shared, &message, uri, &endpoint, &made);
             places.extend(made.place);
-            if !matches!(
-                made.outcome,
-                Registered::Refused | Registered::Unmodified
-            ) {
+            if !matches!(made.outcome, Registered::Refused | Registered::Unmodified) {
                 let generation = endpoint.generation();
                 confirm(
                     &mut self.receipts,
