@@ -13,6 +13,7 @@ pub mod dropsonde;
 pub mod locket;
 pub mod loggregator;
 pub mod lrp_routes;
+pub mod otlp;
 pub mod rep;
 pub mod router;
 pub mod routing_api;

@@ -34,9 +34,11 @@ pub mod subject {
 pub mod digests;
 pub mod receipts;
 mod registry_message;
+mod trace;
 mod view;
 
 pub use registry_message::RegistryMessage;
+pub use trace::{AttemptTrace, RequestTrace, TAP_PATH, TapEnded, TapOpened, tap_event};
 pub use view::{EndpointView, FailureView, RouteView, VIEW_PATH};
 
 /// Reads `null` as the default. Go's emitters write `null` for an empty list, and read it everywhere as the absence of a value.
