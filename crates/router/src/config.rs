@@ -1,10 +1,12 @@
 //! The values that a router is built from. All of them are checked; nothing is looked up later.
 
 mod halves;
+mod otlp;
 mod tls;
 
 pub use halves::Difference;
 pub(crate) use halves::{Lasting, Serving};
+pub use otlp::Otlp;
 pub use tls::{
     Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
     Subject, TlsTerms, XfccFormat,
@@ -414,6 +416,8 @@ pub struct Settings {
     pub w3c: bool,
     /// The tenant of the W3C trace state; empty: `gorouter` alone.
     pub w3c_tenant: String,
+    /// The receiver of the traces of marked requests; `None`: none are sent.
+    pub otlp: Option<Otlp>,
     /// The key for tracing: the response to a request whose `X-Vcap-Trace` equals it names the router and the backend. Empty: no
     /// response does.
     pub trace_key: String,
@@ -522,6 +526,7 @@ impl Default for Settings {
             zipkin: false,
             w3c: false,
             w3c_tenant: String::new(),
+            otlp: None,
             trace_key: String::new(),
             sticky_cookies: vec!["JSESSIONID".into()],
             secure_cookies: false,

@@ -30,7 +30,7 @@
 //!    │
 //!  answer      streams it to the client
 //!    ├─ tunnel          after 101: bytes both ways
-//!    └─ finish          the end, whatever became of it: access log, envelopes and metrics read the record
+//!    └─ finish          the end, whatever became of it: access log, envelopes, traces and metrics read the record
 //! ```
 //!
 //! The steps are modules of [`path`]. [`worker`] is what a serving thread has, and what all of them share.
@@ -59,9 +59,9 @@ mod fuzz_tests;
 
 pub use config::{
     AddressRange, Buckets, Certificate, CertificateRule, ClientCertValidation, Config, Difference,
-    ForwardedClientCert, FrontTls, LogField, LogFormat, Metron, MtlsDomain, Pages, PagesListener,
-    RedactQuery, Reload, Reserved, ResponseRewrite, Rotation, RouteServices, Settings, Sharding,
-    Status, Subject, Syslog, TlsTerms, XfccFormat,
+    ForwardedClientCert, FrontTls, LogField, LogFormat, Metron, MtlsDomain, Otlp, Pages,
+    PagesListener, RedactQuery, Reload, Reserved, ResponseRewrite, Rotation, RouteServices,
+    Settings, Sharding, Status, Subject, Syslog, TlsTerms, XfccFormat,
 };
 pub use error_page::ErrorPage;
 pub use life::router::{Handle, Router};

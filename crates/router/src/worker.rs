@@ -10,6 +10,7 @@ use crate::observe::envelopes::Envelopes;
 use crate::observe::failures::Failures;
 use crate::observe::feed::Feed;
 use crate::observe::metrics::Metrics;
+use crate::observe::trace::Tracer;
 use crate::path::hold::Holds;
 use crate::path::route_service::services::Services;
 use anyhow::{Context as _, Result};
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) lasting: Arc<Lasting>,
     pub(crate) access_log: Arc<AccessLog>,
     pub(crate) metrics: Arc<Metrics>,
+    /// The traces of single requests, for those who ask for them.
+    pub(crate) tracer: Arc<Tracer>,
     /// The sender of envelopes; `None`: nothing goes to metron.
     pub(crate) envelopes: Option<Arc<Envelopes>>,
     /// The TLS configurations for backends, by ALPN: `http/1.1` alone, and `h2` before `http/1.1`.
@@ -72,6 +75,7 @@ impl Shared {
             failures: self.failures.clone(),
             access_log: self.access_log.clone(),
             metrics: self.metrics.clone(),
+            tracer: self.tracer.clone(),
             envelopes: self.envelopes.clone(),
             tls_http1,
             tls_http2,

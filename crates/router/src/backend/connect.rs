@@ -34,6 +34,7 @@ pub(crate) async fn connect(
     let dialled = timeout(patience(settings.dial_timeout), dial(endpoint, service)).await;
     *made = Made {
         dial: Some(started.elapsed()),
+        lost: made.lost,
         ..Made::default()
     };
     let stream = dialled.map_err(|_| dial_fault(endpoint, "i/o timeout".into()))??;

@@ -13,5 +13,7 @@ pub(crate) struct Made {
     pub(crate) wrote_head: bool,
     pub(crate) dial: Option<Duration>,
     pub(crate) tls: Option<Duration>,
+    /// The time on earlier connections to the same endpoint, which proved dead or refused the request unseen.
+    pub(crate) lost: Duration,
     pub(crate) local: Option<SocketAddr>,
 }

@@ -94,6 +94,7 @@ impl Router {
             status,
             nats,
             routing_api,
+            exporter,
             mut reloads,
             inherited,
             ..
@@ -106,6 +107,9 @@ impl Router {
         tasks.spawn(bus);
         if let Some(api) = routing_api {
             tasks.spawn(route_fetcher::run(shared.clone(), api, end.clone()));
+        }
+        if let Some(exporter) = exporter {
+            tasks.spawn(exporter.run(end.clone()));
         }
         tasks.spawn(prune(shared.clone(), end.clone()));
         tasks.spawn(pulse(shared.clone(), end.clone()));
@@ -267,8 +271,8 @@ impl PageServers {
             return Ok(());
         }
         let (listener, user, password) = &self.status;
-        let page = Page::new(self.shared.clone(), user, password);
         let end = CancellationToken::new();
+        let page = Page::new(self.shared.clone(), user, password, end.clone());
         let main = again(listener)?;
         self.running
             .spawn(status::serve(page.clone(), main, end.clone()));

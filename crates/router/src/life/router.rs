@@ -9,6 +9,8 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::envelopes::Envelopes;
 use crate::observe::feed::Feed;
 use crate::observe::metrics::{Metrics, text};
+use crate::observe::trace::Tracer;
+use crate::observe::trace::exporter::Exporter;
 use crate::path::route_service::services::Services;
 use crate::worker::{Shared, backend_configs};
 use anyhow::{Context as _, Result};
@@ -68,6 +70,8 @@ pub struct Router {
     pub(crate) nats: clients::nats::Config,
     /// A second source of routes; `None`: routes come from NATS alone.
     pub(crate) routing_api: Option<RoutingApi>,
+    /// The sender of traces; `None`: no receiver is configured.
+    pub(crate) exporter: Option<Exporter>,
     pub(crate) reloads: mpsc::Receiver<ReloadRequest>,
     reload: mpsc::Sender<ReloadRequest>,
     /// Whether the sockets also belong to another process, which serves the pages until this one is ready.
@@ -202,6 +206,10 @@ impl Router {
             envelopes.clone(),
             &lasting,
         )?;
+        let id = format!("{}-{}", lasting.index, uuid::Uuid::new_v4());
+        let exporting = lasting.otlp.as_ref().map(|otlp| Exporter::new(otlp, &id));
+        let (queue, exporter) = exporting.transpose()?.unzip();
+        let tracer = Tracer::new(&lasting, queue, access_log.has_app_streams());
         let healthy: Arc<AtomicBool> = Arc::default();
         let (readiness, bus_is_connected) = needs(healthy.clone());
         let shared = Arc::new(Shared {
@@ -212,6 +220,7 @@ impl Router {
             failures: Arc::default(),
             access_log: Arc::new(access_log),
             metrics: Arc::new(Metrics::new(&lasting, envelopes.clone())),
+            tracer: Arc::new(tracer),
             envelopes,
             tls_http1,
             tls_http2,
@@ -221,7 +230,7 @@ impl Router {
             healthy,
             started: CancellationToken::new(),
             handed_over: AtomicBool::new(false),
-            id: format!("{}-{}", lasting.index, uuid::Uuid::new_v4()),
+            id,
             lasting: Arc::new(lasting),
             settings,
         });
@@ -245,6 +254,7 @@ impl Router {
             status_addr,
             nats: config.nats,
             routing_api: routing_api.transpose()?,
+            exporter,
             reloads,
             reload,
             inherited: false,

@@ -1,4 +1,5 @@
-//! The observability for operators: access log, metrics, the feed of the table's changes, failing requests, status endpoints.
+//! The observability for operators: access log, metrics, the feed of the table's changes, failing requests, traces of single requests,
+//! status endpoints.
 
 pub(crate) mod access_log;
 mod changes;
@@ -11,5 +12,6 @@ pub(crate) mod record;
 pub(crate) mod registrations;
 pub(crate) mod status;
 mod table;
+pub(crate) mod trace;
 mod varz;
 mod view;

@@ -3,9 +3,11 @@
 //!
 //! The record has what the request's head does not have; everything else is read from the head at the end.
 
+use super::trace::timeline::Timeline;
+use crate::backend::fault::Fault;
 use crate::backend::made::Made;
 use crate::listen::front_tls::ClientTls;
-use http1::{Request, Span};
+use http1::{Fields, Request, Span};
 use route_table::registry::Endpoint;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,9 +26,9 @@ pub(super) struct AttemptCounts {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(super) started_at: SystemTime,
-    started: Instant,
+    pub(super) started: Instant,
     /// Whether the client came by TLS.
-    tls: bool,
+    pub(super) tls: bool,
     pub(super) endpoint: Option<Arc<Endpoint>>,
     backend_started: Option<Instant>,
     pub(super) attempts: AttemptCounts,
@@ -35,6 +37,8 @@ pub(crate) struct Record {
     pub(super) client: Option<Arc<ClientTls>>,
     pub(super) route_policy: Option<&'static str>,
     pub(super) status: u16,
+    /// The phases of the request; `None`: nobody wants its trace.
+    pub(super) timeline: Option<Box<Timeline>>,
     /// The bytes of the request's body.
     pub(crate) received: u64,
     /// The bytes of the response's body.
@@ -54,6 +58,7 @@ impl Record {
             client: None,
             route_policy: None,
             status: 0,
+            timeline: None,
             received: 0,
             sent: 0,
         }
@@ -63,14 +68,27 @@ impl Record {
         self.started_at
     }
 
+    /// Records the phases of the request from now on, if somebody wants its trace.
+    pub(crate) fn traced(&mut self, timeline: Option<Box<Timeline>>) {
+        self.timeline = timeline;
+    }
+
+    /// Returns the timeline; `None` means that nobody wants a trace, and that no clock needs to be read for one.
+    pub(crate) fn timeline(&mut self) -> Option<&mut Timeline> {
+        self.timeline.as_deref_mut()
+    }
+
     pub(crate) fn backend_begins(&mut self, now: Instant) {
         self.backend_started = Some(now);
     }
 
-    /// Records the endpoint that is being tried; the log names the last one.
+    /// Records the endpoint that is being tried; the log names the last one. `now`: the time before it was picked.
     pub(crate) fn attempt_begins(&mut self, endpoint: &Arc<Endpoint>, now: Instant) {
         self.endpoint = Some(endpoint.clone());
         self.attempts.started = Some(now);
+        if let Some(timeline) = self.timeline() {
+            timeline.attempt_begins(endpoint.clone(), now, Instant::now());
+        }
     }
 
     /// Records the endpoint that the log names for a request which is not sent.
@@ -79,8 +97,11 @@ impl Record {
     }
 
     /// Records the beginning of an attempt at a route service, which is not an endpoint of the route.
-    pub(crate) fn attempt_without_endpoint(&mut self, now: Instant) {
+    pub(crate) fn attempt_at_service(&mut self, service: &Arc<Endpoint>, now: Instant) {
         self.attempts.started = Some(now);
+        if let Some(timeline) = self.timeline() {
+            timeline.attempt_at_service_begins(service.clone(), now);
+        }
     }
 
     /// Records the end of an attempt. As in gorouter, the log describes the connection only if the attempt did not fail.
@@ -90,6 +111,30 @@ impl Record {
             self.attempts.failed += 1;
             let took = self.attempts.started.map(|started| started.elapsed());
             self.attempts.failed_time += took.unwrap_or_default();
+        }
+        if let Some(timeline) = self.timeline() {
+            timeline.attempt_ended(made, Instant::now());
+        }
+    }
+
+    /// Records why the attempt that ended has failed. `again`: whether another one may follow.
+    pub(crate) fn attempt_failed(&mut self, fault: &Fault, again: bool) {
+        if let Some(timeline) = self.timeline() {
+            timeline.attempt_failed(fault.to_string(), again);
+        }
+    }
+
+    /// Records what the head of a backend's answer shows about its time.
+    pub(crate) fn backend_answered(&mut self, fields: &Fields) {
+        if let Some(timeline) = self.timeline() {
+            timeline.backend_answered(fields);
+        }
+    }
+
+    /// Records that the answer did not reach its end.
+    pub(crate) fn broken(&mut self, reason: &'static str) {
+        if let Some(timeline) = self.timeline() {
+            timeline.broken = reason;
         }
     }
 

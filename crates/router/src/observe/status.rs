@@ -1,7 +1,8 @@
-//! The operator's listener: `/routes` in gorouter's form, `/changes`, `/route`, `/health`, `/healthz`, Prometheus `/metrics`.
+//! The operator's listener: `/routes` in gorouter's form, `/changes`, `/route`, `/tap`, `/health`, `/healthz`, Prometheus `/metrics`.
 
 use super::changes;
 use super::table::{self, Unknown};
+use super::trace::page;
 use super::varz::Varz;
 use crate::config::Pages;
 use crate::observe::metrics::text;
@@ -20,19 +21,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 use tokio::net::TcpListener;
-use wire::router::VIEW_PATH;
+use wire::router::{TAP_PATH, VIEW_PATH};
 
 /// The state that the pages show, and the credentials that open them.
 #[derive(Clone)]
 pub(crate) struct Page {
     shared: Arc<Shared>,
-    /// The one `Authorization` header that opens `/routes`, `/changes`, `/route` and `/varz`.
+    /// The one `Authorization` header that opens `/routes`, `/changes`, `/route`, `/tap` and `/varz`.
     authorization: Arc<str>,
     varz: Arc<Varz>,
+    /// The token that ends streams.
+    end: CancellationToken,
 }
 
 impl Page {
-    pub(crate) fn new(shared: Arc<Shared>, user: &str, password: &str) -> Self {
+    /// Creates the pages. `end`: the token that ends their streams, because no connection may outlive the pages.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        user: &str,
+        password: &str,
+        end: CancellationToken,
+    ) -> Self {
         let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
         let host = shared.lasting.ip.to_string();
         let varz = Varz::new(shared.lasting.index, user, password, host);
@@ -40,6 +49,7 @@ impl Page {
             shared,
             authorization: format!("Basic {login}").into(),
             varz: Arc::new(varz),
+            end,
         }
     }
 }
@@ -51,6 +61,7 @@ pub(crate) async fn serve(page: Page, listener: TcpListener, end: CancellationTo
         .merge(deprecated_pages())
         .route("/changes", get(changes))
         .route(VIEW_PATH, get(view))
+        .route(TAP_PATH, get(tap))
         .with_state(page);
     kit::http::serve(listener, None, app, end).await
 }
@@ -212,6 +223,29 @@ async fn view(
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
     axum::Json(super::view::page(&page.shared, &url, Instant::now())).into_response()
+}
+
+async fn tap(
+    State(page): State<Page>,
+    headers: HeaderMap,
+    query: Result<Query<page::Query>, QueryRejection>,
+) -> Response {
+    if let Some(refused) = refused(&page, &headers) {
+        return refused;
+    }
+    match query {
+        Ok(Query(query)) => {
+            let Shared { tracer, id, .. } = &*page.shared;
+            page::open(tracer.taps(), id, query, page.end.clone())
+        }
+        Err(fault) => {
+            let text = format!(
+                "{}: use e.g. /tap?host=app.example.com&limit=100&seconds=600\n",
+                fault.body_text()
+            );
+            (StatusCode::BAD_REQUEST, text).into_response()
+        }
+    }
 }
 
 /// Compares two values in a time that does not reveal where they differ.

@@ -84,6 +84,9 @@ pub(crate) async fn deliver(
             let relayed = exchange.relay(&mut delivery).await;
             record.received = delivery.upload.received;
             record.sent = delivery.sent;
+            if let Some(reason) = relayed.reason() {
+                record.broken(reason);
+            }
             finish(record, worker, client, context.host, &exchange.request);
             after(exchange, delivery, relayed, keep_alive).await
         }

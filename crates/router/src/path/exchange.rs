@@ -187,6 +187,18 @@ pub(crate) enum Relayed {
     TimedOut,
 }
 
+impl Relayed {
+    /// Returns why the answer did not reach its end; `None`: it did.
+    pub(crate) fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::ClientGone => Some("the client has gone"),
+            Self::BackendBroke => Some("the backend broke its answer off"),
+            Self::TimedOut => Some("the time for the answer is over"),
+        }
+    }
+}
+
 /// The state of the request's body on its way to the backend.
 #[derive(Debug, Default)]
 pub(crate) struct Upload {

@@ -6,8 +6,8 @@ use crate::worker::Worker;
 use http1::{Known, Request, Span};
 use std::sync::PoisonError;
 
-/// Passes the record of a finished request to access log, envelopes, failures and metrics. `client`: its address with its port. `host`: the
-/// position of the client's `Host` in the request.
+/// Passes the record of a finished request to access log, envelopes, traces, failures and metrics. `client`: its address with its port.
+/// `host`: the position of the client's `Host` in the request.
 pub(crate) fn finish(record: Record, worker: &Worker, client: &str, host: Span, request: &Request) {
     let shared = &worker.shared;
     let finished = record.finished(client, host, request);
@@ -27,6 +27,9 @@ pub(crate) fn finish(record: Record, worker: &Worker, client: &str, host: Span, 
     {
         let trace = tracing_headers::ids(&request.fields, &shared.lasting);
         envelopes.request(&finished, trace);
+    }
+    if let Some(line) = shared.tracer.finished(&finished) {
+        shared.access_log.trace(&finished, line);
     }
     shared.failures.finished(&finished);
     shared.metrics.finished(&finished);

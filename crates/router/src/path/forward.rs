@@ -224,6 +224,7 @@ pub(crate) async fn forward(
         let fault = match tried_once {
             Ok(delivery) => {
                 let route = pool.uri();
+                context.record.backend_answered(&exchange.response.fields);
                 let answer = accept(context, route, &endpoint, exchange, &outgoing, delivery)?;
                 let shared = &context.worker.shared;
                 let fields = &mut exchange.response.fields;
@@ -245,6 +246,7 @@ pub(crate) async fn forward(
         let again =
             attempts.failed(pool, endpoint.clone(), fault.blame(), &want, now) && failed.retriable;
         failed.report_to_app(context, exchange, now.elapsed(), again);
+        context.record.attempt_failed(&fault, again);
         if !again {
             return Err(Rejection::Backend(fault));
         }
@@ -323,6 +325,7 @@ pub(crate) async fn attempt(
         to_service: outgoing.to_service,
     };
     outgoing.made = Made::default();
+    let began = now;
     let mut fresh = false;
     let mut refusals = AFTER_REFUSALS.into_iter();
     loop {
@@ -384,15 +387,15 @@ pub(crate) async fn attempt(
                 });
             }
             Err(fault) if reused && outgoing.may_repeat_on_new(&fault, &exchange.client) => {
-                fresh = true;
-                now = Instant::now();
+                (fresh, now) = (true, Instant::now());
+                outgoing.made.lost = now - began;
             }
             Err(Fault::StreamRefused) if exchange.client.may_rewind() && refusals.len() > 0 => {
                 if let Some(pause) = refusals.next() {
                     tokio::time::sleep(pause).await;
                 }
-                fresh = true;
-                now = Instant::now();
+                (fresh, now) = (true, Instant::now());
+                outgoing.made.lost = now - began;
             }
             Err(fault) => {
                 outgoing.received = upload.received;

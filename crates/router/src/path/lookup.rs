@@ -65,7 +65,7 @@ impl Target {
 /// Looks the route up, once. Only a request that finds a route without endpoints may have to wait for one ([`crate::path::hold`]).
 pub(crate) async fn find(
     shared: &Shared,
-    context: &RequestContext<'_>,
+    context: &mut RequestContext<'_>,
     request: &mut Request,
 ) -> Result<Target, Rejection> {
     let wanted = wanted(&mut request.fields, shared.lasting.compat_gorouter);
@@ -97,7 +97,11 @@ pub(crate) async fn find(
     if pool.is_empty() {
         let limit = shared.lasting.hold_timeout;
         let (holds, registry) = (&shared.holds, &shared.registry);
-        if let Some(filled) = Box::pin(holds.hold(registry, limit, &pool, (host, path))).await {
+        let held = Box::pin(holds.hold(registry, limit, &pool, (host, path))).await;
+        if let Some(timeline) = context.record.timeline() {
+            timeline.held(started, Instant::now());
+        }
+        if let Some(filled) = held {
             pool = filled;
         } else if !limit.is_zero() && registry.forget_over(pool.uri(), Instant::now()) {
             // The route was only kept for its next endpoint. A route with a shorter path or a wildcard may match instead.

@@ -67,6 +67,10 @@ async fn route(
 ) -> Result<Answer, Rejection> {
     let shared = &context.worker.shared;
     let oversize = protocol::oversize(&exchange.request, &shared.settings);
+    // The marks of the client are read before the router adds its own headers.
+    let fields = &exchange.request.fields;
+    let timeline = shared.tracer.wanted(fields, context.host, &shared.lasting);
+    context.record.traced(timeline);
     tracing_headers::apply(context, &mut exchange.request.fields, &shared.lasting);
     if let Some(answer) = healthcheck::answer(shared, exchange) {
         return Ok(answer);

@@ -1,6 +1,7 @@
 //! Identifiers that follow a request: `X-Vcap-Request-Id`, Zipkin's B3 headers, the W3C trace context.
 
 use crate::config::Lasting;
+use crate::observe::trace::ids::{Trace, is_traceparent};
 use crate::path::context::RequestContext;
 use crate::path::exchange::Exchange;
 use http1::{Fields, Known};
@@ -8,29 +9,6 @@ use std::fmt::Write as _;
 
 /// The longest `tracestate` in bytes; a longer one is ignored.
 const LONGEST_STATE: usize = 2048;
-
-/// The trace that a request belongs to, and the span that is the router's.
-#[derive(Debug, PartialEq, Eq)]
-struct Trace {
-    /// The id of the trace: 16 or 32 hex digits.
-    id: String,
-    /// The id of the span: 16 hex digits.
-    span: String,
-}
-
-impl Trace {
-    /// Creates a trace from a request's id. The two have their digits in common, so that a search for one finds the other.
-    fn new(id: uuid::Uuid) -> Self {
-        let id = id.simple().to_string();
-        let span = id[16..].to_owned();
-        Self { id, span }
-    }
-
-    /// Returns the trace's id in the form of a request's id, if it has that length.
-    fn request_id(&self) -> Option<uuid::Uuid> {
-        (self.id.len() == 32).then(|| uuid::Uuid::parse_str(&self.id).ok())?
-    }
-}
 
 pub(crate) fn apply(context: &mut RequestContext<'_>, fields: &mut Fields, settings: &Lasting) {
     let fresh = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
@@ -59,10 +37,8 @@ pub(crate) fn ids(fields: &Fields, settings: &Lasting) -> Option<(String, String
     let zipkin = || pair(fields.get_text(Known::B3)?, 0);
     let w3c = || pair(fields.get_text(Known::Traceparent)?, 1);
     let own = || {
-        let id = uuid::Uuid::try_parse(fields.get_text(Known::XVcapRequestId)?).ok()?;
-        let trace = id.simple().to_string();
-        let span = trace[16..].to_owned();
-        Some((trace, span))
+        let trace = Trace::of_request_id(fields)?;
+        Some((trace.id, trace.span))
     };
     let zipkin = settings.zipkin.then(zipkin).flatten();
     let w3c = || settings.w3c.then(w3c).flatten();
@@ -86,7 +62,7 @@ fn zipkin(fields: &mut Fields, fresh: uuid::Uuid) -> Option<Trace> {
         return None;
     }
     let mut parts = b3.split('-');
-    if let Some(trace) = trace(parts.next(), parts.next()) {
+    if let Some(trace) = Trace::of_b3(parts.next(), parts.next()) {
         return Some(trace);
     }
     if !b3.is_empty() {
@@ -95,7 +71,7 @@ fn zipkin(fields: &mut Fields, fresh: uuid::Uuid) -> Option<Trace> {
     let id = fields.get_text(Known::XB3TraceId);
     let span = fields.get_text(Known::XB3SpanId);
     if id.is_some_and(|id| !id.is_empty()) && span.is_some_and(|span| !span.is_empty()) {
-        let Some(trace) = trace(id, span) else {
+        let Some(trace) = Trace::of_b3(id, span) else {
             tracing::debug!(id, span, "failed-to-parse-b3-trace-id");
             return None;
         };
@@ -110,22 +86,12 @@ fn zipkin(fields: &mut Fields, fresh: uuid::Uuid) -> Option<Trace> {
     None
 }
 
-fn trace(id: Option<&str>, span: Option<&str>) -> Option<Trace> {
-    let (id, span) = (id?, span?);
-    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
-    let whole = matches!(id.len(), 16 | 32) && span.len() == 16 && hex(id) && hex(span);
-    whole.then(|| Trace {
-        id: id.to_ascii_lowercase(),
-        span: span.to_ascii_lowercase(),
-    })
-}
-
 /// Returns the pair as a single header, with the sampling decision and the parent.
 fn single(fields: &Fields, trace: &Trace) -> String {
     let mut b3 = format!("{}-{}", trace.id, trace.span);
     let sampled = match (
-        fields.get_text("x-b3-flags"),
-        fields.get_text("x-b3-sampled"),
+        fields.get_text(Known::XB3Flags),
+        fields.get_text(Known::XB3Sampled),
     ) {
         (Some("1"), _) => "d",
         (_, Some("1" | "true")) => "1",
@@ -192,17 +158,6 @@ fn w3c(
     }
     fields.set(Known::Tracestate, state.as_bytes());
     given
-}
-
-/// Returns whether the text is `00-<32 hex>-<16 hex>-<2 hex>` with ids that are not all zero.
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let hex = |part: &str, len: usize| {
-        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let zero = |part: &str| part.bytes().all(|b| b == b'0');
-    matches!(parts[..], [version, trace, parent, flags]
-        if hex(version, 2) && version != "ff" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && !zero(trace) && !zero(parent))
 }
 
 #[cfg(test)]

@@ -160,6 +160,20 @@ impl AccessLog {
         }
     }
 
+    /// Returns whether apps' log streams get lines of ours.
+    pub(crate) fn has_app_streams(&self) -> bool {
+        self.apps.has_stream()
+    }
+
+    /// Writes the trace of a request to the log stream of the app that was tried last.
+    pub(crate) fn trace(&self, finished: &FinishedRequest<'_>, line: String) {
+        if self.apps.has_stream()
+            && let Some(endpoint) = finished.endpoint()
+        {
+            self.apps.stream_line(line.into_bytes(), endpoint);
+        }
+    }
+
     /// Writes the operator's line to file and syslog.
     fn write(&self, line: &[u8]) {
         if let Some(file) = &self.file {

@@ -127,6 +127,14 @@ fn gauges(out: &mut String, metrics: &Metrics, shared: &Shared) {
         Some(open) => gauge("file_descriptors", open),
         None => metrics.not_gathered.add(1),
     }
+    if let Some(queue) = shared.tracer.queue() {
+        for (name, count) in [
+            ("otlp_traces_sent", queue.sent()),
+            ("otlp_traces_dropped", queue.dropped()),
+        ] {
+            let _ = writeln!(out, "# TYPE {name} counter\n{name} {count}");
+        }
+    }
     // The name is that of Prometheus' own library, which counts the same.
     let name = "promhttp_metric_handler_errors_total";
     let failures = metrics.not_gathered.value();

@@ -183,7 +183,7 @@ pub(crate) async fn forward(
     exchange.client.mark();
     let mut attempt = 1;
     loop {
-        context.record.attempt_without_endpoint(now);
+        context.record.attempt_at_service(&endpoint, now);
         let tried = forward::attempt(exchange, &endpoint, &mut outgoing, now).await;
         context.record.attempt_ended(outgoing.made, tried.is_err());
         forward::report::attempt(context, exchange, None, tried.is_ok(), now);
@@ -202,11 +202,11 @@ pub(crate) async fn forward(
                     retriable: outgoing.may_repeat(&fault, &exchange.client),
                 };
                 failed.report_service(context, exchange, &out.authority);
-                let blocked = matches!(fault, Fault::Blocked { .. });
-                if blocked
-                    || attempt >= services.settings.max_attempts
-                    || !outgoing.may_repeat(&fault, &exchange.client)
-                {
+                let again = failed.retriable
+                    && !matches!(fault, Fault::Blocked { .. })
+                    && attempt < services.settings.max_attempts;
+                context.record.attempt_failed(&fault, again);
+                if !again {
                     shared.metrics.route_services.add(0);
                     return Err(Rejection::Backend(fault));
                 }
