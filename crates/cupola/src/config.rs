@@ -7,6 +7,7 @@ mod certificates;
 mod database;
 mod file;
 mod sockets;
+mod traces;
 mod values;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use traces::Tracing;
 use values::{address, identity_domains, is_domain, retention, rotation};
 
 pub(crate) const DEFAULT_DATA: &str = "/var/lib/cupola";
@@ -70,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) edge: Option<CertificateFiles>,
     /// The rotation of the access log. If it is `None`, the log grows until somebody else rotates it.
     pub(crate) access_log_rotation: Option<Rotation>,
+    /// Whether requests may ask the router for a trace.
+    pub(crate) tracing: Tracing,
     /// The UDP address, on loopback, on which log-cache receives dropsonde envelopes; `None` means that it receives none.
     pub(crate) dropsonde: Option<SocketAddr>,
     pub(crate) retention: cloud_controller::Retention,
@@ -175,6 +179,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         ));
     }
     let edge = CertificateFiles::check("router", file.router.cert, file.router.key, &mut problems);
+    let tracing = traces::check(file.router.tracing, &mut problems);
     let dropsonde = address(
         "log_cache.dropsonde",
         file.log_cache.dropsonde,
@@ -224,6 +229,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
                 .unwrap_or(ACCESS_LOG_MEGABYTES),
             file.router.access_log_keep.unwrap_or(Rotation::KEEP),
         ),
+        tracing,
         dropsonde,
         retention,
         cell,

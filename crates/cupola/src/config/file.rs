@@ -162,6 +162,8 @@ pub(super) struct RouterSection {
     pub(super) access_log_megabytes: Option<u64>,
     /// The number of rotated files that are kept.
     pub(super) access_log_keep: Option<u32>,
+    /// Whether requests may ask for a trace, and who receives it.
+    pub(super) tracing: super::traces::TracingSection,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -113,6 +113,9 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
                 ..router::LogFormat::default()
             },
             access_log_rotation: config.access_log_rotation,
+            zipkin: config.tracing.zipkin,
+            w3c: config.tracing.w3c,
+            otlp: config.tracing.otlp.clone(),
             front_tls: router::FrontTls {
                 domains: identity_domains(&setting),
                 ..router::FrontTls::default()

@@ -11,6 +11,7 @@ mod route_services;
 mod routing_api;
 mod settings;
 mod tls;
+mod traces;
 
 pub use fixed::Fixed;
 pub use routing_api::RoutingApiKeys;

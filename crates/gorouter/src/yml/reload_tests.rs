@@ -274,6 +274,11 @@ const KEYS: &[(&str, &str, bool)] = &[
         false,
     ),
     (
+        "tracing.otlp_endpoint",
+        "tracing: {enable_w3c: true, otlp_endpoint: 'http://127.0.0.1:4318'}",
+        false,
+    ),
+    (
         "tracing.w3c_tenant_id",
         "tracing: {w3c_tenant_id: mine}",
         false,

@@ -1,7 +1,7 @@
 //! The keys for the handling of requests and for the table.
 
 use super::keys::{Keys, whole};
-use super::tls;
+use super::{tls, traces};
 use http::{HeaderName, HeaderValue};
 use route_table::registry::{Balancing, ComponentHosts};
 use router::{Certificate, ForwardedClientCert, ResponseRewrite, Settings, Sharding};
@@ -108,10 +108,7 @@ pub(super) fn settings(keys: &mut Keys<'_>) -> Handling {
         ..Settings::default()
     };
     let own = limits(keys, &mut settings);
-    let mut tracing = keys.section("tracing");
-    settings.zipkin = tracing.flag("enable_zipkin", false);
-    settings.w3c = tracing.flag("enable_w3c", false);
-    settings.w3c_tenant = tracing.text("w3c_tenant_id").unwrap_or_default();
+    traces::tracing(keys, &mut settings);
     Handling {
         settings,
         own,

@@ -461,7 +461,7 @@ fn values_that_mean_not_set_are_accepted() {
         "cipher_suites: %",
         "client_ca_certs: %",
         "trace_key: %",
-        "tracing: {w3c_tenant_id: %}",
+        "tracing: {w3c_tenant_id: %, otlp_endpoint: %}",
         "zone: %",
         "debug_addr: %",
         "pid_file: %",
