@@ -7,7 +7,7 @@ use crate::config::{self, Overrides};
 use crate::role::Role;
 use crate::{
     demo, exec, explain, join, lesson_command, nats_command, registrar_command, reset_password,
-    routes, terminal, up, watch,
+    routes, tap, terminal, up, watch,
 };
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -35,6 +35,7 @@ const EXAMPLES: &str = "Examples:
   cupola routes                              the router's table
   cupola routes --diff 5m now                what changed in it
   cupola watch proxy                         a route as it comes and goes
+  cupola tap proxy.cupola.test               the next requests, with the time of each hop
   cupola why proxy.cupola.test               the way of a route, and the hop that breaks it
   cupola exec proxy/0 -- curl -s localhost:61003/clusters
   cupola serve --roles cell                  one role in a process of its own
@@ -100,6 +101,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the next requests to a host as they end: where each spent its time, and each attempt at an instance
+    #[command(after_help = "Examples:
+  cupola tap proxy.cupola.test
+  cupola tap proxy.cupola.test --limit 1 --json | jq .attempts")]
+    Tap(tap::Query),
     /// Show the messages of the bus
     Nats {
         #[command(subcommand)]
@@ -241,6 +247,7 @@ impl Command {
             | Self::Routes(_)
             | Self::Nats { .. }
             | Self::Watch { .. }
+            | Self::Tap(_)
             | Self::Why { .. }
             | Self::Evacuate { .. }
             | Self::ResetPassword { .. }
@@ -398,6 +405,7 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             let choices = watch::Choices { past, json };
             watch::run(&foundation(), &target, choices).await
         }
+        Command::Tap(query) => tap::run(&foundation(), query).await,
         Command::Nats { command } => {
             terminal::start_logging("warn");
             nats_command::run(&foundation(), command).await

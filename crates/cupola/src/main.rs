@@ -27,6 +27,7 @@ mod routes;
 mod signals;
 mod sockets;
 mod supervisor;
+mod tap;
 mod terminal;
 mod up;
 mod watch;

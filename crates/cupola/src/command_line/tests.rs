@@ -18,6 +18,7 @@ fn data_is_accepted_at_any_position() {
         "cupola routes --data /d",
         "cupola nats sub router.* --data /d",
         "cupola watch --data /d proxy",
+        "cupola tap a.test --data /d --json",
         "cupola why app.test --data /d --json",
         "cupola cfdot --data /d actual-lrps",
         "cupola cfdot actual-lrps --data /d",

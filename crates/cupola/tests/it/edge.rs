@@ -37,6 +37,7 @@ impl Running {
 /// The router with its bus.
 pub(crate) struct Edge {
     data: tempfile::TempDir,
+    http: u16,
     status: u16,
     nats: NatsServer,
     _router: Process,
@@ -88,6 +89,7 @@ go_max_procs: 1
             .unwrap();
         let edge = Self {
             data,
+            http,
             status,
             nats,
             _router: Process(router),
@@ -177,6 +179,22 @@ go_max_procs: 1
     pub(crate) fn stop_bus(&mut self) -> String {
         self.nats.kill();
         self.nats.address()
+    }
+
+    /// Sends a request through the router, and returns the status of the answer.
+    pub(crate) fn request(&self, host: &str, path: &str) -> Result<String, String> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let answer = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.http))?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = answer().map_err(|error| error.to_string())?;
+        let status = answer.split(' ').nth(1).map(str::to_owned);
+        status.ok_or(answer)
     }
 
     /// Returns the body of a page of the router.

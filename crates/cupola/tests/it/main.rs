@@ -10,4 +10,5 @@ mod lesson_command;
 mod monitor;
 mod router_process;
 mod shell;
+mod tap;
 mod watch;

@@ -8,12 +8,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use testkit::foundation::{Foundation, binary, wait_for};
 
-pub(crate) const STORIES: &[Story] = &[story(
-    "a_route_is_watched_from_the_call_to_the_answer_and_back",
-    watched_route,
-)];
+pub(crate) const STORIES: &[Story] = &[
+    story(
+        "a_route_is_watched_from_the_call_to_the_answer_and_back",
+        watched_route,
+    ),
+    story("a_request_is_tapped_with_its_time_per_hop", tapped_request),
+];
 
-/// A `cupola watch` that is killed if the story fails half way.
+/// A `cupola watch` or `cupola tap` that is killed if the story fails half way.
 struct Watching {
     child: Child,
     /// The file with its output.
@@ -28,10 +31,10 @@ impl Drop for Watching {
 }
 
 impl Watching {
-    fn start(f: &Foundation, host: &str) -> Result<Self> {
-        let output = f.folder().join("watch.json");
+    fn start(f: &Foundation, command: &str, host: &str) -> Result<Self> {
+        let output = f.folder().join(format!("{command}.json"));
         let child = Command::new(binary())
-            .args(["watch", host, "--json", "--data"])
+            .args([command, host, "--json", "--data"])
             .arg(&f.data)
             .stdin(Stdio::null())
             .stdout(File::create(&output)?)
@@ -70,7 +73,7 @@ fn cupola(f: &Foundation, args: &[&str]) -> Result<String> {
 
 fn watched_route(f: &mut Foundation) -> Result<()> {
     let host = f.host("seen");
-    let watching = Watching::start(f, &host)?;
+    let watching = Watching::start(f, "watch", &host)?;
     watching.step("client", "answered with 404")?;
     f.cf_ok(&["map-route", "appB", &f.domain, "--hostname", "seen"])?;
     let call = watching.step("cloud-controller", "POST /v3/routes/")?;
@@ -98,5 +101,38 @@ fn watched_route(f: &mut Foundation) -> Result<()> {
     ensure!(now.contains("no route"), "{now}");
     let changed = cupola(f, &["routes", "--diff", time, "now"])?;
     ensure!(changed.contains(&format!("- {host} → ")), "{changed}");
+    Ok(())
+}
+
+fn tapped_request(f: &mut Foundation) -> Result<()> {
+    let host = f.host("appb");
+    let tapping = Watching::start(f, "tap", &host)?;
+    let trace = wait_for("the trace of a request", 60, || {
+        ensure!(f.get(&host, "/id?secret=1")?.status == 200);
+        let lines = std::fs::read_to_string(&tapping.output)?;
+        // The last line may not be complete yet.
+        let mut traces = lines
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Ok(traces.find(|trace| trace["status"] == 200))
+    })?;
+    ensure!(trace["path"] == "/id", "{trace}");
+    let attempts = trace["attempts"].as_array().context("no attempts")?;
+    let attempt = attempts.last().context("no attempt")?;
+    let instances = f.instances(&f.guid("appB")?)?;
+    let instance = attempt["instance_id"].as_str().unwrap_or_default();
+    ensure!(
+        instances.iter().any(|own| own["instance_guid"] == instance),
+        "{attempt} is none of the app's instances"
+    );
+    ensure!(attempt["is_tls"] == true, "{attempt}");
+    // Our Envoys forward bytes, so nothing separates the sidecar from the app.
+    ensure!(attempt["app_ms"].is_null(), "{attempt}");
+    let number = |value: &Value| value.as_f64().unwrap_or_default();
+    let total = number(&trace["total_ms"]);
+    ensure!(
+        total > 0.0 && number(&attempt["answer_ms"]) <= total,
+        "{trace}"
+    );
     Ok(())
 }

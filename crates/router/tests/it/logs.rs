@@ -2,6 +2,7 @@
 
 use crate::backends::Backend;
 use crate::certs::Ca;
+use crate::client::request;
 use crate::world::{PATIENCE, World, unused_address};
 use clients::loggregator::Emitter;
 use http_body_util::{BodyExt as _, Empty};
@@ -147,4 +148,44 @@ async fn failed_attempts_go_to_the_apps_log_stream_with_their_reasons() {
         last.contains("\"GET /x") && last.contains("HTTP/1.1\" 502"),
         "{last}"
     );
+}
+
+/// The first line of a debugged request is that of the access log; the second one is its trace.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_a_client_debugs_has_a_line_with_its_phases() {
+    let ca = Ca::new();
+    let (url, mut envelopes) = ingress(&ca).await;
+    let emitter = Emitter::connect(&url, &ca.issue(&["router"])).unwrap();
+    let settings = Settings {
+        zipkin: true,
+        ..Settings::default()
+    };
+    let world = World::streaming_to(emitter, ca, settings).await;
+    let backend = Backend::start("x").await;
+    world
+        .register("app.test", "app-guid", 1, backend.addr)
+        .await;
+    let headers = [("x-b3-flags", "1")];
+    request(world.addr, "GET", "app.test", "/x?secret=y", &headers, "").await;
+    let (source, first) = line(&mut envelopes).await;
+    assert_eq!(source, "app-guid");
+    assert!(
+        first.contains("\"GET /x?secret=y HTTP/1.1\" 200"),
+        "{first}"
+    );
+    let (source, trace) = line(&mut envelopes).await;
+    assert_eq!(source, "app-guid");
+    assert!(trace.starts_with("app.test \"GET /x\" 200 in "), "{trace}");
+    let place = format!(
+        "; at {} (instance app-guid-instance-1, index 1): pick ",
+        backend.addr
+    );
+    assert!(trace.contains(&place), "{trace}");
+    // A sampled request is no debugged one, so the next two lines are those of the next two requests.
+    for _ in 0..2 {
+        let headers = [("x-b3-sampled", "1")];
+        request(world.addr, "GET", "app.test", "/y", &headers, "").await;
+        let (_, next) = line(&mut envelopes).await;
+        assert!(next.contains("\"GET /y HTTP/1.1\" 200"), "{next}");
+    }
 }
