@@ -109,6 +109,11 @@ async fn route(
         Leg::Straight | Leg::Returned => {
             forward::forward(context, exchange, &target, within, outgoing).await
         }
-        Leg::Out(out) => Box::pin(route_service::forward(context, exchange, out, outgoing)).await,
+        Leg::Out(out) => {
+            Box::pin(route_service::forward(
+                context, exchange, &target, out, outgoing,
+            ))
+            .await
+        }
     }
 }

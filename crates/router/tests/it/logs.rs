@@ -3,7 +3,8 @@
 use crate::backends::Backend;
 use crate::certs::Ca;
 use crate::client::request;
-use crate::world::{PATIENCE, World, unused_address};
+use crate::route_services::services;
+use crate::world::{PATIENCE, World, plain, unused_address, wait_for};
 use clients::loggregator::Emitter;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
@@ -187,5 +188,36 @@ async fn a_request_that_a_client_debugs_has_a_line_with_its_phases() {
         request(world.addr, "GET", "app.test", "/y", &headers, "").await;
         let (_, next) = line(&mut envelopes).await;
         assert!(next.contains("\"GET /y HTTP/1.1\" 200"), "{next}");
+    }
+}
+
+/// The owner of the app bound the service, so its log shows that requests do not get through it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_service_that_fails_is_in_the_log_of_the_bound_app() {
+    let ca = Ca::new();
+    let (url, mut envelopes) = ingress(&ca).await;
+    let emitter = Emitter::connect(&url, &ca.issue(&["router"])).unwrap();
+    let settings = Settings {
+        route_services: Some(services()),
+        ..Settings::default()
+    };
+    let world = World::streaming_to(emitter, ca, settings).await;
+    let (backend, nobody) = (Backend::start("x").await, unused_address());
+    let mut message = plain("app.test", "app-guid", 1, backend.addr);
+    message["route_service_url"] = format!("https://{nobody}/x").into();
+    world.publish("router.register", message).await;
+    wait_for("the route", async || world.handle.serves("app.test")).await;
+    assert_eq!(world.get("app.test", "/x?secret=y").await.status, 502);
+    for (number, end) in [
+        (1, "it is tried again"),
+        (2, "it is tried again"),
+        (3, "it is not tried again"),
+    ] {
+        let (source, line) = line(&mut envelopes).await;
+        assert_eq!(source, "app-guid");
+        let begins = format!("app.test \"GET /x\" attempt {number} failed after ");
+        assert!(line.starts_with(&begins), "{line}");
+        let place = format!(" at the route service {nobody}: dial tcp {nobody}");
+        assert!(line.contains(&place) && line.contains(end), "{line}");
     }
 }

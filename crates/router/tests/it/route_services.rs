@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-fn services() -> RouteServices {
+pub(crate) fn services() -> RouteServices {
     RouteServices {
         secret: "route-secret".into(),
         secret_decrypt_only: None,

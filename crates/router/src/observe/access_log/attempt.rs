@@ -7,6 +7,7 @@ use crate::backend::peer;
 use http1::Request;
 use route_table::registry::Endpoint;
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 /// The longest path in a line, in characters.
@@ -19,13 +20,40 @@ pub(crate) struct Attempt<'a> {
     pub(crate) request: &'a Request,
     /// The request's `X-Vcap-Request-Id`.
     pub(crate) request_id: &'a str,
-    pub(crate) endpoint: &'a Endpoint,
+    /// An endpoint of the app whose log gets the line.
+    pub(crate) owner: &'a Endpoint,
+    pub(crate) place: Place<'a>,
     /// The number of the attempt; the first is 1.
     pub(crate) number: usize,
     pub(crate) fault: &'a Fault,
     pub(crate) took: Duration,
     /// Whether another attempt follows, as long as an instance is left.
     pub(crate) again: bool,
+}
+
+/// The backend of an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    Instance(&'a Endpoint),
+    /// The host and port of a route service.
+    RouteService(&'a str),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Instance(endpoint) => {
+                let (address, index) = (endpoint.address(), peer::instance_index(endpoint));
+                let instance = peer::instance_guid(endpoint);
+                write!(f, "{address} (instance {instance}, index {index})")
+            }
+            Self::RouteService(authority) => {
+                // A URL may have credentials before its host.
+                let host = authority.rsplit('@').next().unwrap_or_default();
+                write!(f, "the route service {host}")
+            }
+        }
+    }
 }
 
 impl Attempt<'_> {
@@ -37,20 +65,20 @@ impl Attempt<'_> {
         let path: String = path.chars().take(LONGEST_PATH).collect();
         let what = quoted(&format!("{} {path}", self.request.method()));
         let (number, milliseconds) = (self.number, self.took.as_secs_f64() * 1e3);
-        let (address, index) = (self.endpoint.address(), peer::instance_index(self.endpoint));
-        let (instance, end) = (peer::instance_guid(self.endpoint), end(self.again));
+        let (place, end) = (self.place, self.end());
         let (host, id) = (self.host, quoted(self.request_id));
         Some(format!(
-            "{host} {what} attempt {number} failed after {milliseconds:.1} ms at {address} (instance {instance}, index {index}): {reason}; {end} vcap_request_id:{id}"
+            "{host} {what} attempt {number} failed after {milliseconds:.1} ms at {place}: {reason}; {end} vcap_request_id:{id}"
         ))
     }
-}
 
-fn end(again: bool) -> &'static str {
-    if again {
-        "another instance is tried if there is one"
-    } else {
-        "no other instance is tried"
+    fn end(&self) -> &'static str {
+        match (self.place, self.again) {
+            (Place::Instance(_), true) => "another instance is tried if there is one",
+            (Place::Instance(_), false) => "no other instance is tried",
+            (Place::RouteService(_), true) => "it is tried again",
+            (Place::RouteService(_), false) => "it is not tried again",
+        }
     }
 }
 
@@ -83,5 +111,11 @@ mod tests {
             presented: "of-another-app".into(),
         };
         assert!(!reason(&other).unwrap().contains("of-another-app"));
+    }
+
+    #[test]
+    fn a_route_service_is_named_without_credentials() {
+        let place = Place::RouteService("user:secret@service.test:443");
+        assert_eq!(place.to_string(), "the route service service.test:443");
     }
 }

@@ -13,7 +13,7 @@ mod rtr;
 mod syslog;
 mod writer;
 
-pub(crate) use attempt::Attempt;
+pub(crate) use attempt::{Attempt, Place};
 
 use crate::backend::peer;
 use crate::clock::Timestamp;
@@ -151,12 +151,12 @@ impl AccessLog {
         }
     }
 
-    /// Writes a failed attempt to the log stream of the endpoint's app. The operator has it in the component log.
+    /// Writes a failed attempt to the log stream of its owner. The operator has it in the component log.
     pub(crate) fn attempt(&self, attempt: &Attempt<'_>) {
         if self.apps.has_stream()
             && let Some(line) = attempt.line()
         {
-            self.apps.stream_line(line.into_bytes(), attempt.endpoint);
+            self.apps.stream_line(line.into_bytes(), attempt.owner);
         }
     }
 

@@ -138,12 +138,38 @@ impl FailedAttempt<'_> {
         took: Duration,
         again: bool,
     ) {
+        let place = access_log::Place::Instance(self.endpoint);
+        self.log_to_app(context, exchange, (self.endpoint, place), (took, again));
+    }
+
+    /// Writes the fault of a route service to the log stream of the app whose route is bound to it, if the route has an instance.
+    pub(crate) fn report_service_to_app(
+        &self,
+        context: &RequestContext<'_>,
+        exchange: &Exchange,
+        (pool, service): (&Pool, &str),
+        (took, again): (Duration, bool),
+    ) {
+        if let Some(owner) = pool.endpoints().first() {
+            let place = access_log::Place::RouteService(service);
+            self.log_to_app(context, exchange, (owner, place), (took, again));
+        }
+    }
+
+    fn log_to_app(
+        &self,
+        context: &RequestContext<'_>,
+        exchange: &Exchange,
+        (owner, place): (&Endpoint, access_log::Place<'_>),
+        (took, again): (Duration, bool),
+    ) {
         let request = &exchange.request;
         let attempt = access_log::Attempt {
             host: request.fields.text(context.host),
             request,
             request_id: request.fields.text(context.request_id),
-            endpoint: self.endpoint,
+            owner,
+            place,
             number: self.attempt,
             fault: self.fault,
             took,

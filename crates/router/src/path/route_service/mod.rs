@@ -147,10 +147,12 @@ pub(crate) fn sign(
     Ok(())
 }
 
-/// Sends a signed request to the service: through the router's own table, or to an external address.
+/// Sends a signed request to the service: through the router's own table, or to an external address. `bound`: the target whose route is
+/// bound to the service.
 pub(crate) async fn forward(
     context: &mut RequestContext<'_>,
     exchange: &mut Exchange,
+    bound: &Target,
     out: &Out,
     mut outgoing: Outgoing,
 ) -> Result<Answer, Rejection> {
@@ -205,6 +207,8 @@ pub(crate) async fn forward(
                 let again = failed.retriable
                     && !matches!(fault, Fault::Blocked { .. })
                     && attempt < services.settings.max_attempts;
+                let bound = (&*bound.pool, out.authority.as_str());
+                failed.report_service_to_app(context, exchange, bound, (now.elapsed(), again));
                 context.record.attempt_failed(&fault, again);
                 if !again {
                     shared.metrics.route_services.add(0);
