@@ -3,6 +3,7 @@
 use crate::bus::message;
 use crate::config::Settings;
 use crate::listen::proxy_protocol;
+use crate::observe::trace::ids;
 use crate::path::{route_service, sticky};
 use bytes::BytesMut;
 use http::HeaderValue;
@@ -255,6 +256,49 @@ fn notes_of_route_services() {
     const WORDS: &[&str] = &["=", "-", "_", "AAAA", "e30=", "eyJub25jZSI6", "\n"];
     let sound = route_service::Soundness::new();
     fuzz("route-service", WORDS, |bytes| sound.check(bytes));
+}
+
+/// Whatever a client sends as ids, those that go to a receiver of traces are hexadecimal digits.
+#[test]
+fn marks_of_requests() {
+    const WORDS: &[&str] = &[
+        "-",
+        "\n",
+        "00-",
+        "-01",
+        "-d",
+        "ff",
+        "4bf92f3577b34da6a3ce929d0e0e4736",
+        "00f067aa0ba902b7",
+        "\u{e4}",
+    ];
+    let (lasting, _) = Settings {
+        zipkin: true,
+        w3c: true,
+        ..Settings::default()
+    }
+    .split();
+    fuzz("trace-headers", WORDS, |input| {
+        let mut fields = Fields::default();
+        let names = [
+            Known::B3,
+            Known::Traceparent,
+            Known::XB3Sampled,
+            Known::XB3Flags,
+        ];
+        for (name, value) in names.into_iter().zip(input.split(|byte| *byte == b'\n')) {
+            fields.append(name, value);
+        }
+        let mark = ids::mark(&fields, &lasting);
+        let Some(own) = mark.and_then(|mark| mark.own_span(&fields, 1)) else {
+            return;
+        };
+        let hex = |id: &str, length| {
+            id.len() == length && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        assert!(hex(&own.trace, 32) && hex(&own.span, 16), "{own:?}");
+        assert!(own.parent.is_none_or(|parent| hex(&parent, 16)));
+    });
 }
 
 /// A head that was understood is understood in the same way after it is written.

@@ -84,15 +84,15 @@ pub(crate) struct Mark {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnSpan {
     /// The id of the trace: 32 hex digits.
-    pub(super) trace: String,
+    pub(crate) trace: String,
     /// The id of the span: 16 hex digits.
-    pub(super) span: String,
+    pub(crate) span: String,
     /// The client's span, of which the router's is a part; `None`: the trace begins here.
-    pub(super) parent: Option<String>,
+    pub(crate) parent: Option<String>,
 }
 
 /// Returns the mark in a request's headers as they came, if the operator's configuration permits its form.
-pub(super) fn mark(fields: &Fields, settings: &Lasting) -> Option<Mark> {
+pub(crate) fn mark(fields: &Fields, settings: &Lasting) -> Option<Mark> {
     let w3c = settings.w3c.then(|| w3c(fields)).flatten();
     let b3 = settings.zipkin.then(|| b3(fields)).flatten();
     let is_debug = b3.as_ref().is_some_and(|b3| b3.is_debug);
@@ -145,7 +145,7 @@ fn b3(fields: &Fields) -> Option<Mark> {
 
 impl Mark {
     /// Returns the ids of the router's span. `outgoing`: the headers that the backend got. `fresh`: a random id.
-    pub(super) fn own_span(&self, outgoing: &Fields, fresh: u64) -> Option<OwnSpan> {
+    pub(crate) fn own_span(&self, outgoing: &Fields, fresh: u64) -> Option<OwnSpan> {
         let outgoing = match self.form {
             Form::W3c => outgoing
                 .get_text(Known::Traceparent)
@@ -157,7 +157,10 @@ impl Mark {
             }
         }
         .or_else(|| Trace::of_request_id(outgoing))?;
-        Some(own_span(self.sent.as_ref(), &outgoing, fresh))
+        // No receiver accepts an id of zeros, which B3 does not forbid.
+        let zero = |id: &str| id.bytes().all(|b| b == b'0');
+        let own = own_span(self.sent.as_ref(), &outgoing, fresh);
+        (!zero(&own.trace) && !zero(&own.span)).then_some(own)
     }
 }
 
@@ -312,5 +315,7 @@ mod tests {
         assert_eq!(own.span, "80000000000000ab");
         let mark = mark(&with(&[("b3", "1")]), &settings(true, true)).unwrap();
         assert_eq!(mark.own_span(&Fields::default(), 1), None);
+        let zeros = with(&[("b3", &format!("{}-{SPAN}-1", "0".repeat(32)))]);
+        assert_eq!(mark.own_span(&zeros, 1), None);
     }
 }
