@@ -22,6 +22,9 @@ pub(crate) struct Query {
     /// End after so many seconds [default: 600]
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
+    /// The address of the operator's pages of another router [default: the foundation's]
+    #[arg(long, value_name = "ADDRESS")]
+    router: Option<String>,
     /// Print each request as a line of JSON
     #[arg(long)]
     json: bool,
@@ -29,8 +32,10 @@ pub(crate) struct Query {
 
 pub(crate) async fn run(data: &Path, query: Query) -> Result<()> {
     let plan = Plan::read(data)?;
+    let address = query.router;
+    let address = address.unwrap_or_else(|| plan.reach(Service::RouterStatus));
     let page = Page {
-        url: format!("http://{}", plan.reach(Service::RouterStatus)),
+        url: format!("http://{address}"),
         user: STATUS_USER.into(),
         password: plan.status_password.clone(),
     };

@@ -55,6 +55,9 @@ fn a_tap_of_one_request_ends_after_it() {
 #[test]
 fn a_query_that_the_router_refuses_is_reported_with_its_reason() {
     let edge = Edge::start();
+    let (code, _, complaint) = edge.cupola(&["tap", "app.test", "--router", "127.0.0.1:1"]);
+    assert_eq!(code, Some(1), "{complaint}");
+    assert!(complaint.contains("cupola up"), "{complaint}");
     let (code, out, complaint) = edge.cupola(&["tap", "app.test", "--limit", "0"]);
     assert_eq!((code, out.as_str()), (Some(1), ""), "{complaint}");
     assert!(
