@@ -74,7 +74,7 @@ struct Writer<'a, F> {
 impl<F: FnMut() -> u64> Writer<'_, F> {
     /// Adds a span without a parent and without attributes.
     fn span(&mut self, id: &str, name: &str, phase: Phase) -> &mut Span {
-        let at = |offset| {
+        let at = |offset: Duration| {
             let since = (self.began + offset).duration_since(UNIX_EPOCH);
             since.unwrap_or_default().as_nanos().to_string()
         };
