@@ -17,7 +17,6 @@ mod process;
 mod rig;
 mod sections;
 mod soak;
-mod statistics;
 mod table;
 mod wrk;
 

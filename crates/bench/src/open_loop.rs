@@ -7,8 +7,8 @@
 
 use crate::client::{Client, request};
 use crate::ends::Server;
-use crate::statistics::quantile;
 use anyhow::{Result, ensure};
+use route_timing::statistics::quantile;
 use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};

@@ -4,10 +4,10 @@
 use super::{Saturation, progress};
 use crate::peers::{Peer, Running, Scheme};
 use crate::rig::{HOST, Rig};
-use crate::statistics::{least, median};
 use crate::table::{Table, verdict};
 use crate::{h2load, wrk};
 use anyhow::{Context as _, Result};
+use route_timing::statistics::{least, median};
 use std::fmt::Write as _;
 
 #[derive(Default)]

@@ -6,9 +6,9 @@
 use super::{Saturation, cpu};
 use crate::peers::{Peer, Scheme};
 use crate::rig::Rig;
-use crate::statistics::{least, median, most};
 use crate::table::verdict;
 use anyhow::{Context as _, Result};
+use route_timing::statistics::{least, median, most};
 
 pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     let peers = cpu::start(Peer::PRODUCTION, Scheme::Http, rig)?;

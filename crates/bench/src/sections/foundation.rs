@@ -6,10 +6,10 @@ mod memory;
 
 use super::progress;
 use crate::rig::Effort;
-use crate::statistics::{milliseconds, quantile};
 use crate::table::{Table, verdict};
 use anyhow::{Context as _, Result, ensure};
 use api::{Api, Connection};
+use route_timing::statistics::{milliseconds, quantile};
 use std::time::{Duration, Instant};
 use testkit::foundation::{Foundation, Mode, PASSWORD, example};
 

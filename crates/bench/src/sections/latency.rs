@@ -6,10 +6,10 @@ use crate::ends::Ends;
 use crate::peers::{Peer, Running, Scheme};
 use crate::process::Ahead;
 use crate::rig::{HOST, Rig};
-use crate::statistics::{median, quantile};
 use crate::table::{Table, verdict};
 use crate::wrk;
 use anyhow::{Context as _, Result};
+use route_timing::statistics::{median, quantile};
 use std::fmt::Write as _;
 
 /// The latencies of each round in milliseconds.

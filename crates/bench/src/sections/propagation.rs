@@ -8,9 +8,9 @@ use crate::client::{Client, Target};
 use crate::messages;
 use crate::peers::{Cupola, Router, Scheme};
 use crate::rig::{HOST, Rig};
-use crate::statistics::{milliseconds, quantile};
 use crate::table::{Table, verdict};
 use anyhow::{Result, ensure};
+use route_timing::statistics::{milliseconds, quantile};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 

@@ -3,8 +3,8 @@
 use super::churn::Churned;
 use super::clients::Kind;
 use super::ownership::{Answer, Verdict};
-use crate::statistics::median;
 use crate::table::{Table, verdict};
+use route_timing::statistics::median;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 /// Returns the q-quantile (q from 0 to 1) of sorted values, by the nearest rank.
-pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     if sorted.is_empty() {
         return f64::NAN;
     }
     sorted[((sorted.len() - 1) as f64 * q).round() as usize]
 }
 
-pub(crate) fn sorted(values: &[f64]) -> Vec<f64> {
+pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values
 }
 
 /// Returns the value in the middle; of an even number of values, the mean of the two in the middle.
-pub(crate) fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let values = sorted(values);
     let Some(last) = values.len().checked_sub(1) else {
         return f64::NAN;
@@ -25,15 +25,15 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     f64::midpoint(values[last / 2], values[last.div_ceil(2)])
 }
 
-pub(crate) fn least(values: &[f64]) -> f64 {
+pub fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::min)
 }
 
-pub(crate) fn most(values: &[f64]) -> f64 {
+pub fn most(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::max)
 }
 
-pub(crate) fn milliseconds(times: &[Duration]) -> Vec<f64> {
+pub fn milliseconds(times: &[Duration]) -> Vec<f64> {
     let values: Vec<f64> = times.iter().map(|t| t.as_secs_f64() * 1000.0).collect();
     sorted(&values)
 }

@@ -1,0 +1,3 @@
+//! Measures how long a change of a route takes until clients see it, at any Cloud Foundry.
+
+pub mod statistics;
