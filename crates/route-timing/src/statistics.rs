@@ -1,6 +1,36 @@
 //! Computes percentiles and medians.
 
+use serde::Serialize;
 use std::time::Duration;
+
+/// The quantiles of the times of one kind, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    pub count: usize,
+    /// The arithmetic mean, which other benchmarks publish.
+    pub mean: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Summary {
+    /// Returns the quantiles of some times; `None` if there are none.
+    pub fn of(times: &[f64]) -> Option<Self> {
+        let times = sorted(times);
+        let max = *times.last()?;
+        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|q| quantile(&times, q));
+        Some(Self {
+            count: times.len(),
+            mean: times.iter().sum::<f64>() / times.len() as f64,
+            p50,
+            p90,
+            p99,
+            max,
+        })
+    }
+}
 
 /// Returns the q-quantile (q from 0 to 1) of sorted values, by the nearest rank.
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
@@ -54,5 +84,17 @@ mod tests {
         assert!(median(&[]).is_nan());
         assert_eq!(most(&[2.0, 1.0]), 2.0);
         assert_eq!(least(&[2.0, 1.0]), 1.0);
+    }
+
+    #[test]
+    fn a_summary_needs_one_time() {
+        assert_eq!(Summary::of(&[]), None);
+        let times: Vec<f64> = (1..=101).rev().map(f64::from).collect();
+        let summary = Summary::of(&times).unwrap();
+        assert_eq!((summary.count, summary.mean), (101, 51.0));
+        assert_eq!((summary.p50, summary.p90), (51.0, 91.0));
+        assert_eq!((summary.p99, summary.max), (100.0, 101.0));
+        let one = Summary::of(&[7.0]).unwrap();
+        assert_eq!((one.p50, one.p99, one.max), (7.0, 7.0, 7.0));
     }
 }
