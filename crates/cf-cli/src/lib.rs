@@ -16,12 +16,14 @@ mod api;
 mod help;
 mod names;
 mod propagation;
+mod saved;
 mod start;
 mod summary;
 
 mod commands;
 mod push;
 
+pub use saved::{Saved, saved};
 pub use ui::Environment;
 
 use std::process::ExitCode;

@@ -6,8 +6,8 @@ mod tests;
 use crate::config::{self, Overrides};
 use crate::role::Role;
 use crate::{
-    demo, exec, explain, join, lesson_command, nats_command, registrar_command, reset_password,
-    routes, tap, terminal, up, watch,
+    bench_command, demo, exec, explain, join, lesson_command, nats_command, registrar_command,
+    reset_password, routes, tap, terminal, up, watch,
 };
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -37,6 +37,7 @@ const EXAMPLES: &str = "Examples:
   cupola watch proxy                         a route as it comes and goes
   cupola tap proxy.cupola.test               the next requests, with the time of each hop
   cupola why proxy.cupola.test               the way of a route, and the hop that breaks it
+  cupola bench propagation                   how long a changed route takes
   cupola exec proxy/0 -- curl -s localhost:61003/clusters
   cupola serve --roles cell                  one role in a process of its own
   cupola join-bundle --roles cell --host 10.0.0.3 --out cell-2.bundle
@@ -107,10 +108,11 @@ enum Command {
   cupola tap proxy.cupola.test --limit 1 --json | jq .attempts")]
     Tap(tap::Query),
     /// Show the messages of the bus
-    Nats {
-        #[command(subcommand)]
-        command: nats_command::Command,
-    },
+    #[command(subcommand)]
+    Nats(nats_command::Command),
+    /// Measure a Cloud Foundry from outside, this one or any other
+    #[command(subcommand)]
+    Bench(bench_command::Command),
     /// Explain the way of a URL through all components, and name the hop that breaks it; exit code 0 if it is right
     #[command(after_help = "Examples:
   cupola why proxy.cupola.test
@@ -245,9 +247,10 @@ impl Command {
             | Self::Serve { .. }
             | Self::Cfdot { .. }
             | Self::Routes(_)
-            | Self::Nats { .. }
+            | Self::Nats(_)
             | Self::Watch { .. }
             | Self::Tap(_)
+            | Self::Bench(_)
             | Self::Why { .. }
             | Self::Evacuate { .. }
             | Self::ResetPassword { .. }
@@ -406,9 +409,13 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             watch::run(&foundation(), &target, choices).await
         }
         Command::Tap(query) => tap::run(&foundation(), query).await,
-        Command::Nats { command } => {
+        Command::Nats(command) => {
             terminal::start_logging("warn");
             nats_command::run(&foundation(), command).await
+        }
+        Command::Bench(command) => {
+            terminal::start_logging("warn");
+            bench_command::run(&foundation(), command).await
         }
         Command::Why { url, json, router } => {
             match explain::run(&foundation(), &url, json, &router).await {

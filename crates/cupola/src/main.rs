@@ -4,6 +4,7 @@
 
 mod addresses;
 mod assets;
+mod bench_command;
 mod bundle;
 mod certs;
 mod command_line;

@@ -69,17 +69,22 @@ pub(crate) async fn run(data: &Path, command: Command) -> Result<()> {
     Ok(())
 }
 
-/// Subscribes to a subject on the foundation's bus. When it returns, the subscription is on its way to the server.
-pub(crate) async fn subscribe(
-    data: &Path,
-    subject: &str,
-) -> Result<(async_nats::Client, async_nats::Subscriber)> {
-    let plan = Plan::read(data)?;
+/// Returns the addresses of the foundation's bus, and the operator's credentials there.
+pub(crate) fn bus(data: &Path, plan: &Plan) -> Result<clients::nats::Config> {
     let mut config = plan.nats();
     // A bus that other machines reach uses TLS.
     if config.servers.iter().any(|server| !is_loopback(server)) {
         config.tls = Some(exec::operator(data)?);
     }
+    Ok(config)
+}
+
+/// Subscribes to a subject on the foundation's bus. When it returns, the subscription is on its way to the server.
+pub(crate) async fn subscribe(
+    data: &Path,
+    subject: &str,
+) -> Result<(async_nats::Client, async_nats::Subscriber)> {
+    let config = bus(data, &Plan::read(data)?)?;
     let client = clients::nats::connect(&config, "cupola", |_| std::future::ready(())).await?;
     let messages = client.subscribe(subject.to_owned()).await?;
     let connected = tokio::time::timeout(PATIENCE, client.flush()).await;

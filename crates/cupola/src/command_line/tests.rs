@@ -20,6 +20,7 @@ fn data_is_accepted_at_any_position() {
         "cupola watch --data /d proxy",
         "cupola tap a.test --data /d --json",
         "cupola why app.test --data /d --json",
+        "cupola bench propagation --data /d --churn 5",
         "cupola cfdot --data /d actual-lrps",
         "cupola cfdot actual-lrps --data /d",
         "cupola cfdot actual-lrps --data=/d -d apps",
@@ -88,6 +89,49 @@ fn a_lesson_has_actions() {
     }
     let wrong = ["cupola", "lesson", "show", "x"].map(OsString::from);
     assert!(parse(wrong.to_vec()).is_err());
+}
+
+#[test]
+fn a_measurement_uses_the_api_or_the_bus() {
+    for line in [
+        "cupola bench propagation",
+        "cupola bench propagation --app proxy --domain apps.test --svg a.svg",
+        "cupola bench propagation --user me --password-file f --org o --space s",
+        "cupola bench propagation --nats 10.0.0.1:4222 --router a:80 --router b:80",
+        "cupola bench propagation --own-address 10.0.0.9 --apps 1000 --routes-per-app 100",
+    ] {
+        let command = parsed(line).command;
+        assert!(matches!(command, Command::Bench { .. }), "{line}");
+    }
+    for (line, reason) in [
+        (
+            "cupola bench propagation --app a --own-address 10.0.0.9",
+            "cannot be used with",
+        ),
+        ("cupola bench propagation --nats a:1", "--router <ADDRESS>"),
+        ("cupola bench propagation --space s", "--org <NAME>"),
+        (
+            "cupola bench propagation --password-file f",
+            "--user <NAME>",
+        ),
+        (
+            "cupola bench propagation --nats-cert c --nats a:1 --router b:2",
+            "--nats-key <FILE>",
+        ),
+        (
+            "cupola bench propagation --app a --push .",
+            "cannot be used with",
+        ),
+        (
+            "cupola bench propagation --limit 0",
+            "0 is not in 1..=86400",
+        ),
+        ("cupola bench", "Usage"),
+    ] {
+        let args = line.split_whitespace().map(OsString::from).collect();
+        let error = parse(args).err().unwrap().to_string();
+        assert!(error.contains(reason), "{line}: {error}");
+    }
 }
 
 #[test]
