@@ -1,8 +1,11 @@
 //! A router and a bus, and the data directory of a foundation that consists of both: the fixture of the commands that show routes.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +25,7 @@ impl Drop for Process {
 
 /// A command that runs, and the lines that it has printed.
 pub(crate) struct Running {
-    _process: Process,
+    process: Process,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
@@ -31,6 +34,18 @@ impl Running {
     pub(crate) fn line_with(&self, text: &str) -> Option<String> {
         let lines = self.lines.lock().unwrap();
         lines.iter().find(|line| line.contains(text)).cloned()
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        let pid = i32::try_from(self.process.0.id()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+    }
+
+    /// Waits until the command ends, and returns its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let child = &mut self.process.0;
+        block_until("the command to end", || child.try_wait().unwrap()).code()
     }
 }
 
@@ -114,8 +129,27 @@ go_max_procs: 1
             .arg("--data")
             .arg(self.data.path())
             .env_remove("CUPOLA_DATA")
+            .env_remove("CF_PASSWORD")
+            .env_remove("NATS_PASSWORD")
+            // Nobody is logged in there.
+            .env("CF_HOME", self.data.path())
             .stdin(Stdio::null());
         command
+    }
+
+    /// Returns the path of a file in the data directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.data.path().join(name)
+    }
+
+    /// Returns the address of the router's listener for requests.
+    pub(crate) fn router(&self) -> String {
+        format!("127.0.0.1:{}", self.http)
+    }
+
+    /// Returns the bus.
+    pub(crate) fn bus(&self) -> &NatsServer {
+        &self.nats
     }
 
     /// Runs a command of the binary on the data directory, and returns its exit code, output and complaints.
@@ -140,7 +174,7 @@ go_max_procs: 1
             }
         });
         Running {
-            _process: Process(child),
+            process: Process(child),
             lines,
         }
     }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bench_api;
+mod bench_command;
 mod bus;
 mod edge;
 mod history;

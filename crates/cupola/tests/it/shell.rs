@@ -81,6 +81,7 @@ fn data_is_read_from_the_given_directory() {
         &["--data", &data, "cfdot", "actual-lrps"],
         &["routes", "--data", &data],
         &["why", "app.test", "--data", &data],
+        &["bench", "propagation", "--data", &data],
         &["exec", "app", "--data", &data, "--", "ls"],
     ] {
         let (code, _, complaint) = output(&mut cupola(args));
