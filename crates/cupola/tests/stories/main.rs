@@ -5,6 +5,7 @@
 //! name.
 
 mod bad_input;
+mod bench_propagation;
 mod cell;
 mod firewall;
 mod full_disk;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
             concat(&[
                 route_propagation::STORIES,
                 seeing_routes::STORIES,
+                bench_propagation::STORIES,
                 route_registrar::STORIES,
                 cell::STORIES,
                 firewall::STORIES,
