@@ -196,7 +196,7 @@ impl Bus {
     }
 
     /// Waits for a message of a subscription and discards it.
-    fn message(&mut self) -> Result<()> {
+    pub(crate) fn message(&mut self) -> Result<()> {
         loop {
             let line = self.line()?;
             if let Some(rest) = line.strip_prefix("MSG ") {

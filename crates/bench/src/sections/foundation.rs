@@ -1,22 +1,23 @@
 //! foundation: the time from a change of a route at the Cloud Controller's API until a client sees it, and the memory of a
-//! foundation. It boots one of its own, in a temporary folder, and uses plain sockets to its router and `/proc`.
+//! foundation. It boots one of its own, in a temporary folder. The crate `route-timing` measures the changes, as for `cupola bench
+//! propagation`.
 
-mod api;
 mod memory;
 
 use super::progress;
 use crate::rig::Effort;
 use crate::table::{Table, verdict};
-use anyhow::{Context as _, Result, ensure};
-use api::{Api, Connection};
-use route_timing::statistics::{milliseconds, quantile};
+use anyhow::{Context as _, Result, bail, ensure};
+use clients::http::Authorities;
+use route_timing::statistics::{milliseconds, quantile, sorted};
+use route_timing::{Api, ApiSettings, By, Change, Front, Settings, Size};
 use std::time::{Duration, Instant};
 use testkit::foundation::{Foundation, Mode, PASSWORD, example};
 
 const APPS: usize = 10;
 
-/// The name of a measurement, its times, and its bounds in ms for p50 and p99.
-type Row = (&'static str, Vec<Duration>, Option<(f64, f64)>);
+/// The name of a measurement, its sorted times in ms, and its bounds for p50 and p99.
+type Row = (&'static str, Vec<f64>, Option<(f64, f64)>);
 
 pub(super) fn run(effort: Effort) -> Result<String> {
     let rounds = if effort.rounds > 1 { 200 } else { 30 };
@@ -48,13 +49,17 @@ pub(super) fn run(effort: Effort) -> Result<String> {
     let rows: Vec<Row> = vec![
         (
             "first `up` of an empty data directory → login",
-            vec![first],
+            milliseconds(&[first]),
             Some((5000.0, 5000.0)),
         ),
-        ("`up` on existing data → login", ups, Some((5000.0, 5000.0))),
+        (
+            "`up` on existing data → login",
+            milliseconds(&ups),
+            Some((5000.0, 5000.0)),
+        ),
         (
             "push of the prebuilt proxy app → first 200",
-            pushes,
+            milliseconds(&pushes),
             Some((6000.0, 6000.0)),
         ),
         ("map-route sent → answered", answered, None),
@@ -76,8 +81,7 @@ fn table(rows: &[Row]) -> Table {
         "Must (p50, p99)",
     ]);
     for (what, times, bounds) in rows {
-        let times = milliseconds(times);
-        let [least, p50, p99, most] = [0.0, 0.5, 0.99, 1.0].map(|q| quantile(&times, q));
+        let [least, p50, p99, most] = [0.0, 0.5, 0.99, 1.0].map(|q| quantile(times, q));
         table.row(&[
             (*what).to_owned(),
             times.len().to_string(),
@@ -121,74 +125,45 @@ fn push(f: &Foundation, n: usize) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// Measures map-route until its answer and until the first 200, and unmap-route until its answer and until the first 404.
-fn changes(f: &Foundation, rounds: usize) -> Result<[Vec<Duration>; 4]> {
-    let api = Api::new(f)?;
-    let app = f.guid("bench0")?;
-    let first = |path: &str| -> Result<String> {
-        let page = f.cf_curl(path)?;
-        let guid = page["resources"][0]["guid"].as_str();
-        Ok(guid.with_context(|| format!("{path} is empty"))?.to_owned())
+/// Measures map-route until its answer and until the first 200, and unmap-route until its answer and until the first 404. The times
+/// are milliseconds.
+fn changes(f: &Foundation, rounds: usize) -> Result<[Vec<f64>; 4]> {
+    let port = &f.plan["http_port"];
+    // The calls go over plain HTTP, as the requests for the routes do.
+    let url = format!("http://{}:{port}", f.host("api"));
+    let token = f.cf_ok(&["oauth-token"])?.trim().to_owned();
+    let (_tokens, token) = tokio::sync::watch::channel(token);
+    let settings = Settings {
+        by: By::Api(ApiSettings {
+            api: Api::new(&url, Authorities::Any, token)?,
+            app: f.guid("bench0")?,
+            expected: None,
+            domain: None,
+        }),
+        fronts: vec![Front::new(&format!("127.0.0.1:{port}"), "/", false)?],
+        size: Size {
+            probes: rounds,
+            apps: 1,
+            routes_per_app: 0,
+            churn: 0,
+        },
+        patience: Duration::from_secs(20),
+        limit: Duration::from_secs(600),
     };
-    let domain = first("/v3/domains")?;
-    let space = first("/v3/spaces?names=dev")?;
-    let mut control = Connection::open(api.port)?;
-    let mut data = Connection::open(api.port)?;
-    let [mut answered, mut live, mut unanswered, mut gone] = [const { Vec::new() }; 4];
-    for round in 0..rounds {
-        let host = format!("round{round}");
-        let route = api.create_route(&mut control, &host, &space, &domain)?;
-        let path = format!("/v3/routes/{route}/destinations");
-        let visible = format!("{host}.{}", f.domain);
-
-        let body = format!(r#"{{"destinations":[{{"app":{{"guid":"{app}"}}}}]}}"#);
-        let call = api.call("POST", &path, &body);
-        let (sent, took, answer) = beside(&mut control, call, 200, || data.poll(&visible, 200))?;
-        live.push(sent);
-        answered.push(took);
-        let destination = api::json(&answer)?["destinations"][0]["guid"]
-            .as_str()
-            .context("no destination guid")?
-            .to_owned();
-
-        let call = api.call("DELETE", &format!("{path}/{destination}"), "");
-        let (sent, took, _) = beside(&mut control, call, 204, || data.poll(&visible, 404))?;
-        gone.push(sent);
-        unanswered.push(took);
-        if round % 50 == 49 {
-            progress(&format!(
-                "   {} of {rounds} rounds of map-route and unmap-route",
-                round + 1
-            ));
-        }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let never = kit::CancellationToken::new();
+    let measuring = route_timing::run(&settings, &never, |line| progress(&format!("   {line}")));
+    let report = runtime.block_on(measuring)?;
+    if let Some(fault) = report.fault() {
+        bail!("map-route and unmap-route: {fault}");
     }
-    Ok([answered, live, unanswered, gone])
-}
-
-/// Sends a call and meanwhile observes its effect. Returns the time to the effect, the time to the answer, and the answer.
-fn beside(
-    control: &mut Connection,
-    call: Vec<u8>,
-    wanted: u16,
-    see: impl FnOnce() -> Result<()>,
-) -> Result<(Duration, Duration, Vec<u8>)> {
-    let sent = Instant::now();
-    std::thread::scope(|scope| {
-        let answering = scope.spawn(move || -> Result<(Duration, Vec<u8>)> {
-            let answer = control.request(&call)?;
-            ensure!(
-                api::status(&answer) == wanted,
-                "expected {wanted}: {}",
-                String::from_utf8_lossy(&answer)
-            );
-            Ok((sent.elapsed(), answer))
-        });
-        see()?;
-        let seen = sent.elapsed();
-        let joined = answering
-            .join()
-            .map_err(|_| anyhow::anyhow!("the calling thread panicked"))?;
-        let (took, answer) = joined?;
-        Ok((seen, took, answer))
-    })
+    let times = |change, kind| sorted(report.times(change, kind));
+    Ok([
+        times(Change::Mapped, 0),
+        times(Change::Mapped, 1),
+        times(Change::Unmapped, 0),
+        times(Change::Unmapped, 1),
+    ])
 }

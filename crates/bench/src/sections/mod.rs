@@ -8,6 +8,7 @@ mod http2;
 mod latency;
 mod memory;
 mod propagation;
+mod receipts;
 mod reregistration;
 mod websockets;
 
@@ -41,6 +42,7 @@ const SECTIONS: &[(&str, Section)] = &[
         "router-reregistration",
         Section::Router(reregistration::run),
     ),
+    ("router-receipts", Section::Router(receipts::run)),
     ("router-websockets", Section::Router(websockets::run)),
     ("foundation", Section::Foundation(foundation::run)),
     ("router-flame", Section::Profile(flame::run)),

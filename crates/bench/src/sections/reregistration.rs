@@ -29,7 +29,7 @@ const KNOWN: usize = 100_000;
 const FLOOD: usize = 400_000;
 const FLOOD_RATE: Rate = Rate::even(50_000.0);
 /// The router's thread that reads from the bus.
-const BUS: &str = "router-bus";
+pub(super) const BUS: &str = "router-bus";
 /// The rate of the requests that run beside the stream; a fraction of what one worker serves.
 const REQUESTS: f64 = 4_000.0;
 
