@@ -39,14 +39,16 @@ pub enum By {
 }
 
 enum Routes {
-    Api(ByApi),
+    Api(Box<ByApi>),
     Bus(Box<ByBus>),
 }
 
 impl Routes {
     async fn find(settings: &Settings, run: &str) -> Result<Self> {
         match &settings.by {
-            By::Api(api) => Ok(Self::Api(ByApi::find(api, settings.size, run).await?)),
+            By::Api(api) => Ok(Self::Api(Box::new(
+                ByApi::find(api, settings.size, run).await?,
+            ))),
             By::Bus(bus) => {
                 let first = settings.fronts.first().context("no router is named")?;
                 let from = first.own_address().await?;
