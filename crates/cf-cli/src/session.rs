@@ -1,10 +1,9 @@
 //! The session of one command: the configuration, the login, the target, and lookups by name.
 
-use crate::api::error::{ApiError, NOT_LOGGED_IN};
+use crate::api::error::{ApiError, NOT_LOGGED_IN, UaaError};
 use crate::api::token::Claims;
 use crate::api::trace::Trace;
 use crate::api::types::{App, Domain, Organization, Root, Space};
-use crate::api::uaa::UaaError;
 use crate::api::{self, Request, filter};
 use crate::config::{self, Config};
 use crate::ui::{Environment, Ui};

@@ -171,6 +171,39 @@ impl std::fmt::Display for Unreachable {
     }
 }
 
+/// The error of a call that the UAA refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{description}")]
+pub(crate) struct UaaError {
+    pub(crate) status: u16,
+    pub(crate) error: String,
+    pub(crate) description: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct UaaBody {
+    error: String,
+    error_description: String,
+    message: String,
+}
+
+impl UaaError {
+    pub(super) fn new(response: &Response) -> Self {
+        let body: UaaBody = serde_json::from_slice(&response.body).unwrap_or_default();
+        let text = [&body.error_description, &body.message, &body.error]
+            .into_iter()
+            .find(|t| !t.is_empty())
+            .cloned();
+        Self {
+            status: response.status,
+            error: body.error,
+            description: text
+                .unwrap_or_else(|| format!("the UAA answered with status {}", response.status)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

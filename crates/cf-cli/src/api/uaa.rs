@@ -1,6 +1,7 @@
 //! Calls to the UAA: token grants and users.
 
-use super::{Request, Response};
+use super::Request;
+use super::error::UaaError;
 use crate::session::Session;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
@@ -12,37 +13,6 @@ use serde::Deserialize;
 pub(crate) struct Tokens {
     pub(crate) access_token: String,
     pub(crate) refresh_token: String,
-}
-
-/// The error of a call that the UAA refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{description}")]
-pub(crate) struct UaaError {
-    pub(crate) status: u16,
-    pub(crate) error: String,
-    pub(crate) description: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ErrorBody {
-    error: String,
-    error_description: String,
-    message: String,
-}
-
-fn refusal(response: &Response) -> UaaError {
-    let body: ErrorBody = serde_json::from_slice(&response.body).unwrap_or_default();
-    let text = [&body.error_description, &body.message, &body.error]
-        .into_iter()
-        .find(|t| !t.is_empty())
-        .cloned();
-    UaaError {
-        status: response.status,
-        error: body.error,
-        description: text
-            .unwrap_or_else(|| format!("the UAA answered with status {}", response.status)),
-    }
 }
 
 impl Session {
@@ -77,7 +47,7 @@ impl Session {
         let url = request.url.clone();
         let response = self.exchange(request).await?;
         if !response.is_success() {
-            return Err(refusal(&response).into());
+            return Err(UaaError::new(&response).into());
         }
         response.json(&url)
     }
@@ -106,7 +76,7 @@ impl Session {
                     .context("read created user")?
                     .id,
             )),
-            _ => Err(refusal(&response).into()),
+            _ => Err(UaaError::new(&response).into()),
         }
     }
 }

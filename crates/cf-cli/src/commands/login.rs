@@ -1,8 +1,7 @@
 //! Commands that choose the API, the user, and the targeted org and space.
 
-use crate::api::error::NOT_LOGGED_IN;
+use crate::api::error::{NOT_LOGGED_IN, UaaError};
 use crate::api::types::{Organization, Space};
-use crate::api::uaa::UaaError;
 use crate::args::{Parsed, Spec, Usage, switch, value};
 use crate::config;
 use crate::session::Session;
