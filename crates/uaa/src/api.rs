@@ -7,6 +7,7 @@ mod clients;
 mod grants;
 mod page;
 mod query;
+mod sign_in;
 mod tokens;
 mod users;
 
@@ -98,7 +99,11 @@ pub(crate) fn router(state: Arc<State>) -> Router {
             "/oauth/token/revoke/user/{id}/client/{client}",
             get(tokens::revoke_pair).delete(tokens::revoke_pair),
         )
-        .route("/oauth/authorize", get(authorize::authorize))
+        .route(
+            "/oauth/authorize",
+            get(authorize::authorize).post(authorize::sign_in),
+        )
+        .route(sign_in::STYLE_PATH, get(sign_in::style))
         .route("/oauth/clients", get(clients::list).post(clients::create))
         .route(
             "/oauth/clients/{id}",

@@ -19,6 +19,12 @@ impl OAuthError {
     pub(crate) fn is_invalid_token(&self) -> bool {
         self.error == "invalid_token"
     }
+
+    /// Returns the text for a person who entered a wrong password or whose account is locked; `None` if it is another error.
+    pub(crate) fn refused_password(&self) -> Option<&str> {
+        let refused = self.status == StatusCode::UNAUTHORIZED && self.error == "unauthorized";
+        refused.then_some(self.description.as_str())
+    }
 }
 
 pub(crate) type Answer<T = Response> = Result<T, OAuthError>;

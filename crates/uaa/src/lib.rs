@@ -1,8 +1,8 @@
 //! User Account and Authentication: users, clients and the tokens that every API of the foundation accepts.
 //!
 //! It implements the subset of Cloud Foundry's UAA that the CLI, Cloud Controller and OAuth libraries need: the grants
-//! `password`, `refresh_token`, `client_credentials` and `authorization_code` (one-time ssh codes), public keys, SCIM users,
-//! clients. The CLI (through the router), cloud-controller, log-cache and ssh-proxy call it. Access tokens are JWTs (RS256) that
+//! `password`, `refresh_token`, `client_credentials` and `authorization_code` (one-time ssh codes, and a page on which users sign in
+//! for other programs), public keys, SCIM users, clients. The CLI (through the router), cloud-controller, log-cache and ssh-proxy call it. Access tokens are JWTs (RS256) that
 //! others verify by themselves; they ask this component only whether a token was revoked before it expires (`/check_token`). This
 //! component never logs a password, secret or token, and accepts none in a URL.
 //!
@@ -155,6 +155,27 @@ impl Client {
             .map(String::from)
             .to_vec(),
             authorities: Vec::new(),
+            grant_types: vec!["authorization_code".into(), "refresh_token".into()],
+            redirect_uri: redirect_uri.into(),
+        }
+    }
+
+    /// Returns the client of the dashboard, to which users sign in with a browser. Its tokens only read, except those of an administrator,
+    /// whose scope has no part for reading alone.
+    pub fn dashboard(secret: &str, redirect_uri: &str) -> Self {
+        Self {
+            id: "dashboard".into(),
+            secret: secret.into(),
+            scopes: [
+                "openid",
+                "cloud_controller.read",
+                "cloud_controller.admin",
+                "cloud_controller.admin_read_only",
+                "cloud_controller.global_auditor",
+            ]
+            .map(String::from)
+            .to_vec(),
+            authorities: vec!["uaa.none".into()],
             grant_types: vec!["authorization_code".into(), "refresh_token".into()],
             redirect_uri: redirect_uri.into(),
         }

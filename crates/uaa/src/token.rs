@@ -1,6 +1,7 @@
 //! The claims of tokens. The module is pure: time and ids come in as arguments.
 
 use crate::db::{StoredClient, User};
+use base64::Engine as _;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -137,6 +138,12 @@ pub(crate) fn signature(client: &StoredClient, user: Option<&User>, pair_epoch: 
     )
 }
 
+/// Returns the digest of a secret that a client proves with a one-time code (PKCE, method S256).
+pub(crate) fn challenge(verifier: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
+}
+
 /// Returns the audience of the token: each resource of its scopes, and the client itself.
 fn audience(grant: &Grant<'_>) -> Vec<String> {
     let resources = grant.scope.iter().map(|scope| {
@@ -170,6 +177,15 @@ mod tests {
         assert_eq!(
             scopes(&list("a b c"), &list("b c d"), &list("c d")),
             Err("d".into())
+        );
+    }
+
+    #[test]
+    fn a_challenge_is_that_of_the_standard() {
+        // RFC 7636, appendix B.
+        assert_eq!(
+            challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
         );
     }
 

@@ -42,6 +42,7 @@ pub(super) async fn openid_configuration(
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
         "scopes_supported": ["openid"],
         "response_types_supported": ["code"],
+        "code_challenge_methods_supported": ["S256"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "claims_supported": ["sub", "user_name", "user_id", "origin", "iss", "exp", "iat", "aud", "scope", "client_id", "jti", "email"],

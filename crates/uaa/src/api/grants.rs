@@ -2,7 +2,7 @@
 
 use super::body::FormBody;
 use super::{Kind, MAX_NAME, Params, State, now, query};
-use crate::db::{StoredClient, User};
+use crate::db::{Code, StoredClient, User};
 use crate::error::{self, Answer};
 use crate::token::{self, Grant};
 use axum::Json;
@@ -131,7 +131,7 @@ async fn code(state: &State, client: &StoredClient, form: &Params) -> Answer {
     let refused = || error::bad_request("invalid_grant", "Invalid authorization code");
     let code = form.get("code").ok_or_else(refused)?;
     let code = state.db.take_code(code).await?.ok_or_else(refused)?;
-    if code.client_id != client.id {
+    if code.client_id != client.id || !is_bound_to(&code, form) {
         return Err(refused());
     }
     let user = state.db.user(&code.user_id).await?;
@@ -152,6 +152,20 @@ async fn code(state: &State, client: &StoredClient, form: &Params) -> Answer {
         },
     )
     .await
+}
+
+/// Returns whether the request for a token names the redirect URI of the request for the code, and has the secret whose digest that
+/// request had (PKCE). A secret without a digest is refused too, because somebody may have removed the digest.
+fn is_bound_to(code: &Code, form: &Params) -> bool {
+    let names_uri =
+        code.redirect_uri.is_empty() || form.get("redirect_uri") == Some(&code.redirect_uri);
+    let has_secret = match form.get("code_verifier") {
+        None => code.challenge.is_empty(),
+        Some(verifier) => {
+            (43..=128).contains(&verifier.len()) && token::challenge(verifier) == code.challenge
+        }
+    };
+    names_uri && has_secret
 }
 
 /// Issues a new access token. The refresh token is returned unchanged and keeps its expiry.

@@ -6,6 +6,7 @@ pub(super) const SCHEMA: Schema = Schema {
     migrations: &[
         Migration::both(1, "users, clients and tokens", USERS_AND_CLIENTS),
         Migration::both(2, "one-time codes, failed logins and signing keys", SHARED),
+        Migration::both(3, "what a one-time code is bound to", BOUND_CODES),
     ],
     unversioned: UNVERSIONED,
 };
@@ -36,6 +37,11 @@ const SHARED: &str = "
     CREATE TABLE failed_logins (name TEXT PRIMARY KEY, failures INTEGER NOT NULL, last_at INTEGER NOT NULL);
     CREATE INDEX failed_logins_last_at ON failed_logins (last_at);
     CREATE TABLE signing_keys (name TEXT PRIMARY KEY, pem TEXT NOT NULL);";
+
+/// The values that the request for a token must repeat or prove. Codes of earlier versions have none; they expire in five minutes.
+const BOUND_CODES: &str = "
+    ALTER TABLE one_time_codes ADD COLUMN redirect_uri TEXT NOT NULL DEFAULT '';
+    ALTER TABLE one_time_codes ADD COLUMN code_challenge TEXT NOT NULL DEFAULT '';";
 
 /// The statements of the time before there were versions.
 const UNVERSIONED: &[&str] = &[

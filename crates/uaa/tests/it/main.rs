@@ -11,3 +11,4 @@ mod logins;
 mod observed;
 mod refusals;
 mod shared;
+mod sign_in;
