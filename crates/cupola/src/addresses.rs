@@ -22,6 +22,7 @@ pub(crate) enum Service {
     LogCache,
     LogIngress,
     RouterStatus,
+    Dashboard,
 }
 
 impl Service {
@@ -37,6 +38,7 @@ impl Service {
         Self::LogCache,
         Self::LogIngress,
         Self::RouterStatus,
+        Self::Dashboard,
     ];
 
     /// Returns the section of the configuration that has the service's `listen` and `advertise`.
@@ -53,6 +55,7 @@ impl Service {
             Self::LogCache => "log_cache",
             Self::LogIngress => "log_cache.ingress",
             Self::RouterStatus => "router.status",
+            Self::Dashboard => "dashboard",
         }
     }
 
@@ -67,6 +70,7 @@ impl Service {
             Self::Uaa => "uaa",
             Self::LogCache | Self::LogIngress => "log-cache",
             Self::RouterStatus => "gorouter",
+            Self::Dashboard => "dashboard",
         }
     }
 }

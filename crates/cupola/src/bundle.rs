@@ -152,7 +152,8 @@ pub(crate) fn peers(role: Role) -> &'static [Service] {
         | Role::Auctioneer
         | Role::Uaa
         | Role::LogCache
-        | Role::CloudController => &[],
+        | Role::CloudController
+        | Role::Dashboard => &[],
     }
 }
 
@@ -164,7 +165,12 @@ pub(crate) fn components(role: Role) -> &'static [&'static str] {
         Role::Router => &["gorouter", "metron"],
         Role::Nats => &["nats"],
         Role::Dns => &["dns"],
-        Role::Bbs | Role::Auctioneer | Role::Uaa | Role::LogCache | Role::CloudController => &[],
+        Role::Bbs
+        | Role::Auctioneer
+        | Role::Uaa
+        | Role::LogCache
+        | Role::CloudController
+        | Role::Dashboard => &[],
     }
 }
 

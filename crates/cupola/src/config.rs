@@ -85,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) certificates: BTreeMap<&'static str, CertificateFiles>,
     /// The bundle of the foundation that this machine joins.
     pub(crate) join: Option<PathBuf>,
+    /// The addresses of the operators' pages of further routers, which the dashboard reads.
+    pub(crate) dashboard_routers: Vec<String>,
     /// The router's address for containers. If it is `None`, the router is reached at the cell's address.
     pub(crate) dns_router: Option<Ipv4Addr>,
     pub(crate) limits: cloud_controller::Limits,
@@ -144,6 +146,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
     let mut problems = Vec::new();
     let addresses = sockets::addresses(&file, &mut problems);
     let bus = sockets::bus(&file.nats, &mut problems);
+    let dashboard_routers = sockets::routers(&file, &mut problems);
     let certificates = sockets::certificates(&file, &mut problems);
     let domain = overrides
         .domain
@@ -237,6 +240,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         bus,
         certificates,
         join: file.join,
+        dashboard_routers,
         dns_router,
         limits: file.limits,
         default_quota: file.default_quota,

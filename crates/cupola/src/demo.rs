@@ -3,6 +3,7 @@
 
 mod client;
 
+use crate::config::DEFAULT_DOMAIN;
 use crate::explain;
 use crate::plan::{Plan, random_hex};
 use crate::signals::{Hangup, Signals};
@@ -62,7 +63,7 @@ async fn in_foundation(data: &Path, domain: &str) -> Result<()> {
     shown?;
     stopped?;
     print_line(&format!(
-        "   stopped cleanly; nothing is left behind\n\nDone in {:.0} s. Next: `make up`, then `bin/cupola cf login` as it prints.",
+        "   stopped cleanly; nothing is left behind\n\nDone in {:.0} s. Next: `make up`, then `bin/cupola cf login` as it prints.\nThe picture of what happens then: https://dashboard.{DEFAULT_DOMAIN}/ (user admin)",
         began.elapsed().as_secs_f64()
     ));
     Ok(())

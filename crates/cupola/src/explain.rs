@@ -66,7 +66,7 @@ pub(crate) fn own_routers(plan: &Plan) -> Vec<RouterAddress> {
 }
 
 /// Returns a router by the address of its operator's pages. Its listener for requests is on the same host, at the foundation's port.
-fn router(plan: &Plan, address: &str) -> RouterAddress {
+pub(crate) fn router(plan: &Plan, address: &str) -> RouterAddress {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     RouterAddress {
         name: address.to_owned(),

@@ -71,6 +71,9 @@ pub(crate) struct Ports {
     pub(crate) log_cache: u16,
     pub(crate) log_ingress: u16,
     pub(crate) router_status: u16,
+    /// Plans of earlier versions have none: then it is 0 until [`Plan::open`] chooses one.
+    #[serde(default)]
+    pub(crate) dashboard: u16,
 }
 
 impl Ports {
@@ -87,6 +90,7 @@ impl Ports {
             Service::LogCache => &mut self.log_cache,
             Service::LogIngress => &mut self.log_ingress,
             Service::RouterStatus => &mut self.router_status,
+            Service::Dashboard => &mut self.dashboard,
         }
     }
 
@@ -97,6 +101,9 @@ impl Ports {
 
 /// The port of metrics of the first role of the machine's main foundation; the other roles have the next ones.
 const FIRST_METRICS_PORT: u16 = 9501;
+
+/// The port of the dashboard of the machine's main foundation.
+const DASHBOARD_PORT: u16 = 8084;
 
 pub(crate) const NATS_USER: &str = "nats";
 pub(crate) const STATUS_USER: &str = "router-status";
@@ -114,6 +121,7 @@ impl Plan {
             None => Self::new(config, bundle)?,
         };
         plan.check_origin(config, bundle)?;
+        plan.add_ports(&config.data)?;
         plan.follow(config);
         if let Some(bundle) = bundle {
             plan.join(bundle);
@@ -163,6 +171,7 @@ impl Plan {
                 log_cache: port(8083, &mut taken)?,
                 log_ingress: port(3458, &mut taken)?,
                 router_status: port(8082, &mut taken)?,
+                dashboard: port(DASHBOARD_PORT, &mut taken)?,
             },
             metrics_ports: BTreeMap::new(),
             addresses: Addresses::new(),
@@ -265,12 +274,28 @@ impl Plan {
         }
     }
 
-    /// Chooses a port of metrics for each role that has none.
-    fn add_metrics_ports(&mut self, data: &Path) -> Result<()> {
-        let is_main = data == Path::new(DEFAULT_DATA);
+    /// Returns the ports that the plan has given away.
+    fn taken_ports(&self) -> Vec<u16> {
         let mut taken: Vec<u16> = Service::ALL.iter().map(|s| self.ports.get(*s)).collect();
         taken.extend([self.http_port, self.https_port]);
         taken.extend(self.metrics_ports.values());
+        taken
+    }
+
+    /// Chooses ports for the services that the version which made the plan did not have.
+    fn add_ports(&mut self, data: &Path) -> Result<()> {
+        if self.ports.dashboard == 0 {
+            let is_main = data == Path::new(DEFAULT_DATA);
+            let wanted = if is_main { DASHBOARD_PORT } else { 0 };
+            self.ports.dashboard = free_port(wanted, &self.taken_ports())?;
+        }
+        Ok(())
+    }
+
+    /// Chooses a port of metrics for each role that has none.
+    fn add_metrics_ports(&mut self, data: &Path) -> Result<()> {
+        let is_main = data == Path::new(DEFAULT_DATA);
+        let mut taken = self.taken_ports();
         for (role, wanted) in Role::ALL.iter().zip(FIRST_METRICS_PORT..) {
             if !self.metrics_ports.contains_key(role.name()) {
                 let port = free_port(if is_main { wanted } else { 0 }, &taken)?;

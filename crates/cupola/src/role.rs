@@ -16,6 +16,7 @@ pub(crate) enum Role {
     Cell,
     Dns,
     Router,
+    Dashboard,
 }
 
 impl Role {
@@ -29,6 +30,7 @@ impl Role {
         Self::Cell,
         Self::Dns,
         Self::Router,
+        Self::Dashboard,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Role {
             Self::Cell => "cell",
             Self::Dns => "dns",
             Self::Router => "router",
+            Self::Dashboard => "dashboard",
         }
     }
 }

@@ -238,6 +238,7 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
             Role::Cell => Unit::new(cell::ROUTE_EMITTER, setting.clone(), cell::route_emitter),
             Role::Dns => Unit::new(name, setting.clone(), edge::dns),
             Role::Router => Unit::new(name, setting.clone(), edge::router),
+            Role::Dashboard => Unit::new(name, setting.clone(), edge::dashboard),
         };
         units.push(unit);
     }

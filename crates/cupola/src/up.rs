@@ -201,8 +201,9 @@ fn greet(config: &Config, plan: &Plan, password: &AdminPassword) {
         format!(" --data {}", config.data.display())
     };
     print_line(&format!(
-        "\nThe foundation is up.\n\n   {READY} {}\n   User:         {}",
+        "\nThe foundation is up.\n\n   {READY} {}\n   Picture:      {}\n   User:         {}",
         plan.api_url(),
+        plan.url("dashboard"),
         plan.admin_user
     ));
     if password.fresh {
@@ -235,6 +236,7 @@ async fn wait_until_ready(config: &Config, plan: &Plan) -> Result<()> {
         ("api", "/v3/info"),
         ("login", "/login"),
         ("log-cache", "/api/v1/info"),
+        ("dashboard", "/healthz"),
     ] {
         loop {
             let request = client

@@ -56,6 +56,7 @@ pub const PARTS: &[&str] = &[
     "cell,dns",
     "uaa,log-cache,cloud-controller",
     "bbs,auctioneer",
+    "dashboard",
     "nats",
 ];
 

@@ -175,7 +175,8 @@ impl Client {
             ]
             .map(String::from)
             .to_vec(),
-            authorities: vec!["uaa.none".into()],
+            // It asks whether the tokens of its users were revoked.
+            authorities: vec!["uaa.resource".into()],
             grant_types: vec!["authorization_code".into(), "refresh_token".into()],
             redirect_uri: redirect_uri.into(),
         }

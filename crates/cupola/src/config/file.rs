@@ -37,6 +37,7 @@ pub(super) struct ConfigFile {
     pub(super) cell: CellSection,
     pub(super) dns: DnsSection,
     pub(super) router: RouterSection,
+    pub(super) dashboard: DashboardSection,
     pub(super) limits: cloud_controller::Limits,
     pub(super) default_quota: cloud_controller::DefaultQuota,
     /// Public suffixes that no organization may have as a domain.
@@ -164,6 +165,17 @@ pub(super) struct RouterSection {
     pub(super) access_log_keep: Option<u32>,
     /// Whether requests may ask for a trace, and who receives it.
     pub(super) tracing: super::traces::TracingSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DashboardSection {
+    /// The address at which the role listens.
+    pub(super) listen: Option<String>,
+    /// The address at which other roles reach it; default: `listen`.
+    pub(super) advertise: Option<String>,
+    /// The addresses of the operators' pages of further routers.
+    pub(super) routers: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -72,11 +72,23 @@ fn texts(file: &ConfigFile, service: Service) -> (&Option<String>, &Option<Strin
         Service::LogCache => (&file.log_cache.listen, &file.log_cache.advertise),
         Service::LogIngress => pair(&file.log_cache.ingress),
         Service::RouterStatus => pair(&file.router.status),
+        Service::Dashboard => (&file.dashboard.listen, &file.dashboard.advertise),
     }
 }
 
 fn pair(socket: &SocketSection) -> (&Option<String>, &Option<String>) {
     (&socket.listen, &socket.advertise)
+}
+
+/// Returns the addresses of the operators' pages of further routers, which the dashboard reads.
+pub(super) fn routers(file: &ConfigFile, problems: &mut Vec<String>) -> Vec<String> {
+    let routers = &file.dashboard.routers;
+    for router in routers.iter().filter(|router| !is_host_and_port(router)) {
+        problems.push(format!(
+            "dashboard.routers has {router:?}, which is not a host with a port: use the address of router.status there, e.g. 10.0.0.6:8082"
+        ));
+    }
+    routers.clone()
 }
 
 /// Returns the servers of the bus and the cluster.

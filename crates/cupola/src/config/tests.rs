@@ -108,6 +108,7 @@ cloud_controller: {listen: '10.0.0.2:9022', internal: {listen: '10.0.0.2:9023'}}
 cell: {id: cell-2, zone: z2, placement_tags: [gpu], ip: 10.0.0.3, overlay: 10.255.3.0/24, listen: '10.0.0.3:1801'}
 dns: {router: 10.0.0.5}
 router: {status: {listen: '10.0.0.5:8082'}}
+dashboard: {listen: '10.0.0.2:8084', routers: ['10.0.0.6:8082']}
 join: /etc/cupola/cell-2.bundle",
     )
     .unwrap();
@@ -134,9 +135,11 @@ join: /etc/cupola/cell-2.bundle",
             "log_cache 10.0.0.2:8083 ",
             "log_cache.ingress  logs:3458",
             "router.status 10.0.0.5:8082 ",
+            "dashboard 10.0.0.2:8084 ",
         ]
     );
     assert_eq!(addresses.len(), Service::ALL.len());
+    assert_eq!(config.dashboard_routers, ["10.0.0.6:8082"]);
     let cluster = config.bus.cluster.unwrap();
     assert_eq!(cluster.listen.to_string(), "10.0.0.2:6222");
     assert_eq!(cluster.peers, ["10.0.0.3:6222"]);

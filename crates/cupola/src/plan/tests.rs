@@ -4,13 +4,16 @@ use super::*;
 use std::collections::BTreeSet;
 
 #[test]
-fn a_plan_of_an_earlier_version_gets_ports_for_metrics() {
+fn a_plan_of_an_earlier_version_gets_ports_for_metrics_and_new_services() {
     let text = r#"{"tag": "a", "domain": "a.test", "cell_ip": "10.0.0.1", "http_port": 80, "https_port": 443,
         "ports": {"nats": 1, "bbs": 2, "locket": 3, "auctioneer": 4, "rep": 5, "cloud_controller": 6,
             "cloud_controller_internal": 7, "uaa": 8, "log_cache": 9, "log_ingress": 10, "router_status": 11},
         "nats_password": "", "status_password": "", "client_secret": "", "admin_user": "admin"}"#;
     let mut plan: Plan = serde_json::from_str(text).unwrap();
     assert!(plan.metrics_ports.is_empty());
+    assert_eq!(plan.ports.dashboard, 0);
+    plan.add_ports(Path::new("/somewhere")).unwrap();
+    assert_ne!(plan.ports.dashboard, 0);
     plan.add_metrics_ports(Path::new("/somewhere")).unwrap();
     let ports: BTreeSet<&u16> = plan.metrics_ports.values().collect();
     assert_eq!(ports.len(), Role::ALL.len());

@@ -1,6 +1,7 @@
 //! Wires bbs, auctioneer, uaa, log-cache and cloud-controller.
 
 use super::Setting;
+use super::edge::signed_in_url;
 use crate::addresses::Service;
 use crate::assets;
 use crate::supervisor::{Run, run};
@@ -58,6 +59,7 @@ pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
                 &["scim.read", "uaa.resource"],
             ),
             uaa::Client::component(LOG_CACHE, &plan.client_secret, &["uaa.resource"]),
+            uaa::Client::dashboard(&plan.client_secret, &signed_in_url(plan)),
         ],
         access_token_validity: Duration::from_secs(10 * 60),
         refresh_token_validity: Duration::from_secs(30 * 24 * 3600),

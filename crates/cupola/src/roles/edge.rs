@@ -1,9 +1,10 @@
-//! Wires the router, the components' own routes, and names (DNS and /etc/hosts).
+//! Wires the router, the components' own routes, the dashboard, and names (DNS and /etc/hosts).
 
 use super::{Setting, public_addresses};
 use crate::addresses::{self, Service};
 use crate::bundle::Issued;
-use crate::plan::STATUS_USER;
+use crate::explain;
+use crate::plan::{Plan, STATUS_USER};
 use crate::role::Role;
 use crate::sockets;
 use crate::supervisor::{Run, run};
@@ -23,7 +24,9 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(crate) const ROUTE_REGISTRAR: &str = "route-registrar";
 
 /// The hosts on the system domain at which components are reached.
-pub(crate) const COMPONENT_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache"];
+pub(crate) const COMPONENT_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache", DASHBOARD];
+/// The host of the picture, which is also the name of its client at the UAA.
+pub(crate) const DASHBOARD: &str = "dashboard";
 /// The hosts on the system domain at which other Cloud Foundry foundations have components that this one lacks.
 pub(crate) const RESERVED_HOSTS: &[&str] = &["ssh", "doppler", "loggregator"];
 
@@ -182,6 +185,7 @@ pub(crate) fn routed(chosen: &[Role]) -> Vec<(&'static str, Service)> {
         (Role::Uaa, "uaa", Service::Uaa),
         (Role::Uaa, "login", Service::Uaa),
         (Role::LogCache, "log-cache", Service::LogCache),
+        (Role::Dashboard, DASHBOARD, Service::Dashboard),
     ];
     let own = routes
         .into_iter()
@@ -229,6 +233,37 @@ pub(crate) async fn component_routes(
             .run(shutdown)
             .await
     }))
+}
+
+/// Returns the URI to which the UAA's page redirects with a code.
+pub(crate) fn signed_in_url(plan: &Plan) -> String {
+    format!("{}/signed-in", plan.url(DASHBOARD))
+}
+
+pub(crate) async fn dashboard(setting: Setting) -> Result<Run> {
+    let (config, plan) = (&setting.config, &setting.plan);
+    let further = config.dashboard_routers.iter();
+    let mut routers = explain::own_routers(plan);
+    routers.extend(further.map(|address| explain::router(plan, address)));
+    let dashboard = dashboard::Dashboard::build(dashboard::Config {
+        listener: setting.listen(Service::Dashboard).await?,
+        external_url: plan.url(DASHBOARD),
+        api_url: plan.api_url(),
+        cloud_controller_url: setting.http(Service::CloudController),
+        log_cache_url: setting.http(Service::LogCache),
+        oauth: dashboard::OAuth {
+            client_id: DASHBOARD.into(),
+            client_secret: plan.client_secret.clone(),
+            authorize_url: format!("{}/oauth/authorize", plan.url("login")),
+            uaa_url: setting.http(Service::Uaa),
+        },
+        bbs_url: setting.https(Service::Bbs),
+        identity: setting.identity("dashboard")?,
+        nats: setting.nats("dashboard")?,
+        routers,
+    })?;
+    setting.monitor.show("dashboard", dashboard.observed());
+    Ok(run(|shutdown| dashboard.run(shutdown)))
 }
 
 pub(crate) async fn dns(setting: Setting) -> Result<Run> {

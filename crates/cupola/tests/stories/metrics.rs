@@ -32,6 +32,7 @@ const ORDER: &[&str] = &[
     "cell",
     "dns",
     "router",
+    "dashboard",
 ];
 /// The parts of roles that are listed by themselves.
 const PARTS_OF_ROLES: &[&str] = &["route-emitter", "route-registrar"];

@@ -310,7 +310,7 @@ fn routers_table(f: &mut Foundation) -> Result<()> {
             && endpoint["tls"] == true,
         "{endpoint}"
     );
-    for component in ["api", "uaa", "login", "log-cache"] {
+    for component in ["api", "uaa", "login", "log-cache", "dashboard"] {
         ensure!(
             table[&f.host(component)].is_array(),
             "the table lacks {component}"

@@ -39,6 +39,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("route-emitter", 6),
     ("route-registrar", 6),
     ("dns", 6),
+    ("dashboard", 6),
     ("cf-cli", 6),
     ("cfdot", 6),
     ("inside", 6),

@@ -46,7 +46,7 @@ impl Stage {
         ];
         for (name, value) in changes {
             parameters.retain(|(known, _)| known != name);
-            parameters.push((name, value));
+            parameters.push((*name, *value));
         }
         let url = format!("{}/oauth/authorize", self.uaa.url);
         reqwest::Url::parse_with_params(&url, parameters)
@@ -154,7 +154,7 @@ async fn a_code_is_bound_to_its_redirect_and_its_secret() {
         &[][..],
         &[("redirect_uri", TARGET)],
         &[("code_verifier", VERIFIER)],
-        &[("redirect_uri", TARGET), ("code_verifier", &other)],
+        &[("redirect_uri", TARGET), ("code_verifier", other.as_str())],
         &[("redirect_uri", TARGET), ("code_verifier", "short")],
         &[
             ("redirect_uri", "https://evil.test/"),
