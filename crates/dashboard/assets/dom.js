@@ -25,6 +25,11 @@ export function add(element, children) {
   }
 }
 
+/** Returns a text that may be broken after the marks within names, addresses and guids. */
+export function breakable(text) {
+  return String(text).split(/(?<=[.:/_-])(?=\w)/).flatMap((part, n) => (n ? [document.createElement('wbr'), part] : [part]));
+}
+
 /** Replaces what an element contains. */
 export function fill(element, ...children) {
   element.replaceChildren();

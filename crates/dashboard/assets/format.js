@@ -3,6 +3,7 @@
 /** Returns milliseconds with a unit: 0.42 ms, 4.1 ms, 1.3 s, 2 min. */
 export function ms(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return '';
+  if (value === 0) return '0 ms';
   const size = Math.abs(value);
   if (size < 1) return `${value.toFixed(2)} ms`;
   if (size < 100) return `${value.toFixed(1)} ms`;
@@ -39,4 +40,4 @@ export function short(text, length = 13) {
   return text.length > length ? `${text.slice(0, length - 1)}…` : text;
 }
 
-export const plural = (count, noun) => `${count} ${noun}${count === 1 ? '' : 's'}`;
+export const plural = (count, noun) => `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`;

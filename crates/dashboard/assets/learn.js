@@ -20,8 +20,8 @@ const TEXTS = {
 /** Returns the explanation of a station. */
 export function learned(id, name) {
   const [text, story, command] = TEXTS[id];
-  return h('div.learned',
-    h('h3', name),
+  return h('div.learned', { 'data-of': id },
+    h('h2', name),
     h('p', text),
     h('p.small.soft', `Story ${story} of the lesson makes it observable (bin/cupola lesson ${story}). Type:`),
     h('code', command));

@@ -6,7 +6,7 @@ import { byId, fill, h } from './dom.js';
 import { historyPage } from './history.js';
 import { learned } from './learn.js';
 import { LineMap } from './map.js';
-import { showChange, showRoute } from './route.js';
+import { originOf, showChange, showRoute } from './route.js';
 import { search } from './search.js';
 import { STATIONS } from './stations.js';
 import { isTable, tablePage } from './tables.js';
@@ -17,9 +17,13 @@ const go = (to) => { location.hash = to; };
 
 const map = new LineMap(byId('map'), (id) => {
   const station = STATIONS.find((s) => s.id === id);
-  if (byId('learn').checked || !focus.childElementCount) fill(focus, learned(id, station.name), h('button.quiet', { onclick: close }, 'Close'));
+  if (!byId('learn').checked) fill(byId('lesson'), learned(id, station.name));
+  byId('lesson').querySelector(`[data-of="${id}"]`)?.scrollIntoView({ block: 'nearest' });
 });
 const changes = new Changes(byId('changes-list'), (change) => chosen(change, true));
+const origins = new Map();
+let stored = null;
+let idle = 0;
 let route = null;
 let refresh = null;
 let shown = null;
@@ -36,10 +40,28 @@ function close() {
 /** Shows a change in the map and below it. */
 function chosen(change, replay) {
   if (!change) return;
+  const isNew = shown !== change.id;
   shown = change.id;
+  change.origin = origins.get(change.id);
   map.change(change, { replay });
   showChange(focus, change, { onReplay: () => map.change(changes.known.get(change.id), { replay: true }), onClose: close, go });
+  if (isNew) ask(change);
   if (replay && byId('map').getBoundingClientRect().top < 0) byId('map').scrollIntoView({ block: 'start' });
+}
+
+/** Asks the public API who began a change and when it was stored, and shows that. */
+async function ask(change) {
+  if (origins.has(change.id)) return;
+  const origin = await originOf(change);
+  origins.set(change.id, origin);
+  if (origin && shown === change.id) chosen(changes.known.get(change.id), false);
+}
+
+/** Counts what the Cloud Controller has, by the public API. */
+async function count() {
+  const total = async (path) => (await get(`${path}?per_page=1`)).pagination.total_results;
+  const [routes, apps] = await Promise.all([total('/v3/routes'), total('/v3/apps')]);
+  stored = [{ name: routes === 1 ? 'route' : 'routes', value: routes }, { name: apps === 1 ? 'app' : 'apps', value: apps }];
 }
 
 function health(picture) {
@@ -49,7 +71,7 @@ function health(picture) {
   const blind = sources.length ? ` Not readable: ${sources.map((s) => `${s.name} (${s.problem})`).join(', ')}.` : '';
   const text = picture.health.sentence + blind;
   if (sentence.textContent !== text) sentence.textContent = text;
-  map.values(picture.stations);
+  map.values({ ...picture.stations, ...(stored ? { 'cloud-controller': stored } : {}) });
   map.stale(sources.length > 0);
 }
 
@@ -72,8 +94,10 @@ function received(change) {
     clearTimeout(route.timer);
     route.timer = setTimeout(() => route?.again?.(), 700);
   }
-  if (!route && shown === null && !focus.childElementCount) map.change(change);
-  else map.run(change, isNew);
+  if (route || shown !== null) return map.run(change, isNew);
+  map.change(change);
+  clearTimeout(idle);
+  idle = setTimeout(() => { if (!route && shown === null) map.overview(); }, 20_000);
 }
 
 async function navigate() {
@@ -113,6 +137,10 @@ function start() {
   if (first.picture) health(first.picture);
   for (const change of first.changes?.rows ?? []) changes.put(change);
   search(go);
+  byId('learn').addEventListener('change', (event) => {
+    fill(byId('lesson'), event.target.checked ? STATIONS.map((station) => learned(station.id, station.name)) : null);
+    map.draw();
+  });
   addEventListener('hashchange', navigate);
   navigate();
   let wasLost = false;
@@ -126,6 +154,9 @@ function start() {
       wasLost = !isLive;
     },
   });
+  const look = () => count().catch(() => {});
+  look();
+  setInterval(look, 15_000);
   setInterval(() => { if (!document.hidden) refresh?.(); }, 2000);
   document.documentElement.dataset.ready = 'true';
 }

@@ -1,8 +1,8 @@
 // Draws the line map: the lines under the stations, the trains on them, and what each station shows.
 
-import { add, fill, h, svg } from './dom.js';
+import { add, breakable, fill, h, svg } from './dom.js';
 import { ago, exact, ms } from './format.js';
-import { STATIONS, carried, explained, tapped, way } from './stations.js';
+import { STATIONS, carried, explained, position, tapped, way } from './stations.js';
 
 /** The time in which a train runs from one station to the next. The real times are milliseconds, and stand at the stations. */
 const RIDE = 280;
@@ -17,8 +17,9 @@ export class LineMap {
     root.prepend(this.lines);
     for (const station of STATIONS) {
       const item = root.querySelector(`[data-station="${station.id}"]`);
-      const one = h(`span.stop.one${station.one ? '' : '.none'}`);
-      const two = h(`span.stop.two${station.two ? '' : '.none'}`);
+      const hub = station.one && station.two ? '.hub' : '';
+      const one = h(`span.stop.one${station.one ? hub : '.none'}`);
+      const two = h(`span.stop.two${station.two ? hub : '.none'}`);
       const said = h('div.said');
       add(item, [one, two, said]);
       item.querySelector('.name').addEventListener('click', () => onStation(station.id));
@@ -40,11 +41,18 @@ export class LineMap {
     const path = (points) => points.map((p, n) => `${n ? 'L' : 'M'}${p.x.toFixed(1)} ${p.y.toFixed(1)}`).join('');
     const one = STATIONS.filter((s) => s.one).map((s) => this.at(s.id, 'one'));
     const two = STATIONS.filter((s) => s.two).reverse().map((s) => this.at(s.id, 'two'));
-    const hubs = STATIONS.filter((s) => s.one && s.two).map((s) => path([this.at(s.id, 'one'), this.at(s.id, 'two')]));
+    // What lies behind a closed station is old, so the line is grey from there on.
+    const end = this.closed ? position(this.closed) : one.length - 1;
+    const hubs = STATIONS.filter((s) => s.one && s.two).flatMap((s) => {
+      const d = path([this.at(s.id, 'one'), this.at(s.id, 'two')]);
+      const closed = s.id === this.closed ? ' closed' : '';
+      return [svg('path', { class: `hub${closed}`, d }), svg('path', { class: 'hub inner', d })];
+    });
     this.lines.replaceChildren(
-      svg('path', { class: 'hub', d: hubs.join('') }),
       svg('path', { class: 'two', d: path(two) }),
-      svg('path', { class: 'one', d: path(one) }),
+      svg('path', { class: 'one behind', d: path(one.slice(end)) }),
+      svg('path', { class: 'one', d: path(one.slice(0, end + 1)) }),
+      ...hubs,
     );
     for (const train of this.trains.values()) this.place(train, 0);
   }
@@ -53,7 +61,9 @@ export class LineMap {
   values(stations) {
     this.known = stations ?? this.known ?? {};
     if (this.focused) return;
+    const wasClosed = this.closed;
     this.clear();
+    if (wasClosed) this.close(null);
     for (const [id, values] of Object.entries(this.known)) {
       const station = this.items.get(id);
       if (!station) continue;
@@ -64,7 +74,17 @@ export class LineMap {
     }
   }
 
+  /** Marks the station that is closed, if there is one. */
+  close(id) {
+    this.closed = id;
+    // The sentence of a closed station needs room.
+    const columns = STATIONS.map((station) => (station.id === id ? 'minmax(0, 2fr)' : 'minmax(0, 1fr)'));
+    this.root.style.setProperty('--columns', id ? columns.join(' ') : '');
+    this.draw();
+  }
+
   clear() {
+    this.closed = null;
     for (const { item, one, two, said } of this.items.values()) {
       item.classList.remove('closed', 'behind');
       one.classList.remove('passed');
@@ -77,18 +97,36 @@ export class LineMap {
   change(change, { replay = false } = {}) {
     this.focused = true;
     this.clear();
-    const at = carried(change);
-    for (const [id, station] of at) {
+    const offset = change.origin?.offset ?? 0;
+    if (change.origin) this.origin(change.origin);
+    let closed = null;
+    for (const [id, station] of carried(change)) {
       const { item, one, said } = this.items.get(id) ?? {};
       if (!item) continue;
       one.classList.add('passed');
       item.classList.toggle('closed', Boolean(station.fault));
+      if (station.fault) closed = id;
       const step = station.fault ? station.last : station.first;
       fill(said,
-        h('span.when', { title: exact(step.at) }, step.after_ms === 0 ? '0 ms' : `+${ms(step.after_ms)}`),
-        h(`span.${station.fault ? 'reason' : 'carried'}`, step.text));
+        h('span.when', { title: exact(step.at) }, `+${ms(step.after_ms + offset)}`),
+        h(`span.${station.fault ? 'reason' : 'carried'}`, breakable(step.text)));
     }
+    this.close(closed);
     this.run(change, replay);
+  }
+
+  /** Shows who began a change, and when the Cloud Controller stored it. */
+  origin(origin) {
+    const api = this.items.get('api');
+    const stored = this.items.get('cloud-controller');
+    if (origin.who) {
+      api.one.classList.add('passed');
+      fill(api.said, h('span.carried', breakable(origin.who)));
+    }
+    if (origin.stored) {
+      stored.one.classList.add('passed');
+      fill(stored.said, h('span.when', { title: origin.stored }, '0 ms'), h('span.carried', 'The change is stored'));
+    }
   }
 
   /** Runs a train along the stations that a change has reached. */
@@ -137,6 +175,7 @@ export class LineMap {
   explanation(explanation, onWhy) {
     this.focused = true;
     this.clear();
+    let closed = null;
     for (const [id, station] of explained(explanation)) {
       const { item, one, said } = this.items.get(id) ?? {};
       if (!item) continue;
@@ -144,12 +183,14 @@ export class LineMap {
       item.classList.toggle('behind', station.behind);
       one.classList.toggle('passed', !station.closed && !station.behind);
       if (station.closed) {
-        fill(said, h('span.reason', station.guilty.reason), ' ', h('button.why', { onclick: onWhy }, 'Why'));
+        closed = id;
+        fill(said, h('span.reason', breakable(station.guilty.reason)), ' ', h('button.why', { onclick: onWhy }, 'Why'));
         continue;
       }
       const shown = station.hops.filter((hop) => hop.found).slice(0, 3);
-      fill(said, shown.map((hop) => h('span.values', h('span.carried', hop.found), hop.age === undefined ? null : ` ${ago(hop.age)}`)));
+      fill(said, shown.map((hop) => h('span.values', h('span.carried', breakable(hop.found)), hop.age === undefined ? null : ` ${ago(hop.age)}`)));
     }
+    this.close(closed);
   }
 
   /** Shows a followed request on the second line. */
@@ -162,7 +203,7 @@ export class LineMap {
       item.classList.toggle('closed', Boolean(station.fault));
       fill(said,
         station.when === null || station.when === undefined ? null : h('span.when.two', ms(station.when)),
-        h(`span.${station.fault ? 'reason' : 'carried'}`, station.text ?? ''));
+        h(`span.${station.fault ? 'reason' : 'carried'}`, breakable(station.text ?? '')));
     }
     const element = h('div.train.two', { 'aria-hidden': 'true' });
     this.root.append(element);

@@ -12,8 +12,9 @@ const MARKS = { right: '✓', wrong: '✗', waits: '…', unread: '?' };
 
 /** Returns the steps of a change as a table. */
 function steps(change) {
+  const offset = change.origin?.offset ?? 0;
   const rows = change.steps.map((step) => h(`tr${step.fault ? '.fault' : ''}`,
-    h('td.number', { title: exact(step.at) }, `+${ms(step.after_ms)}`),
+    h('td.number', { title: exact(step.at) }, `+${ms(step.after_ms + offset)}`),
     h('td', NAMES.get(step.station) ?? step.station),
     h('td', step.text),
     h('td.mono.wide', step.values.map((v, n) => [n ? ', ' : '', `${v.name} ${v.value}`]))));
@@ -25,17 +26,38 @@ function steps(change) {
 /** Shows a change. */
 export function showChange(root, change, { onReplay, onClose, go }) {
   const { name, kind } = title(change);
-  const origin = h('p.small.soft');
   fill(root, h(`section${change.steps.some((s) => s.fault) ? '.fault' : ''}`, { 'aria-label': 'The chosen change' },
     h('header', h('h2', name), h('span.soft', kind), change.result ? h(`span.result.${change.result.state}`, change.result.text) : null),
-    origin,
+    change.origin?.who ? h('p.small.soft', change.origin.who) : null,
     h('div.actions',
       h('button', { onclick: onReplay }, 'Replay slowly'),
       change.uris.slice(0, 3).map((uri) => h('button', { onclick: () => go(`#/route/${encodeURIComponent(uri)}`) }, `Show ${uri}`)),
       h('button.quiet', { onclick: onClose }, 'Close')),
     steps(change),
     change.more ? h('p.small.soft', `${change.more} more steps are not kept.`) : null));
-  who(change).then((text) => text && fill(origin, text)).catch(() => {});
+}
+
+/** Returns who began a change, when the Cloud Controller stored it, and how many milliseconds before the first step that was. */
+export async function originOf(change) {
+  const [by, stored] = await Promise.all([who(change).catch(() => ''), storedAt(change).catch(() => null)]);
+  const offset = stored ? change.began - Date.parse(stored) : 0;
+  const isOfThis = stored && offset >= 0 && offset < 10_000;
+  return by || isOfThis ? { who: by, stored: isOfThis ? stored : null, offset: isOfThis ? preciseOffset(change.began, stored) : 0 } : null;
+}
+
+/** Returns the milliseconds from a time of RFC 3339, which may have nanoseconds, to another time. */
+export function preciseOffset(began, stored) {
+  const [, fraction = '0'] = /\.(\d+)/.exec(stored) ?? [];
+  const whole = Date.parse(stored.replace(/\.\d+/, ''));
+  return began - whole - Number(`0.${fraction}`) * 1000;
+}
+
+/** Returns the time at which the Cloud Controller stored a change of a route. */
+async function storedAt(change) {
+  const uri = change.uris[0];
+  if (!uri || !['map', 'unmap'].includes(change.kind)) return null;
+  const answer = await receipt(uri);
+  return answer?.hops.find((hop) => hop.hop === 'stored')?.at ?? null;
 }
 
 /** Returns who caused a change, as the Cloud Controller's audit events have it. */
@@ -45,28 +67,28 @@ async function who(change) {
   // The Cloud Controller's times have whole seconds.
   const near = found.resources.filter((event) => Math.abs(Date.parse(event.created_at) - change.began) < 3000);
   const event = near.at(-1) ?? null;
-  return event ? `${event.actor.name} did this (${event.type}).` : '';
+  return event ? `${event.actor.name}: ${event.type}` : '';
 }
 
 /** Shows a route: what is known, and what can be done. */
 export async function showRoute(root, uri, map, { onClose, go }) {
   const head = h('header', h('h2', uri));
   const about = h('p');
-  const receipt = h('p.small.soft', { role: 'status' });
+  const status = h('p.small.soft', { role: 'status' });
   const result = h('div');
   const request = h('div');
   const below = h('div');
   let explanation = null;
 
   const explain = async (isOpen) => {
-    fill(receipt, 'Asking every component …');
+    fill(status, 'Asking every component …');
     try {
       explanation = await get(query('/v3/why', { url: uri }));
       map.explanation(explanation, () => fill(result, whyTable(explanation)));
-      fill(receipt, explanation.is_right ? 'Every hop is right.' : '');
+      fill(status, explanation.is_right ? 'Every hop is right.' : '');
       if (isOpen || !explanation.is_right) fill(result, whyTable(explanation));
     } catch (error) {
-      fill(receipt, `The route cannot be explained: ${error.message}`);
+      fill(status, `The route cannot be explained: ${error.message}`);
     }
   };
   const follow = async () => {
@@ -80,7 +102,7 @@ export async function showRoute(root, uri, map, { onClose, go }) {
       fill(request, h('p.fault', error.message));
     }
   };
-  fill(root, h('section', { 'aria-label': `The route ${uri}` }, head, about, receipt,
+  fill(root, h('section', { 'aria-label': `The route ${uri}` }, head, about, status,
     h('div.actions',
       h('button.primary', { onclick: follow }, 'Follow a request'),
       h('button.why', { onclick: () => explain(true) }, 'Why'),
@@ -92,18 +114,22 @@ export async function showRoute(root, uri, map, { onClose, go }) {
     fill(about, route.reason || '');
     fill(below, h('h3', 'The same in a terminal'), commands(ofRoute(route)));
   }
-  propagation(uri).then((text) => text && fill(receipt, receipt.textContent, ' ', text)).catch(() => {});
+  propagation(uri).then((text) => text && fill(status, status.textContent, ' ', text)).catch(() => {});
   return { again: () => explain(false) };
 }
 
-/** Returns the receipt of a route, by the Cloud Controller. */
-async function propagation(uri) {
+/** Returns how far the last change of a route has come, by the Cloud Controller. */
+async function receipt(uri) {
   const [host, ...path] = uri.split('/');
   const [name] = host.split('.');
   const found = await get(query('/v3/routes', { hosts: name, per_page: 50 }));
   const wanted = found.resources.find((route) => route.url === [host, ...path].join('/'));
-  if (!wanted) return '';
-  const answer = await get(`/v3/routes/${wanted.guid}/propagation`);
+  return wanted ? get(`/v3/routes/${wanted.guid}/propagation`) : null;
+}
+
+async function propagation(uri) {
+  const answer = await receipt(uri);
+  if (!answer) return '';
   const hops = answer.hops.map((hop) => `${hop.hop} ${hop.after_ms === null ? '' : `+${ms(hop.after_ms)}`}`).join(', ');
   return `Its last change is ${answer.summary}${hops ? ` (${hops})` : ''}.`;
 }
@@ -129,7 +155,7 @@ function tapTable(answer) {
   return h('section.request', { 'aria-label': 'The followed request' },
     h('h3', `GET ${answer.url}`),
     h('table.steps',
-      h('thead', h('tr', ['Router', 'Answer', 'Total', 'In the router', 'Connection and app', 'Endpoint', 'Instance'].map((text) => h('th', { scope: 'col' }, text)))),
+      h('thead', h('tr', ['Router', 'Answer', 'Total', 'In the router', 'Connection and app', 'Endpoint', 'Instance'].map((text, n) => h(`th${n > 1 && n < 5 ? '.number' : ''}`, { scope: 'col' }, text)))),
       h('tbody', answer.taps.flatMap((tap) => [
         h(`tr${tap.problem || tap.router_error ? '.fault' : ''}`,
           h('td.mono', tap.router), h('td', tap.status ?? '', ' ', tap.router_error || tap.problem || ''), h('td.number', ms(tap.total_ms)),

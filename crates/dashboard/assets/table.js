@@ -45,7 +45,7 @@ export class Table {
     this.head.style.gridTemplateColumns = this.template;
     fill(this.head, this.columns.map((column) => {
       const sorted = this.sort.key === column.key ? this.sort.order : 'none';
-      const kind = `div${column.wide ? '.wide' : ''}`;
+      const kind = `div${column.wide ? '.wide' : ''}${column.number ? '.number' : ''}`;
       return h(kind, { role: 'columnheader', 'aria-sort': column.sorts ? sorted : null },
         column.sorts ? h('button', { onclick: () => this.sortBy(column.key) }, column.title) : h('span.small.soft', column.title));
     }));

@@ -23,7 +23,7 @@ const PAGES = {
     columns: [
       { key: 'uri', title: 'Route', width: '2.2fr', sorts: true, show: (r) => link(`#/route/${encodeURIComponent(r.uri)}`, r.uri) },
       { key: 'state', title: 'State', width: '1fr', sorts: true, show: (r) => state(r.state, mark(r.state)) },
-      { key: 'app', title: 'App', width: '1.2fr', sorts: true, show: (r) => (r.apps[0] ? link(`#/instances/${encodeURIComponent(r.apps[0].guid)}`, r.apps.map((a) => a.name).join(', ')) : h('span.soft', r.component)) },
+      { key: 'app', title: 'App', width: '1.2fr', sorts: true, wide: true, show: (r) => (r.apps[0] ? link(`#/instances/${encodeURIComponent(r.apps[0].guid)}`, r.apps.map((a) => a.name).join(', ')) : h('span.soft', r.component)) },
       { key: 'running', title: 'Running', width: '.7fr', sorts: true, wide: true, show: (r) => (r.apps.length ? `${r.running} of ${r.wanted}` : '') },
       { key: 'endpoints', title: 'Endpoints', width: '1.6fr', wide: true, show: (r) => value(r.endpoints.map((e) => e.address).join(', ')) },
       { key: 'routers', title: 'Routers', width: '.7fr', sorts: true, wide: true, show: (r) => `${r.routers} of ${r.routers_known}` },
@@ -101,13 +101,16 @@ export function commands(list) {
 /** Shows a page, filtered by a text. It returns a function that reads the visible rows again. */
 export function tablePage(root, name, text, go) {
   const page = PAGES[name];
-  const details = h('div', { 'aria-live': 'polite' });
+  const details = h('div.details', { 'aria-live': 'polite' });
   const count = h('p.small.soft', { role: 'status' });
   const table = new Table(page.path, page.columns, {
     label: page.title,
     sort: page.sort,
-    onOpen: (row) => fill(details, h('h3', page.key(row) || page.title), page.about?.(row) ? h('p', page.about(row)) : null, commands(page.commands(row)),
-      name === 'routes' ? h('div.actions', h('button.primary', { onclick: () => go(`#/route/${encodeURIComponent(row.uri)}`) }, 'Show it in the picture')) : null),
+    onOpen: (row) => {
+      fill(details, h('h3', page.key(row) || page.title), page.about?.(row) ? h('p', page.about(row)) : null, commands(page.commands(row)),
+      name === 'routes' ? h('div.actions', h('button.primary', { onclick: () => go(`#/route/${encodeURIComponent(row.uri)}`) }, 'Show it in the picture')) : null);
+      details.scrollIntoView({ block: 'nearest' });
+    },
   });
   table.onTotal = (total, problem) => fill(count, problem ?? plural(total, 'row'));
   const find = h('input', { type: 'search', value: text ?? '', oninput: () => table.filter({ q: find.value.trim() }) });

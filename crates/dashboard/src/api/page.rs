@@ -11,6 +11,9 @@ const PAGE: &str = include_str!("../../assets/index.html");
 const NOTICE: &str = include_str!("../../assets/notice.html");
 
 pub(super) async fn page(State(dash): State<Dash>, headers: HeaderMap) -> Response {
+    if let Some(redirect) = with_tls(&dash, &headers, "/") {
+        return redirect;
+    }
     let viewer = match dash.viewer(&headers).await {
         Ok(viewer) => viewer,
         Err(refusal) if refusal.is_signed_out() => {
@@ -39,6 +42,14 @@ pub(super) async fn page(State(dash): State<Dash>, headers: HeaderMap) -> Respon
         .replace("{{state}}", &escaped(state))
         .replace("{{first}}", &escaped(&first.to_string()));
     ([(header::CACHE_CONTROL, "no-store")], Html(html)).into_response()
+}
+
+/// Redirects a request that the router received without TLS, because browsers keep the cookies only with TLS.
+pub(super) fn with_tls(dash: &Dash, headers: &HeaderMap, path: &str) -> Option<Response> {
+    let is_plain = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "http");
+    let location = format!("{}{path}", dash.facts.origin);
+    let is_needed = is_plain && dash.facts.origin.starts_with("https://");
+    is_needed.then(|| (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response())
 }
 
 pub(super) async fn signed_out() -> Html<String> {

@@ -11,7 +11,10 @@ use serde::Deserialize;
 const PATIENCE: u32 = 600;
 
 /// Redirects to the UAA's page.
-pub(super) async fn begin(State(dash): State<Dash>) -> Response {
+pub(super) async fn begin(State(dash): State<Dash>, headers: HeaderMap) -> Response {
+    if let Some(redirect) = super::page::with_tls(&dash, &headers, "/sign-in") {
+        return redirect;
+    }
     let begun = dash.sign_in.begin();
     redirect(
         &begun.location,

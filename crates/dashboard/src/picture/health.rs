@@ -132,11 +132,11 @@ pub(crate) fn stations(model: &Model, now: Micros) -> Value {
         "route-emitter": [
             value("emitters", json!(model.live_emitters(now).count())),
             value("registrations", json!(registrations)),
-            json!({ "name": "last digest", "age": age(digest) }),
+            json!({ "name": "digest", "age": age(digest) }),
         ],
         "nats": [
             value("messages", json!(model.bus.messages)),
-            json!({ "name": "last message", "age": age(model.bus.last) }),
+            json!({ "name": "last one", "age": age(model.bus.last) }),
         ],
         "router": [
             value("routers", json!(model.routers.len().max(model.announced.len()))),

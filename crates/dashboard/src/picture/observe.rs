@@ -83,7 +83,7 @@ impl Picture {
 
     fn created(&mut self, lrp: Desired, at: Micros, trace: &str) {
         let routes: Vec<&str> = lrp.uris().into_iter().collect();
-        let text = format!("A desired LRP of {} instances is stored", lrp.instances);
+        let text = format!("A desired LRP is stored, instances: {}", lrp.instances);
         let step = Step::new(at, Station::Bbs, text)
             .about(&lrp.app_guid, "", Kind::Start)
             .with("process guid", &lrp.process_guid)
