@@ -46,7 +46,9 @@ pub(super) async fn page(State(dash): State<Dash>, headers: HeaderMap) -> Respon
 
 /// Redirects a request that the router received without TLS, because browsers keep the cookies only with TLS.
 pub(super) fn with_tls(dash: &Dash, headers: &HeaderMap, path: &str) -> Option<Response> {
-    let is_plain = headers.get("x-forwarded-proto").is_some_and(|proto| proto == "http");
+    let is_plain = headers
+        .get("x-forwarded-proto")
+        .is_some_and(|proto| proto == "http");
     let location = format!("{}{path}", dash.facts.origin);
     let is_needed = is_plain && dash.facts.origin.starts_with("https://");
     is_needed.then(|| (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response())

@@ -62,9 +62,14 @@ async fn follow(pages: &Pages, source: &str, live: &Live) -> Result<Infallible> 
     }
 }
 
-/// Returns the time of a change by the router's clock, or the present time if it cannot be read.
+/// The greatest difference of two clocks with which the router's time is believed, in microseconds.
+const SKEW: u64 = 60_000_000;
+
+/// Returns the time of a change by the router's clock, or the present time if that is far from it.
 fn time_of(change: &Change) -> u64 {
+    let present = now();
     let time = OffsetDateTime::parse(&change.time, &Rfc3339).ok();
     let micros = time.and_then(|time| u64::try_from(time.unix_timestamp_nanos() / 1000).ok());
-    micros.unwrap_or_else(now)
+    let near = micros.filter(|micros| micros.abs_diff(present) < SKEW);
+    near.unwrap_or(present)
 }
