@@ -7,6 +7,7 @@
 mod bad_input;
 mod bench_propagation;
 mod cell;
+mod dashboard;
 mod firewall;
 mod full_disk;
 mod integrity;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
                 route_policies::STORIES,
                 integrity::ON,
                 why::STORIES,
+                dashboard::STORIES,
                 bad_input::STORIES,
                 metrics::STORIES,
                 robustness::STORIES,
