@@ -79,12 +79,15 @@ export async function showRoute(root, uri, map, { onClose, go }) {
   const request = h('div');
   const below = h('div');
   let explanation = null;
+  // What a followed request shows stays until a person asks why.
+  let isFollowed = false;
 
   const explain = async (isOpen) => {
     fill(status, 'Asking every component …');
     try {
       explanation = await get(query('/v3/why', { url: uri }));
-      map.explanation(explanation, () => fill(result, whyTable(explanation)));
+      if (isOpen) isFollowed = false;
+      if (!isFollowed) map.explanation(explanation, () => fill(result, whyTable(explanation)));
       fill(status, explanation.is_right ? 'Every hop is right.' : '');
       if (isOpen || !explanation.is_right) fill(result, whyTable(explanation));
     } catch (error) {
@@ -96,6 +99,7 @@ export async function showRoute(root, uri, map, { onClose, go }) {
     try {
       const answer = await post('/api/v1/taps', { url: uri });
       const best = answer.taps.find((tap) => tap.endpoint) ?? answer.taps[0];
+      isFollowed = true;
       map.tap(best);
       fill(request, tapTable(answer));
     } catch (error) {

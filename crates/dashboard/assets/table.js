@@ -26,6 +26,7 @@ export class Table {
     this.shown = new Map();
     this.total = 0;
     this.chosen = 0;
+    this.focusAt = null;
     this.space = h('div', { role: 'rowgroup' });
     this.body = h('div.grid-body', { role: 'presentation' }, this.space);
     this.head = h('div.grid-head', { role: 'row' });
@@ -69,7 +70,10 @@ export class Table {
     this.pages.clear();
     this.generation = (this.generation ?? 0) + 1;
     await this.page(0);
-    this.draw(true);
+    for (const { element } of this.shown.values()) element.remove();
+    this.shown.clear();
+    this.chosen = 0;
+    this.draw();
   }
 
   /** Reads the visible rows again, and keeps the place. */
@@ -78,7 +82,7 @@ export class Table {
     const wanted = new Set([Math.floor(first / PAGE), Math.floor(Math.max(last - 1, 0) / PAGE)]);
     for (const number of this.pages.keys()) if (!wanted.has(number)) this.pages.delete(number);
     await Promise.all([...wanted].map((number) => this.page(number)));
-    this.draw(true);
+    this.draw();
   }
 
   async page(number) {
@@ -102,18 +106,19 @@ export class Table {
     return page?.[n % PAGE];
   }
 
-  draw(isNew = false) {
-    if (isNew) {
-      this.shown.clear();
-      fill(this.space);
-    }
+  /** Brings the visible rows into the document, and those that changed. The row that has the focus stays. */
+  draw() {
     this.space.style.height = `${this.total * HEIGHT}px`;
     const { first, last } = visible(this.body.scrollTop, this.body.clientHeight, this.total);
-    for (const [n, row] of this.shown) {
-      if (n < first || n >= last) {
-        row.remove();
-        this.shown.delete(n);
-      }
+    for (const [n, shown] of this.shown) {
+      const isIn = n >= first && n < last;
+      const hasFocus = shown.element.contains(document.activeElement) && this.focusAt === null;
+      const row = this.row(n);
+      const isOld = row && JSON.stringify(row) !== shown.text;
+      if ((isIn || hasFocus) && !isOld && n < this.total) continue;
+      if (hasFocus && isIn) this.focusAt = n;
+      shown.element.remove();
+      this.shown.delete(n);
     }
     for (let n = first; n < last; n += 1) {
       if (this.shown.has(n)) continue;
@@ -123,8 +128,17 @@ export class Table {
         continue;
       }
       const element = this.rowElement(row, n);
-      this.shown.set(n, element);
+      this.shown.set(n, { element, text: JSON.stringify(row) });
       this.space.append(element);
+      if (this.focusAt === n) {
+        this.focusAt = null;
+        element.focus({ preventScroll: true });
+      }
+    }
+    // One row can always be reached by the Tab key.
+    if (!this.shown.has(this.chosen) && this.shown.size && this.focusAt === null) {
+      this.chosen = Math.min(...this.shown.keys());
+      this.shown.get(this.chosen).element.setAttribute('tabindex', '0');
     }
   }
 
@@ -153,15 +167,21 @@ export class Table {
   }
 
   choose(n, focus) {
-    this.shown.get(this.chosen)?.setAttribute('tabindex', '-1');
+    this.shown.get(this.chosen)?.element.setAttribute('tabindex', '-1');
     this.chosen = n;
     const top = n * HEIGHT;
     if (top < this.body.scrollTop) this.body.scrollTop = top;
     if (top + HEIGHT > this.body.scrollTop + this.body.clientHeight) this.body.scrollTop = top + HEIGHT - this.body.clientHeight;
+    // A row whose page is still to come gets the focus when it is drawn.
+    if (focus) this.focusAt = n;
     this.draw();
-    const element = this.shown.get(n);
-    element?.setAttribute('tabindex', '0');
-    if (focus) element?.focus({ preventScroll: true });
+    const shown = this.shown.get(n);
+    shown?.element.setAttribute('tabindex', '0');
+    if (focus && shown) {
+      this.focusAt = null;
+      shown.element.focus({ preventScroll: true });
+      this.draw();
+    }
   }
 
   key(event) {

@@ -134,7 +134,7 @@ def tables(page):
     page.keyboard.press("Enter")
     expect(page.locator(".commands")).to_contain_text(f"cupola why {HOST}")
     page.get_by_role("link", name="History", exact=True).click()
-    expect(page.locator(".steps")).to_contain_text(HOST)
+    expect(page.locator("#page .steps")).to_contain_text(HOST)
     accessible(page, "the history")
     # Ten thousand routes, which the server would send in pages.
     def many(route):

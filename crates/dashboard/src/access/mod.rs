@@ -4,8 +4,8 @@ mod session;
 mod sign_in;
 mod viewer;
 
-pub(crate) use session::{Session, Sessions};
-pub(crate) use sign_in::{Begun, SignIn, Tokens};
+pub(crate) use session::Sessions;
+pub(crate) use sign_in::SignIn;
 pub(crate) use viewer::{Viewer, Visible, is_operator};
 
 pub use sign_in::OAuth;

@@ -25,6 +25,10 @@ pub(crate) struct Model {
     pub(crate) sources: BTreeMap<String, Source>,
     /// The time of the last change of each app, by its guid.
     pub(crate) touched: BTreeMap<String, Micros>,
+    /// The names of apps by their guids, also of those that were removed since the whole state was read.
+    names: BTreeMap<String, String>,
+    /// The process guids of instances by their guids, also of some that have ended.
+    processes: BTreeMap<String, String>,
     /// The apps whose desired LRPs were removed, newest last. The end of their instances is still to come.
     gone: VecDeque<Desired>,
 }
@@ -99,10 +103,7 @@ pub(crate) struct Router {
 pub(crate) struct Endpoint {
     pub(crate) instance_guid: String,
     pub(crate) app_guid: String,
-    pub(crate) is_tls: bool,
     pub(crate) component: String,
-    /// The time of the change that added it; `None` if it was there before the table was read.
-    pub(crate) changed: Option<Micros>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -115,7 +116,6 @@ pub(crate) struct Announced {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Emitter {
-    pub(crate) sequence: u64,
     pub(crate) registrations: u64,
     pub(crate) seen: Micros,
 }
@@ -140,19 +140,56 @@ const SILENT: Micros = 20_000_000;
 const GONE: usize = 256;
 /// The number of apps whose last change is kept.
 const TOUCHED: usize = 50_000;
+/// The number of instances whose processes are known at which those that have ended are forgotten.
+const PROCESSES: usize = 200_000;
 
 impl Model {
     /// Replaces everything that the BBS has.
     pub(crate) fn replace(&mut self, desired: &[DesiredLrp], actual: &[ActualLrp]) {
-        let desired = desired.iter().map(Desired::of);
-        self.desired = desired.map(|lrp| (lrp.process_guid.clone(), lrp)).collect();
-        let instances = actual.iter().filter_map(Instance::of);
-        self.instances = instances.map(|lrp| (lrp.key(), lrp)).collect();
+        self.desired.clear();
+        self.names.clear();
+        for lrp in desired.iter().map(Desired::of) {
+            self.desire(lrp);
+        }
+        self.instances.clear();
+        self.processes.clear();
+        for lrp in actual.iter().filter_map(Instance::of) {
+            self.add_instance(lrp);
+        }
     }
 
     pub(crate) fn replace_cells(&mut self, cells: &[CellPresence]) {
         let cells = cells.iter().map(Cell::of);
         self.cells = cells.map(|cell| (cell.id.clone(), cell)).collect();
+    }
+
+    /// Adds or replaces a desired LRP.
+    pub(crate) fn desire(&mut self, lrp: Desired) {
+        if self.names.get(&lrp.app_guid) != Some(&lrp.app_name) {
+            self.names
+                .insert(lrp.app_guid.clone(), lrp.app_name.clone());
+        }
+        self.desired.insert(lrp.process_guid.clone(), lrp);
+    }
+
+    /// Adds an instance, or its new state.
+    pub(crate) fn add_instance(&mut self, lrp: Instance) {
+        if self.processes.len() >= PROCESSES {
+            self.processes.clear();
+            let known = self.instances.values();
+            let known = known.map(|own| (own.instance_guid.clone(), own.process_guid.clone()));
+            self.processes = known.collect();
+        }
+        if !lrp.instance_guid.is_empty() && !self.processes.contains_key(&lrp.instance_guid) {
+            self.processes
+                .insert(lrp.instance_guid.clone(), lrp.process_guid.clone());
+        }
+        self.instances.insert(lrp.key(), lrp);
+    }
+
+    /// Returns the process guid of an instance; empty if it is not known.
+    pub(crate) fn process_of(&self, instance_guid: &str) -> &str {
+        self.processes.get(instance_guid).map_or("", String::as_str)
     }
 
     /// Removes a desired LRP.
@@ -187,11 +224,9 @@ impl Model {
         }
     }
 
-    /// Returns the name of an app; empty if it has no desired LRP.
+    /// Returns the name of an app; empty if it had no desired LRP.
     pub(crate) fn app_name(&self, app_guid: &str) -> &str {
-        let all = self.desired.values().chain(&self.gone);
-        let mut found = all.filter(|lrp| lrp.app_guid == app_guid);
-        found.next().map_or("", |lrp| &lrp.app_name)
+        self.names.get(app_guid).map_or("", String::as_str)
     }
 
     /// Returns the ids of the routers that confirm changes and are not silent.
@@ -350,19 +385,15 @@ impl Endpoint {
         Self {
             instance_guid: text(row, "private_instance_id"),
             app_guid: text(tags, "app_id"),
-            is_tls: row["tls"] == true,
             component: text(tags, "component"),
-            changed: None,
         }
     }
 
-    pub(crate) fn of_change(endpoint: &why::changes::Endpoint, at: Micros) -> Self {
+    pub(crate) fn of_change(endpoint: &why::changes::Endpoint) -> Self {
         Self {
             instance_guid: endpoint.instance_id.clone(),
             app_guid: endpoint.application_id.clone(),
-            is_tls: endpoint.tls,
             component: endpoint.component.clone(),
-            changed: Some(at),
         }
     }
 }

@@ -50,6 +50,7 @@ impl Picture {
                 self.model.remove_desired(&lrp.process_guid);
                 let step = Step::new(at, Station::Bbs, "The desired LRP is removed")
                     .about(&lrp.app_guid, "", Kind::Stop)
+                    .of_process(&lrp.process_guid)
                     .with("process guid", &lrp.process_guid);
                 self.add(caused(step, &event.trace_id));
             }
@@ -68,6 +69,7 @@ impl Picture {
                 let text = format!("Instance {} is gone", lrp.index);
                 let step = Step::new(at, Station::Container, text)
                     .about(&self.app_guid(&lrp.process_guid), "", Kind::Instance)
+                    .of_process(&lrp.process_guid)
                     .with("instance guid", &lrp.instance_guid);
                 self.add(caused(step, &event.trace_id));
             }
@@ -86,9 +88,10 @@ impl Picture {
         let text = format!("A desired LRP is stored, instances: {}", lrp.instances);
         let step = Step::new(at, Station::Bbs, text)
             .about(&lrp.app_guid, "", Kind::Start)
+            .of_process(&lrp.process_guid)
             .with("process guid", &lrp.process_guid)
             .with("routes", routes.join(", "));
-        self.model.desired.insert(lrp.process_guid.clone(), lrp);
+        self.model.desire(lrp);
         self.add(caused(step, trace));
     }
 
@@ -100,6 +103,7 @@ impl Picture {
             let generation = generation.map(|route| route.generation).filter(|g| *g > 0);
             Step::new(at, Station::Bbs, format!("The route {uri} is {text}"))
                 .about(&after.app_guid, uri, kind)
+                .of_process(&after.process_guid)
                 .with("process guid", &after.process_guid)
                 .with(
                     "generation",
@@ -115,9 +119,10 @@ impl Picture {
         if before.instances != after.instances {
             let text = format!("{} → {} instances", before.instances, after.instances);
             let step = Step::new(at, Station::Bbs, text).about(&after.app_guid, "", Kind::Scale);
+            let step = step.of_process(&after.process_guid);
             steps.push(step.with("process guid", &after.process_guid));
         }
-        self.model.desired.insert(after.process_guid.clone(), after);
+        self.model.desire(after);
         for step in steps {
             self.add(caused(step, trace));
         }
@@ -155,7 +160,7 @@ impl Picture {
         let app = self.model.app_of(&after.process_guid).cloned();
         let app = app.unwrap_or_default();
         let steps = steps_of(before, &after, &app, at);
-        self.model.instances.insert(after.key(), after);
+        self.model.add_instance(after);
         for step in steps {
             self.add(caused(step, trace));
         }
@@ -172,6 +177,7 @@ impl Picture {
         let instance = event.instance_key.clone().unwrap_or_default();
         let step = Step::new(at, Station::Container, text)
             .about(&self.app_guid(&key.process_guid), "", Kind::Crash)
+            .of_process(&key.process_guid)
             .with("reason", &event.crash_reason)
             .with("instance guid", instance.instance_guid)
             .with("cell", instance.cell_id);
@@ -201,7 +207,6 @@ impl Picture {
             subject::DIGEST => {
                 if let Ok(digest) = serde_json::from_slice::<DigestMessage>(payload) {
                     let emitter = self.model.emitters.entry(digest.emitter).or_default();
-                    emitter.sequence = digest.sequence;
                     emitter.registrations = digest.registrations;
                     emitter.seen = at;
                     self.model.forget_silent(at);
@@ -221,6 +226,8 @@ impl Picture {
         let emitted = message.emitted_at_ns.map(|ns| ns / 1000);
         let emitted = emitted.filter(|emitted| emitted.abs_diff(at) < SKEW && *emitted <= at);
         let generation = message.generation.map(|g| g.to_string());
+        let instance = message.private_instance_id.clone().unwrap_or_default();
+        let process = self.model.process_of(&instance).to_owned();
         for uri in message.uris.iter().take(ROUTES).map(|uri| normal(uri)) {
             let registered = on == subject::REGISTER;
             if let Some(emitted) = emitted {
@@ -229,13 +236,12 @@ impl Picture {
                     false => format!("Publishes that {uri} no longer leads to {address}"),
                 };
                 let step = Step::new(emitted, Station::RouteEmitter, text);
-                let step = step.about(&app, &uri, Kind::Table);
+                let step = step.about(&app, &uri, Kind::Table).of_process(&process);
                 self.add(step.with("emitter", message.emitter.clone().unwrap_or_default()));
             }
             let text = format!("{on} {uri} → {address}");
             let step = Step::new(at, Station::Nats, text).about(&app, &uri, Kind::Table);
-            let instance = message.private_instance_id.clone().unwrap_or_default();
-            let step = step.with("instance guid", instance);
+            let step = step.of_process(&process).with("instance guid", &instance);
             self.add(step.with("generation", generation.clone().unwrap_or_default()));
         }
     }
@@ -289,7 +295,7 @@ impl Picture {
         let router = self.model.routers.entry(name.to_owned()).or_default();
         router.changes += 1;
         router.last_change = Some(at);
-        apply(&mut router.table, change, at);
+        apply(&mut router.table, change);
         let endpoint = change.endpoint.clone().unwrap_or_default();
         let uri = normal(&change.uri);
         let text = match change.kind.as_str() {
@@ -310,6 +316,7 @@ impl Picture {
         };
         let step = Step::new(at, Station::Router, text)
             .about(&endpoint.application_id, &uri, Kind::Table)
+            .of_process(self.model.process_of(&endpoint.instance_id))
             .with("router", name)
             .with("cause", &change.source)
             .with("instance guid", &endpoint.instance_id);
@@ -319,12 +326,12 @@ impl Picture {
 }
 
 /// Applies a change to a table.
-fn apply(table: &mut BTreeMap<String, BTreeMap<String, Endpoint>>, change: &Change, at: Micros) {
+fn apply(table: &mut BTreeMap<String, BTreeMap<String, Endpoint>>, change: &Change) {
     let address = change.endpoint.as_ref().map(|endpoint| &endpoint.address);
     match (change.kind.as_str(), &change.endpoint, address) {
         ("registered" | "changed", Some(endpoint), Some(address)) => {
             let route = table.entry(change.uri.clone()).or_default();
-            route.insert(address.clone(), Endpoint::of_change(endpoint, at));
+            route.insert(address.clone(), Endpoint::of_change(endpoint));
         }
         ("unregistered" | "pruned" | "evicted", _, Some(address)) => {
             if let Some(route) = table.get_mut(&change.uri) {
@@ -347,7 +354,8 @@ fn caused(mut step: Step, trace: &str) -> Step {
 fn steps_of(before: Option<&Instance>, after: &Instance, app: &Desired, at: Micros) -> Vec<Step> {
     let index = after.index;
     let at_station = |station, text: String| {
-        Step::new(at, station, text).about(&app.app_guid, "", Kind::Instance)
+        let step = Step::new(at, station, text).about(&app.app_guid, "", Kind::Instance);
+        step.of_process(&after.process_guid)
     };
     let is_new = before.is_none_or(|before| before.state != after.state);
     let mut steps = Vec::new();

@@ -262,7 +262,7 @@ pub(crate) fn routers(model: &Model, now: Micros, query: &Query) -> Listing {
         if ids.contains(id.as_str()) {
             continue;
         }
-        let age = (now.saturating_sub(announced.seen)) as f64 / 1e6;
+        let age = now.saturating_sub(announced.seen) as f64 / 1e6;
         rows.push(json!({
             "name": announced.hosts.first(), "id": id, "routes": null, "endpoints": null, "changes": null,
             "last_change": null, "confirms": announced.confirmed.is_some(), "hosts": announced.hosts,

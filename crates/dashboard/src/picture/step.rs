@@ -34,6 +34,8 @@ pub(crate) struct Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct About {
     pub(crate) app: String,
+    /// The process guid of the LRP. While an app is updated it has two.
+    pub(crate) process: String,
     pub(crate) uri: String,
     pub(crate) kind: Kind,
 }
@@ -70,9 +72,16 @@ impl Step {
     pub(crate) fn about(mut self, app: &str, uri: &str, kind: Kind) -> Self {
         self.about = About {
             app: app.to_owned(),
+            process: String::new(),
             uri: uri.to_owned(),
             kind,
         };
+        self
+    }
+
+    /// Sets the process guid.
+    pub(crate) fn of_process(mut self, process_guid: &str) -> Self {
+        process_guid.clone_into(&mut self.about.process);
         self
     }
 

@@ -23,6 +23,7 @@ pub(crate) struct Train {
     pub(crate) revision: u64,
     pub(crate) kind: Kind,
     pub(crate) app: String,
+    process: String,
     pub(crate) app_name: String,
     pub(crate) uris: BTreeSet<String>,
     pub(crate) steps: Vec<Step>,
@@ -84,13 +85,15 @@ impl Train {
             Kind::Map | Kind::Unmap => about.kind != self.kind && self.kind != Kind::Start,
             _ => false,
         };
+        let known = !about.process.is_empty() && !self.process.is_empty();
+        let is_of_another = known && about.process != self.process;
         if !is_open || begins {
             return false;
         }
         match self.kind {
             // A change of one route has the steps of this route alone.
             Kind::Map | Kind::Unmap | Kind::Table => same_uri,
-            _ => same_uri || same_app,
+            _ => !is_of_another && (same_uri || same_app),
         }
     }
 
@@ -205,6 +208,9 @@ impl Trains {
         if train.app.is_empty() {
             train.app.clone_from(&step.about.app);
         }
+        if train.process.is_empty() {
+            train.process.clone_from(&step.about.process);
+        }
         train.add(step);
         train.id
     }
@@ -219,6 +225,7 @@ impl Trains {
             revision: self.revision,
             kind: step.about.kind,
             app: step.about.app.clone(),
+            process: step.about.process.clone(),
             app_name: String::new(),
             uris: BTreeSet::new(),
             steps: Vec::new(),
@@ -336,6 +343,20 @@ mod tests {
         let other = step(9, Station::Router, "b", "y.test", Kind::Table);
         assert_ne!(trains.push(other, ""), id);
         assert_eq!(trains.after(0).count(), 2);
+    }
+
+    #[test]
+    fn an_update_of_an_app_is_a_start_and_a_stop() {
+        let mut trains = Trains::default();
+        let of =
+            |ms, kind, process: &str| step(ms, Station::Bbs, "a", "", kind).of_process(process);
+        let start = trains.push(of(0, Kind::Start, "new"), "");
+        let stop = trains.push(of(5, Kind::Stop, "old"), "");
+        assert_ne!(start, stop);
+        assert_eq!(trains.push(of(6, Kind::Instance, "new"), ""), start);
+        assert_eq!(trains.push(of(7, Kind::Instance, "old"), ""), stop);
+        let unknown = step(8, Station::Router, "a", "x.test", Kind::Table);
+        assert_eq!(trains.push(unknown, ""), stop, "the newest one");
     }
 
     #[test]

@@ -184,8 +184,8 @@ fn owners(model: &Model) -> BTreeMap<String, &str> {
         .filter(|instance| instance.serves());
     let addresses = running.flat_map(|instance| {
         let ports = instance.ports.iter().map(|mapping| mapping.container_port);
-        let addresses = ports.filter_map(|port| instance.endpoint(port));
-        addresses.map(|address| (address, instance.instance_guid.as_str()))
+        let addresses = ports.filter_map(move |port| instance.endpoint(port));
+        addresses.map(move |address| (address, instance.instance_guid.as_str()))
     });
     addresses.collect()
 }

@@ -1,4 +1,4 @@
-//! What operators see of the dashboard.
+//! Metrics, readiness, and what the page shows while a component is away.
 
 use crate::fixture::Stage;
 use testkit::metrics::value;

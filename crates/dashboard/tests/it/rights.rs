@@ -1,4 +1,4 @@
-//! What users see: operators everything, developers what the Cloud Controller shows to them, others nothing.
+//! Rights: operators see everything, developers what the Cloud Controller shows to them, others nothing.
 
 use crate::fixture::{Stage, host};
 use serde_json::{Value, json};
