@@ -98,7 +98,7 @@ export function title(change) {
 
 /** Returns how a state of a route is marked. */
 export function mark(state) {
-  if (['misrouted', 'stale', 'missing', 'crashing'].includes(state)) return 'fault';
+  if (['misrouted', 'stale', 'missing', 'failing', 'crashing'].includes(state)) return 'fault';
   if (['starting', 'changing', 'unread'].includes(state)) return 'waits';
   if (['stopped', 'isolated', 'external'].includes(state)) return 'none';
   return '';

@@ -19,7 +19,7 @@ const PAGES = {
     title: 'Routes',
     path: '/api/v1/routes',
     sort: { key: 'state', order: 'ascending' },
-    states: ['fault', 'live', 'misrouted', 'stale', 'missing', 'crashing', 'starting', 'changing', 'stopped', 'external'],
+    states: ['fault', 'live', 'misrouted', 'stale', 'missing', 'failing', 'crashing', 'starting', 'changing', 'stopped', 'external'],
     columns: [
       { key: 'uri', title: 'Route', width: '2.2fr', sorts: true, show: (r) => link(`#/route/${encodeURIComponent(r.uri)}`, r.uri) },
       { key: 'state', title: 'State', width: '1fr', sorts: true, show: (r) => state(r.state, mark(r.state)) },

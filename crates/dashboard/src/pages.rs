@@ -1,4 +1,4 @@
-//! Reads a router's pages: its table, now or at an earlier time, and the changes of its table.
+//! Reads a router's pages: its table, now or at an earlier time, the changes of its table, and the requests that failed.
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::time::Duration;
 use survey::RouterAddress;
 use why::changes::Change;
+use wire::router::{FAILURES_PATH, FailuresPage};
 
 /// The time limit of a request.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -67,6 +68,27 @@ impl Pages {
         let after = after.to_string();
         let response = self.get("/changes", &[("after", &after)]).await?;
         response.json().await.context("read the router's changes")
+    }
+
+    /// Returns the failing requests after a number; `None` if the router has no such page.
+    pub(crate) async fn failures(&self, after: u64) -> Result<Option<FailuresPage>> {
+        let after = after.to_string();
+        let answer = self.get(FAILURES_PATH, &[("after", &after)]).await;
+        match answer {
+            Ok(response) => response
+                .json()
+                .await
+                .map(Some)
+                .context("read the failing requests"),
+            Err(error)
+                if error
+                    .downcast_ref::<Refused>()
+                    .is_some_and(|r| r.status == 404) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<reqwest::Response> {

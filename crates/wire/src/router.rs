@@ -39,7 +39,7 @@ mod view;
 
 pub use registry_message::RegistryMessage;
 pub use trace::{AttemptTrace, RequestTrace, TAP_PATH, TapEnded, TapOpened, tap_event};
-pub use view::{EndpointView, FailureView, RouteView, VIEW_PATH};
+pub use view::{EndpointView, FAILURES_PATH, FailureView, FailuresPage, RouteView, VIEW_PATH};
 
 /// Reads `null` as the default. Go's emitters write `null` for an empty list, and read it everywhere as the absence of a value.
 fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(

@@ -6,7 +6,7 @@ use crate::pages::Pages;
 use anyhow::Result;
 use kit::CancellationToken;
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use why::changes::Change;
@@ -14,6 +14,9 @@ use why::changes::Change;
 /// The pause between two looks at the page: while a page follows the picture, and otherwise. The router writes the time of a change,
 /// so the pause costs no precision.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+/// The pause between two looks at the requests that failed.
+const FAILURES: Duration = Duration::from_millis(500);
 
 pub(crate) async fn router(pages: Pages, live: Live, shutdown: CancellationToken) {
     let name = format!("router {}", pages.name());
@@ -34,7 +37,12 @@ pub(crate) async fn router(pages: Pages, live: Live, shutdown: CancellationToken
 /// Follows until a page cannot be read.
 async fn follow(pages: &Pages, source: &str, live: &Live) -> Result<Infallible> {
     let mut known: Option<(String, u64)> = None;
+    let (mut last_failure, mut looked) = (None, None::<Instant>);
     loop {
+        if looked.is_none_or(|at| at.elapsed() > FAILURES) {
+            looked = Some(Instant::now());
+            failures(pages, live, &mut last_failure).await?;
+        }
         let after = known.as_ref().map_or(0, |(_, last)| *last);
         let page = pages.changes(after).await?;
         let is_continued = known
@@ -60,6 +68,18 @@ async fn follow(pages: &Pages, source: &str, live: &Live) -> Result<Infallible> 
         };
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Reads the requests that failed since the last look. The first look only learns where they end.
+async fn failures(pages: &Pages, live: &Live, last: &mut Option<u64>) -> Result<()> {
+    let Some(page) = pages.failures(last.unwrap_or(0)).await? else {
+        return Ok(());
+    };
+    if last.is_some() {
+        live.change(|picture| picture.failures(pages.name(), &page.failures, now()));
+    }
+    *last = Some(page.last);
+    Ok(())
 }
 
 /// The greatest difference of two clocks with which the router's time is believed, in microseconds.

@@ -37,6 +37,7 @@ pub(crate) fn health(
             "route lacks an endpoint",
             "routes lack endpoints",
         ),
+        (State::Failing, "route fails", "routes fail"),
         (
             State::Crashing,
             "route has no running instance",

@@ -23,6 +23,8 @@ pub(crate) struct Model {
     pub(crate) emitters: BTreeMap<String, Emitter>,
     pub(crate) bus: Bus,
     pub(crate) sources: BTreeMap<String, Source>,
+    /// The last failing request of each host, by the host.
+    pub(crate) failing: BTreeMap<String, Failing>,
     /// The time of the last change of each app, by its guid.
     pub(crate) touched: BTreeMap<String, Micros>,
     /// The names of apps by their guids, also of those that were removed since the whole state was read.
@@ -120,6 +122,16 @@ pub(crate) struct Emitter {
     pub(crate) seen: Micros,
 }
 
+/// A request that a router itself answered with an error, and how many there were lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Failing {
+    pub(crate) at: Micros,
+    pub(crate) router: String,
+    pub(crate) status: u16,
+    pub(crate) error: String,
+    pub(crate) path: String,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bus {
     pub(crate) messages: u64,
@@ -142,6 +154,10 @@ const GONE: usize = 256;
 const TOUCHED: usize = 50_000;
 /// The number of instances whose processes are known at which those that have ended are forgotten.
 const PROCESSES: usize = 200_000;
+/// The time for which a failing request counts.
+const FAILED: Micros = 30_000_000;
+/// The number of hosts whose failing requests are kept.
+const HOSTS: usize = 10_000;
 
 impl Model {
     /// Replaces everything that the BBS has.
@@ -227,6 +243,28 @@ impl Model {
     /// Returns the name of an app; empty if it had no desired LRP.
     pub(crate) fn app_name(&self, app_guid: &str) -> &str {
         self.names.get(app_guid).map_or("", String::as_str)
+    }
+
+    /// Records a failing request.
+    pub(crate) fn fail(&mut self, host: &str, failing: Failing) {
+        let now = failing.at;
+        if self.failing.len() >= HOSTS {
+            self.failing
+                .retain(|_, known| known.at.saturating_add(FAILED) > now);
+        }
+        if self.failing.len() < HOSTS {
+            self.failing.insert(host.to_owned(), failing);
+        }
+    }
+
+    /// Returns the last request to the host of a URI that failed a moment ago.
+    pub(crate) fn failed(&self, uri: &str, now: Micros) -> Option<&Failing> {
+        let host = uri.split('/').next().unwrap_or_default();
+        let known = self.failing.get(host)?;
+        let is_below = uri
+            .split_once('/')
+            .is_none_or(|(_, path)| known.path.trim_start_matches('/').starts_with(path));
+        (is_below && known.at.saturating_add(FAILED) > now).then_some(known)
     }
 
     /// Returns the ids of the routers that confirm changes and are not silent.

@@ -1,7 +1,7 @@
 //! Takes what the components show: it updates the model, and adds a step to the train of the change.
 
 use super::Picture;
-use super::model::{Desired, Endpoint, Instance, Router, normal};
+use super::model::{Desired, Endpoint, Failing, Instance, Router, normal};
 use super::station::Station;
 use super::step::{Kind, Micros, Step};
 use super::train::Receipt;
@@ -11,7 +11,7 @@ use why::changes::Change;
 use wire::bbs::{ActualLrpCrashedEvent, ActualLrpInstanceChangedEvent, Event, state};
 use wire::router::digests::DigestMessage;
 use wire::router::receipts::Receipts;
-use wire::router::{RegistryMessage, StartMessage, subject};
+use wire::router::{FailureView, RegistryMessage, StartMessage, subject};
 
 /// The number of routes of one change of an app that get a step.
 const ROUTES: usize = 20;
@@ -288,6 +288,21 @@ impl Picture {
             ..Router::default()
         };
         self.model.routers.insert(name.to_owned(), router);
+    }
+
+    /// Takes requests that a router itself answered with an error of the server's side.
+    pub(crate) fn failures(&mut self, router: &str, failures: &[FailureView], now: Micros) {
+        for failure in failures.iter().filter(|failure| failure.status >= 500) {
+            let age = (failure.age.max(0.0) * 1e6) as Micros;
+            let failing = Failing {
+                at: now.saturating_sub(age),
+                router: router.to_owned(),
+                status: failure.status,
+                error: failure.error.clone(),
+                path: failure.path.clone(),
+            };
+            self.model.fail(&failure.host, failing);
+        }
     }
 
     /// Takes a change of a router's table.

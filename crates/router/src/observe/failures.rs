@@ -7,7 +7,7 @@ use kit::ring::Ring;
 use route_table::registry::request_host;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-use wire::router::FailureView;
+use wire::router::{FailureView, FailuresPage};
 
 /// The number of requests that are kept.
 const KEPT: usize = 1024;
@@ -70,6 +70,26 @@ impl Failures {
         found.reverse();
         found.truncate(most);
         found.iter().map(|failure| failure.view(now)).collect()
+    }
+}
+
+impl Failures {
+    /// Returns the requests after a number. A number that is still to come is from an earlier process: its reader gets everything that
+    /// is kept.
+    pub(crate) fn after(&self, router: &str, number: u64) -> FailuresPage {
+        let now = SystemTime::now();
+        let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = ring.last();
+        let later = ring.after(if number > last { 0 } else { number });
+        FailuresPage {
+            router: router.to_owned(),
+            last,
+            missed: later.missed,
+            failures: later
+                .entries
+                .map(|(_, failure)| failure.view(now))
+                .collect(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The operator's listener: `/routes` in gorouter's form, `/changes`, `/route`, `/tap`, `/health`, `/healthz`, Prometheus `/metrics`.
+//! The operator's listener: `/routes` in gorouter's form, `/changes`, `/route`, `/failures`, `/tap`, `/health`, `/healthz`, Prometheus `/metrics`.
 
 use super::changes;
 use super::table::{self, Unknown};
@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 use tokio::net::TcpListener;
-use wire::router::{TAP_PATH, VIEW_PATH};
+use wire::router::{FAILURES_PATH, TAP_PATH, VIEW_PATH};
 
 /// The state that the pages show, and the credentials that open them.
 #[derive(Clone)]
 pub(crate) struct Page {
     shared: Arc<Shared>,
-    /// The one `Authorization` header that opens `/routes`, `/changes`, `/route`, `/tap` and `/varz`.
+    /// The one `Authorization` header that opens `/routes`, `/changes`, `/route`, `/failures`, `/tap` and `/varz`.
     authorization: Arc<str>,
     varz: Arc<Varz>,
     /// The token that ends streams.
@@ -61,6 +61,7 @@ pub(crate) async fn serve(page: Page, listener: TcpListener, end: CancellationTo
         .merge(deprecated_pages())
         .route("/changes", get(changes))
         .route(VIEW_PATH, get(view))
+        .route(FAILURES_PATH, get(failures))
         .route(TAP_PATH, get(tap))
         .with_state(page);
     kit::http::serve(listener, None, app, end).await
@@ -180,7 +181,7 @@ async fn routes(
     }
 }
 
-/// The query of `/changes`.
+/// The query of `/changes` and `/failures`.
 #[derive(Debug, Deserialize)]
 struct After {
     /// The number of the last change that the reader knows.
@@ -202,6 +203,22 @@ async fn changes(
     };
     let news = page.shared.feed.after(after);
     axum::Json(changes::page(&page.shared.id, &news)).into_response()
+}
+
+async fn failures(
+    State(page): State<Page>,
+    headers: HeaderMap,
+    query: Result<Query<After>, QueryRejection>,
+) -> Response {
+    if let Some(refused) = refused(&page, &headers) {
+        return refused;
+    }
+    let Ok(Query(After { after })) = query else {
+        let text = "after must be the number of a request, e.g. /failures?after=0\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    };
+    let shared = &page.shared;
+    axum::Json(shared.failures.after(&shared.id, after)).into_response()
 }
 
 /// The query of `/route`.

@@ -3,7 +3,7 @@
 use crate::backends::Backend;
 use crate::client::{Reply, request};
 use crate::world::{World, unused_address, wait_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LOGIN: [(&str, &str); 1] = [("authorization", "Basic c3RhdHVzOnNlY3JldA==")];
 
@@ -13,6 +13,12 @@ async fn get(world: &World, path: &str, headers: &[(&str, &str)]) -> Reply {
 
 async fn view(world: &World, url: &str) -> Value {
     let reply = get(world, &format!("/route?url={url}"), &LOGIN).await;
+    assert_eq!(reply.status, 200);
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+async fn failures(world: &World, after: u64) -> Value {
+    let reply = get(world, &format!("/failures?after={after}"), &LOGIN).await;
     assert_eq!(reply.status, 200);
     serde_json::from_slice(&reply.body).unwrap()
 }
@@ -55,6 +61,31 @@ async fn failing_requests_are_shown_for_their_host() {
         view(&world, "nobody.test").await["failures"][0]["error"] == "unknown_route"
     })
     .await;
+    let all = failures(&world, 0).await;
+    assert_eq!((&all["last"], &all["missed"]), (&json!(2), &json!(0)));
+    let mut hosts: Vec<&str> = all["failures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["host"].as_str().unwrap())
+        .collect();
+    hosts.sort_unstable();
+    assert_eq!(hosts, ["dead.test", "nobody.test"]);
+    assert_eq!(
+        failures(&world, 1).await["failures"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(failures(&world, 2).await["failures"], json!([]));
+    assert_eq!(
+        failures(&world, 9).await["failures"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,4 +93,6 @@ async fn the_page_needs_the_password_and_a_url() {
     let world = World::new().await;
     assert_eq!(get(&world, "/route?url=a.test", &[]).await.status, 401);
     assert_eq!(get(&world, "/route", &LOGIN).await.status, 400);
+    assert_eq!(get(&world, "/failures", &[]).await.status, 401);
+    assert_eq!(get(&world, "/failures?after=x", &LOGIN).await.status, 400);
 }

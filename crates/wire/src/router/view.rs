@@ -7,6 +7,23 @@ use serde::{Deserialize, Serialize};
 /// The path of the page on the router's operator listener.
 pub const VIEW_PATH: &str = "/route";
 
+/// The path of the page with the last failing requests to all hosts, on the same listener.
+pub const FAILURES_PATH: &str = "/failures";
+
+/// The last requests that a router itself answered with an error.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailuresPage {
+    /// The router's id, as in `router.start`. Numbers of another router mean nothing here.
+    pub router: String,
+    /// The number of the newest request.
+    pub last: u64,
+    /// The number of requests after the reader's number that are not kept any more.
+    pub missed: u64,
+    /// The requests after the reader's number, oldest first.
+    pub failures: Vec<FailureView>,
+}
+
 /// The state of one URL in a router. Ages are in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
