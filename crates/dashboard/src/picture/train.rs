@@ -81,18 +81,23 @@ impl Train {
         // The stop of an app and its next start are two changes.
         let begins = match about.kind {
             Kind::Start => !self.steps.is_empty() && self.kind != Kind::Start,
-            Kind::Stop => self.kind != Kind::Stop,
-            Kind::Map | Kind::Unmap => about.kind != self.kind && self.kind != Kind::Start,
+            // The bus may be faster than the BBS.
+            Kind::Stop => !matches!(self.kind, Kind::Stop | Kind::Table),
+            Kind::Map | Kind::Unmap => {
+                about.kind != self.kind && !matches!(self.kind, Kind::Start | Kind::Table)
+            }
             _ => false,
         };
         let known = !about.process.is_empty() && !self.process.is_empty();
-        let is_of_another = known && about.process != self.process;
+        let same_process = known && about.process == self.process;
+        let is_of_another = known && !same_process;
         if !is_open || begins {
             return false;
         }
         match self.kind {
             // A change of one route has the steps of this route alone.
-            Kind::Map | Kind::Unmap | Kind::Table => same_uri,
+            Kind::Map | Kind::Unmap => same_uri,
+            Kind::Table => same_uri || same_process,
             _ => !is_of_another && (same_uri || same_app),
         }
     }
@@ -207,6 +212,9 @@ impl Trains {
         }
         if train.app.is_empty() {
             train.app.clone_from(&step.about.app);
+        }
+        if train.kind == Kind::Table {
+            train.kind = step.about.kind;
         }
         if train.process.is_empty() {
             train.process.clone_from(&step.about.process);
@@ -343,6 +351,19 @@ mod tests {
         let other = step(9, Station::Router, "b", "y.test", Kind::Table);
         assert_ne!(trains.push(other, ""), id);
         assert_eq!(trains.after(0).count(), 2);
+    }
+
+    #[test]
+    fn a_message_that_is_faster_than_its_cause_is_of_the_same_train() {
+        let mut trains = Trains::default();
+        let id = trains.push(step(1, Station::Nats, "a", "x.test", Kind::Table), "");
+        let cause = step(2, Station::Bbs, "a", "x.test", Kind::Map);
+        assert_eq!(trains.push(cause, ""), id);
+        assert_eq!(trains.get(id).unwrap().kind, Kind::Map);
+        let of = |kind, uri: &str| step(20_000, Station::Nats, "b", uri, kind).of_process("p");
+        let id = trains.push(of(Kind::Table, "y.test"), "");
+        assert_eq!(trains.push(of(Kind::Stop, ""), ""), id);
+        assert_eq!(trains.get(id).unwrap().kind, Kind::Stop);
     }
 
     #[test]
