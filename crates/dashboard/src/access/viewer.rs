@@ -17,12 +17,20 @@ const FRESH: Duration = Duration::from_secs(3);
 const MOST: usize = 1000;
 
 /// A user who looks at the picture.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Viewer {
     pub(crate) user_name: String,
     pub(crate) token: String,
     /// The guids of the apps that the user may see; `None`: all.
     apps: Option<Arc<BTreeSet<String>>>,
+}
+
+impl std::fmt::Debug for Viewer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Viewer")
+            .field("user_name", &self.user_name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Viewer {
