@@ -154,18 +154,30 @@ function whyTable(explanation) {
       h('td.number', ago(failure.age)), h('td', `${failure.status} ${failure.error}`), h('td.mono.wide', failure.path), h('td', `${failure.component}: ${failure.reason}`)))))] : null);
 }
 
+/** Returns the times of a followed request in the order in which they passed. */
+export function phases(tap) {
+  const trace = tap.trace;
+  if (!trace) return [['router', tap.router_ms], ['connection and app', tap.backend_ms]].filter(([, time]) => time !== null && time !== undefined);
+  const last = trace.attempts.at(-1) ?? {};
+  const lost = trace.attempts.slice(0, -1).reduce((sum, a) => sum + a.pick_ms + (a.connect_ms ?? 0) + (a.tls_ms ?? 0) + a.answer_ms, 0) + (last.lost_ms ?? 0);
+  return [
+    ['router', trace.router_ms], ['wait for an instance', trace.held_ms], ['failed attempts', lost], ['pick', last.pick_ms], ['connect', last.connect_ms],
+    ['TLS', last.tls_ms], ['sidecar and app', last.answer_ms], ['body', trace.body_ms],
+  ].filter(([, time]) => time);
+}
+
 /** Returns a followed request as a table. */
 function tapTable(answer) {
   return h('section.request', { 'aria-label': 'The followed request' },
     h('h3', `GET ${answer.url}`),
     h('table.steps',
-      h('thead', h('tr', ['Router', 'Answer', 'Total', 'In the router', 'Connection and app', 'Endpoint', 'Instance'].map((text, n) => h(`th${n > 1 && n < 5 ? '.number' : ''}`, { scope: 'col' }, text)))),
+      h('thead', h('tr', ['Router', 'Answer', 'Total', 'Time per hop', 'Endpoint', 'Instance'].map((text, n) => h(`th${n === 2 ? '.number' : ''}`, { scope: 'col' }, text)))),
       h('tbody', answer.taps.flatMap((tap) => [
         h(`tr${tap.problem || tap.router_error ? '.fault' : ''}`,
-          h('td.mono', tap.router), h('td', tap.status ?? '', ' ', tap.router_error || tap.problem || ''), h('td.number', ms(tap.total_ms)),
-          h('td.number', ms(tap.router_ms)), h('td.number', ms(tap.backend_ms)), h('td.mono', tap.endpoint ?? ''),
+          h('td.mono', tap.router), h('td', tap.status ?? '', ' ', tap.router_error || tap.problem || ''), h('td.number', ms(tap.trace?.total_ms ?? tap.total_ms)),
+          h('td', phases(tap).map(([name, time], n) => [n ? ', ' : '', `${name} `, h('b', ms(time))])), h('td.mono', tap.endpoint ?? ''),
           h('td.mono', tap.instance_guid ? `${tap.instance_index}: ${tap.instance_guid}` : '')),
-        ...tap.attempts.map((attempt) => h('tr.fault', h('td'), h('td', { colspan: 6 }, attempt))),
+        ...tap.attempts.map((attempt) => h('tr.fault', h('td'), h('td', { colspan: 5 }, attempt))),
       ]))),
     h('p.small.soft', `Request ${answer.taps.map((tap) => tap.request_id).filter(Boolean).join(', ')} at ${timeOfDay(Date.now())}`));
 }

@@ -108,11 +108,12 @@ export function mark(state) {
 export function tapped(tap) {
   const stations = new Map();
   if (!tap) return stations;
-  stations.set('client', { when: tap.total_ms, text: tap.status ? `${tap.status}` : tap.problem });
+  const last = tap.trace?.attempts.at(-1) ?? {};
+  stations.set('client', { when: tap.trace?.total_ms ?? tap.total_ms, text: tap.status ? `${tap.status}` : tap.problem });
   const failed = tap.router_error || tap.problem;
   stations.set('router', { when: tap.router_ms, text: failed || 'picks an endpoint', fault: Boolean(failed) });
-  if (tap.endpoint) stations.set('dnat', { text: tap.endpoint });
-  if (tap.instance_guid) stations.set('envoy', { text: `certificate ${tap.instance_guid}` });
-  if (tap.endpoint) stations.set('container', { when: tap.backend_ms, text: tap.instance_index ? `instance ${tap.instance_index}` : '' });
+  if (tap.endpoint) stations.set('dnat', { when: last.connect_ms, text: `${last.is_reused ? 'open connection to ' : ''}${tap.endpoint}` });
+  if (tap.instance_guid) stations.set('envoy', { when: last.tls_ms, text: `certificate ${tap.instance_guid}` });
+  if (tap.endpoint) stations.set('container', { when: last.answer_ms ?? tap.backend_ms, text: tap.instance_index ? `instance ${tap.instance_index}` : '' });
   return stations;
 }

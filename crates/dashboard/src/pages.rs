@@ -1,6 +1,8 @@
-//! Reads a router's pages: its table, now or at an earlier time, the changes of its table, and the requests that failed.
+//! Reads a router's pages: its table, now or at an earlier time, the changes of its table, the requests that
+//! failed, and the traces of requests.
 
 use anyhow::{Context as _, Result};
+use clients::tap::{Tap, Wanted};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -10,6 +12,9 @@ use wire::router::{FAILURES_PATH, FailuresPage};
 
 /// The time limit of a request.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// The number of requests after which a tap ends. Others may come between the one that is followed.
+const TAPPED: u64 = 1000;
 
 /// The pages of one router. It is cheap to clone.
 #[derive(Clone, Debug)]
@@ -68,6 +73,21 @@ impl Pages {
         let after = after.to_string();
         let response = self.get("/changes", &[("after", &after)]).await?;
         response.json().await.context("read the router's changes")
+    }
+
+    /// Opens a tap: the router traces the next requests to a host.
+    pub(crate) async fn tap(&self, host: &str) -> Result<Tap> {
+        let page = clients::tap::Page {
+            url: self.address.status_url.clone(),
+            user: self.address.user.clone(),
+            password: self.address.password.clone(),
+        };
+        let wanted = Wanted {
+            host: host.to_owned(),
+            limit: Some(TAPPED),
+            seconds: Some(LIMIT.as_secs() * 2),
+        };
+        page.tap(&wanted).await
     }
 
     /// Returns the failing requests after a number; `None` if the router has no such page.

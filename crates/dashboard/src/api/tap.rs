@@ -1,5 +1,5 @@
-//! Follows one request: sends it through each router, and reads the lines that the routers logged about it in the app's own log, with the
-//! user's token. A line has the endpoint, the times and the failed attempts.
+//! Follows one request: sends it through each router while a tap is open there, and returns the router's trace of this one request.
+//! A router without taps has lines about it in the app's own log, which are read with the user's token.
 
 mod line;
 
@@ -15,15 +15,21 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clients::tap::{Event, Tap};
 use line::Line;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use wire::router::{AttemptTrace, RequestTrace};
 
 /// The highest number of routers through which a request is sent.
 const ROUTERS: usize = 8;
 /// The time limit of a request. An app may think for long.
 const LIMIT: Duration = Duration::from_secs(15);
+/// The time in which a trace arrives after the answer.
+const TRACE: Duration = Duration::from_secs(2);
+/// The longest answer that is read, in bytes. Then the router's trace says that the client left.
+const BODY: usize = 16 << 20;
 /// The time in which the routers' lines reach log-cache.
 const LINES: Duration = Duration::from_millis(1500);
 /// The pause between two looks for the lines.
@@ -46,6 +52,7 @@ struct Answered {
     request_id: String,
     milliseconds: f64,
     problem: Option<String>,
+    trace: Option<RequestTrace>,
 }
 
 pub(super) async fn tap(
@@ -69,8 +76,17 @@ pub(super) async fn tap(
     dash.metrics.taps.add(1);
     let routers = dash.routers.iter().take(ROUTERS);
     let sent = routers.filter_map(|pages| Some(send(&dash, pages, pages.front()?, &host, &path)));
-    let answers = futures::future::join_all(sent).await;
-    let lines = lines(&dash, &viewer, route, &answers).await;
+    let mut answers = futures::future::join_all(sent).await;
+    if !viewer.is_operator() {
+        for answer in &mut answers {
+            answer.trace = answer.trace.take().map(RequestTrace::for_the_app);
+        }
+    }
+    let is_traced = answers.iter().all(|answer| answer.trace.is_some());
+    let lines = match is_traced {
+        true => Vec::new(),
+        false => lines(&dash, &viewer, route, &answers).await,
+    };
     let taps: Vec<Value> = answers.iter().map(|answer| shown(answer, &lines)).collect();
     Ok(Json(
         json!({ "url": format!("{host}{path}"), "route": route.uri, "taps": taps }),
@@ -113,6 +129,8 @@ fn serving<'a>(routes: &'a [Route], url: &str) -> Option<&'a Route> {
 }
 
 async fn send(dash: &Dash, pages: &Pages, front: &str, host: &str, path: &str) -> Answered {
+    // The router answers 404 if it has no taps, and 429 if too many are open.
+    let tap = pages.tap(host).await.ok();
     let began = Instant::now();
     let request = dash.http.get(format!("{front}{path}"));
     let request = request.header("host", host).timeout(LIMIT);
@@ -120,27 +138,52 @@ async fn send(dash: &Dash, pages: &Pages, front: &str, host: &str, path: &str) -
         .header("user-agent", "cupola dashboard")
         .send()
         .await;
-    let milliseconds = began.elapsed().as_secs_f64() * 1000.0;
     let mut answered = Answered {
         router: pages.name().to_owned(),
-        milliseconds,
         ..Answered::default()
     };
     match sent {
-        Ok(response) => {
-            let text = |name: &str| {
-                let value = response.headers().get(name);
-                let text =
-                    value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-                text.unwrap_or_default()
-            };
-            answered.router_error = text("x-cf-routererror");
-            answered.request_id = text("x-vcap-request-id");
-            answered.status = Some(response.status().as_u16());
-        }
+        Ok(response) => answered.read(response).await,
         Err(error) => answered.problem = Some(format!("{:#}", anyhow::Error::from(error))),
     }
+    answered.milliseconds = began.elapsed().as_secs_f64() * 1000.0;
+    if let Some(tap) = tap.filter(|_| !answered.request_id.is_empty()) {
+        let trace = tokio::time::timeout(TRACE, traced(tap, &answered.request_id)).await;
+        answered.trace = trace.unwrap_or_default();
+    }
     answered
+}
+
+/// Waits for the trace of a request. Traces of other requests are skipped: nobody may see them here.
+async fn traced(mut tap: Tap, request_id: &str) -> Option<RequestTrace> {
+    loop {
+        match tap.next().await.ok()? {
+            Event::Request(trace) if trace.request_id == request_id => return Some(*trace),
+            Event::Request(_) | Event::Opened(_) => {}
+            Event::Ended(_) => return None,
+        }
+    }
+}
+
+impl Answered {
+    /// Reads the answer to its end, so that the router's trace has all of it.
+    async fn read(&mut self, mut response: reqwest::Response) {
+        let text = |name: &str| {
+            let value = response.headers().get(name);
+            let text = value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            text.unwrap_or_default()
+        };
+        self.router_error = text("x-cf-routererror");
+        self.request_id = text("x-vcap-request-id");
+        self.status = Some(response.status().as_u16());
+        let mut length = 0;
+        while let Ok(Some(chunk)) = response.chunk().await {
+            length += chunk.len();
+            if length > BODY {
+                return;
+            }
+        }
+    }
 }
 
 /// Returns the lines about these requests in the logs of the route's apps.
@@ -197,8 +240,8 @@ fn shown(answer: &Answered, lines: &[Line]) -> Value {
         .iter()
         .filter(|line| line.request_id == answer.request_id);
     let finished = own.clone().find_map(|line| line.finished.as_ref());
-    let attempts: Vec<&str> = own.filter_map(|line| line.attempt.as_deref()).collect();
-    json!({
+    let failed: Vec<&str> = own.filter_map(|line| line.attempt.as_deref()).collect();
+    let mut shown = json!({
         "router": answer.router,
         "status": answer.status,
         "router_error": answer.router_error,
@@ -210,8 +253,35 @@ fn shown(answer: &Answered, lines: &[Line]) -> Value {
         "instance_index": finished.map(|line| &line.index),
         "router_ms": finished.map(|line| line.router_ms),
         "backend_ms": finished.map(|line| (line.response_ms - line.router_ms).max(0.0)),
-        "attempts": attempts,
-    })
+        "attempts": failed,
+        "trace": answer.trace,
+    });
+    if let Some(trace) = &answer.trace {
+        let last = trace.attempts.last();
+        shown["router_ms"] = json!(trace.router_ms);
+        shown["backend_ms"] = json!((trace.total_ms - trace.router_ms - trace.held_ms).max(0.0));
+        shown["endpoint"] = json!(last.map(|attempt| &attempt.address));
+        shown["instance_guid"] = json!(last.map(|attempt| &attempt.instance_id));
+        shown["instance_index"] = json!(last.map(|attempt| &attempt.instance_index));
+        let numbered = trace.attempts.iter().zip(1..);
+        let failed = numbered.filter_map(|(attempt, number)| failure(attempt, number));
+        shown["attempts"] = json!(failed.collect::<Vec<String>>());
+    }
+    shown
+}
+
+/// Returns the sentence of an attempt that failed.
+fn failure(attempt: &AttemptTrace, number: u32) -> Option<String> {
+    let fault = attempt.fault.as_ref()?;
+    let at = match attempt.address.is_empty() {
+        true => String::new(),
+        false => format!(" at {}", attempt.address),
+    };
+    let next = match attempt.is_retried {
+        true => "; another instance was tried",
+        false => "",
+    };
+    Some(format!("attempt {number}{at} failed: {fault}{next}"))
 }
 
 #[cfg(test)]
@@ -240,6 +310,45 @@ mod tests {
             assert_eq!(of(wrong), None, "{wrong}");
         }
         assert_eq!(of(&format!("a.test/{}", "x".repeat(3000))), None);
+    }
+
+    #[test]
+    fn a_trace_shows_its_last_attempt_and_those_that_failed() {
+        let attempt = |address: &str, fault: Option<&str>| AttemptTrace {
+            address: address.to_owned(),
+            instance_id: "i".to_owned(),
+            fault: fault.map(str::to_owned),
+            is_retried: fault.is_some(),
+            ..AttemptTrace::default()
+        };
+        let mut answered = Answered {
+            trace: Some(RequestTrace {
+                total_ms: 5.0,
+                router_ms: 1.0,
+                held_ms: 0.5,
+                attempts: vec![
+                    attempt("10.0.0.1:1", Some("refused")),
+                    attempt("10.0.0.1:2", None),
+                ],
+                ..RequestTrace::default()
+            }),
+            ..Answered::default()
+        };
+        let value = shown(&answered, &[]);
+        assert_eq!(
+            (&value["endpoint"], &value["backend_ms"]),
+            (&json!("10.0.0.1:2"), &json!(3.5))
+        );
+        assert_eq!(
+            value["attempts"],
+            json!(["attempt 1 at 10.0.0.1:1 failed: refused; another instance was tried"])
+        );
+        answered.trace = answered.trace.map(RequestTrace::for_the_app);
+        let value = shown(&answered, &[]);
+        assert_eq!(
+            value["attempts"],
+            json!(["attempt 1 failed: ; another instance was tried"])
+        );
     }
 
     #[test]

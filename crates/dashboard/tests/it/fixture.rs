@@ -40,6 +40,8 @@ struct Shown {
     /// The answer to a request of a client: the status, and the router's own error.
     answer: (u16, String),
     requests: Vec<String>,
+    /// The trace of every request; none: the router has no taps.
+    trace: Option<Value>,
 }
 
 impl Pages {
@@ -63,6 +65,10 @@ impl Pages {
         self.0.lock().unwrap().answer = (status, error.to_owned());
     }
 
+    pub(crate) fn trace(&self, trace: Value) {
+        self.0.lock().unwrap().trace = Some(trace);
+    }
+
     pub(crate) fn log(&self, line: &str) {
         self.0.lock().unwrap().lines.push(line.to_owned());
     }
@@ -76,6 +82,7 @@ impl Pages {
         Router::new()
             .route("/routes", get(routes))
             .route("/changes", get(changes))
+            .route("/tap", get(tap))
             .with_state(self)
     }
 
@@ -110,6 +117,21 @@ async fn changes(
     Json(json!({
         "router": "0-r1", "last": shown.changes.len(), "missed": 0, "since": "2026-11-30T10:00:00Z", "changes": later,
     }))
+}
+
+/// Streams the trace of another request and of the one that is followed.
+async fn tap(
+    State(pages): State<Pages>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Result<([(&'static str, &'static str); 1], String), StatusCode> {
+    let shown = pages.0.lock().unwrap();
+    let trace = shown.trace.clone().ok_or(StatusCode::NOT_FOUND)?;
+    let mut other = trace.clone();
+    other["request_id"] = json!("of-somebody-else");
+    let opened = json!({"router": "0-r1", "host": query["host"], "limit": 1, "seconds": 1});
+    let events = [("opened", opened), ("request", other), ("request", trace)];
+    let text = events.map(|(name, data)| format!("event: {name}\ndata: {data}\n\n"));
+    Ok(([("content-type", "text/event-stream")], text.concat()))
 }
 
 async fn front(

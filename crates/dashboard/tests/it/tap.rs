@@ -60,6 +60,40 @@ async fn a_request_is_followed_with_its_times_and_attempts() {
 }
 
 #[tokio::test]
+async fn a_router_with_taps_returns_the_trace_of_this_request_alone() {
+    let stage = Stage::start().await;
+    let space = stage.first("/v3/spaces?names=dev").await;
+    let app = stage.app("shop", &space).await;
+    stage.run(&app, "shop", &host("shop"), 61001).await;
+    stage.route(&host("shop"), "missing").await;
+    stage.pages.trace(json!({
+        "request_id": "the-id", "host": host("shop"), "status": 200, "total_ms": 3.5, "router_ms": 0.1, "held_ms": 0.0, "attempts": [
+            {"address": "10.0.0.1:61009", "instance_id": "i-9", "fault": "refused", "is_retried": true},
+            {"address": "10.0.0.1:61001", "instance_id": "i-0", "instance_index": "0", "connect_ms": 0.2, "tls_ms": 1.4, "answer_ms": 1.7},
+        ], "body_ms": 0.1,
+    }));
+    let (status, answer) = tap(&stage, &stage.admin, &host("shop")).await;
+    assert_eq!(status, 200, "{answer}");
+    let shown = &answer["taps"][0];
+    assert_eq!(shown["trace"]["request_id"], "the-id");
+    assert_eq!(
+        (&shown["endpoint"], &shown["instance_guid"]),
+        (&json!("10.0.0.1:61001"), &json!("i-0"))
+    );
+    assert!(
+        shown["attempts"][0]
+            .as_str()
+            .unwrap()
+            .contains("10.0.0.1:61009 failed: refused")
+    );
+    assert!(!answer.to_string().contains("of-somebody-else"), "{answer}");
+    let ann = stage.developer("ann", &space).await;
+    let (status, answer) = tap(&stage, &ann, &host("shop")).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(!answer.to_string().contains("61009"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_refused_request_shows_the_routers_reason() {
     let stage = Stage::start().await;
     let space = stage.first("/v3/spaces?names=dev").await;
