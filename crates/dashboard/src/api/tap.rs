@@ -281,7 +281,12 @@ fn failure(attempt: &AttemptTrace, number: u32) -> Option<String> {
         true => "; another instance was tried",
         false => "",
     };
-    Some(format!("attempt {number}{at} failed: {fault}{next}"))
+    // The owner of an app gets no details of attempts at others.
+    let reason = match fault.is_empty() {
+        true => String::new(),
+        false => format!(": {fault}"),
+    };
+    Some(format!("attempt {number}{at} failed{reason}{next}"))
 }
 
 #[cfg(test)]
@@ -347,7 +352,7 @@ mod tests {
         let value = shown(&answered, &[]);
         assert_eq!(
             value["attempts"],
-            json!(["attempt 1 failed: ; another instance was tried"])
+            json!(["attempt 1 failed; another instance was tried"])
         );
     }
 
