@@ -71,7 +71,8 @@ function health(picture) {
   const blind = sources.length ? ` Not readable: ${sources.map((s) => `${s.name} (${s.problem})`).join(', ')}.` : '';
   const text = picture.health.sentence + blind;
   if (sentence.textContent !== text) sentence.textContent = text;
-  map.values({ ...picture.stations, ...(stored ? { 'cloud-controller': stored } : {}) });
+  const isEmpty = picture.health.routes === 0;
+  map.values({ ...picture.stations, ...(stored ? { 'cloud-controller': stored } : {}), ...(isEmpty ? { api: [{ command: 'cf push' }] } : { api: [] }) });
   map.stale(sources.length > 0);
 }
 

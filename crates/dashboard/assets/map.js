@@ -67,7 +67,7 @@ export class LineMap {
     for (const [id, values] of Object.entries(this.known)) {
       const station = this.items.get(id);
       if (!station) continue;
-      const rows = values.filter((v) => v.value !== undefined || v.age !== null).map((v) => h('span.values', v.value !== undefined
+      const rows = values.filter((v) => v.value !== undefined || v.command || v.age !== null).map((v) => h('span.values', v.command ? h('code', v.command) : v.value !== undefined
         ? [h('b', v.value.toLocaleString('en')), ` ${v.name}`]
         : [`${v.name} `, h('b', ago(v.age))]));
       fill(station.said, rows);

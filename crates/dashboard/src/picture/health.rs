@@ -64,7 +64,8 @@ pub(crate) fn health(
             Some(json!({ "name": name, "problem": problem, "since": source.since as f64 / 1000.0 }))
         })
         .collect();
-    let total = routes.len();
+    // The routes of the components are always there.
+    let total = routes.len() - count(State::External);
     let has_fault = routes.iter().any(|route| route.state.is_fault()) || crashing > 0;
     let state = match (problems.is_empty(), has_fault) {
         (false, _) => "blind",
@@ -166,7 +167,7 @@ mod tests {
         let shown = of(&picture);
         assert_eq!(
             shown["sentence"],
-            "3 routes on 1 router: all as they should be."
+            "2 routes on 1 router: all as they should be."
         );
         assert_eq!(shown["state"], "right");
         picture.model.replace(
@@ -179,7 +180,7 @@ mod tests {
         let shown = of(&picture);
         assert_eq!(
             shown["sentence"],
-            "3 routes on 1 router: 2 routes are stale; 1 instance is crashing."
+            "2 routes on 1 router: 2 routes are stale; 1 instance is crashing."
         );
         assert_eq!(shown["state"], "fault");
         picture

@@ -132,8 +132,8 @@ impl Train {
         let Some(last) = last.collect::<Option<Vec<Micros>>>() else {
             return;
         };
-        let all = self.uris.iter().flat_map(|uri| &self.confirmed[uri]);
-        let is_gone = all.clone().all(|(_, confirmed)| confirmed.endpoints == 0);
+        let mut all = self.uris.iter().flat_map(|uri| &self.confirmed[uri]);
+        let is_gone = all.all(|(_, confirmed)| confirmed.endpoints == 0);
         let after_ms = milliseconds(self.began(), last.into_iter().max().unwrap_or(self.last));
         let (state, word) = match (is_gone, self.kind) {
             (true, _) => ("gone", "gone from"),
