@@ -100,13 +100,7 @@ impl Pages {
                 .await
                 .map(Some)
                 .context("read the failing requests"),
-            Err(error)
-                if error
-                    .downcast_ref::<Refused>()
-                    .is_some_and(|r| r.status == 404) =>
-            {
-                Ok(None)
-            }
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -131,4 +125,10 @@ impl Pages {
         }
         .into())
     }
+}
+
+/// Returns whether the router has no such page. An original gorouter has `/routes` alone.
+pub(crate) fn is_missing(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| refused.status == 404)
 }

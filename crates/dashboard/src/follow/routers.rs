@@ -2,7 +2,7 @@
 
 use super::wait_after;
 use crate::live::{Live, now};
-use crate::pages::Pages;
+use crate::pages::{Pages, is_missing};
 use anyhow::Result;
 use kit::CancellationToken;
 use std::convert::Infallible;
@@ -15,6 +15,8 @@ use why::changes::Change;
 /// so the pause costs no precision.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
+/// The pause between two looks at the whole table of an original gorouter, which has no page of changes.
+const TABLE: Duration = Duration::from_secs(5);
 /// The pause between two looks at the requests that failed.
 const FAILURES: Duration = Duration::from_millis(500);
 
@@ -44,7 +46,16 @@ async fn follow(pages: &Pages, source: &str, live: &Live) -> Result<Infallible> 
             failures(pages, live, &mut last_failure).await?;
         }
         let after = known.as_ref().map_or(0, |(_, last)| *last);
-        let page = pages.changes(after).await?;
+        let page = match pages.changes(after).await {
+            Err(error) if is_missing(&error) => {
+                let table = pages.table(None).await?;
+                live.change(|picture| picture.table(pages.name(), "", "", &table));
+                live.source(source, None);
+                tokio::time::sleep(TABLE).await;
+                continue;
+            }
+            page => page?,
+        };
         let is_continued = known
             .as_ref()
             .is_some_and(|(id, _)| *id == page.router && page.missed == 0);
