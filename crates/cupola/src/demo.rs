@@ -10,6 +10,7 @@ use crate::signals::{Hangup, Signals};
 use crate::terminal::{print_error, print_line};
 use anyhow::{Context as _, Result, bail, ensure};
 use client::{CfClient, step};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -128,7 +129,36 @@ async fn show(data: &Path, domain: &str, password: &str, example: &Path) -> Resu
     ));
     print_line(explain::text(&explanation).trim_end());
     ensure!(explanation.is_right, "a hop of the route {route} is wrong");
+    receipts(&client).await
+}
+
+/// Prints when the route reached each hop, as the Cloud Controller knows it from the routers' receipts.
+async fn receipts(client: &CfClient) -> Result<()> {
+    let routes = client.get(&format!("/v3/routes?hosts={APP}")).await?;
+    let guid = routes["resources"][0]["guid"].as_str();
+    let path = format!(
+        "/v3/routes/{}/propagation?wait=5s",
+        guid.context("find the route")?
+    );
+    let propagation = client.get(&path).await?;
+    step(&format!("cf curl {path}   (the routers' receipts)"));
+    print_line(&format!("   {}", arrivals(&propagation)));
     Ok(())
+}
+
+/// Returns the hops of a change with their milliseconds, and its receipt.
+fn arrivals(propagation: &Value) -> String {
+    let hops = propagation["hops"].as_array().into_iter().flatten();
+    let hops = hops.filter_map(|hop| {
+        let after = hop["after_ms"].as_f64()?;
+        Some(format!("{} +{after:.1} ms", hop["hop"].as_str()?))
+    });
+    let hops: Vec<String> = hops.collect();
+    let summary = propagation["summary"].as_str().unwrap_or_default();
+    match hops.is_empty() {
+        true => summary.to_owned(),
+        false => format!("{}: {summary}", hops.join(", ")),
+    }
 }
 
 fn example_folder() -> Result<PathBuf> {
@@ -234,5 +264,23 @@ async fn fetch(plan: &Plan, route: &str) -> Result<(u16, String)> {
             return Ok((status, body));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn arrivals_have_their_milliseconds() {
+        let propagation = json!({"summary": "live on 1/1 routers after 6.1 ms", "hops": [
+            {"hop": "stored", "after_ms": 0.0}, {"hop": "emitted", "after_ms": null}, {"hop": "applied", "after_ms": 4.26},
+        ]});
+        assert_eq!(
+            arrivals(&propagation),
+            "stored +0.0 ms, applied +4.3 ms: live on 1/1 routers after 6.1 ms"
+        );
+        assert_eq!(arrivals(&json!({"summary": "unknown"})), "unknown");
     }
 }

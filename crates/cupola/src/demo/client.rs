@@ -1,7 +1,8 @@
 //! The steps of the demo that a person would type.
 
 use crate::terminal::print_line;
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::process::Command;
@@ -25,6 +26,17 @@ impl CfClient {
             .env("CF_HOME", &self.home)
             .stdin(Stdio::null());
         Ok(command)
+    }
+
+    /// Returns the answer of the API to a GET request.
+    pub(super) async fn get(&self, path: &str) -> Result<Value> {
+        let output = self.command(&["curl", path])?.output().await?;
+        ensure!(
+            output.status.success(),
+            "cf curl {path} ended with {}",
+            output.status
+        );
+        serde_json::from_slice(&output.stdout).with_context(|| format!("read {path}"))
     }
 
     pub(super) async fn run(&self, args: &[&str], shown: Option<&str>) -> Result<()> {
