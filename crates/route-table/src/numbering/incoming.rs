@@ -15,7 +15,7 @@ const INTRODUCTION: Duration = Duration::from_secs(2);
 /// The time between two questions to an emitter, at first and at most.
 const AGAIN: Duration = Duration::from_millis(50);
 const AGAIN_AT_MOST: Duration = Duration::from_secs(20);
-/// The number of questions as which a question for everything counts.
+/// The number of further questions as which a question for everything counts.
 const RESTART: u32 = 4;
 /// The number of questions that are repeated at the shortest interval: losses are likely then.
 const QUICK: u32 = 20;
@@ -38,12 +38,18 @@ struct Emitter {
     removed: HashMap<KeyHash, u64>,
     /// The removals in the order in which they came.
     removals: VecDeque<KeyHash>,
+    /// The highest number of a message from it.
+    newest: u64,
     /// The emitter's number up to which both sides are known to agree.
     agreed: u64,
-    /// The last digest, as long as it differs.
+    /// The highest number up to which a difference was complete.
+    reached: u64,
+    /// The newest digest, as long as it differs.
     differing: Option<Digest>,
-    /// The number of questions since both sides agreed.
+    /// The number of questions since one of them brought something new.
     asked: u32,
+    /// The number of questions for everything since both sides agreed.
+    restarts: u32,
     ask_at: Instant,
     seen_at: Instant,
 }
@@ -67,6 +73,7 @@ impl Incoming {
         let Some(emitter) = self.emitter(emitter, now) else {
             return true;
         };
+        emitter.newest = emitter.newest.max(number);
         if emitter.removed.get(&key).is_some_and(|gone| *gone > number) {
             return false;
         }
@@ -98,6 +105,7 @@ impl Incoming {
         let Some(emitter) = self.emitter(emitter, now) else {
             return true;
         };
+        emitter.newest = emitter.newest.max(number);
         if let Some(known) = emitter.present.get(&key) {
             if *known > number {
                 return false;
@@ -128,7 +136,11 @@ impl Incoming {
         }
         if let Some(emitter) = self.emitter(emitter, now) {
             emitter.seen_at = now;
-            emitter.differing = Some(digest);
+            let known = emitter.differing.map_or(0, |known| known.sequence);
+            // Digests overtake each other as well.
+            if digest.sequence >= known {
+                emitter.differing = Some(digest);
+            }
             emitter.settle();
         }
     }
@@ -137,11 +149,15 @@ impl Incoming {
     pub fn applied(&mut self, emitter: &str, after: u64, upto: u64, now: Instant) {
         if let Some(emitter) = self.emitter(emitter, now) {
             if after <= emitter.agreed {
-                if upto > emitter.agreed {
+                if upto > emitter.reached {
+                    // Questions get through, however many were lost before.
+                    emitter.reached = upto;
+                    emitter.asked = 0;
+                } else if upto > emitter.agreed {
                     // A part of a long difference is no failure.
                     emitter.asked = emitter.asked.saturating_sub(1);
-                    emitter.agreed = upto;
                 }
+                emitter.agreed = emitter.agreed.max(upto);
                 emitter.ask_at = now;
             }
             emitter.settle();
@@ -163,9 +179,11 @@ impl Incoming {
             if emitter.agreed >= digest.sequence && emitter.agreed > 0 {
                 // What is missing is older than the last agreement, however that came.
                 emitter.agreed = 0;
-                emitter.asked += RESTART;
+                emitter.restarts = emitter.restarts.saturating_add(1);
             }
-            let slower = AGAIN.saturating_mul(1 << emitter.asked.saturating_sub(QUICK).min(10));
+            let in_vain = emitter.restarts.saturating_mul(RESTART);
+            let in_vain = in_vain.saturating_add(emitter.asked);
+            let slower = AGAIN.saturating_mul(1 << in_vain.saturating_sub(QUICK).min(10));
             emitter.ask_at = now + slower.min(AGAIN_AT_MOST);
             asks.push(Ask {
                 emitter: name.clone(),
@@ -193,9 +211,12 @@ impl Incoming {
                 sum: Sum::default(),
                 removed: HashMap::new(),
                 removals: VecDeque::new(),
+                newest: 0,
                 agreed: 0,
+                reached: 0,
                 differing: None,
                 asked: 0,
+                restarts: 0,
                 ask_at: now + INTRODUCTION,
                 seen_at: now,
             };
@@ -215,8 +236,9 @@ impl Emitter {
             self.agreed = self.agreed.max(digest.sequence);
             self.differing = None;
             self.asked = 0;
+            self.restarts = 0;
             self.ask_at = self.seen_at;
-        } else if digest.sequence < self.agreed {
+        } else if digest.sequence <= self.agreed && digest.sequence < self.newest.max(self.agreed) {
             self.differing = None;
         }
     }

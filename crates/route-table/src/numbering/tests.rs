@@ -228,6 +228,58 @@ fn questions_become_rare_when_they_do_not_help() {
     );
 }
 
+#[test]
+fn questions_stay_quick_while_some_are_answered() {
+    let start = origin();
+    let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
+    let (mut asked, mut answered) = (0, start + Duration::from_secs(2));
+    for step in 1..=3_000 {
+        let now = start + Duration::from_millis(10 * step);
+        // Each change is lost, and two of three answers.
+        publish(&mut outgoing, &registered("a.x", step));
+        if step % 10 == 0 {
+            router.incoming.compare("e", outgoing.digest(), now);
+        }
+        for ask in router.incoming.ask(now) {
+            asked += 1;
+            if asked % 3 == 0 {
+                let difference = outgoing.after(ask.after, 2);
+                for message in &difference.changes {
+                    router.receive(message, now);
+                }
+                router
+                    .incoming
+                    .applied("e", ask.after, difference.upto, now);
+                answered = now;
+            }
+        }
+        let waited = now.saturating_duration_since(answered);
+        assert!(waited < Duration::from_secs(1), "after {asked} questions");
+    }
+    assert!(router.table["a.x"] > 2_900);
+}
+
+#[test]
+fn a_digest_that_was_overtaken_requests_nothing() {
+    let now = origin();
+    let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
+    for message in publish(&mut outgoing, &registered("a.x", 1)) {
+        router.receive(&message, now);
+    }
+    let old = outgoing.digest();
+    router.incoming.compare("e", old, now);
+    for message in publish(&mut outgoing, &registered("b.x", 1)) {
+        router.receive(&message, now);
+    }
+    router.incoming.compare("e", old, now);
+    assert_eq!(router.incoming.ask_at(), None, "it is older than the table");
+    // A newer digest shows a loss, and an older one does not hide it.
+    publish(&mut outgoing, &registered("c.x", 1));
+    router.incoming.compare("e", outgoing.digest(), now);
+    router.incoming.compare("e", old, now);
+    assert!(router.incoming.ask_at().is_some());
+}
+
 /// The seeds of the runs in which messages are lost, repeated and reordered.
 #[test]
 fn routers_agree_whatever_the_bus_does() {
