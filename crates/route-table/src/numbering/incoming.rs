@@ -158,7 +158,14 @@ impl Incoming {
                     emitter.asked = emitter.asked.saturating_sub(1);
                 }
                 emitter.agreed = emitter.agreed.max(upto);
-                emitter.ask_at = now;
+                let agreed = emitter.agreed;
+                if emitter
+                    .differing
+                    .is_some_and(|known| known.sequence > agreed)
+                {
+                    // The rest of a long difference.
+                    emitter.ask_at = now;
+                }
             }
             emitter.settle();
         }

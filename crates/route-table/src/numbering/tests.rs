@@ -229,6 +229,28 @@ fn questions_become_rare_when_they_do_not_help() {
 }
 
 #[test]
+fn questions_become_rare_when_their_answers_do_not_help() {
+    let start = origin();
+    let mut incoming = Incoming::default();
+    // The router refuses the only registration, so that both sides never agree.
+    let digest = Digest {
+        sequence: 9,
+        registrations: 1,
+        sum: 1,
+    };
+    let mut asked = 0;
+    for ms in (0..60_000).step_by(10) {
+        let now = start + Duration::from_millis(ms);
+        incoming.compare("e", digest, now);
+        for ask in incoming.ask(now) {
+            asked += 1;
+            incoming.applied("e", ask.after, digest.sequence, now);
+        }
+    }
+    assert!((5..30).contains(&asked), "{asked} questions in a minute");
+}
+
+#[test]
 fn questions_stay_quick_while_some_are_answered() {
     let start = origin();
     let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
