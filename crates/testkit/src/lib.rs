@@ -6,6 +6,7 @@
 //! | certificates | [`certs`]: an authority, and identities from it |
 //! | a port, a listener, an address without a listener | [`net`] |
 //! | a bus | [`nats`]: a real nats-server |
+//! | a bus that loses messages | [`lossy_bus`]: a proxy in front of a nats-server |
 //! | a database server | [`postgres`]: a real PostgreSQL, and the choice of the database for a whole suite |
 //! | a bucket of S3 | [`moto`]: a server of PyPI |
 //! | a peer that speaks HTTP, a client of it | [`http`] |
@@ -23,6 +24,7 @@ pub mod components;
 pub mod foundation;
 pub mod fuzz;
 pub mod http;
+pub mod lossy_bus;
 pub mod machines;
 pub mod metrics;
 pub mod moto;

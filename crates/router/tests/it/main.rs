@@ -5,6 +5,7 @@
 mod backends;
 mod bodies;
 mod cancels;
+mod cells;
 mod certs;
 mod changes;
 mod client;
@@ -22,6 +23,7 @@ mod identity;
 mod lenient;
 mod lifecycle;
 mod logs;
+mod loss_proof;
 mod losses;
 mod metron;
 mod nats;
