@@ -1,12 +1,15 @@
-//! The message bus: [`connect`] serves publishers and those who receive little, [`Subscription`] those who receive much.
+//! The message bus: [`connect`] serves publishers and those who receive little, [`Subscription`] those who receive much, and [`ask`]
+//! those who have one question.
 
 mod connection;
 pub mod protocol;
+mod question;
 mod refusal;
 mod servers;
 mod subscription;
 
 pub use protocol::Message;
+pub use question::{Answers, ask};
 pub use subscription::{Delivery, PENDING_LIMIT, Subscription};
 
 use anyhow::{Context as _, Result};

@@ -155,7 +155,8 @@ impl CloudController {
             survey: survey::Survey {
                 diego: survey::Diego::new(bbs.clone(), &config.identity)?,
                 routers: config.routers,
-                bus: config.message_bus,
+                bus: config.nats.clone(),
+                name_port: None,
             },
             bbs,
             settings: Settings {

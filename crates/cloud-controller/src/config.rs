@@ -44,12 +44,11 @@ pub struct Config {
     /// The hosts on the system domain that no user's route may have: `api`, `login`, `uaa`, `log-cache`, …
     pub reserved_hosts: Vec<String>,
     pub bbs_url: String,
-    /// The message bus, on which routers confirm changes of routes. `None`: nobody can see how far a change has come.
+    /// The message bus, on which routers confirm changes of routes and answer `GET /v3/why`. `None`: nobody can see how far a change has
+    /// come, and no router is asked.
     pub nats: Option<clients::nats::Config>,
-    /// The routers that `GET /v3/why` asks.
+    /// The routers whose pages `GET /v3/why` asks, besides those that answer on the bus.
     pub routers: Vec<survey::RouterAddress>,
-    /// The servers of the message bus, as `host:port`, that `GET /v3/why` asks.
-    pub message_bus: Vec<String>,
     pub identity: Identity,
     pub loggregator: Emitter,
     /// The path of the static binary that becomes `builder` and `launcher` in containers.

@@ -124,7 +124,7 @@ enum Command {
         /// Print the explanation as JSON
         #[arg(long)]
         json: bool,
-        /// The address of the operator's pages of a further router; it may be repeated
+        /// The address of the operator's pages of a router that does not answer on the bus; it may be repeated
         #[arg(long, value_name = "ADDRESS")]
         router: Vec<String>,
     },

@@ -3,6 +3,7 @@
 
 use crate::addresses::Service;
 use crate::exec;
+use crate::nats_command;
 use crate::plan::{Plan, STATUS_USER};
 use crate::terminal;
 use anyhow::{Result, ensure};
@@ -12,8 +13,11 @@ use std::process::ExitCode;
 use survey::{Diego, RouterAddress, Survey};
 use why::{Advice, Explanation, Step, Verdict};
 
-/// Runs `cupola why URL`. The exit code is 0 only if the route is right. `routers`: the addresses of the operators' pages of further
-/// routers.
+/// The most lines of a hosts file that has the names of all routes.
+const MOST_NAMES: usize = 5_000;
+
+/// Runs `cupola why URL`. The exit code is 0 only if the route is right. Routers are found on the bus; `routers` are the addresses of the
+/// operators' pages of others.
 pub(crate) async fn run(
     data: &Path,
     url: &str,
@@ -50,14 +54,26 @@ pub(crate) async fn ask(
     let operator = exec::operator(data)?;
     let mut addresses = own_routers(plan);
     addresses.extend(routers.iter().map(|address| router(plan, address)));
+    let internal = format!("https://{}", plan.reach(Service::CloudControllerInternal));
+    let route = survey::stored_route(&internal, &operator, url).await;
+    let stored = route.as_ref().ok().and_then(Option::as_ref);
+    // The hosts file has no wildcards.
+    let is_named = stored.is_some_and(|route| !route.url.starts_with('*')) && keeps_names(plan);
     let survey = Survey {
         diego: Diego::new(exec::bbs_client(data, plan)?, &operator)?,
         routers: addresses,
-        bus: plan.nats_servers(),
+        bus: Some(nats_command::bus(data, plan)?),
+        name_port: is_named.then_some(plan.http_port),
     };
-    let internal = format!("https://{}", plan.reach(Service::CloudControllerInternal));
-    let route = survey::stored_route(&internal, &operator, url).await;
     Ok(why::explain(&survey.facts(url, route).await))
+}
+
+/// Returns whether the foundation keeps the names of its routes in the hosts file of this machine.
+fn keeps_names(plan: &Plan) -> bool {
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let api = format!("api.{}", plan.domain);
+    let names_api = |line: &str| line.split_whitespace().skip(1).any(|name| name == api);
+    hosts.lines().any(names_api) && hosts.lines().count() < MOST_NAMES
 }
 
 /// Returns the routers that the plan knows.
@@ -74,6 +90,7 @@ pub(crate) fn router(plan: &Plan, address: &str) -> RouterAddress {
         user: STATUS_USER.to_owned(),
         password: plan.status_password.clone(),
         http_url: Some(format!("http://{host}:{}", plan.http_port)),
+        https_address: Some(format!("{host}:{}", plan.https_port)),
     }
 }
 
@@ -122,10 +139,14 @@ fn line(text: &mut String, step: &Step, is_guilty: bool) {
     let since = step
         .age
         .map_or_else(String::new, |seconds| format!(" ({} s)", age(seconds)));
+    let change = step.generation.map_or_else(String::new, |generation| {
+        let after = step.after_ms.map(|ms| format!(" after {ms:.1} ms"));
+        format!(", change {generation}{}", after.unwrap_or_default())
+    });
     let arrow = if is_guilty { "  ◀" } else { "" };
     let _ = writeln!(
         text,
-        "   {mark} {:<17}{:<16}{:<24}{}{since}{arrow}",
+        "   {mark} {:<17}{:<16}{:<24}{}{since}{change}{arrow}",
         step.component, step.part, step.subject, step.found
     );
 }
@@ -157,6 +178,8 @@ mod tests {
             subject: "shop/0".to_owned(),
             found: String::new(),
             age: Some(4.5),
+            generation: Some(17),
+            after_ms: Some(2.3),
             verdict,
         };
         let advice = Advice {
@@ -177,7 +200,8 @@ mod tests {
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].starts_with("   ✓ rep"), "{shown}");
         assert!(
-            lines[1].starts_with("   ✗ iptables") && lines[1].ends_with("(4.5 s)  ◀"),
+            lines[1].starts_with("   ✗ iptables")
+                && lines[1].ends_with("(4.5 s), change 17 after 2.3 ms  ◀"),
             "{shown}"
         );
         assert!(shown.ends_with("The first hop that is wrong: iptables DNAT shop/0\n   It is gone.\n   Bring it back.\n"), "{shown}");

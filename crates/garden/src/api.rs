@@ -119,7 +119,7 @@ pub struct NetIn {
 /// A rule of the machine's firewall.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirewallRule {
-    /// The table: `nat` or `filter`.
+    /// The table: `nat`, `filter`, `raw` or `mangle`.
     pub table: &'static str,
     /// The rule with its chain, as `iptables -S` prints it.
     pub rule: String,

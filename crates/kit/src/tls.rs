@@ -2,8 +2,10 @@
 
 mod authorities;
 mod chain;
+mod presented;
 
 pub use authorities::Authorities;
+pub use presented::Presented;
 
 use anyhow::{Context as _, Result};
 use rustls::client::WantsClientCert;

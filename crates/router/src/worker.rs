@@ -24,6 +24,7 @@ use kit::readiness::{Need, Readiness};
 use kit::tls::Identity;
 use route_table::registry::Registry;
 use rustls::ClientConfig;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -63,6 +64,14 @@ pub(crate) struct Shared {
     pub(crate) handed_over: AtomicBool,
     /// The router's id, `<index>-<uuid>`, as in `router.start`.
     pub(crate) id: String,
+    pub(crate) reached: Reached,
+}
+
+/// The addresses at which others reach the listeners for requests; `None`: there is no such listener.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reached {
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) https: Option<SocketAddr>,
 }
 
 impl Shared {
@@ -88,6 +97,7 @@ impl Shared {
             started: self.started.clone(),
             handed_over: AtomicBool::new(false),
             id: self.id.clone(),
+            reached: self.reached,
             lasting: self.lasting.clone(),
             settings,
         })

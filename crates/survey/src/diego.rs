@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use kit::tls::Identity;
 use std::collections::BTreeMap;
 use why::{Actual, Answer, Desired, DesiredRoute, Port};
-use wire::bbs::{ActualLrp, CellPresence, DesiredLrp, DesiredLrpsRequest, PortMapping};
+use wire::bbs::{ActualLrp, CellPresence, DesiredLrp, DesiredLrpsRequest, PortMapping, Presence};
 use wire::cc::StoredRoute;
 use wire::lrp_routes::{CF_ROUTER, CfRoute};
 use wire::rep::Inspection;
@@ -127,10 +127,12 @@ fn desired_of(lrp: DesiredLrp) -> Desired {
     let routes = routes.unwrap_or_default().into_iter().flat_map(|route| {
         let port = number(route.port);
         let segment = route.isolation_segment.unwrap_or_default();
+        let generation = route.generation.unwrap_or_default();
         route.hostnames.into_iter().map(move |url| DesiredRoute {
             url,
             port,
             isolation_segment: segment.clone(),
+            generation,
         })
     });
     Desired {
@@ -149,6 +151,7 @@ fn actual_of(lrp: ActualLrp) -> Actual {
         index: key.index,
         instance_guid: instance.instance_guid,
         cell_id: instance.cell_id,
+        is_evacuating: lrp.presence == Presence::Evacuating as i32,
         state: lrp.state,
         routable: lrp.routable,
         placement_error: lrp.placement_error,

@@ -7,9 +7,14 @@
 //!   bus, routers (page and a request) ─┐
 //!   cloud-controller ─▶ bbs ─▶ reps ───┴─▶ why::Facts ─▶ why::explain
 //! ```
+//!
+//! The routers are found on the bus: every router of ours answers there. The caller names only those that must be there, and original
+//! ones, whose pages have another address.
 
 mod bus;
 mod diego;
+mod front;
+mod name;
 mod routers;
 mod stored;
 
@@ -29,18 +34,28 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Survey {
     pub diego: Diego,
-    /// The routers. It may be empty, if the caller does not know them.
+    /// The routers whose pages the caller knows. Others are found on the bus.
     pub routers: Vec<RouterAddress>,
-    /// The servers of the message bus, as `host:port`. If there are none, the bus is not asked.
-    pub bus: Vec<String>,
+    /// The message bus. `None`: it is not asked, and no router is found there.
+    pub bus: Option<clients::nats::Config>,
+    /// The port at which clients of this machine reach the routers by the host's name; `None`: the name is not tried.
+    pub name_port: Option<u16>,
 }
 
 impl Survey {
     /// Returns what all components show about a URL. `route`: what the Cloud Controller stores of it.
     pub async fn facts(&self, url: &str, route: Answer<Option<StoredRoute>>) -> Facts {
         let routers = futures::future::join_all(self.routers.iter().map(|router| router.ask(url)));
-        let (diego, bus, routers) =
-            tokio::join!(self.diego.ask(url, &route), bus::ask(&self.bus), routers);
+        let (diego, found, mut routers, name) = tokio::join!(
+            self.diego.ask(url, &route),
+            bus::views(self.bus.as_ref(), url),
+            routers,
+            self.name(url)
+        );
+        let others = routers::others(&routers, found.views);
+        let others = others.into_iter().map(|view| routers::found(view, url));
+        routers.extend(futures::future::join_all(others).await);
+        routers.extend(routers::silent(&route, &routers));
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Facts {
             url: url.to_owned(),
@@ -50,10 +65,28 @@ impl Survey {
             actual: diego.actual,
             cells: diego.cells,
             inspections: diego.inspections,
-            bus,
+            bus: found.server,
+            name,
             routers,
         }
     }
+
+    /// Tries the name of the URL's host.
+    async fn name(&self, url: &str) -> Option<Answer<Vec<String>>> {
+        let (host, _) = host_and_path(url);
+        Some(name::addresses(host, self.name_port?).await)
+    }
+}
+
+/// Returns the host of a URL without its port, and the path.
+pub(crate) fn host_and_path(url: &str) -> (&str, &str) {
+    let url = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (authority, path) = match url.find('/') {
+        Some(at) => url.split_at(at),
+        None => (url, "/"),
+    };
+    let host = authority.split(':').next().unwrap_or_default();
+    (host, path)
 }
 
 /// Returns the answer, or the reason why there is none in time.

@@ -1,11 +1,17 @@
 //! Asks a router: its page about the URL, and a request through it. An original gorouter has only the whole table.
 
-use crate::{LIMIT, within};
+use crate::{LIMIT, front, host_and_path, within};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use std::time::Instant;
-use why::{Probe, Router};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use why::{Answer, Probe, Router};
+use wire::cc::{PropagationRouter, StoredRoute};
+use wire::rep::InspectedCertificate;
 use wire::router::{EndpointView, RouteView, VIEW_PATH};
+
+/// The time limit of a connection that only shows whether there is a way.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// A router, and the right to read its operator's pages.
 #[derive(Clone)]
@@ -18,6 +24,8 @@ pub struct RouterAddress {
     pub password: String,
     /// The listener for requests, to which a request is sent: `http://127.0.0.1:80`. `None`: no request is sent.
     pub http_url: Option<String>,
+    /// The listener for requests with TLS, as `host:port`; `None`: it is not asked for its certificate.
+    pub https_address: Option<String>,
 }
 
 impl std::fmt::Debug for RouterAddress {
@@ -40,6 +48,7 @@ impl RouterAddress {
             name: self.name.clone(),
             view: within(self.view(url)).await,
             probe,
+            front: presented(self.https_address.as_deref(), url).await,
         }
     }
 
@@ -81,14 +90,82 @@ fn of_table(table: &Value, url: &str) -> RouteView {
     }
 }
 
+/// Returns the views of routers that are not among those that were asked by their pages.
+pub(crate) fn others(asked: &[Router], found: Vec<RouteView>) -> Vec<RouteView> {
+    let known = |view: &RouteView| {
+        let mut views = asked.iter().filter_map(|router| router.view.as_ref().ok());
+        views.any(|known| known.router == view.router)
+    };
+    found.into_iter().filter(|view| !known(view)).collect()
+}
+
+/// Returns a router that was found on the bus, with the answer to a request through it. It may be on a network that this machine does
+/// not reach, and then no request is sent.
+pub(crate) async fn found(view: RouteView, url: &str) -> Router {
+    let (http, https) = (&view.http_address, &view.https_address);
+    let probe = match accepts(http).await {
+        true => Some(within(probe(&format!("http://{http}"), url)).await),
+        false => None,
+    };
+    let front = match accepts(https).await {
+        true => presented(Some(https.as_str()), url).await,
+        false => None,
+    };
+    let name = [http, https]
+        .into_iter()
+        .find(|address| !address.is_empty());
+    Router {
+        name: name.unwrap_or(&view.router).clone(),
+        view: Ok(view),
+        probe,
+        front,
+    }
+}
+
+/// Returns the routers that the Cloud Controller knows and that answered nobody here. A router that started again has another id, and
+/// the address of the one before.
+pub(crate) fn silent(route: &Answer<Option<StoredRoute>>, found: &[Router]) -> Vec<Router> {
+    let views: Vec<&RouteView> = found.iter().flat_map(|router| &router.view).collect();
+    let stored = route.as_ref().ok().and_then(Option::as_ref);
+    let propagation = stored.and_then(|route| route.propagation.as_ref());
+    let known = propagation.into_iter().flat_map(|known| &known.routers);
+    let is_here = |router: &&PropagationRouter| {
+        let hosts = |address: &str| {
+            let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+            router.hosts.iter().any(|own| own == host)
+        };
+        views.iter().any(|view| {
+            view.router == router.id || hosts(&view.http_address) || hosts(&view.https_address)
+        })
+    };
+    // An original router answers no question of ours.
+    let silent = known.filter(|router| router.state != "unconfirmed" && !is_here(router));
+    silent
+        .map(|router| Router {
+            name: router.hosts.first().unwrap_or(&router.id).clone(),
+            view: Err("it answers no question on the message bus".to_owned()),
+            probe: None,
+            front: None,
+        })
+        .collect()
+}
+
+/// Returns whether something accepts connections at an address.
+async fn accepts(address: &str) -> bool {
+    let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
+    matches!(connected, Ok(Ok(_)))
+}
+
+/// Returns the certificate of a listener, if the URL is one of `https`.
+async fn presented(address: Option<&str>, url: &str) -> Option<Answer<InspectedCertificate>> {
+    let address = address.filter(|_| url.starts_with("https://"))?;
+    let (host, _) = host_and_path(url);
+    Some(within(front::certificate(address, host)).await)
+}
+
 /// Sends a request for the URL through a router.
 async fn probe(base: &str, url: &str) -> Result<Probe> {
-    let url = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (authority, path) = match url.find('/') {
-        Some(at) => url.split_at(at),
-        None => (url, "/"),
-    };
-    let host = authority.split(':').next().unwrap_or_default();
+    let (host, path) = host_and_path(url);
     let began = Instant::now();
     let response = client()?
         .get(format!("{base}{path}"))
@@ -123,6 +200,7 @@ fn client() -> Result<reqwest::Client> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use wire::cc::RoutePropagation;
 
     #[test]
     fn the_table_of_a_gorouter_is_a_page_without_ages() {
@@ -143,5 +221,46 @@ mod tests {
         );
         assert_eq!(of_table(&table, "b.test").route.as_deref(), Some("*.test"));
         assert_eq!(of_table(&table, "b.example").route, None);
+    }
+    #[test]
+    fn routers_are_counted_once_and_none_is_forgotten() {
+        let view = |router: &str, http: &str| RouteView {
+            router: router.to_owned(),
+            http_address: http.to_owned(),
+            ..RouteView::default()
+        };
+        let asked = [Router {
+            name: "a".to_owned(),
+            view: Ok(view("0-a", "10.0.0.1:80")),
+            probe: None,
+            front: None,
+        }];
+        let found = vec![view("0-a", "10.0.0.1:80"), view("0-b", "10.0.0.2:80")];
+        let others = others(&asked, found);
+        assert_eq!(others.len(), 1);
+        assert_eq!(others[0].router, "0-b");
+        let known = |id: &str, host: &str, state: &str| PropagationRouter {
+            id: id.to_owned(),
+            hosts: vec![host.to_owned()],
+            state: state.to_owned(),
+            ..PropagationRouter::default()
+        };
+        let route = StoredRoute {
+            propagation: Some(RoutePropagation {
+                routers: vec![
+                    known("0-a", "10.0.0.1", "live"),
+                    // It is the router a, before it started again.
+                    known("0-z", "10.0.0.1", "silent"),
+                    known("0-c", "10.0.0.3", "silent"),
+                    known("1-d", "10.0.0.4", "unconfirmed"),
+                ],
+                ..RoutePropagation::default()
+            }),
+            ..StoredRoute::default()
+        };
+        let silent = silent(&Ok(Some(route)), &asked);
+        assert_eq!(silent.len(), 1);
+        assert_eq!(silent[0].name, "10.0.0.3");
+        assert!(silent[0].view.is_err());
     }
 }

@@ -1,15 +1,19 @@
 //! Judges facts: walks from the stored route to the answers of the routers, and names the hop that is to blame.
 
+mod asker;
 mod cell;
 mod control;
 mod diego;
 mod failures;
 mod firewall;
+mod machine;
+mod requests;
 mod routers;
 
 use crate::component::Component;
 use crate::explanation::{Explanation, Step, Verdict};
 use crate::facts::Facts;
+use wire::cc::RoutePropagation;
 
 /// The time in seconds after which a change must have reached all components.
 const SETTLED: i64 = 5;
@@ -20,6 +24,7 @@ const CLOCK_TOLERANCE: i64 = 30;
 /// Returns the way of the URL, with a verdict for each hop.
 pub fn explain(facts: &Facts) -> Explanation {
     let mut steps = Steps::default();
+    asker::check(facts, &mut steps);
     let targets = control::targets(facts, &mut steps);
     let mut instances = Vec::new();
     for target in &targets {
@@ -29,6 +34,7 @@ pub fn explain(facts: &Facts) -> Explanation {
         cell::check(facts, instance, &mut steps);
     }
     routers::check(facts, &instances, &mut steps);
+    asker::check_name(facts, &mut steps);
     let failures = failures::recent(facts);
     let hops = steps.0;
     let guilty = guilty(&hops);
@@ -61,20 +67,33 @@ impl Steps {
 
     fn add(
         &mut self,
-        (component, part): (Component, &'static str),
+        hop: (Component, &'static str),
         subject: &str,
         found: impl Into<String>,
         verdict: Verdict,
     ) {
-        self.push(Step {
-            component,
-            part,
-            subject: subject.to_owned(),
-            found: found.into(),
-            age: None,
-            verdict,
-        });
+        self.push(Step::new(hop, subject, found, verdict));
     }
+}
+
+/// Returns how far the last change of the route has come; `None` if that is not known.
+fn propagation(facts: &Facts) -> Option<&RoutePropagation> {
+    let route = facts.route.as_ref().ok()?.as_ref()?;
+    route.propagation.as_ref()
+}
+
+/// Returns the milliseconds from the commit of the route's last change until a time.
+fn after_commit(facts: &Facts, at_ns: Option<u64>) -> Option<f64> {
+    let stored = propagation(facts)?.stored_at_ns?;
+    let after = at_ns?.checked_sub(stored)?;
+    Some((after / 1000) as f64 / 1000.0)
+}
+
+/// Returns whether the route changed so short a while ago that some components may not have the change yet.
+fn has_just_changed(facts: &Facts) -> bool {
+    let stored = propagation(facts).and_then(|propagation| propagation.stored_at_ns);
+    let stored = stored.and_then(|ns| i64::try_from(ns / 1_000_000_000).ok());
+    stored.is_some_and(|stored| facts.now.saturating_sub(stored) <= SETTLED)
 }
 
 /// Returns the URL in the form in which routes are compared: host in lower case, no scheme, no port, no slash at the end.

@@ -38,8 +38,34 @@ pub struct Step {
     /// The age of that value in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age: Option<f64>,
+    /// The number of the last change of the route that the hop has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The time from the commit of that change until the hop had it, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<f64>,
     #[serde(flatten)]
     pub verdict: Verdict,
+}
+
+impl Step {
+    pub(crate) fn new(
+        (component, part): (Component, &'static str),
+        subject: &str,
+        found: impl Into<String>,
+        verdict: Verdict,
+    ) -> Self {
+        Self {
+            component,
+            part,
+            subject: subject.to_owned(),
+            found: found.into(),
+            age: None,
+            generation: None,
+            after_ms: None,
+            verdict,
+        }
+    }
 }
 
 /// The judgement about a hop.

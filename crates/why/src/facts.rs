@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use wire::cc::StoredRoute;
-use wire::rep::Inspection;
+use wire::rep::{InspectedCertificate, Inspection};
 use wire::router::RouteView;
 
 /// The value that a component showed. The error names the reason why the component could not be read.
@@ -25,8 +25,11 @@ pub struct Facts {
     pub cells: Answer<Vec<String>>,
     /// The answers of the reps, by instance guid.
     pub inspections: BTreeMap<String, Answer<Inspection>>,
-    /// The server of the message bus that accepted a connection; `None` if the bus was not asked.
+    /// The server of the message bus that accepted the foundation's user; `None` if the bus was not asked.
     pub bus: Option<Answer<String>>,
+    /// The addresses to which the host's name leads on the machine that asked, and where connections are accepted; `None` if that does not
+    /// matter.
+    pub name: Option<Answer<Vec<String>>>,
     /// The routers that were asked. It may be empty, if the caller has no right to ask them.
     pub routers: Vec<Router>,
 }
@@ -45,6 +48,8 @@ pub struct DesiredRoute {
     pub url: String,
     pub port: u16,
     pub isolation_segment: String,
+    /// The number of the last change that the desired LRP has; 0 if it has none.
+    pub generation: u64,
 }
 
 /// An actual LRP.
@@ -54,6 +59,8 @@ pub struct Actual {
     pub index: i32,
     pub instance_guid: String,
     pub cell_id: String,
+    /// Whether the instance stays only until another cell has replaced it.
+    pub is_evacuating: bool,
     /// The state as the BBS names it: `UNCLAIMED`, `CLAIMED`, `RUNNING` or `CRASHED`.
     pub state: String,
     /// Whether the instance receives requests; `None` if the rep reports no readiness.
@@ -89,6 +96,8 @@ pub struct Router {
     pub view: Answer<RouteView>,
     /// The result of a request; `None` if none was made.
     pub probe: Option<Answer<Probe>>,
+    /// The certificate that the router presents to clients for the host; `None` if it was not asked.
+    pub front: Option<Answer<InspectedCertificate>>,
 }
 
 /// The answer to a request through a router.

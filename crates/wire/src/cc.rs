@@ -47,6 +47,36 @@ pub struct StoredRoute {
     /// Whether the route is on an internal domain, which no router serves.
     pub is_internal: bool,
     pub destinations: Vec<StoredDestination>,
+    /// How far the last change has come; `None` if routers do not serve the route, or if there is no message bus.
+    pub propagation: Option<RoutePropagation>,
+}
+
+/// How far the last change of a route has come. Times are Unix nanoseconds; `None`: the time is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RoutePropagation {
+    /// The number of the change; 0 if the route has none.
+    pub generation: u64,
+    /// The time of the commit.
+    pub stored_at_ns: Option<u64>,
+    /// The time at which the BBS had the change.
+    pub desired_at_ns: Option<u64>,
+    pub routers: Vec<PropagationRouter>,
+}
+
+/// A router that answered the Cloud Controller within the last minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PropagationRouter {
+    pub id: String,
+    pub hosts: Vec<String>,
+    /// `live`, `gone`, `pending`, `unconfirmed` or `silent`.
+    pub state: String,
+    /// The times at which the emitter published the last change that the router confirmed, at which the router applied it, and at
+    /// which the Cloud Controller had the receipt.
+    pub emitted_at_ns: Option<u64>,
+    pub applied_at_ns: Option<u64>,
+    pub confirmed_at_ns: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +86,8 @@ pub struct StoredDestination {
     pub app_name: String,
     /// Whether the app's desired state is `STARTED`.
     pub is_started: bool,
+    /// Whether the app has nothing to run: its staging failed or has not ended.
+    pub lacks_droplet: bool,
     pub process_type: String,
     /// The guids of the app's processes of that type; a deployment has two. They are the beginning of Diego's process guids.
     pub process_guids: Vec<String>,
@@ -63,6 +95,8 @@ pub struct StoredDestination {
     pub instances: u32,
     /// The port of the app to which the route leads.
     pub port: u16,
+    /// The generation of the last change of this destination; 0 if it has none.
+    pub generation: u64,
 }
 
 /// The network policies as cells receive them.

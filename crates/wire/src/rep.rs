@@ -7,8 +7,8 @@
 mod inspection;
 
 pub use inspection::{
-    InspectedCertificate, InspectedContainer, InspectedPort, InspectedProcess, InspectedRule,
-    Inspection, Read,
+    InspectedCertificate, InspectedContainer, InspectedMachine, InspectedPort, InspectedProcess,
+    InspectedRule, Inspection, Read,
 };
 
 use crate::lrp_routes::InternalRoute;

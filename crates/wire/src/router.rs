@@ -29,6 +29,8 @@ pub mod subject {
     pub const ASK_RECEIPTS: &str = "route-receipts.ask";
     /// The subject on which all routers, original ones as well, answer the greetings of a Cloud Controller.
     pub const ROUTERS: &str = "route-receipts.routers";
+    /// The subject on which somebody asks every router of ours what a request to one URL would meet.
+    pub const ASK_VIEW: &str = "route-views.ask";
 }
 
 pub mod digests;
@@ -39,7 +41,9 @@ mod view;
 
 pub use registry_message::RegistryMessage;
 pub use trace::{AttemptTrace, RequestTrace, TAP_PATH, TapEnded, TapOpened, tap_event};
-pub use view::{EndpointView, FAILURES_PATH, FailureView, FailuresPage, RouteView, VIEW_PATH};
+pub use view::{
+    EndpointView, FAILURES_PATH, FailureView, FailuresPage, RouteView, VIEW_PATH, ViewQuestion,
+};
 
 /// Reads `null` as the default. Go's emitters write `null` for an empty list, and read it everywhere as the absence of a value.
 fn null_as_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(

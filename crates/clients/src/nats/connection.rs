@@ -1,5 +1,6 @@
 //! One connection to a server of the bus, with all that a subscriber needs.
 
+use super::Config;
 use super::protocol::{self, Connect, Info, ServerMessage};
 use super::servers::Server;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -32,6 +33,19 @@ pub(super) struct Client {
     pub(super) password: String,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) ping_interval: Duration,
+}
+
+impl Client {
+    /// Makes the identity of a process. `name` appears in the server's list of connections.
+    pub(super) fn new(config: &Config, name: &str) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            user: config.user.clone(),
+            password: config.password.clone(),
+            tls: config.client_tls()?.map(Arc::new),
+            ping_interval: config.ping_interval,
+        })
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -18,7 +18,6 @@ use futures::FutureExt as _;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 
 /// The number of bytes that may wait for a router's parser: twice gorouter's. At 800 bytes a message this is a quarter of a
 /// million new routes, which is several seconds of the fastest flood.
@@ -80,13 +79,7 @@ impl Subscription {
         subjects: &'static [&'static str],
         limit: usize,
     ) -> Result<Self> {
-        let client = Client {
-            name: name.to_owned(),
-            user: config.user.clone(),
-            password: config.password.clone(),
-            tls: config.client_tls()?.map(Arc::new),
-            ping_interval: config.ping_interval,
-        };
+        let client = Client::new(config, name)?;
         let mut servers = Servers::new(config)?;
         Ok(Self {
             line: opening(&mut servers, &client),

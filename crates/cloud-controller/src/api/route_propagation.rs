@@ -2,10 +2,12 @@
 
 use super::prelude::*;
 use crate::clock;
+use crate::db::Connection;
 use crate::db::domain::Domain;
 use crate::db::route::{self, Route};
 use cc_rules::propagation::{RouterVerdict, Verdict, Wish};
 use std::time::{Duration, Instant};
+use wire::cc::{PropagationRouter, RoutePropagation};
 
 /// The time for which a request waits that names none: routers answer a question within it.
 const ANSWERS: Duration = Duration::from_millis(100);
@@ -52,14 +54,52 @@ async fn read(cc: &Cc, who: &Principal, guid: &str) -> ApiResult<(Route, String,
     let domain = domains.into_iter().next();
     let domain: Domain = domain.ok_or_else(|| ApiError::not_found("Domain"))?;
     let url = cc_rules::route_rules::url(&route.host, &domain.name, &route.path, route.port);
-    let wanted = route::wanted(&mut conn, &route.guid).await?;
-    let wish = (!domain.internal).then(|| Wish {
+    let wish = wish(&mut conn, &route, &domain).await?;
+    Ok((route, url, wish))
+}
+
+/// Returns what users want of a route; `None`: routers do not serve its domain.
+pub(super) async fn wish(
+    conn: &mut Connection,
+    route: &Route,
+    domain: &Domain,
+) -> sqlx::Result<Option<Wish>> {
+    let wanted = route::wanted(conn, &route.guid).await?;
+    let url = cc_rules::route_rules::url(&route.host, &domain.name, &route.path, route.port);
+    Ok((!domain.internal).then(|| Wish {
         route_guid: route.guid.clone(),
         uri: normal(&url),
         generation: wanted.generation,
         processes: wanted.processes,
-    });
-    Ok((route, url, wish))
+    }))
+}
+
+/// Returns how far the last change of a route has come, for [`why`](super::why); `None`: there is no bus. Routers that have not
+/// confirmed it have a moment to do so.
+pub(super) async fn known(cc: &Cc, wish: &Wish) -> Option<RoutePropagation> {
+    if !cc.receipts.has_bus() {
+        return None;
+    }
+    let until = Instant::now() + ANSWERS;
+    let verdict = cc.receipts.verdict(wish, until).await;
+    let router = |router: RouterVerdict| {
+        let applied = router.applied.as_ref();
+        PropagationRouter {
+            state: router.state.as_str().to_owned(),
+            emitted_at_ns: applied.map(|applied| applied.emitted_at_ns),
+            applied_at_ns: applied.map(|applied| applied.applied_at_ns),
+            confirmed_at_ns: router.confirmed_at_ns,
+            id: router.id,
+            hosts: router.hosts,
+        }
+    };
+    let change = verdict.change.as_ref();
+    Some(RoutePropagation {
+        generation: wish.generation,
+        stored_at_ns: change.map(|change| change.stored_at_ns),
+        desired_at_ns: change.and_then(|change| change.desired_at_ns),
+        routers: verdict.routers.into_iter().map(router).collect(),
+    })
 }
 
 /// Returns the form in which routers name a route: in lower case, without outer slashes.

@@ -3,12 +3,14 @@
 //! The internal listener returns what is stored of a route to operators, who ask the other components themselves.
 
 use super::prelude::*;
+use super::route_propagation;
 use crate::db::app::App;
 use crate::db::route::Route;
 use crate::db::stored_route;
 use axum::Json;
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
+use wire::cc::StoredRoute;
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default().get("/v3/why", show).takes(&["url"])
@@ -19,7 +21,7 @@ async fn show(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     let url = url.ok_or_else(|| {
         ApiError::bad_query("url must name a host, e.g. /v3/why?url=app.example.com/path")
     })?;
-    let stored = {
+    let (mut stored, wish) = {
         let mut conn = cc.db.read().await?;
         let Some((route, domain)) = stored_route::serving(&mut conn, url).await? else {
             return Err(ApiError::not_found("Route"));
@@ -37,8 +39,12 @@ async fn show(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
                 destination.app_name.clone_from(&destination.app_guid);
             }
         }
-        stored
+        let wish = route_propagation::wish(&mut conn, &route, &domain).await?;
+        (stored, wish)
     };
+    if let Some(wish) = &wish {
+        stored.propagation = route_propagation::known(&cc, wish).await;
+    }
     let facts = cc.survey.facts(url, Ok(Some(stored))).await;
     Ok(ok(json!(why::explain(&facts))))
 }
@@ -55,9 +61,14 @@ pub(crate) async fn internal(
     axum::extract::Query(Asked { url }): axum::extract::Query<Asked>,
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let stored = match stored_route::serving(&mut conn, &url).await? {
-        Some((route, domain)) => Some(stored_route::read(&mut conn, &route, &domain).await?),
-        None => None,
+    let Some((route, domain)) = stored_route::serving(&mut conn, &url).await? else {
+        return Ok(Json(None::<StoredRoute>).into_response());
     };
-    Ok(Json(stored).into_response())
+    let mut stored = stored_route::read(&mut conn, &route, &domain).await?;
+    let wish = route_propagation::wish(&mut conn, &route, &domain).await?;
+    drop(conn);
+    if let Some(wish) = &wish {
+        stored.propagation = route_propagation::known(&cc, wish).await;
+    }
+    Ok(Json(Some(stored)).into_response())
 }

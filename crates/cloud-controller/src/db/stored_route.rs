@@ -3,7 +3,7 @@
 use super::app;
 use super::domain::{self, Domain};
 use super::process::Process;
-use super::route::Route;
+use super::route::{self, Route};
 use super::{Connection, Select, destination};
 use wire::cc::{StoredDestination, StoredRoute};
 
@@ -55,13 +55,14 @@ fn is_below(path: &str, route: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || route.is_empty())
 }
 
-/// Returns a route with its destinations and their processes.
+/// Returns a route with its destinations and their processes. How far its last change has come is no matter of the database.
 pub(crate) async fn read(
     conn: &mut Connection,
     route: &Route,
     domain: &Domain,
 ) -> sqlx::Result<StoredRoute> {
     let all = destination::of_route(conn, &route.guid).await?;
+    let wanted = route::wanted(conn, &route.guid).await?;
     let guids: Vec<String> = all.iter().map(|found| found.app_guid.clone()).collect();
     let apps = app::by_guids(conn, &guids).await?;
     let mut destinations = Vec::new();
@@ -75,10 +76,16 @@ pub(crate) async fn read(
         let processes: Vec<Process> = mine.all(conn).await?;
         let instances: i64 = processes.iter().map(|process| process.instances).sum();
         let port = destination.port.and_then(|port| u16::try_from(port).ok());
+        let changed = processes
+            .iter()
+            .map(|process| wanted.processes.get(&process.guid));
+        let generation = changed.flatten().min().copied();
         destinations.push(StoredDestination {
+            generation: generation.unwrap_or_default(),
             app_guid: app.guid.clone(),
             app_name: app.name.clone(),
             is_started: app.is_started(),
+            lacks_droplet: app.droplet_guid.is_none(),
             process_type: destination.process_type,
             process_guids: processes.into_iter().map(|process| process.guid).collect(),
             instances: u32::try_from(instances).unwrap_or_default(),
@@ -91,6 +98,7 @@ pub(crate) async fn read(
         space_guid: route.space_guid.clone(),
         is_internal: domain.internal,
         destinations,
+        propagation: None,
     })
 }
 

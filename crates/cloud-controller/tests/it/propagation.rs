@@ -245,3 +245,26 @@ async fn without_a_bus_nothing_is_known_and_nothing_waits() {
     }
     f.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_shows_the_change_and_names_a_router_that_does_not_answer() {
+    let nats = bus().await;
+    let router = Router::start(&nats, "0-ours", false).await;
+    let f = Foundation::start_on(NatsServer::config(nats.port())).await;
+    let app = f.started_app("web").await;
+    let route = f.create_route("web", "").await;
+    f.map(&route, &app).await;
+    let generation = f.lrp_routes(&app).await[0]["generation"].as_u64().unwrap();
+    router.serve("web.apps.test", &[(&app, generation)]).await;
+    let answer = propagation(&f, &route, "20s").await;
+    assert_eq!(answer["state"], "live", "{answer}");
+    let why = f.get("/v3/why?url=web.apps.test").await;
+    let hops = why["hops"].as_array().unwrap();
+    let hop = |part: &str| hops.iter().find(|hop| hop["part"] == part).unwrap();
+    assert_eq!(hop("route")["generation"], generation, "{why}");
+    assert_eq!(hop("desired LRP")["generation"], generation);
+    assert!(hop("desired LRP")["after_ms"].is_number());
+    // This router confirms changes, and answers no question about a URL.
+    assert_eq!(hop("page")["subject"], "10.0.0.1");
+    f.finish().await;
+}

@@ -123,7 +123,6 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
             .map(ToString::to_string)
             .collect(),
         routers: crate::explain::own_routers(plan),
-        message_bus: plan.nats_servers(),
         bbs_url: setting.https(Service::Bbs),
         nats: Some(setting.nats("cloud-controller-ng")?),
         identity: setting.identity("cloud-controller-ng")?,

@@ -22,6 +22,19 @@ const PREFIXES: [&str; 6] = [
 /// The chains whose jumps must precede those to `overlay--`, which accepts packets.
 const LIMITS: &str = "limits--";
 const OVERLAY: &str = "overlay--";
+/// The chains of the kernel in which other programs can refuse packets to a container and from it, besides those of the table `nat`.
+const HOOKS: [(&str, &str); 10] = [
+    ("raw", "PREROUTING"),
+    ("raw", "OUTPUT"),
+    ("mangle", "PREROUTING"),
+    ("mangle", "OUTPUT"),
+    ("mangle", "FORWARD"),
+    ("mangle", "INPUT"),
+    ("mangle", "POSTROUTING"),
+    ("filter", "FORWARD"),
+    ("filter", "OUTPUT"),
+    ("filter", "INPUT"),
+];
 
 /// A rule without its chain, and the number of packets that it matched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,11 +113,14 @@ impl Ruleset {
         for rule in self.chain("nat", netin).unwrap_or_default() {
             add("nat", netin, rule);
         }
-        for hook in ["FORWARD", "OUTPUT"] {
-            let rules = self.chain("filter", hook).unwrap_or_default().iter();
-            for rule in rules.take_while(|rule| !rule.target().starts_with(OVERLAY)) {
+        let input = netin.replacen("netin--", "input--", 1);
+        for (table, hook) in HOOKS {
+            let rules = self.chain(table, hook).unwrap_or_default().iter();
+            let is_last =
+                |rule: &&Rule| rule.target().starts_with(OVERLAY) || rule.target() == input;
+            for rule in rules.take_while(|rule| !is_last(rule)) {
                 if !is_ours(rule.target()) {
-                    add("filter", hook, rule);
+                    add(table, hook, rule);
                 }
             }
         }

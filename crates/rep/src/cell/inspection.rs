@@ -1,9 +1,9 @@
 //! Inspects one instance for `cupola why`: what garden, the firewall, and the instance's Envoy really show. It only reads.
 
-use super::Cell;
+use super::{Cell, machine};
 use anyhow::{Context as _, Result};
 use cell_plan::ports::FIRST_TLS_PORT;
-use kit::tls::Identity;
+use kit::tls::{Identity, Presented};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,10 +15,9 @@ use wire::rep::{
     InspectedCertificate, InspectedContainer, InspectedPort, InspectedProcess, InspectedRule,
     Inspection,
 };
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// The time limit of a handshake with an Envoy, which takes milliseconds if nothing is wrong.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
+/// The time limit of a connection to an Envoy, and of a handshake with it. Each takes milliseconds if nothing is wrong.
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// A client that connects to Envoys as the router does. It accepts every certificate, because it reports what it sees.
 #[derive(Clone)]
@@ -36,43 +35,33 @@ impl Inspector {
 
     /// Returns the certificate that an Envoy presents.
     async fn certificate(&self, address: Ipv4Addr) -> Result<InspectedCertificate> {
-        let handshake = async {
-            let stream = TcpStream::connect((address, FIRST_TLS_PORT))
-                .await
-                .with_context(|| format!("connect to {address}:{FIRST_TLS_PORT}"))?;
-            let name = ServerName::IpAddress(IpAddr::V4(address).into());
-            let stream = self.tls.connect(name, stream).await;
-            stream.context("TLS handshake")
-        };
-        let stream = tokio::time::timeout(HANDSHAKE_LIMIT, handshake)
+        // Two faults look alike from outside: packets that do not arrive, and an Envoy that does nothing.
+        let stream = timely(TcpStream::connect((address, FIRST_TLS_PORT)));
+        let stream = stream
             .await
-            .with_context(|| format!("no answer within {} s", HANDSHAKE_LIMIT.as_secs()))??;
+            .with_context(|| format!("connect to {address}:{FIRST_TLS_PORT}"))?;
+        let name = ServerName::IpAddress(IpAddr::V4(address).into());
+        let stream = timely(self.tls.connect(name, stream));
+        let stream = stream.await.context("TLS handshake")?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let leaf = chain.first().context("it presents no certificate")?;
         described(leaf)
     }
 }
 
+/// Awaits a step, and fails when it takes too long.
+async fn timely<T>(step: impl Future<Output = std::io::Result<T>>) -> Result<T> {
+    let ended = tokio::time::timeout(LIMIT, step).await;
+    Ok(ended.with_context(|| format!("no answer within {} s", LIMIT.as_secs()))??)
+}
+
 /// Returns the names and the validity of a certificate.
 fn described(der: &[u8]) -> Result<InspectedCertificate> {
-    let (_, certificate) = X509Certificate::from_der(der).context("read the certificate")?;
-    let names = certificate
-        .subject_alternative_name()
-        .context("read the certificate's names")?;
-    let names = names.iter().flat_map(|names| &names.value.general_names);
-    let shown = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let octets: [u8; 4] = (*bytes).try_into().ok()?;
-            Some(Ipv4Addr::from(octets).to_string())
-        }
-        _ => None,
-    };
-    let validity = certificate.validity();
+    let presented = Presented::read(der)?;
     Ok(InspectedCertificate {
-        names: names.filter_map(shown).collect(),
-        not_before: validity.not_before.timestamp(),
-        not_after: validity.not_after.timestamp(),
+        names: presented.names,
+        not_before: presented.not_before,
+        not_after: presented.not_after,
     })
 }
 
@@ -84,6 +73,7 @@ pub(crate) async fn inspect(cell: &Cell, guid: &str) -> Inspection {
         cell_id: cell.settings.cell_id.clone(),
         now: now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX)),
         cell_is_healthy: cell.healthy.load(Ordering::SeqCst),
+        machine: machine::state(&cell.settings.work_dir),
         ..Inspection::default()
     };
     if let Some(container) = cell.container(guid) {

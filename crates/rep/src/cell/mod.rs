@@ -6,6 +6,7 @@ pub(crate) mod evacuation;
 pub(crate) mod guard;
 pub(crate) mod inspection;
 pub(crate) mod levels;
+mod machine;
 pub(crate) mod policies;
 pub(crate) mod presence;
 pub(crate) mod server;

@@ -8,7 +8,8 @@
 //!
 //! Emitters of ours number their messages, so that a lost one is noticed and requested from its emitter ([`losses`]).
 //!
-//! The router confirms changes that carry a generation, and answers what it serves of a route ([`receipts`], docs/propagation.md).
+//! The router confirms changes that carry a generation, and answers what it serves of a route ([`receipts`], docs/propagation.md) and
+//! what a request to a URL would meet ([`view`]).
 
 mod apply;
 mod losses;
@@ -16,6 +17,7 @@ pub(crate) mod message;
 mod presence;
 mod receipts;
 
+use crate::observe::view;
 use crate::worker::Shared;
 use anyhow::Result;
 use apply::Applier;
@@ -41,7 +43,11 @@ const SUBJECTS: &[&str] = &[
     subject::ASK_RECEIPTS,
     subject::DIGEST,
     subject::DIFFERENCE,
+    subject::ASK_VIEW,
 ];
+
+/// The most questions about a URL that are answered in one portion. Each answer costs as much as a page.
+const VIEWS: usize = 4;
 
 /// Keeps the table up to date until `end`.
 pub(crate) async fn subscribe(
@@ -63,12 +69,15 @@ pub(crate) async fn subscribe(
             () = subscription.wait() => {
                 let portion = subscription.front(PORTION);
                 let (mut messages, mut asked) = (Vec::with_capacity(portion.len()), Vec::new());
-                let mut questions = Vec::new();
+                let (mut questions, mut urls) = (Vec::new(), Vec::new());
                 for delivery in portion {
                     match delivery {
                         Delivery::Message(message) => match message.subject() {
                             subject::GREET => asked.extend(message.reply().map(str::to_owned)),
                             subject::ASK_RECEIPTS => questions.push(message.payload()),
+                            subject::ASK_VIEW => urls.extend(
+                                message.reply().map(|reply| (reply.to_owned(), message.payload())),
+                            ),
                             other => messages.push((other, message.payload())),
                         },
                         Delivery::Lost(count) => lost(&shared, *count, &mut heal_at),
@@ -91,10 +100,17 @@ pub(crate) async fn subscribe(
                 applier.apply(&messages, Instant::now());
                 let answer = |question: &&[u8]| receipts::answer(&shared, question);
                 let answers: Vec<Vec<u8>> = questions.iter().filter_map(answer).collect();
+                let views = urls.into_iter().take(VIEWS).filter_map(|(reply, question)| {
+                    Some((reply, view::answer(&shared, question)?))
+                });
+                let views: Vec<(String, Vec<u8>)> = views.collect();
                 let count = portion.len();
                 subscription.forget(count);
                 for answer in answers {
                     subscription.publish(subject::RECEIPTS, &answer);
+                }
+                for (reply, view) in views {
+                    subscription.publish(&reply, &view);
                 }
                 confirm(&mut subscription, &shared, applier.receipts());
                 catch_up(&mut subscription, &shared, applier.losses());

@@ -12,7 +12,7 @@ use crate::observe::metrics::{Metrics, text};
 use crate::observe::trace::Tracer;
 use crate::observe::trace::exporter::Exporter;
 use crate::path::route_service::services::Services;
-use crate::worker::{Shared, backend_configs};
+use crate::worker::{Reached, Shared, backend_configs};
 use anyhow::{Context as _, Result};
 use clients::routing_api::RoutingApi;
 use kit::CancellationToken;
@@ -20,7 +20,7 @@ use kit::metrics::{Observed, Page};
 use kit::readiness::{Need, Readiness};
 use route_table::registry::{self, Registry};
 use rustls::ServerConfig;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -152,6 +152,17 @@ fn needs(healthy: Arc<AtomicBool>) -> (Readiness, Need) {
     (readiness, bus)
 }
 
+/// Returns the address at which others reach the listeners with or without TLS: the announced one, if a listener has it.
+fn reached(sockets: &[(Socket, bool)], tls: bool, ip: IpAddr) -> Option<SocketAddr> {
+    let alike = sockets.iter().filter(|(_, kind)| *kind == tls);
+    let addresses: Vec<SocketAddr> = alike.filter_map(|(socket, _)| socket.addr().ok()).collect();
+    let is_announced = |at: &&SocketAddr| at.ip() == ip || at.ip().is_unspecified();
+    match addresses.iter().find(is_announced) {
+        Some(at) => Some(SocketAddr::new(ip, at.port())),
+        None => addresses.first().copied(),
+    }
+}
+
 impl Router {
     pub async fn build(config: Config) -> Result<Self> {
         Self::build_with(config, Vec::new(), Vec::new()).await
@@ -192,6 +203,10 @@ impl Router {
             .context("address of the router's listener")?;
         let https = sockets.iter().any(|(_, tls)| *tls);
         let (lasting, settings) = config.settings.split();
+        let reached = Reached {
+            http: reached(&sockets, false, lasting.ip),
+            https: reached(&sockets, true, lasting.ip),
+        };
         let front_tls = front_tls(https, &config.certificates, &settings, &lasting)?;
         let fronts = sockets
             .into_iter()
@@ -231,6 +246,7 @@ impl Router {
             started: CancellationToken::new(),
             handed_over: AtomicBool::new(false),
             id,
+            reached,
             lasting: Arc::new(lasting),
             settings,
         });

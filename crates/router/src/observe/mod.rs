@@ -14,4 +14,4 @@ pub(crate) mod status;
 mod table;
 pub(crate) mod trace;
 mod varz;
-mod view;
+pub(crate) mod view;

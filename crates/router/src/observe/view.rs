@@ -1,12 +1,15 @@
-//! The page `/route`: what a request to one URL would meet in this router.
+//! The page `/route`, which is also an answer on the bus: what a request to one URL would meet in this router.
 
 use crate::config::Sharding;
 use crate::worker::Shared;
 use route_table::registry::{MemberView, request_host};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use wire::router::{EndpointView, RouteView};
+use wire::router::{EndpointView, RouteView, ViewQuestion};
 
+/// The source of log lines about messages that cannot be read.
+const READING: &str = "router::bus::message";
 /// The greatest number of failing requests that the page shows.
 const FAILURES: usize = 10;
 
@@ -23,6 +26,8 @@ pub(crate) fn page(shared: &Shared, url: &str, now: Instant) -> RouteView {
     let service = pool.and_then(|pool| pool.route_service_url());
     RouteView {
         router: shared.id.clone(),
+        http_address: shown(shared.reached.http),
+        https_address: shown(shared.reached.https),
         now: clock.map_or(0, |clock| {
             i64::try_from(clock.as_secs()).unwrap_or(i64::MAX)
         }),
@@ -42,6 +47,20 @@ pub(crate) fn page(shared: &Shared, url: &str, now: Instant) -> RouteView {
             .failures
             .last(&request_host(host).to_lowercase(), FAILURES),
     }
+}
+
+fn shown(address: Option<SocketAddr>) -> String {
+    address.map_or_else(String::new, |address| address.to_string())
+}
+
+/// Returns the answer to a question on the bus; `None` if it cannot be read.
+pub(crate) fn answer(shared: &Shared, question: &[u8]) -> Option<Vec<u8>> {
+    let question: ViewQuestion = serde_json::from_slice(question)
+        .inspect_err(
+            |error| tracing::warn!(target: READING, %error, "view-question-not-understood"),
+        )
+        .ok()?;
+    serde_json::to_vec(&page(shared, &question.url, Instant::now())).ok()
 }
 
 /// Returns the isolation segments that the router accepts; the empty one is that of shared routes. `None` means all.
@@ -65,6 +84,8 @@ fn endpoint(member: &MemberView) -> EndpointView {
         server_cert_domain_san: spec.server_cert_domain_san.to_owned(),
         instance_guid: spec.instance_id.to_owned(),
         isolation_segment: spec.isolation_segment.to_owned(),
+        component: member.endpoint.tag("component").to_owned(),
+        generation: member.endpoint.generation(),
         message_age: Some(member.silence.as_secs_f64()),
         has_failed: member.has_failed,
         in_flight: member.endpoint.in_flight(),

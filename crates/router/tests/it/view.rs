@@ -2,8 +2,9 @@
 
 use crate::backends::Backend;
 use crate::client::{Reply, request};
-use crate::world::{World, unused_address, wait_for};
+use crate::world::{PATIENCE, World, plain, unused_address, wait_for};
 use serde_json::{Value, json};
+use wire::router::{RouteView, subject};
 
 const LOGIN: [(&str, &str); 1] = [("authorization", "Basic c3RhdHVzOnNlY3JldA==")];
 
@@ -36,6 +37,30 @@ async fn a_url_shows_its_route_with_ages() {
     assert!(endpoint["message_age"].as_f64().unwrap() < 60.0);
     assert_eq!(endpoint["in_flight"], 0);
     assert_eq!(view(&world, "nobody.test").await["route"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_on_the_bus_has_the_same_answer() {
+    let world = World::new().await;
+    let backend = Backend::start("x").await;
+    let mut message = plain("app.test", "app", 0, backend.addr);
+    message["generation"] = json!(17);
+    world.publish("router.register", message).await;
+    wait_for("the route", async || world.handle.serves("app.test")).await;
+    // What cannot be read has no answer, and disturbs nothing.
+    world.publish(subject::ASK_VIEW, json!([1])).await;
+    let question = json!({"url": "https://app.test/path"}).to_string();
+    let asked = world.bus.request(subject::ASK_VIEW, question.into());
+    let answer = tokio::time::timeout(PATIENCE, asked).await;
+    let answer = answer.expect("an answer in time").unwrap();
+    let shown: RouteView = serde_json::from_slice(&answer.payload).unwrap();
+    assert_eq!(shown.route.as_deref(), Some("app.test"));
+    assert_eq!(shown.http_address, world.addr.to_string());
+    assert_eq!(shown.https_address, world.https.to_string());
+    assert_eq!(shown.endpoints[0].generation, 17);
+    assert_eq!(shown.endpoints[0].component, "route-emitter");
+    let page = view(&world, "app.test").await;
+    assert_eq!(page["router"], shown.router);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,7 +71,6 @@ impl CloudController {
             identity_domains: Vec::new(),
             reserved_hosts: vec!["api".to_owned(), "login".to_owned()],
             routers: Vec::new(),
-            message_bus: Vec::new(),
             bbs_url: peers.bbs_url.clone(),
             nats: None,
             identity: peers.identity.clone(),

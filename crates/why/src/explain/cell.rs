@@ -1,7 +1,7 @@
 //! The hops of one instance on its cell: rep, container, app, Envoy and its certificate.
 
 use super::diego::Instance;
-use super::{CLOCK_TOLERANCE, Steps, firewall, short};
+use super::{CLOCK_TOLERANCE, Steps, firewall, machine, short};
 use crate::component::Component::{App, Envoy, Garden, Iptables, Rep};
 use crate::explanation::Verdict;
 use crate::facts::Facts;
@@ -15,6 +15,7 @@ pub(super) fn check(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
     let Some(inspection) = inspect(facts, instance, steps) else {
         return;
     };
+    machine::check(instance, &inspection.machine, steps);
     let Some(container) = find_container(instance, inspection, steps) else {
         return;
     };
@@ -30,17 +31,18 @@ pub(super) fn check(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
         return;
     };
     check_app(instance, container, steps);
-    firewall::check_filter(instance, container, &inspection.firewall, steps);
     let has_proxy = mapping.host_proxy != 0;
-    if has_proxy {
-        check_listener(instance, container, mapping.proxy, steps);
-        check_limits(instance, container, inspection, steps);
-        check_certificate(instance, inspection, steps);
-    }
     let ports = match has_proxy {
         true => (mapping.host_proxy, mapping.proxy),
         false => (mapping.host, mapping.app),
     };
+    firewall::check_filter(instance, container, &inspection.firewall, ports, steps);
+    if has_proxy {
+        check_listener(instance, container, mapping.proxy, steps);
+        check_limits(instance, container, inspection, steps);
+        check_network(instance, container, inspection, steps);
+        check_certificate(instance, inspection, steps);
+    }
     firewall::check(instance, container, &inspection.firewall, ports, steps);
 }
 
@@ -76,7 +78,11 @@ fn inspect<'a>(
         Some(Err(problem)) => (
             Verdict::wrong(
                 format!("The rep of cell {cell} does not answer: {problem}."),
-                "See whether its process runs and has not been paused, and its log.",
+                if problem.contains("certificate") {
+                    "See the clocks of both machines, and make new certificates of the components if theirs have expired: docs/operations.md."
+                } else {
+                    "See whether its process runs and has not been paused, and its log."
+                },
             ),
             None,
         ),
@@ -279,6 +285,29 @@ fn check_limits(
             "Scale the app out, or raise cell.limits.network.connections_in.",
         );
         steps.add((Iptables, "limits"), &instance.name, "", verdict);
+    }
+}
+
+/// Adds a hop if packets of the cell do not reach the container, although Envoy listens there.
+fn check_network(
+    instance: &Instance<'_>,
+    container: &InspectedContainer,
+    inspection: &Inspection,
+    steps: &mut Steps,
+) {
+    let envoy = inspection.envoy.as_ref();
+    let Some(problem) = envoy.and_then(|envoy| envoy.get().err()) else {
+        return;
+    };
+    if problem.starts_with("connect") && listens(container, FIRST_PROXY_PORT) {
+        let verdict = Verdict::wrong(
+            format!(
+                "Packets of the cell do not reach the container of {} at {}, where Envoy listens: {problem}.",
+                instance.name, container.address
+            ),
+            "See the container's link, its route and the rules of other programs on the cell: ip route, tc qdisc, nft list ruleset.",
+        );
+        steps.add((Garden, "network"), &instance.name, "", verdict);
     }
 }
 

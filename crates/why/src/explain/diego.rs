@@ -1,10 +1,11 @@
 //! The hops of Diego: the desired LRP with its routes, and one actual LRP for each instance.
 
 use super::control::Target;
-use super::{SETTLED, Steps, normal};
+use super::{SETTLED, Steps, after_commit, has_just_changed, normal, propagation};
 use crate::component::Component::{Auctioneer, Bbs};
 use crate::explanation::{Step, Verdict};
-use crate::facts::{Actual, Answer, Desired, Facts};
+use crate::facts::{Actual, Answer, Desired, DesiredRoute, Facts};
+use std::collections::BTreeSet;
 use wire::bbs::state;
 use wire::rep::Inspection;
 
@@ -17,6 +18,8 @@ pub(super) struct Instance<'a> {
     /// The port of the app to which the route leads.
     pub(super) port: u16,
     pub(super) isolation_segment: &'a str,
+    /// The number of the last change of the route that Diego has; 0 if it has none.
+    pub(super) generation: u64,
     pub(super) inspection: Option<&'a Answer<Inspection>>,
 }
 
@@ -66,7 +69,7 @@ pub(super) fn instances<'a>(
             .filter(|desired| is_target(&desired.process_guid)),
     };
     let desired: Vec<&Desired> = desired.collect();
-    check_desired(target, &desired, steps);
+    check_desired(facts, target, &desired, steps);
     let actual = match &facts.actual {
         Err(problem) => {
             unread(problem, "actual LRP", &target.name, steps);
@@ -75,9 +78,9 @@ pub(super) fn instances<'a>(
         Ok(all) => all.iter().filter(|actual| is_target(&actual.process_guid)),
     };
     let mut placed = Vec::new();
-    let mut known = 0;
+    let mut known = BTreeSet::new();
     for actual in actual {
-        known += 1;
+        known.insert((&actual.process_guid, actual.index));
         let route = desired
             .iter()
             .filter(|desired| desired.process_guid == actual.process_guid)
@@ -88,6 +91,7 @@ pub(super) fn instances<'a>(
             actual,
             port: target.port,
             isolation_segment: route.map_or("", |route| route.isolation_segment.as_str()),
+            generation: route.map_or(0, |route| route.generation),
             inspection: facts.inspections.get(&actual.instance_guid),
         };
         check_actual(facts.now, &instance, steps);
@@ -95,12 +99,17 @@ pub(super) fn instances<'a>(
             placed.push(instance);
         }
     }
-    if known == 0 && !desired.is_empty() {
+    let wanted = desired.iter().flat_map(|desired| {
+        let all = 0..i32::try_from(desired.instances).unwrap_or(i32::MAX);
+        all.map(move |index| (&desired.process_guid, index))
+    });
+    for (_, index) in wanted.filter(|instance| !known.contains(instance)) {
+        let name = format!("{}/{index}", target.name);
         let verdict = Verdict::wrong(
-            format!("The BBS has no actual LRP of {}.", target.name),
+            format!("The BBS has no actual LRP of {name}."),
             "The convergence of the BBS creates it within 30 s; else see the log of the role bbs.",
         );
-        steps.add((Bbs, "actual LRP"), &target.name, "", verdict);
+        steps.add((Bbs, "actual LRP"), &name, "", verdict);
     }
     placed
 }
@@ -113,7 +122,7 @@ fn unread(problem: &str, part: &'static str, subject: &str, steps: &mut Steps) {
     steps.add((Bbs, part), subject, "", verdict);
 }
 
-fn check_desired(target: &Target, desired: &[&Desired], steps: &mut Steps) {
+fn check_desired(facts: &Facts, target: &Target, desired: &[&Desired], steps: &mut Steps) {
     let (name, url) = (&target.name, &target.url);
     let Some(first) = desired.first() else {
         let verdict = Verdict::wrong(
@@ -148,14 +157,39 @@ fn check_desired(target: &Target, desired: &[&Desired], steps: &mut Steps) {
             "The sync of the Cloud Controller repairs it within 30 s; else see the log of the role cloud-controller.",
         )
     } else {
-        Verdict::Right
+        generation_verdict(facts, target, &carried)
     };
     let found = format!(
         "{} × {found}, {} routes",
         first.process_guid,
         routes().count()
     );
-    steps.add((Bbs, "desired LRP"), name, found, verdict);
+    let generation = carried.iter().map(|route| route.generation).max();
+    steps.push(Step {
+        generation: generation.filter(|generation| *generation > 0),
+        after_ms: after_commit(facts, propagation(facts).and_then(|p| p.desired_at_ns)),
+        ..Step::new((Bbs, "desired LRP"), name, found, verdict)
+    });
+}
+
+/// Judges whether the desired LRP has the last change of the destination.
+fn generation_verdict(facts: &Facts, target: &Target, carried: &[&DesiredRoute]) -> Verdict {
+    let has = carried.iter().map(|route| route.generation).max();
+    let (has, wanted) = (has.unwrap_or_default(), target.generation);
+    if has >= wanted {
+        return Verdict::Right;
+    }
+    let reason = format!(
+        "The desired LRP of {} has the route as of change {has}, and the last change is {wanted}.",
+        target.name
+    );
+    if has_just_changed(facts) {
+        return Verdict::waits(reason, "Wait for a moment.");
+    }
+    Verdict::wrong(
+        reason,
+        "The sync of the Cloud Controller repairs it within 30 s; else see the log of the role cloud-controller.",
+    )
 }
 
 fn check_actual(now: i64, instance: &Instance<'_>, steps: &mut Steps) {
@@ -185,18 +219,35 @@ fn check_actual(now: i64, instance: &Instance<'_>, steps: &mut Steps) {
                 logs,
             ),
         ),
-        state::CLAIMED => (
-            Bbs,
-            Verdict::waits(
-                format!("{name} is starting on cell {} for {age} s.", actual.cell_id),
-                logs,
-            ),
-        ),
         _ if !actual.placement_error.is_empty() => (
             Auctioneer,
             Verdict::wrong(
-                format!("No cell takes {name}: {}.", actual.placement_error),
-                "Add a cell, or make memory, disk or the placement tag free: cupola cfdot cell-states.",
+                format!(
+                    "No cell takes {name}: {}.",
+                    actual.placement_error.trim_end_matches('.')
+                ),
+                room(&actual.placement_error),
+            ),
+        ),
+        state::CLAIMED | state::UNCLAIMED if actual.crash_count > 0 => (
+            Bbs,
+            Verdict::wrong(
+                format!(
+                    "{name} starts again; it has crashed {} times, last because: {}.",
+                    actual.crash_count,
+                    known(&actual.crash_reason)
+                ),
+                logs,
+            ),
+        ),
+        state::CLAIMED => (
+            Bbs,
+            Verdict::waits(
+                format!(
+                    "{name} is starting on cell {} for {age} s, and its health check has not passed yet.",
+                    actual.cell_id
+                ),
+                logs,
             ),
         ),
         _ if age <= SETTLED => (
@@ -214,14 +265,25 @@ fn check_actual(now: i64, instance: &Instance<'_>, steps: &mut Steps) {
             ),
         ),
     };
+    let leaves = if actual.is_evacuating {
+        ", leaves its cell"
+    } else {
+        ""
+    };
+    let found = format!("{} {}{leaves}", actual.state, actual.instance_guid);
     steps.push(Step {
-        component,
-        part: "actual LRP",
-        subject: name.clone(),
-        found: format!("{} {}", actual.state, actual.instance_guid),
         age: Some(age as f64),
-        verdict,
+        ..Step::new((component, "actual LRP"), name, found, verdict)
     });
+}
+
+/// Returns how to make room for an instance that no cell takes.
+fn room(placement_error: &str) -> &'static str {
+    if placement_error.contains("insufficient") {
+        "Stop or scale down other apps, lower the limits of this one, or add a cell: cupola cfdot cell-states shows what is free."
+    } else {
+        "Add a cell with the stack, the placement tags and the isolation segment that the app needs, or restage the app for those of a cell: cupola cfdot cell-states."
+    }
 }
 
 fn known(reason: &str) -> &str {

@@ -86,8 +86,8 @@ pub(super) fn meaning(status: u16, error: &str) -> (Component, Advice) {
         ),
         (421, _) => (
             Client,
-            "The client sent a request for one domain over a connection for another.",
-            "Let the client open a connection of its own for each domain.",
+            "The client sent a request for one domain over a connection for another, or for a domain of identities without TLS.",
+            "Let the client open a connection of its own for each domain, over TLS and with its certificate where callers have identities.",
         ),
         (499, _) => (
             Client,
@@ -143,6 +143,13 @@ fn of_endpoint(status: u16, fault: &str) -> (Component, Advice) {
             App,
             format!("The app did not answer in time: {fault}."),
             "Make the app faster, or raise the router's time limit.",
+        ),
+        _ if has("too many open files") || has("cannot assign requested address") => (
+            Router,
+            format!(
+                "The router's machine has no file or port left for another connection: {fault}."
+            ),
+            "Raise the limit of open files of the router (ulimit -n), and see who holds so many connections: ss -s.",
         ),
         499 => (
             Client,

@@ -5,6 +5,7 @@ use super::Steps;
 use super::diego::Instance;
 use crate::component::Component::Iptables;
 use crate::explanation::Verdict;
+use std::net::Ipv4Addr;
 use wire::rep::{InspectedContainer, InspectedRule, Read};
 
 /// Adds the hop of the firewall. `ports`: the cell's port and the container's.
@@ -79,34 +80,158 @@ fn translation(
     (found, Verdict::Right)
 }
 
-/// Adds a hop if a rule of somebody else refuses packets to the container. It comes before the hops of Envoy, because the rep's own
-/// connections to Envoy fail then, too.
+/// Adds a hop if a rule of somebody else refuses packets to the container or from it. It comes before the hops of Envoy, because the
+/// rep's own connections to Envoy fail then, too. `ports`: the cell's port and the container's.
 pub(super) fn check_filter(
     instance: &Instance<'_>,
     container: &InspectedContainer,
     firewall: &Read<Vec<InspectedRule>>,
+    (host_port, container_port): (u16, u16),
     steps: &mut Steps,
 ) {
     let Ok(rules) = firewall.get() else { return };
-    let refuses = |rule: &&InspectedRule| {
-        let is_hook = ["FORWARD", "OUTPUT"].contains(&chain(&rule.rule));
-        let target = value(&rule.rule, "-j").unwrap_or_default();
-        // A rule with other conditions may not concern the container.
-        let is_general = rule.rule.split(' ').nth(2) == Some("-j");
-        let to = value(&rule.rule, "-d").map(without_mask);
-        let is_there = is_general || to == Some(container.address.as_str());
-        rule.table == "filter" && is_hook && is_there && ["DROP", "REJECT"].contains(&target)
+    let to_container = Packet {
+        to: Some((&container.address, container_port)),
+        from: None,
+        is_new: true,
     };
-    if let Some(rule) = rules.iter().find(refuses) {
+    let to_cell = Packet {
+        to: Some((&container.cell_address, host_port)),
+        ..to_container
+    };
+    let answer = Packet {
+        from: Some((&container.address, container_port)),
+        to: None,
+        is_new: false,
+    };
+    let refusing = HOOKS.iter().find_map(|(table, hook)| {
+        [to_container, to_cell, answer]
+            .iter()
+            .filter(|packet| packet.passes(hook))
+            .find_map(|packet| refusing(rules, (*table, *hook), packet))
+    });
+    if let Some(rule) = refusing {
         let verdict = Verdict::wrong(
             format!(
-                "A rule that is not Cupola's refuses packets to {}: {}.",
+                "A rule that is not Cupola's refuses packets of {}: {}.",
                 instance.name, rule.rule
             ),
-            "Remove it, or put it behind Cupola's rules: iptables -S FORWARD.",
+            format!(
+                "Remove it, or put it behind Cupola's rules: iptables -t {} -S.",
+                rule.table
+            ),
         );
         steps.add((Iptables, "filter"), &instance.name, &rule.rule, verdict);
     }
+}
+
+/// The places where rules of others can refuse a packet before Cupola's rules accept it.
+const HOOKS: &[(&str, &str)] = &[
+    ("raw", "PREROUTING"),
+    ("raw", "OUTPUT"),
+    ("mangle", "PREROUTING"),
+    ("mangle", "OUTPUT"),
+    ("mangle", "FORWARD"),
+    ("mangle", "INPUT"),
+    ("mangle", "POSTROUTING"),
+    ("filter", "FORWARD"),
+    ("filter", "OUTPUT"),
+    ("filter", "INPUT"),
+];
+
+/// A packet between a router and the container, as far as its ends are known. The router's end is not.
+#[derive(Clone, Copy, Debug)]
+struct Packet<'a> {
+    from: Option<(&'a String, u16)>,
+    to: Option<(&'a String, u16)>,
+    /// Whether it begins a connection.
+    is_new: bool,
+}
+
+impl Packet<'_> {
+    /// Returns whether such a packet passes the hook. Requests never arrive at the machine itself, and answers are not made by it.
+    fn passes(&self, hook: &str) -> bool {
+        match hook {
+            "INPUT" => !self.is_new,
+            "OUTPUT" => self.is_new,
+            _ => true,
+        }
+    }
+}
+
+/// Returns the rule of a hook that refuses the packet; `None` if another one accepts it before, or if none refuses it.
+fn refusing<'a>(
+    rules: &'a [InspectedRule],
+    (table, hook): (&str, &str),
+    packet: &Packet<'_>,
+) -> Option<&'a InspectedRule> {
+    let mut here = rules
+        .iter()
+        .filter(|rule| rule.table == table && chain(&rule.rule) == hook);
+    let decides = |rule: &&InspectedRule| {
+        let target = value(&rule.rule, "-j").unwrap_or_default();
+        ["ACCEPT", "DROP", "REJECT"].contains(&target) && concerns(rule, packet)
+    };
+    let decisive = here.find(decides);
+    decisive.filter(|rule| value(&rule.rule, "-j") != Some("ACCEPT"))
+}
+
+/// Returns whether a rule applies to the packet. A condition about something unknown, such as the router's address or the link, holds
+/// if the rule names the container or the cell and has matched any packet; one of a kind that is not known here never does.
+fn concerns(rule: &InspectedRule, packet: &Packet<'_>) -> bool {
+    let names = |option, end: Option<(&String, u16)>| {
+        let range = value(&rule.rule, option);
+        range.is_some_and(|range| end.is_some() && is_at(end, range, false))
+    };
+    let is_about = names("-d", packet.to) || names("-s", packet.from);
+    let otherwise = is_about && rule.packets > 0;
+    let words: Vec<&str> = rule.rule.split(' ').collect();
+    let conditions = words.iter().position(|word| *word == "-j");
+    let mut words = words[..conditions.unwrap_or(words.len())].iter().skip(2);
+    while let Some(word) = words.next() {
+        let argument = words.next().copied().unwrap_or_default();
+        let holds = match *word {
+            "-p" => argument == "tcp",
+            "-m" => ["tcp", "comment", "conntrack", "state"].contains(&argument),
+            "-d" => is_at(packet.to, argument, otherwise),
+            "-s" => is_at(packet.from, argument, otherwise),
+            "--dport" => is_port(packet.to, argument),
+            "--sport" => is_port(packet.from, argument),
+            "-i" | "-o" => argument != "lo" && otherwise,
+            "--ctstate" | "--state" => {
+                let wanted = if packet.is_new { "NEW" } else { "ESTABLISHED" };
+                argument.split(',').any(|state| state == wanted)
+            }
+            // A comment in quotes may have several words.
+            "--comment" if !argument.starts_with('"') || argument.ends_with('"') => true,
+            "--comment" => words.any(|word| word.ends_with('"')),
+            _ => false,
+        };
+        if !holds {
+            return false;
+        }
+    }
+    true
+}
+
+/// Returns whether an end of a packet is in a range of addresses. `otherwise` is the answer if the end is not known.
+fn is_at(end: Option<(&String, u16)>, range: &str, otherwise: bool) -> bool {
+    let Some((address, _)) = end else {
+        return otherwise;
+    };
+    let (network, bits) = range.split_once('/').unwrap_or((range, "32"));
+    let parse = |text: &str| text.parse::<Ipv4Addr>().ok().map(u32::from);
+    let (Some(address), Some(network), Ok(bits)) =
+        (parse(address), parse(network), bits.parse::<u32>())
+    else {
+        return false;
+    };
+    let shift = 32_u32.saturating_sub(bits);
+    u64::from(address) >> shift == u64::from(network) >> shift
+}
+
+fn is_port(end: Option<(&String, u16)>, port: &str) -> bool {
+    end.is_some_and(|(_, known)| port.parse() == Ok(known))
 }
 
 /// Returns the chain of a rule `-A CHAIN …`.

@@ -1,10 +1,13 @@
 //! The last hops: the emitter of the instance's cell, the bus, each router's table, and a request through each router.
 
 use super::diego::Instance;
-use super::{CLOCK_TOLERANCE, SETTLED, Steps, failures};
-use crate::component::Component::{self, Nats, RouteEmitter, RouteService};
-use crate::explanation::{Advice, Step, Verdict};
-use crate::facts::{Facts, Probe, Router};
+use super::{
+    CLOCK_TOLERANCE, SETTLED, Steps, after_commit, has_just_changed, normal, propagation, requests,
+};
+use crate::component::Component::{self, Nats, RouteEmitter};
+use crate::explanation::{Step, Verdict};
+use crate::facts::{Facts, Router};
+use wire::cc::PropagationRouter;
 use wire::router::{EndpointView, RouteView};
 
 /// The least time in seconds after which an endpoint must have been registered again. Emitters repeat their messages every 20
@@ -29,9 +32,14 @@ pub(super) fn check(facts: &Facts, instances: &[Instance<'_>], steps: &mut Steps
     for router in &facts.routers {
         match &router.view {
             Err(problem) => {
+                let remedy = if problem.contains("status 401") {
+                    "Its password for the operator's pages is not the foundation's: start it with the same plan."
+                } else {
+                    "See whether its process runs and has not been paused, and its log."
+                };
                 let verdict = Verdict::wrong(
                     format!("The router {} does not answer: {problem}.", router.name),
-                    "See whether its process runs and has not been paused, and its log.",
+                    remedy,
                 );
                 steps.add((Component::Router, "page"), &router.name, "", verdict);
             }
@@ -40,19 +48,23 @@ pub(super) fn check(facts: &Facts, instances: &[Instance<'_>], steps: &mut Steps
                 check_strangers(facts, router, view, instances, steps);
             }
         }
-        if let Some(probe) = &router.probe {
-            check_probe(router, probe, steps);
+        // A router of other isolation segments answers with 404, as it must.
+        let view = router.view.as_ref().ok();
+        let is_of_others = view.is_some_and(|view| {
+            !reachable.is_empty() && !reachable.iter().any(|instance| accepts(view, instance))
+        });
+        if !is_of_others {
+            requests::check(facts, router, steps);
         }
     }
 }
 
 /// Adds the hop of the bus: it must accept connections, and messages must reach at least one router.
 fn check_bus(facts: &Facts, steps: &mut Steps) {
+    // A router that is not connected receives nothing, which is its own fault.
     let views = || {
-        facts
-            .routers
-            .iter()
-            .filter_map(|router| router.view.as_ref().ok())
+        let views = facts.routers.iter().flat_map(|router| &router.view);
+        views.filter(|view| view.bus_is_connected != Some(false))
     };
     let youngest = views()
         .filter_map(|view| view.last_message_age)
@@ -64,7 +76,11 @@ fn check_bus(facts: &Facts, steps: &mut Steps) {
             String::new(),
             Verdict::wrong(
                 format!("The message bus does not answer: {problem}."),
-                "Start nats-server, and see its log.",
+                if problem.to_lowercase().contains("authorization") {
+                    "Start nats-server with the user and the password of the foundation, or correct them where they were changed."
+                } else {
+                    "Start nats-server, and see its log."
+                },
             ),
         ),
         Ok(server) if youngest.is_some_and(|age| age > limit) => (
@@ -80,12 +96,8 @@ fn check_bus(facts: &Facts, steps: &mut Steps) {
         Ok(server) => (server.clone(), Verdict::Right),
     };
     steps.push(Step {
-        component: Nats,
-        part: "bus",
-        subject: String::new(),
-        found,
         age: youngest,
-        verdict,
+        ..Step::new((Nats, "bus"), "", found, verdict)
     });
 }
 
@@ -156,13 +168,13 @@ fn check_emitter(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
     let found = known.first().map_or_else(String::new, |endpoint| {
         format!("router.register {}", endpoint.address)
     });
+    let published = propagation(facts).into_iter().flat_map(|p| &p.routers);
+    let published = published.filter_map(|router| router.emitted_at_ns).min();
     steps.push(Step {
-        component: RouteEmitter,
-        part: "router.register",
-        subject: name.clone(),
-        found,
         age,
-        verdict,
+        generation: known.iter().map(|e| e.generation).max().filter(|g| *g > 0),
+        after_ms: after_commit(facts, published),
+        ..Step::new((RouteEmitter, "router.register"), name, found, verdict)
     });
 }
 
@@ -201,19 +213,64 @@ fn check_router(
         steps.add(part, &router.name, "", verdict);
     }
     check_segments(facts, router, view, instances, steps);
+    check_route(facts, router, view, instances, steps);
+    let receipt = receipt(facts, view);
     for instance in instances.iter().filter(|instance| accepts(view, instance)) {
         let endpoint = find(view, instance);
         let verdict = verdict_of(facts, router, view, instance, endpoint);
         let subject = format!("{} for {}", router.name, instance.name);
+        let found = endpoint.map_or_else(String::new, shown);
+        let applied = receipt.and_then(|receipt| receipt.applied_at_ns);
         steps.push(Step {
-            component: Component::Router,
-            part: "table",
-            subject,
-            found: endpoint.map_or_else(String::new, shown),
             age: endpoint.and_then(|endpoint| endpoint.message_age),
-            verdict,
+            generation: endpoint.map(|e| e.generation).filter(|g| *g > 0),
+            after_ms: after_commit(facts, applied),
+            ..Step::new((Component::Router, "table"), &subject, found, verdict)
         });
     }
+}
+
+/// Returns what the Cloud Controller knows of the router's receipts about the route.
+fn receipt<'a>(facts: &'a Facts, view: &RouteView) -> Option<&'a PropagationRouter> {
+    let mut routers = propagation(facts)?.routers.iter();
+    routers.find(|router| router.id == view.router)
+}
+
+/// Adds a hop if the router serves the URL by another route, because it lacks the one that is stored.
+fn check_route(
+    facts: &Facts,
+    router: &Router,
+    view: &RouteView,
+    instances: &[&Instance<'_>],
+    steps: &mut Steps,
+) {
+    let Some((other, stored)) = other_route(facts, view) else {
+        return;
+    };
+    if !instances.iter().any(|instance| accepts(view, instance)) {
+        return;
+    }
+    let reason = format!(
+        "The router {} serves the URL by the route {other}, because its table lacks {stored}.",
+        router.name
+    );
+    let verdict = if has_just_changed(facts) {
+        Verdict::waits(reason, "Wait for a moment.")
+    } else {
+        Verdict::wrong(
+            reason,
+            "The next registration of an instance, within 20 s, repairs it; else see the router's log.",
+        )
+    };
+    steps.add((Component::Router, "route"), &router.name, other, verdict);
+}
+
+/// Returns the route by which the router serves the URL and the one that is stored, if these are two.
+fn other_route<'a>(facts: &'a Facts, view: &'a RouteView) -> Option<(&'a str, &'a str)> {
+    let stored = facts.route.as_ref().ok()?.as_ref()?;
+    let found = view.route.as_deref()?;
+    let is_same = normal(found).eq_ignore_ascii_case(&normal(&stored.url));
+    (!is_same).then_some((found, stored.url.as_str()))
 }
 
 /// Adds a hop if the router is not in service, or if its clock is wrong. An original gorouter shows neither.
@@ -337,6 +394,18 @@ fn verdict_of(
         );
         return Verdict::wrong(reason, again);
     }
+    let wanted = instance.generation;
+    // An emitter of another kind sends no generation.
+    if (1..wanted).contains(&endpoint.generation) {
+        let reason = format!(
+            "The router {table} has {name} as of change {}, and Diego has change {wanted}.",
+            endpoint.generation
+        );
+        return match has_just_changed(facts) {
+            true => Verdict::waits(reason, "Wait for a moment."),
+            false => Verdict::wrong(reason, again),
+        };
+    }
     if view.max_connections > 0 && endpoint.in_flight >= view.max_connections {
         return Verdict::wrong(
             format!(
@@ -364,7 +433,8 @@ fn check_strangers(
     instances: &[Instance<'_>],
     steps: &mut Steps,
 ) {
-    let has_all = facts.route.is_ok() && facts.actual.is_ok();
+    let is_stored = facts.route.as_ref().is_ok_and(Option::is_some);
+    let has_all = is_stored && facts.actual.is_ok() && other_route(facts, view).is_none();
     let is_of = |endpoint: &EndpointView| {
         let mut addresses = instances.iter().filter_map(|instance| instance.address());
         addresses.any(|(address, _)| address == endpoint.address)
@@ -372,16 +442,25 @@ fn check_strangers(
                 .iter()
                 .any(|i| i.actual.instance_guid == endpoint.instance_guid)
     };
-    // A component's own route has endpoints without a guid of an instance in Diego.
     let strangers = view.endpoints.iter().filter(|endpoint| !is_of(endpoint));
-    for endpoint in strangers.filter(|endpoint| has_all && !endpoint.instance_guid.is_empty()) {
-        let verdict = Verdict::wrong(
-            format!(
-                "The router {} has {} of the instance {}, which is not an instance of this route.",
-                router.name, endpoint.address, endpoint.instance_guid
-            ),
-            "Its unregistration was lost: it leaves the table when its certificate does not match, or when it is pruned after 120 s.",
-        );
+    for endpoint in strangers.filter(|_| has_all) {
+        let (table, address) = (&router.name, &endpoint.address);
+        let verdict = if endpoint.instance_guid.is_empty() {
+            Verdict::wrong(
+                format!(
+                    "The router {table} has {address}, which belongs to no instance of an app."
+                ),
+                "Find the program that registers it on the bus (cupola nats sub router.register), and stop it.",
+            )
+        } else {
+            Verdict::wrong(
+                format!(
+                    "The router {table} has {address} of the instance {}, which is not an instance of this route.",
+                    endpoint.instance_guid
+                ),
+                "Its unregistration was lost: it leaves the table when its certificate does not match, or when it is pruned after 120 s.",
+            )
+        };
         let found = shown(endpoint);
         steps.add(
             (Component::Router, "stale endpoint"),
@@ -390,51 +469,4 @@ fn check_strangers(
             verdict,
         );
     }
-}
-
-fn check_probe(router: &Router, probe: &Result<Probe, String>, steps: &mut Steps) {
-    let part = "answer";
-    let probe = match probe {
-        Ok(probe) => probe,
-        Err(problem) => {
-            let verdict = Verdict::wrong(
-                format!(
-                    "The router {} does not answer a request: {problem}.",
-                    router.name
-                ),
-                "See whether its process runs and has not been paused, and its log.",
-            );
-            steps.add((Component::Router, part), &router.name, "", verdict);
-            return;
-        }
-    };
-    let found = format!("{} in {} ms", probe.status, probe.milliseconds);
-    if probe.router_error.is_empty() {
-        steps.add(
-            (Component::Client, part),
-            &router.name,
-            found,
-            Verdict::Right,
-        );
-        return;
-    }
-    let (mut component, mut advice) = failures::meaning(probe.status, &probe.router_error);
-    let mut services = router.view.iter().map(|view| &view.route_service_url);
-    // The router reports a route service that fails as an endpoint that fails.
-    if let Some(service) = services.find(|url| !url.is_empty())
-        && !matches!(component, Component::Router | Component::Client)
-    {
-        component = RouteService;
-        advice = Advice::new(
-            format!("The route service {service} fails: {}.", probe.router_error),
-            "Start the route service, or unbind it from the route.",
-        );
-    }
-    let found = format!("{found}: {}", probe.router_error);
-    steps.add(
-        (component, part),
-        &router.name,
-        found,
-        Verdict::Wrong(advice),
-    );
 }

@@ -1,200 +1,19 @@
+mod cell_faults;
 mod faults;
+mod request_faults;
+mod right;
 mod router_faults;
 
 use super::*;
-use crate::facts::{Actual, Desired, DesiredRoute, Port, Probe, Router};
-use faults::{CELL, CONTROL, Fault};
-use router_faults::ROUTERS;
-use std::collections::BTreeSet;
-use wire::cc::{StoredDestination, StoredRoute};
-use wire::rep::{
-    InspectedCertificate, InspectedContainer, InspectedPort, InspectedProcess, InspectedRule,
-    Inspection, Read,
+use cell_faults::{CELL, FIREWALL};
+use faults::{CONTROL, Fault};
+use request_faults::REQUESTS;
+use right::{
+    CHANGE, NOW, cell, certificate, container, instance, probes, right, route, rules, view, views,
 };
-use wire::router::{EndpointView, FailureView, RouteView};
-
-const NOW: i64 = 1_700_000_000;
-
-/// Returns the facts of a route with two instances on two cells and two routers, where nothing is wrong.
-fn right() -> Facts {
-    Facts {
-        url: "https://Shop.example.test:8443/cart?x=1".to_owned(),
-        now: NOW,
-        route: Ok(Some(StoredRoute {
-            guid: "r1".to_owned(),
-            url: "shop.example.test".to_owned(),
-            space_guid: "s1".to_owned(),
-            is_internal: false,
-            destinations: vec![StoredDestination {
-                app_guid: "a1".to_owned(),
-                app_name: "shop".to_owned(),
-                is_started: true,
-                process_type: "web".to_owned(),
-                process_guids: vec!["p1".to_owned()],
-                instances: 2,
-                port: 8080,
-            }],
-        })),
-        desired: Ok(vec![
-            Desired {
-                process_guid: "p1-v1".to_owned(),
-                instances: 2,
-                routes: vec![DesiredRoute {
-                    url: "shop.example.test".to_owned(),
-                    port: 8080,
-                    isolation_segment: String::new(),
-                }],
-            },
-            Desired::default(),
-        ]),
-        actual: Ok(vec![actual(0), actual(1)]),
-        cells: Ok(vec!["cell-0".to_owned(), "cell-1".to_owned()]),
-        inspections: (0..2)
-            .map(|index| (format!("i{index}"), Ok(inspection(index))))
-            .collect(),
-        bus: Some(Ok("127.0.0.1:4222".to_owned())),
-        routers: vec![router("router-a"), router("router-b")],
-    }
-}
-
-fn actual(index: u16) -> Actual {
-    Actual {
-        process_guid: "p1-v1".to_owned(),
-        index: i32::from(index),
-        instance_guid: format!("i{index}"),
-        cell_id: format!("cell-{index}"),
-        state: "RUNNING".to_owned(),
-        routable: Some(true),
-        since: NOW - 600,
-        address: format!("10.0.0.{index}"),
-        ports: vec![Port {
-            app: 8080,
-            host: 0,
-            proxy: 61001,
-            host_proxy: 61010 + index,
-        }],
-        ..Actual::default()
-    }
-}
-
-fn inspection(index: u16) -> Inspection {
-    let container = format!("10.255.{index}.2");
-    let rule = |table: &str, rule: String| InspectedRule {
-        table: table.to_owned(),
-        rule,
-        packets: 7,
-    };
-    Inspection {
-        instance_guid: format!("i{index}"),
-        cell_id: format!("cell-{index}"),
-        now: NOW + 1,
-        cell_is_healthy: true,
-        state: "running".to_owned(),
-        is_routable: true,
-        is_stopping: false,
-        container: Some(InspectedContainer {
-            address: container.clone(),
-            cell_address: format!("10.0.0.{index}"),
-            ports: vec![InspectedPort {
-                host_port: 61010 + index,
-                container_port: 61001,
-            }],
-            listeners: ["0.0.0.0:61001", "[::]:8080", "127.0.0.1:61003"].map(String::from).into(),
-            processes: vec![InspectedProcess {
-                id: "envoy".to_owned(),
-                exit_status: None,
-            }],
-            refused_packets: 0,
-        }),
-        firewall: Ok(vec![
-            rule("nat", "-A PREROUTING -j netin--x".to_owned()),
-            rule("nat", "-A OUTPUT -j netin--x".to_owned()),
-            rule("nat", format!("-A netin--x -d 10.0.0.{index}/32 -p tcp -m tcp --dport {} -j DNAT --to-destination {container}:61001", 61010 + index)),
-            rule("filter", "-A FORWARD -d 10.255.0.0/24 -j overlay--t".to_owned()),
-            rule("filter", "-A FORWARD -d 192.0.2.1/32 -j DROP".to_owned()),
-        ])
-        .into(),
-        envoy: Some(Read::from(Ok(InspectedCertificate {
-            names: vec![format!("i{index}"), container],
-            not_before: NOW - 1000,
-            not_after: NOW + 80_000,
-        }))),
-    }
-}
-
-fn router(name: &str) -> Router {
-    let endpoint = |index: u16| EndpointView {
-        address: format!("10.0.0.{index}:{}", 61010 + index),
-        tls: true,
-        server_cert_domain_san: format!("i{index}"),
-        instance_guid: format!("i{index}"),
-        message_age: Some(4.5),
-        ..EndpointView::default()
-    };
-    Router {
-        name: name.to_owned(),
-        view: Ok(RouteView {
-            router: name.to_owned(),
-            now: NOW,
-            bus_is_connected: Some(true),
-            last_message_age: Some(0.4),
-            max_connections: 500,
-            route: Some("shop.example.test".to_owned()),
-            endpoints: vec![endpoint(0), endpoint(1)],
-            ..RouteView::default()
-        }),
-        probe: Some(Ok(Probe {
-            status: 200,
-            milliseconds: 3,
-            ..Probe::default()
-        })),
-    }
-}
-
-fn route(facts: &mut Facts) -> &mut StoredRoute {
-    facts.route.as_mut().unwrap().as_mut().unwrap()
-}
-
-fn instance(facts: &mut Facts) -> &mut Actual {
-    &mut facts.actual.as_mut().unwrap()[1]
-}
-
-fn cell(facts: &mut Facts) -> &mut Inspection {
-    facts.inspections.get_mut("i1").unwrap().as_mut().unwrap()
-}
-
-fn container(facts: &mut Facts) -> &mut InspectedContainer {
-    cell(facts).container.as_mut().unwrap()
-}
-
-fn rules(facts: &mut Facts) -> &mut Vec<InspectedRule> {
-    cell(facts).firewall.value.as_mut().unwrap()
-}
-
-fn certificate(facts: &mut Facts) -> &mut InspectedCertificate {
-    let envoy = cell(facts).envoy.as_mut().unwrap();
-    envoy.value.as_mut().unwrap()
-}
-
-fn view(facts: &mut Facts) -> &mut RouteView {
-    facts.routers[1].view.as_mut().unwrap()
-}
-
-fn views(facts: &mut Facts, change: impl Fn(&mut RouteView)) {
-    for router in &mut facts.routers {
-        change(router.view.as_mut().unwrap());
-    }
-}
-
-fn probes(facts: &mut Facts, status: u16, error: &str) {
-    for router in &mut facts.routers {
-        router.probe = Some(Ok(Probe {
-            status,
-            router_error: error.to_owned(),
-            ..Probe::default()
-        }));
-    }
-}
+use router_faults::ROUTERS;
+use std::collections::{BTreeMap, BTreeSet};
+use wire::router::FailureView;
 
 #[track_caller]
 fn check((name, change, (component, part, subject), reason): &Fault) {
@@ -219,7 +38,8 @@ fn check((name, change, (component, part, subject), reason): &Fault) {
 
 #[test]
 fn every_fault_has_its_guilty_hop() {
-    let faults: Vec<&Fault> = [CONTROL, CELL, ROUTERS].into_iter().flatten().collect();
+    let all = [CONTROL, CELL, FIREWALL, ROUTERS, REQUESTS];
+    let faults: Vec<&Fault> = all.into_iter().flatten().collect();
     let names: BTreeSet<&str> = faults.iter().map(|fault| fault.0).collect();
     assert_eq!(names.len(), faults.len());
     for fault in faults {
@@ -268,6 +88,116 @@ fn a_right_route_has_right_hops_only() {
             "client answer router-b",
         ]
     );
+}
+
+#[test]
+fn hops_show_the_change_and_when_they_had_it() {
+    let explanation = explain(&right());
+    let rows: Vec<_> = explanation
+        .hops
+        .iter()
+        .filter(|hop| hop.generation.is_some())
+        .map(|hop| (hop.component, hop.subject.as_str(), hop.after_ms))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            (Component::CloudController, "", None),
+            (Component::Bbs, "shop", Some(1.5)),
+            (Component::RouteEmitter, "shop/0", Some(2.0)),
+            (Component::RouteEmitter, "shop/1", Some(2.0)),
+            (Component::Router, "router-a for shop/0", Some(2.25)),
+            (Component::Router, "router-a for shop/1", Some(2.25)),
+            (Component::Router, "router-b for shop/0", Some(2.25)),
+            (Component::Router, "router-b for shop/1", Some(2.25)),
+        ]
+    );
+    assert!(
+        explanation
+            .hops
+            .iter()
+            .all(|hop| hop.generation.is_none_or(|g| g == CHANGE))
+    );
+}
+
+#[test]
+fn a_change_that_was_just_made_is_on_its_way() {
+    let mut facts = right();
+    let stored = u64::try_from(NOW - 1).unwrap() * 1_000_000_000;
+    let propagation = route(&mut facts).propagation.as_mut().unwrap();
+    propagation.stored_at_ns = Some(stored);
+    view(&mut facts).endpoints[1].generation = CHANGE - 1;
+    let explanation = explain(&facts);
+    let hop = explanation.guilty_hop().unwrap();
+    assert!(matches!(hop.verdict, Verdict::Waits(_)), "{hop:?}");
+    facts.desired.as_mut().unwrap()[0].routes[0].generation = CHANGE - 1;
+    let explanation = explain(&facts);
+    assert_eq!(explanation.guilty_hop().unwrap().part, "desired LRP");
+}
+
+#[test]
+fn a_stopped_app_beside_one_that_runs_is_no_fault() {
+    let mut facts = right();
+    let mut old = route(&mut facts).destinations[0].clone();
+    old.app_name = "shop-old".to_owned();
+    old.process_guids = vec!["p0".to_owned()];
+    old.is_started = false;
+    route(&mut facts).destinations.push(old);
+    assert_eq!(explain(&facts).guilty_hop(), None);
+}
+
+#[test]
+fn a_router_of_another_isolation_segment_is_not_asked() {
+    let mut facts = right();
+    view(&mut facts).segments = Some(vec!["iso".to_owned()]);
+    view(&mut facts).route = None;
+    view(&mut facts).endpoints.clear();
+    facts.routers[1].probe = Some(Ok(crate::facts::Probe {
+        status: 404,
+        router_error: "unknown_route".to_owned(),
+        ..crate::facts::Probe::default()
+    }));
+    assert_eq!(explain(&facts).guilty_hop(), None);
+}
+
+#[test]
+fn a_route_of_a_component_is_right() {
+    let mut facts = right();
+    (facts.route, facts.desired) = (Ok(None), Ok(Vec::new()));
+    (facts.actual, facts.inspections) = (Ok(Vec::new()), BTreeMap::new());
+    views(&mut facts, |view| {
+        view.endpoints.truncate(1);
+        view.endpoints[0].component = "uaa".to_owned();
+    });
+    let explanation = explain(&facts);
+    assert_eq!(explanation.guilty_hop(), None);
+    assert!(explanation.hops[0].found.contains("own route uaa"));
+}
+
+#[test]
+fn rules_of_others_that_concern_no_packet_of_the_container_are_no_fault() {
+    for rule in [
+        "-A FORWARD -d 10.255.1.3/32 -j DROP",
+        "-A FORWARD -d 10.255.2.0/24 -j REJECT --reject-with icmp-port-unreachable",
+        "-A FORWARD -p udp -j DROP",
+        "-A INPUT -p tcp -m tcp --dport 22 -j DROP",
+        "-A INPUT -m conntrack --ctstate INVALID -j DROP",
+        "-A OUTPUT -o lo -j DROP",
+        "-A FORWARD ! -d 10.255.0.0/16 -j DROP",
+        "-A FORWARD -m limit --limit 5/min -j DROP",
+        "-A FORWARD -m comment --comment \"to the other one\" -d 10.255.1.3/32 -j DROP",
+        "-A FORWARD -j LOG",
+    ] {
+        let mut facts = right();
+        cell_faults::add_rule(&mut facts, "filter", rule);
+        assert_eq!(explain(&facts).guilty_hop(), None, "{rule}");
+    }
+    // Answers pass before the rule that refuses everything else.
+    let mut facts = right();
+    let accepts = "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+    cell_faults::add_rule(&mut facts, "filter", accepts);
+    cell_faults::add_rule(&mut facts, "filter", "-A INPUT -j DROP");
+    assert_eq!(explain(&facts).guilty_hop(), None);
 }
 
 #[test]

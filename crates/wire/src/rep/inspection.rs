@@ -13,6 +13,7 @@ pub struct Inspection {
     pub now: i64,
     /// Whether the cell is healthy: garden answers and the comparison with the BBS works.
     pub cell_is_healthy: bool,
+    pub machine: InspectedMachine,
     /// The rep's state of the instance: `reserved`, `initializing`, `created`, `running` or `completed`. It is empty if the rep has
     /// no such instance.
     pub state: String,
@@ -25,6 +26,19 @@ pub struct Inspection {
     pub firewall: Read<Vec<InspectedRule>>,
     /// The answer of the instance's Envoy to a TLS handshake; `None` if the instance has no Envoy.
     pub envoy: Option<Read<InspectedCertificate>>,
+}
+
+/// The state of the cell's machine. `None`: the value could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InspectedMachine {
+    /// The number of connections that the kernel tracks, and the most that it can.
+    pub tracked_connections: Option<u64>,
+    pub most_tracked_connections: Option<u64>,
+    /// Whether the kernel passes packets on from one link to another.
+    pub forwards_packets: Option<bool>,
+    /// The free bytes on the disk of the containers.
+    pub free_disk: Option<u64>,
 }
 
 /// A part of the answer. `problem` is the reason why it could not be read.
@@ -93,7 +107,7 @@ pub struct InspectedProcess {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InspectedRule {
-    /// The table: `nat` or `filter`.
+    /// The table: `nat`, `filter`, `raw` or `mangle`.
     pub table: String,
     /// The rule as `iptables -S` prints it, with its chain.
     pub rule: String,

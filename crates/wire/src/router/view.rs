@@ -1,5 +1,5 @@
-//! The answer of a router to a question about one URL: what a request to it would meet. It is a page of ours; an original gorouter
-//! has only `/routes`.
+//! The answer of a router to a question about one URL: what a request to it would meet. It is a page of ours, and the answer to a
+//! question on the message bus; an original gorouter has only `/routes`.
 
 use super::null_as_default;
 use serde::{Deserialize, Serialize};
@@ -24,12 +24,21 @@ pub struct FailuresPage {
     pub failures: Vec<FailureView>,
 }
 
+/// The payload of `route-views.ask`. Every router answers with a [`RouteView`] on the reply's subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewQuestion {
+    pub url: String,
+}
+
 /// The state of one URL in a router. Ages are in seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RouteView {
     /// The router's id, as in `router.start`.
     pub router: String,
+    /// The addresses at which clients reach the router without and with TLS; empty if it has no such listener or does not report it.
+    pub http_address: String,
+    pub https_address: String,
     /// The router's clock, in seconds since 1970.
     pub now: i64,
     /// Whether `/health` is 200; it is not while the router starts or drains. `None` if the router does not report it.
@@ -65,6 +74,10 @@ pub struct EndpointView {
     pub instance_guid: String,
     #[serde(deserialize_with = "null_as_default")]
     pub isolation_segment: String,
+    /// The kind of the sender of the registration, such as `route-emitter` for apps; empty if it names none.
+    pub component: String,
+    /// The generation of the change with which the endpoint was registered; 0 if it has none.
+    pub generation: u64,
     /// The time since the last registration; `None` if the router does not report it.
     pub message_age: Option<f64>,
     /// Whether requests have failed at the endpoint recently, so that others are preferred.

@@ -1,9 +1,9 @@
 //! The table of faults: for each the change of the facts, the hop that is to blame, and the reason.
 
-use super::{NOW, cell, certificate, container, instance, route, rules};
+use super::{NOW, instance, route, view};
 use crate::component::Component;
 use crate::facts::Facts;
-use wire::rep::InspectedRule;
+use std::collections::BTreeMap;
 
 /// A fault: its name, the change of the facts that it makes, the hop that is to blame (component, part, subject), and a piece of
 /// the reason.
@@ -94,7 +94,7 @@ pub(super) const CONTROL: &[Fault] = &[
     (
         "the actual LRPs are lost",
         |facts| facts.actual = Ok(Vec::new()),
-        (Component::Bbs, "actual LRP", "shop"),
+        (Component::Bbs, "actual LRP", "shop/0"),
         "no actual LRP",
     ),
     (
@@ -139,221 +139,93 @@ pub(super) const CONTROL: &[Fault] = &[
         (Component::Bbs, "actual LRP", "shop/1"),
         "is starting on cell cell-1 for 2 s",
     ),
-];
-
-/// Faults of a cell.
-pub(super) const CELL: &[Fault] = &[
     (
-        "the cell is dead",
+        "no component answers",
         |facts| {
-            facts.cells = Ok(vec!["cell-0".to_owned()]);
-            let problem = Err("connection refused".to_owned());
-            facts.inspections.insert("i1".to_owned(), problem);
+            let problem = || "timed out after 5 s".to_owned();
+            (facts.route, facts.desired) = (Err(problem()), Err(problem()));
+            (facts.actual, facts.bus) = (Err(problem()), Some(Err(problem())));
+            for router in &mut facts.routers {
+                (router.view, router.probe) = (Err(problem()), Some(Err(problem())));
+            }
         },
-        (Component::Rep, "cell", "shop/1"),
-        "not present",
+        (Component::Client, "network", ""),
+        "No component of the foundation answers: timed out",
     ),
     (
-        "the rep is paused",
+        "the clock of the machine that asks is wrong",
+        |facts| facts.now += 3600,
+        (Component::Client, "clock", ""),
+        "is 3600 s ahead of those of all",
+    ),
+    (
+        "the route was deleted, and its unregistration was lost",
         |facts| {
-            let problem = Err("timed out after 5 s".to_owned());
-            facts.inspections.insert("i1".to_owned(), problem);
+            (facts.route, facts.desired) = (Ok(None), Ok(Vec::new()));
+            (facts.actual, facts.inspections) = (Ok(Vec::new()), BTreeMap::new());
+            view(facts).endpoints.clear();
         },
-        (Component::Rep, "cell", "shop/1"),
-        "does not answer: timed out",
+        (Component::CloudController, "route", ""),
+        "the router router-a still has the endpoint 10.0.0.0:61010 of an app",
     ),
     (
-        "the cell's clock is wrong",
-        |facts| cell(facts).now = NOW + 7200,
-        (Component::Rep, "cell", "shop/1"),
-        "7200 s ahead",
+        "the staging failed",
+        |facts| route(facts).destinations[0].lacks_droplet = true,
+        (Component::CloudController, "destination", "shop"),
+        "has no droplet",
     ),
     (
-        "the cell's disk is full",
-        |facts| cell(facts).cell_is_healthy = false,
-        (Component::Rep, "cell", "shop/1"),
-        "unhealthy",
+        "the desired LRP lacks the last change",
+        |facts| facts.desired.as_mut().unwrap()[0].routes[0].generation = 16,
+        (Component::Bbs, "desired LRP", "shop"),
+        "as of change 16, and the last change is 17",
     ),
     (
-        "the rep has lost the instance",
-        |facts| cell(facts).state.clear(),
-        (Component::Rep, "cell", "shop/1"),
-        "has no instance i1",
+        "the actual LRP of one instance is lost",
+        |facts| drop(facts.actual.as_mut().unwrap().remove(1)),
+        (Component::Bbs, "actual LRP", "shop/1"),
+        "no actual LRP of shop/1",
     ),
     (
-        "the container is removed",
-        |facts| cell(facts).container = None,
-        (Component::Garden, "container", "shop/1"),
-        "no container",
-    ),
-    (
-        "garden does not answer",
-        |facts| {
-            cell(facts).container = None;
-            cell(facts).firewall = Err("garden: no room".to_owned()).into();
-        },
-        (Component::Garden, "container", "shop/1"),
-        "does not answer: garden: no room",
-    ),
-    (
-        "the port is not mapped",
-        |facts| instance(facts).ports.clear(),
-        (Component::Garden, "ports", "shop/1"),
-        "maps no port to port 8080",
-    ),
-    (
-        "the app listens on another port",
-        |facts| container(facts).listeners[1] = "0.0.0.0:9090".to_owned(),
-        (Component::App, "port", "shop/1"),
-        "listens on 0.0.0.0:9090, not on",
-    ),
-    (
-        "the app listens on another port, and is therefore not healthy",
+        "the app crashes again and again",
         |facts| {
             instance(facts).state = "CLAIMED".to_owned();
-            cell(facts).state = "created".to_owned();
-            container(facts).listeners[1] = "0.0.0.0:9090".to_owned();
+            instance(facts).crash_count = 3;
         },
-        (Component::App, "port", "shop/1"),
-        "listens on 0.0.0.0:9090, not on",
+        (Component::Bbs, "actual LRP", "shop/1"),
+        "starts again; it has crashed 3 times",
     ),
     (
-        "the app listens on loopback only",
-        |facts| container(facts).listeners[1] = "127.0.0.1:8080".to_owned(),
-        (Component::App, "port", "shop/1"),
-        "listens on 127.0.0.1:8080, not on",
-    ),
-    (
-        "the app listens nowhere",
-        |facts| drop(container(facts).listeners.remove(1)),
-        (Component::App, "port", "shop/1"),
-        "does not listen on port 8080",
-    ),
-    (
-        "Envoy is killed",
-        |facts| container(facts).processes[0].exit_status = Some(137),
-        (Component::Envoy, "container", "shop/1"),
-        "has ended with status 137",
-    ),
-    (
-        "Envoy does not listen",
-        |facts| drop(container(facts).listeners.remove(0)),
-        (Component::Envoy, "listener", "shop/1"),
-        "does not listen on port 61001",
-    ),
-    (
-        "Envoy is stopped",
-        |facts| cell(facts).envoy = Some(Err("timed out after 2 s".to_owned()).into()),
-        (Component::Envoy, "certificate", "shop/1"),
-        "does not complete a TLS handshake: timed out",
-    ),
-    (
-        "the certificate has expired",
-        |facts| certificate(facts).not_after = NOW - 60,
-        (Component::Envoy, "certificate", "shop/1"),
-        "expired 61 s ago",
-    ),
-    (
-        "the certificate is not valid yet",
-        |facts| certificate(facts).not_before = NOW + 61,
-        (Component::Envoy, "certificate", "shop/1"),
-        "is valid in 60 s only",
-    ),
-    (
-        "the certificate is that of another instance",
-        |facts| certificate(facts).names[0] = "i0".to_owned(),
-        (Component::Envoy, "certificate", "shop/1"),
-        "of another instance",
-    ),
-    (
-        "the DNAT rule is deleted",
-        |facts| drop(rules(facts).remove(2)),
-        (Component::Iptables, "DNAT", "shop/1"),
-        "No DNAT rule translates port 61011",
-    ),
-    (
-        "the DNAT rule leads to another container",
+        "the health check never passes",
         |facts| {
-            let rule = &mut rules(facts)[2].rule;
-            *rule = rule.replace("10.255.1.2:61001", "10.255.1.9:61001");
+            instance(facts).state = "CRASHED".to_owned();
+            instance(facts).crash_count = 1;
+            instance(facts).crash_reason =
+                "Instance never healthy after 1m0s: received status code 500".to_owned();
         },
-        (Component::Iptables, "DNAT", "shop/1"),
-        "to 10.255.1.9:61001, and the container is at 10.255.1.2:61001",
+        (Component::Bbs, "actual LRP", "shop/1"),
+        "Instance never healthy after 1m0s: received status code 500",
     ),
     (
-        "the DNAT rule leads to another port",
+        "no cell has the stack",
         |facts| {
-            let rule = &mut rules(facts)[2].rule;
-            *rule = rule.replace(":61001", ":61002");
+            instance(facts).state = "UNCLAIMED".to_owned();
+            instance(facts).placement_error = "found no compatible cell".to_owned();
         },
-        (Component::Iptables, "DNAT", "shop/1"),
-        "to 10.255.1.2:61002",
+        (Component::Auctioneer, "actual LRP", "shop/1"),
+        "No cell takes shop/1: found no compatible cell.",
     ),
     (
-        "the DNAT rule is for another address",
+        "the only cell is evacuated",
         |facts| {
-            let rule = &mut rules(facts)[2].rule;
-            *rule = rule.replace("10.0.0.1/32", "10.0.0.9/32");
+            instance(facts).is_evacuating = true;
+            let mut waiting = instance(facts).clone();
+            waiting.is_evacuating = false;
+            (waiting.state, waiting.cell_id) = ("UNCLAIMED".to_owned(), String::new());
+            waiting.placement_error = "found no compatible cell".to_owned();
+            facts.actual.as_mut().unwrap().push(waiting);
         },
-        (Component::Iptables, "DNAT", "shop/1"),
-        "for the address 10.0.0.9",
-    ),
-    (
-        "the jump for packets from outside is deleted",
-        |facts| drop(rules(facts).remove(0)),
-        (Component::Iptables, "DNAT", "shop/1"),
-        "No rule in PREROUTING",
-    ),
-    (
-        "the jump for packets of the machine itself is deleted",
-        |facts| drop(rules(facts).remove(1)),
-        (Component::Iptables, "DNAT", "shop/1"),
-        "No rule in OUTPUT",
-    ),
-    (
-        "the firewall is flushed",
-        |facts| rules(facts).clear(),
-        (Component::Iptables, "DNAT", "shop/1"),
-        "No DNAT rule",
-    ),
-    (
-        "somebody drops packets to the container",
-        |facts| {
-            rules(facts).push(InspectedRule {
-                table: "filter".to_owned(),
-                rule: "-A FORWARD -d 10.255.1.2/32 -j DROP".to_owned(),
-                packets: 3,
-            });
-        },
-        (Component::Iptables, "filter", "shop/1"),
-        "refuses packets",
-    ),
-    (
-        "somebody drops packets to the container, the rep's own included",
-        |facts| {
-            rules(facts).push(InspectedRule {
-                table: "filter".to_owned(),
-                rule: "-A OUTPUT -d 10.255.1.2/32 -j DROP".to_owned(),
-                packets: 3,
-            });
-            cell(facts).envoy = Some(Err("no answer within 2 s".to_owned()).into());
-        },
-        (Component::Iptables, "filter", "shop/1"),
-        "refuses packets",
-    ),
-    (
-        "the connections of the container are exhausted",
-        |facts| {
-            container(facts).refused_packets = 40;
-            cell(facts).envoy = Some(Err("connect: connection refused".to_owned()).into());
-        },
-        (Component::Iptables, "limits", "shop/1"),
-        "40 packets were refused",
-    ),
-    (
-        "iptables cannot be read",
-        |facts| cell(facts).firewall = Err("iptables-save: exit status 1".to_owned()).into(),
-        (Component::Iptables, "DNAT", "shop/1"),
-        "cannot be read",
+        (Component::Auctioneer, "actual LRP", "shop/1"),
+        "No cell takes shop/1",
     ),
 ];

@@ -1,7 +1,7 @@
-//! The table of faults behind the cells: of emitters, of the bus, of routers, and of requests.
+//! The table of faults behind the cells: of emitters, of the bus, and of routers.
 
 use super::faults::Fault;
-use super::{probes, view, views};
+use super::{view, views};
 use crate::component::Component;
 
 /// Faults behind the cells.
@@ -119,60 +119,57 @@ pub(super) const ROUTERS: &[Fault] = &[
         "No router serves the isolation segment \"iso\"",
     ),
     (
-        "the route service is dead",
+        "the bus refuses the foundation's user",
+        |facts| {
+            facts.bus = Some(Err("Authorization Violation".to_owned()));
+            views(facts, |view| view.bus_is_connected = Some(false));
+        },
+        (Component::Nats, "bus", ""),
+        "does not answer: Authorization Violation",
+    ),
+    (
+        "all routers have lost the bus, which runs",
         |facts| {
             views(facts, |view| {
-                view.route_service_url = "https://rs.example.test".to_owned()
+                view.bus_is_connected = Some(false);
+                view.last_message_age = Some(300.0);
             });
-            probes(
-                facts,
-                502,
-                "endpoint_failure (dial tcp 192.0.2.7:443: connection refused)",
-            );
         },
-        (Component::RouteService, "answer", "router-a"),
-        "connection refused",
+        (Component::Router, "bus", "router-a"),
+        "is not connected to the message bus",
     ),
     (
-        "a firewall between router and cell drops packets",
+        "one router lost a change",
+        |facts| view(facts).endpoints[1].generation = 16,
+        (Component::Router, "table", "router-b for shop/1"),
+        "as of change 16, and Diego has change 17",
+    ),
+    (
+        "one router serves the URL by a shorter route",
         |facts| {
-            probes(
-                facts,
-                502,
-                "endpoint_failure (dial tcp 10.0.0.1:61011: i/o timeout)",
-            )
+            view(facts).route = Some("*.example.test".to_owned());
+            view(facts).endpoints.truncate(1);
+            view(facts).endpoints[0].address = "10.0.0.7:61001".to_owned();
+            view(facts).endpoints[0].instance_guid = "i7".to_owned();
         },
-        (Component::Iptables, "answer", "router-a"),
-        "cannot be reached",
+        (Component::Router, "route", "router-b"),
+        "by the route *.example.test, because its table lacks shop.example.test",
     ),
     (
-        "the router's certificate is refused",
+        "a program registers an endpoint of its own",
         |facts| {
-            probes(
-                facts,
-                496,
-                "endpoint_failure (tls: backend refused the router's certificate: expired)",
-            )
+            let mut stranger = view(facts).endpoints[1].clone();
+            (stranger.address, stranger.tls) = ("192.0.2.9:80".to_owned(), false);
+            stranger.instance_guid.clear();
+            view(facts).endpoints.push(stranger);
         },
-        (Component::Envoy, "answer", "router-a"),
-        "refused the router's certificate",
+        (Component::Router, "stale endpoint", "router-b"),
+        "192.0.2.9:80, which belongs to no instance",
     ),
     (
-        "the app hangs",
-        |facts| probes(facts, 504, "endpoint_failure (context deadline exceeded)"),
-        (Component::App, "answer", "router-a"),
-        "did not answer in time",
-    ),
-    (
-        "the app closes connections",
-        |facts| probes(facts, 502, "endpoint_failure (EOF)"),
-        (Component::App, "answer", "router-a"),
-        "closed the connection",
-    ),
-    (
-        "the policy does not admit the caller",
-        |facts| probes(facts, 403, "route_policy_denied"),
-        (Component::Client, "answer", "router-a"),
-        "does not admit",
+        "one router has another password",
+        |facts| facts.routers[1].view = Err("it answered with status 401".to_owned()),
+        (Component::Router, "page", "router-b"),
+        "status 401",
     ),
 ];

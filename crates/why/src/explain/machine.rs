@@ -1,0 +1,46 @@
+//! The hops of a cell's machine, which are there only if something is wrong: its disk, its table of connections, and whether it passes
+//! packets on.
+
+use super::Steps;
+use super::diego::Instance;
+use crate::component::Component::{Iptables, Rep};
+use crate::explanation::Verdict;
+use wire::rep::InspectedMachine;
+
+/// The free bytes below which nothing can be stored on the cell.
+const FULL: u64 = 16 << 20;
+
+pub(super) fn check(instance: &Instance<'_>, machine: &InspectedMachine, steps: &mut Steps) {
+    let cell = &instance.actual.cell_id;
+    if let Some(free) = machine.free_disk.filter(|free| *free < FULL) {
+        let verdict = Verdict::wrong(
+            format!(
+                "The disk of cell {cell} is full: {} KB are free.",
+                free >> 10
+            ),
+            "Make room on the disk of the cell, or give it a larger one: docs/operations.md.",
+        );
+        steps.add((Rep, "disk"), &instance.name, "", verdict);
+    }
+    let connections = machine
+        .tracked_connections
+        .zip(machine.most_tracked_connections);
+    if let Some((tracked, most)) = connections.filter(|(tracked, most)| tracked >= most) {
+        let verdict = Verdict::wrong(
+            format!(
+                "The kernel of cell {cell} tracks {tracked} connections, and {most} is the most: it drops the packets of new ones."
+            ),
+            "Find who opens so many connections (conntrack -L), or raise net.netfilter.nf_conntrack_max.",
+        );
+        steps.add((Iptables, "connections"), &instance.name, "", verdict);
+    }
+    if machine.forwards_packets == Some(false) {
+        let verdict = Verdict::wrong(
+            format!(
+                "The kernel of cell {cell} does not pass packets on to containers: net.ipv4.ip_forward is 0."
+            ),
+            "Switch it on again: sysctl -w net.ipv4.ip_forward=1.",
+        );
+        steps.add((Iptables, "forwarding"), &instance.name, "", verdict);
+    }
+}
