@@ -1,7 +1,7 @@
 //! Stories of a full disk. It fails only writes: apps, reads and the router continue, and everything recovers by itself when
 //! there is space again.
 
-use crate::{Story, story};
+use crate::{Story, story, why};
 use anyhow::{Context as _, Result, ensure};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
@@ -149,6 +149,7 @@ fn writes_only(f: &mut Foundation) -> Result<()> {
 fn while_full(f: &Foundation) -> Result<()> {
     let space = f.cf_curl("/v3/spaces?names=dev")?["resources"][0]["guid"].clone();
     let filler = Filler::fill(f, 0)?;
+    why::named(f, &f.host("steady"), "rep disk")?;
     // In the past everything ended after less time than this.
     let full_since = Instant::now();
     let mut round = 0;

@@ -25,6 +25,7 @@ mod route_registrar;
 mod seeing_routes;
 mod tour;
 mod why;
+mod why_faults;
 
 use anyhow::Result;
 use std::panic::AssertUnwindSafe;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
                 integrity::ON,
                 why::STORIES,
                 dashboard::STORIES,
+                why_faults::STORIES,
                 bad_input::STORIES,
                 metrics::STORIES,
                 robustness::STORIES,

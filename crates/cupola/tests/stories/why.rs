@@ -21,7 +21,7 @@ pub(crate) const OF_MANY: &[Story] = &[story("why_a_paused_process_is_named", pa
 
 const APP: &str = "whyapp";
 
-fn push(f: &Foundation, name: &str, command: &str, check: &str) -> Result<()> {
+pub(crate) fn push(f: &Foundation, name: &str, command: &str, check: &str) -> Result<()> {
     let folder = example("proxy/bin");
     let arguments =
         format!("push {name} -p {folder} -b binary_buildpack -m 64M -k 128M -u {check} -c");
@@ -31,7 +31,7 @@ fn push(f: &Foundation, name: &str, command: &str, check: &str) -> Result<()> {
 }
 
 /// Runs `cupola why URL --json`. Returns whether the exit code was 0, and the explanation.
-fn why(f: &Foundation, url: &str) -> Result<(bool, Value)> {
+pub(crate) fn why(f: &Foundation, url: &str) -> Result<(bool, Value)> {
     let output = Command::new(binary())
         .args(["why", url, "--json", "--data"])
         .arg(&f.data)
@@ -43,7 +43,7 @@ fn why(f: &Foundation, url: &str) -> Result<(bool, Value)> {
 }
 
 /// Returns `component part` of the guilty hop, or an empty text.
-fn guilty(explanation: &Value) -> String {
+pub(crate) fn guilty(explanation: &Value) -> String {
     let at = explanation["guilty"].as_u64();
     let at = at.and_then(|at| usize::try_from(at).ok());
     at.map_or_else(String::new, |at| {
@@ -54,7 +54,7 @@ fn guilty(explanation: &Value) -> String {
 }
 
 /// Waits until `cupola why` names this hop; an empty text means that the route is right.
-fn named(f: &Foundation, url: &str, hop: &str) -> Result<Value> {
+pub(crate) fn named(f: &Foundation, url: &str, hop: &str) -> Result<Value> {
     wait_for(&format!("{hop:?} as the guilty hop of {url}"), 60, || {
         let (is_right, explanation) = why(f, url)?;
         let found = guilty(&explanation);
@@ -129,10 +129,10 @@ fn app(f: &mut Foundation) -> Result<()> {
     f.cf_ok(&["delete", "whyport", "-f", "-r"]).map(drop)
 }
 
-/// Returns the instance's container address, its host port and its guid.
-fn instance(f: &Foundation) -> Result<(String, u64, String)> {
-    let lrp = f.instances(&f.guid(APP)?)?.into_iter().next();
-    let lrp = lrp.with_context(|| format!("{APP} has no instance"))?;
+/// Returns the container address, the host port and the guid of an app's instance.
+pub(crate) fn instance(f: &Foundation, app: &str) -> Result<(String, u64, String)> {
+    let lrp = f.instances(&f.guid(app)?)?.into_iter().next();
+    let lrp = lrp.with_context(|| format!("{app} has no instance"))?;
     let port = lrp["ports"][0]["host_tls_proxy_port"].as_u64();
     let text = |key: &str| lrp[key].as_str().unwrap_or_default().to_owned();
     Ok((
@@ -166,7 +166,7 @@ fn envoy(f: &mut Foundation) -> Result<()> {
 
 fn firewall(f: &mut Foundation) -> Result<()> {
     let host = f.host(APP);
-    let (address, port, _) = instance(f)?;
+    let (address, port, _) = instance(f, APP)?;
     let cell = f.cell_ip();
     for (rule, hop) in [
         (
@@ -202,7 +202,12 @@ fn paused(f: &mut Foundation) -> Result<()> {
     push(f, APP, "./proxy", "port")?;
     let host = f.host(APP);
     named(f, &host, "")?;
-    for (roles, hop) in [("router", "router page"), ("cell,dns", "rep cell")] {
+    for (roles, hop) in [
+        ("router", "router page"),
+        ("cell,dns", "rep cell"),
+        ("uaa,log-cache,cloud-controller", "cloud-controller route"),
+        ("bbs,auctioneer", "bbs desired LRP"),
+    ] {
         f.signal(roles, Signal::SIGSTOP)?;
         let seen = named(f, &host, hop);
         f.signal(roles, Signal::SIGCONT)?;

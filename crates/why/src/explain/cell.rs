@@ -106,7 +106,8 @@ fn verdict_of(facts: &Facts, instance: &Instance<'_>, inspection: &Inspection) -
             "Set the clock of the machine, and run an NTP client.",
         );
     }
-    if !inspection.cell_is_healthy {
+    // The hop of the disk names the cause.
+    if !inspection.cell_is_healthy && !machine::is_full(&inspection.machine) {
         return Verdict::wrong(
             format!("The cell {cell} reports that it is unhealthy."),
             "See the log of its role cell.",

@@ -10,9 +10,14 @@ use wire::rep::InspectedMachine;
 /// The free bytes below which nothing can be stored on the cell.
 const FULL: u64 = 16 << 20;
 
+/// Returns whether nothing can be stored on the disk of the containers.
+pub(super) fn is_full(machine: &InspectedMachine) -> bool {
+    machine.free_disk.is_some_and(|free| free < FULL)
+}
+
 pub(super) fn check(instance: &Instance<'_>, machine: &InspectedMachine, steps: &mut Steps) {
     let cell = &instance.actual.cell_id;
-    if let Some(free) = machine.free_disk.filter(|free| *free < FULL) {
+    if let Some(free) = machine.free_disk.filter(|_| is_full(machine)) {
         let verdict = Verdict::wrong(
             format!(
                 "The disk of cell {cell} is full: {} KB are free.",

@@ -43,7 +43,7 @@ pub(super) const CELL: &[Fault] = &[
         "7200 s ahead",
     ),
     (
-        "the cell's disk is full",
+        "the cell cannot make containers",
         |facts| cell(facts).cell_is_healthy = false,
         (Component::Rep, "cell", "shop/1"),
         "unhealthy",
@@ -150,7 +150,10 @@ pub(super) const CELL: &[Fault] = &[
     ),
     (
         "the disk of the cell has no room",
-        |facts| cell(facts).machine.free_disk = Some(4096),
+        |facts| {
+            cell(facts).machine.free_disk = Some(4096);
+            cell(facts).cell_is_healthy = false;
+        },
         (Component::Rep, "disk", "shop/1"),
         "The disk of cell cell-1 is full: 4 KB are free",
     ),
