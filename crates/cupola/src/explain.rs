@@ -76,9 +76,13 @@ fn keeps_names(plan: &Plan) -> bool {
     hosts.lines().any(names_api) && hosts.lines().count() < MOST_NAMES
 }
 
-/// Returns the routers that the plan knows.
+/// Returns the router that the plan knows: that of this machine, if it has one.
 pub(crate) fn own_routers(plan: &Plan) -> Vec<RouterAddress> {
-    vec![router(plan, &plan.reach(Service::RouterStatus))]
+    let own = router(plan, &plan.reach(Service::RouterStatus));
+    vec![RouterAddress {
+        is_guess: true,
+        ..own
+    }]
 }
 
 /// Returns a router by the address of its operator's pages. Its listener for requests is on the same host, at the foundation's port.
@@ -91,6 +95,7 @@ pub(crate) fn router(plan: &Plan, address: &str) -> RouterAddress {
         password: plan.status_password.clone(),
         http_url: Some(format!("http://{host}:{}", plan.http_port)),
         https_address: Some(format!("{host}:{}", plan.https_port)),
+        is_guess: false,
     }
 }
 

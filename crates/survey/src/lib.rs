@@ -53,6 +53,9 @@ impl Survey {
             self.name(url)
         );
         let others = routers::others(&routers, found.views);
+        if !others.is_empty() {
+            routers::forget_guesses(&self.routers, &mut routers);
+        }
         let others = others.into_iter().map(|view| routers::found(view, url));
         routers.extend(futures::future::join_all(others).await);
         routers.extend(routers::silent(&route, &routers));

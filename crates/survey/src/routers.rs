@@ -26,6 +26,8 @@ pub struct RouterAddress {
     pub http_url: Option<String>,
     /// The listener for requests with TLS, as `host:port`; `None`: it is not asked for its certificate.
     pub https_address: Option<String>,
+    /// Whether there may be no router at all at this address. It is forgotten then, if others are found on the bus.
+    pub is_guess: bool,
 }
 
 impl std::fmt::Debug for RouterAddress {
@@ -88,6 +90,16 @@ fn of_table(table: &Value, url: &str) -> RouteView {
         endpoints: endpoints.collect(),
         ..RouteView::default()
     }
+}
+
+/// Forgets the guesses at which nobody listens. `asked` are the answers of the addresses.
+pub(crate) fn forget_guesses(addresses: &[RouterAddress], asked: &mut Vec<Router>) {
+    let mut addresses = addresses.iter();
+    asked.retain(|router| {
+        let is_guess = addresses.next().is_some_and(|address| address.is_guess);
+        let is_refused = |problem: &String| problem.contains("refused");
+        !is_guess || !router.view.as_ref().is_err_and(is_refused)
+    });
 }
 
 /// Returns the views of routers that are not among those that were asked by their pages.
@@ -222,6 +234,33 @@ mod tests {
         assert_eq!(of_table(&table, "b.test").route.as_deref(), Some("*.test"));
         assert_eq!(of_table(&table, "b.example").route, None);
     }
+    #[test]
+    fn only_a_guess_where_nobody_listens_is_forgotten() {
+        let address = |is_guess| RouterAddress {
+            name: "a".to_owned(),
+            status_url: String::new(),
+            user: String::new(),
+            password: String::new(),
+            http_url: None,
+            https_address: None,
+            is_guess,
+        };
+        for (is_guess, problem, left) in [
+            (true, "connect: Connection refused (os error 111)", 0),
+            (true, "timed out after 5 s", 1),
+            (false, "connect: Connection refused (os error 111)", 1),
+        ] {
+            let mut asked = vec![Router {
+                name: "a".to_owned(),
+                view: Err(problem.to_owned()),
+                probe: None,
+                front: None,
+            }];
+            forget_guesses(&[address(is_guess)], &mut asked);
+            assert_eq!(asked.len(), left, "{is_guess} {problem}");
+        }
+    }
+
     #[test]
     fn routers_are_counted_once_and_none_is_forgotten() {
         let view = |router: &str, http: &str| RouteView {

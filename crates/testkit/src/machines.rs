@@ -258,6 +258,16 @@ dns: {{router: {}}}
         Ok(lines.collect::<Result<_, _>>()?)
     }
 
+    /// Returns what `cupola why` prints about a URL as JSON, with the data directory of a machine.
+    pub fn why(&self, machine: &str, url: &str) -> Result<Value> {
+        let mut command = self.network.command(machine, &binary());
+        command.args(["why", url, "--json", "--data"]);
+        // The command fails if the route is not right.
+        let output = command.arg(self.data(machine)).output()?;
+        let printed = both(&output);
+        serde_json::from_slice(&output.stdout).with_context(|| format!("why {url}: {printed}"))
+    }
+
     /// Returns the running instances: index, cell and instance guid.
     pub fn instances(&self) -> Result<Vec<(u64, String, String)>> {
         let all = self.cfdot(CONTROL, "actual-lrps")?;

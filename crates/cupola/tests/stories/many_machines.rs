@@ -10,6 +10,7 @@ use testkit::machines::{CELLS, CONTROL, Machines, ROUTERS};
 pub(crate) const STORIES: &[Story<Machines>] = &[
     story("machines_join_by_files_alone", join_by_files),
     story("machines_share_the_instances_of_an_app", instances_spread),
+    story("machines_are_all_asked_by_why", all_are_asked),
     story("machines_lose_a_server_of_the_bus", lose_a_bus_server),
     story("machines_replace_a_lost_cell", lose_a_cell),
     story("machines_stop_an_app_everywhere", stop_everywhere),
@@ -75,11 +76,37 @@ fn instances_spread(m: &mut Machines) -> Result<()> {
     })
 }
 
+fn all_are_asked(m: &mut Machines) -> Result<()> {
+    // The control plane has no router, and nobody names one.
+    wait_for("a right route", 60, || {
+        let explanation = m.why(CONTROL, &m.host(APP))?;
+        ensure!(explanation["is_right"] == true, "{explanation}");
+        let hops = explanation["hops"].as_array().context("no hops")?;
+        let count = |part: &str| hops.iter().filter(|hop| hop["part"] == part).count();
+        ensure!(
+            (count("cell"), count("answer")) == (INSTANCES, ROUTERS.len()),
+            "{explanation}"
+        );
+        ensure!(count("table") == INSTANCES * ROUTERS.len(), "{explanation}");
+        Ok(Some(()))
+    })
+}
+
 fn lose_a_bus_server(m: &mut Machines) -> Result<()> {
     let guids = wait_for_instances(m, &CELLS, 10)?;
     m.kill(ROUTERS[1])?;
     m.cf_ok(&["map-route", APP, m.domain(), "--hostname", "second"])?;
     wait_for_router(m, ROUTERS[0], &m.host("second"), &guids)?;
+    wait_for("the lost router to be named", 60, || {
+        let explanation = m.why(CONTROL, &m.host("second"))?;
+        let guilty = explanation["guilty"].as_u64().context("nothing is wrong")?;
+        let hop = &explanation["hops"][usize::try_from(guilty)?];
+        ensure!(
+            hop["component"] == "router" && hop["part"] == "page",
+            "{explanation}"
+        );
+        Ok(Some(()))
+    })?;
     m.start(ROUTERS[1])?;
     both_routers_serve(m, "second", &guids)?;
     both_routers_serve(m, APP, &guids)
