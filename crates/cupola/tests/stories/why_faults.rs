@@ -186,13 +186,16 @@ fn publish(f: &Foundation, subject: &str, message: &Value) -> Result<()> {
 
 fn bus(f: &mut Foundation) -> Result<()> {
     let host = app(f)?;
-    // Another program registers an endpoint of its own, where nothing listens.
-    let stranger = json!({"host": "127.0.0.1", "port": 9, "uris": [host]});
-    publish(f, "router.register", &stranger)?;
-    let seen = named(f, &host, "router stale endpoint");
-    publish(f, "router.unregister", &stranger)?;
-    seen?;
-    named(f, &host, "")?;
+    // Another program registers an endpoint, where nothing listens, for the route and for a longer one.
+    let below = format!("{host}/deep");
+    for (url, hop) in [(&host, "router stale endpoint"), (&below, "router route")] {
+        let stranger = json!({"host": "127.0.0.1", "port": 9, "uris": [url]});
+        publish(f, "router.register", &stranger)?;
+        let seen = named(f, url, hop);
+        publish(f, "router.unregister", &stranger)?;
+        seen?;
+        named(f, url, "")?;
+    }
 
     // The table loses the endpoint, until the emitter repeats its message.
     let row = f.table()?[&host][0].clone();

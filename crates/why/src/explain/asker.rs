@@ -9,9 +9,14 @@ use crate::facts::Facts;
 /// Adds the hops that come before all others. They are there only if something is wrong.
 pub(super) fn check(facts: &Facts, steps: &mut Steps) {
     if let Some(problem) = silence(facts) {
+        // The server of the bus is a program of its own, and may live longer than the process that started it.
+        let but = match &facts.bus {
+            Some(Ok(_)) => " but the message bus",
+            _ => "",
+        };
         let verdict = Verdict::wrong(
-            format!("No component of the foundation answers: {problem}."),
-            "See whether the foundation runs, and whether a firewall of this machine drops its packets: iptables -S.",
+            format!("No component of the foundation answers{but}: {problem}."),
+            "See whether the foundation runs and has not been paused, and whether a firewall of this machine drops its packets: iptables -S.",
         );
         steps.add((Client, "network"), "", "", verdict);
     }
@@ -28,13 +33,12 @@ pub(super) fn check(facts: &Facts, steps: &mut Steps) {
     }
 }
 
-/// Returns the first problem if nothing that was asked has answered.
+/// Returns the first problem if nobody who was asked has answered.
 fn silence(facts: &Facts) -> Option<&str> {
     let problem = facts.route.as_ref().err()?;
-    let is_silent = facts.desired.is_err()
-        && facts.bus.as_ref().is_none_or(Result::is_err)
-        && facts.routers.iter().all(|router| router.view.is_err());
-    is_silent.then_some(problem.as_str())
+    let are_silent = facts.routers.iter().all(|router| router.view.is_err());
+    let has_asked = !facts.routers.is_empty() || facts.bus.as_ref().is_some_and(Result::is_err);
+    (facts.desired.is_err() && are_silent && has_asked).then_some(problem.as_str())
 }
 
 /// Returns by how many seconds the clocks of all others are ahead, if they agree with each other and not with the asker's.

@@ -3,6 +3,7 @@
 use super::diego::Instance;
 use super::{
     CLOCK_TOLERANCE, SETTLED, Steps, after_commit, has_just_changed, normal, propagation, requests,
+    serves,
 };
 use crate::component::Component::{self, Nats, RouteEmitter};
 use crate::explanation::{Step, Verdict};
@@ -118,6 +119,7 @@ fn check_emitter(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
         view.bus_is_connected != Some(false)
             && view.last_message_age.is_none_or(|age| age <= silence(view))
             && accepts(view, instance)
+            && !is_covered(facts, view)
     };
     let views = facts
         .routers
@@ -214,6 +216,9 @@ fn check_router(
     }
     check_segments(facts, router, view, instances, steps);
     check_route(facts, router, view, instances, steps);
+    if is_covered(facts, view) {
+        return;
+    }
     let receipt = receipt(facts, view);
     for instance in instances.iter().filter(|instance| accepts(view, instance)) {
         let endpoint = find(view, instance);
@@ -236,7 +241,8 @@ fn receipt<'a>(facts: &'a Facts, view: &RouteView) -> Option<&'a PropagationRout
     routers.find(|router| router.id == view.router)
 }
 
-/// Adds a hop if the router serves the URL by another route, because it lacks the one that is stored.
+/// Adds a hop if the router serves the URL by another route: by a longer one that is not stored, or by a shorter one because it lacks the
+/// one that is.
 fn check_route(
     facts: &Facts,
     router: &Router,
@@ -250,11 +256,18 @@ fn check_route(
     if !instances.iter().any(|instance| accepts(view, instance)) {
         return;
     }
+    let name = &router.name;
     let reason = format!(
-        "The router {} serves the URL by the route {other}, because its table lacks {stored}.",
-        router.name
+        "The router {name} serves the URL by the route {other}, because its table lacks {stored}."
     );
-    let verdict = if has_just_changed(facts) {
+    let verdict = if is_covered(facts, view) {
+        Verdict::wrong(
+            format!(
+                "The router {name} serves the URL by the route {other}, which covers {stored} and is not stored."
+            ),
+            "Find the program that registers it on the bus: cupola nats sub router.register. It is also gone 120 s after its last message.",
+        )
+    } else if has_just_changed(facts) {
         Verdict::waits(reason, "Wait for a moment.")
     } else {
         Verdict::wrong(
@@ -271,6 +284,12 @@ fn other_route<'a>(facts: &'a Facts, view: &'a RouteView) -> Option<(&'a str, &'
     let found = view.route.as_deref()?;
     let is_same = normal(found).eq_ignore_ascii_case(&normal(&stored.url));
     (!is_same).then_some((found, stored.url.as_str()))
+}
+
+/// Returns whether a route that is not stored covers the stored one for this URL: it is longer, or has a host in place of a wildcard.
+fn is_covered(facts: &Facts, view: &RouteView) -> bool {
+    let routes = other_route(facts, view);
+    routes.is_some_and(|(found, stored)| serves(stored, found))
 }
 
 /// Adds a hop if the router is not in service, or if its clock is wrong. An original gorouter shows neither.

@@ -153,6 +153,19 @@ pub(super) const CONTROL: &[Fault] = &[
         "No component of the foundation answers: timed out",
     ),
     (
+        "the process of all components is paused, and its server of the bus is not",
+        |facts| {
+            let problem = || "timed out after 5 s".to_owned();
+            (facts.route, facts.desired) = (Err(problem()), Err(problem()));
+            facts.actual = Err(problem());
+            for router in &mut facts.routers {
+                (router.view, router.probe) = (Err(problem()), Some(Err(problem())));
+            }
+        },
+        (Component::Client, "network", ""),
+        "answers but the message bus: timed out",
+    ),
+    (
         "the clock of the machine that asks is wrong",
         |facts| facts.now += 3600,
         (Component::Client, "clock", ""),

@@ -156,6 +156,19 @@ pub(super) const ROUTERS: &[Fault] = &[
         "by the route *.example.test, because its table lacks shop.example.test",
     ),
     (
+        "a program registers a longer route of its own",
+        |facts| {
+            views(facts, |view| {
+                view.route = Some("shop.example.test/cart".to_owned());
+                view.endpoints.truncate(1);
+                view.endpoints[0].address = "192.0.2.9:80".to_owned();
+                view.endpoints[0].instance_guid.clear();
+            });
+        },
+        (Component::Router, "route", "router-a"),
+        "by the route shop.example.test/cart, which covers shop.example.test and is not stored",
+    ),
+    (
         "a program registers an endpoint of its own",
         |facts| {
             let mut stranger = view(facts).endpoints[1].clone();
