@@ -41,14 +41,20 @@ impl std::fmt::Debug for RouterAddress {
 
 impl RouterAddress {
     pub(crate) async fn ask(&self, url: &str) -> Router {
-        // The page is read after the request, so that it shows a failure of this request, too.
+        let mut view = within(self.view(url)).await;
         let probe = match &self.http_url {
             Some(base) => Some(within(probe(base, url)).await),
             None => None,
         };
+        // The request may remove an endpoint that fails, so the table is that of before. Its own failure is shown, too.
+        if let Ok(view) = &mut view
+            && let Ok(after) = within(self.view(url)).await
+        {
+            view.failures = after.failures;
+        }
         Router {
             name: self.name.clone(),
-            view: within(self.view(url)).await,
+            view,
             probe,
             front: presented(self.https_address.as_deref(), url).await,
         }
