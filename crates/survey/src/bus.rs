@@ -42,3 +42,21 @@ pub(crate) async fn views(config: Option<&Config>, url: &str) -> Views {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_absent_bus_is_a_problem_and_no_bus_is_none() {
+        assert_eq!(views(None, "a.test").await.server, None);
+        let config = Config {
+            servers: vec!["127.0.0.1:1".to_owned()],
+            ..Config::default()
+        };
+        let found = views(Some(&config), "a.test").await;
+        let problem = found.server.unwrap().unwrap_err();
+        assert!(problem.contains("127.0.0.1:1"), "{problem}");
+        assert!(found.views.is_empty());
+    }
+}
