@@ -192,7 +192,10 @@ async fn one_route_leads_to_two_apps_and_unmapped_ones_can_be_swept() {
             .len(),
         2
     );
-    assert_eq!(f.lrp_routes(&a).await, f.lrp_routes(&b).await);
+    for app in [&a, &b] {
+        let hosts = json!(["both.apps.test"]);
+        assert_eq!(f.lrp_routes(app).await[0]["hostnames"], hosts);
+    }
     f.send(
         Method::PATCH,
         &format!("/v3/routes/{route}/destinations"),

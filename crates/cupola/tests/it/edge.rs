@@ -69,6 +69,7 @@ impl Edge {
 status: {{host: 127.0.0.1, port: {health}, routes: {{port: {status}}}, user: router-status, pass: secret}}
 nats: {{hosts: [{{hostname: 127.0.0.1, port: {}}}], user: {}, pass: {}}}
 pid_file: {}
+start_response_delay_interval: 0s
 go_max_procs: 1
 ",
             nats.port(),
@@ -118,6 +119,9 @@ go_max_procs: 1
             let page = edge.get("/routes")?;
             let has_route = page.contains("first.test");
             has_route.then_some(()).ok_or(page)
+        });
+        block_until("the router to accept requests", || {
+            TcpStream::connect(("127.0.0.1", http)).map(drop)
         });
         edge
     }

@@ -241,6 +241,8 @@ impl Stage {
                 user: "router-status".to_owned(),
                 password: "secret".to_owned(),
                 http_url: Some(clients.url),
+                https_address: None,
+                is_guess: false,
             }],
         })
         .unwrap();
