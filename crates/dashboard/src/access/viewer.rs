@@ -69,9 +69,12 @@ pub(crate) fn is_operator(claims: &Claims) -> bool {
     OPERATORS.iter().any(|scope| claims.has_scope(scope))
 }
 
+/// The apps that a user saw, and when the API named them.
+type Seen = (Instant, Arc<BTreeSet<String>>);
+
 /// The apps that each user saw lately.
 #[derive(Debug, Default)]
-pub(crate) struct Visible(Mutex<HashMap<String, (Instant, Arc<BTreeSet<String>>)>>);
+pub(crate) struct Visible(Mutex<HashMap<String, Seen>>);
 
 impl Visible {
     pub(crate) fn get(&self, user: &str) -> Option<Arc<BTreeSet<String>>> {
