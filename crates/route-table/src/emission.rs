@@ -12,12 +12,14 @@
 //! the order of events cannot leave a trace. Diego's route-emitter learns some changes only with its next full emission (changed
 //! options) and some never (an event older than a removal); this table is exact at once.
 
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
 mod unregistration_repeats;
 
-pub use table::{Marker, Snapshot, Table};
+pub use snapshot::{Marker, Snapshot};
+pub use table::Table;
 pub use unregistration_repeats::UnregistrationRepeats;
 
 use std::collections::BTreeMap;

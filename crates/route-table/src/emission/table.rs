@@ -1,8 +1,8 @@
 //! Holds desired and actual LRPs as the BBS last reported them, and the registrations that follow from them.
 
 use super::{
-    Actual, ActualKey, Audience, Changes, Desired, Event, Registration, Registrations, RowVersion,
-    derive, diff,
+    Actual, ActualKey, Audience, Changes, Desired, Event, Marker, Registration, RegistrationKey,
+    Registrations, RowVersion, Snapshot, derive, diff,
 };
 use crate::registry::{ComponentHosts, RouteKey};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -70,20 +70,6 @@ struct Touched<T> {
 enum Removed {
     Desired(String),
     Actual(ActualKey),
-}
-
-/// The moment at which the fetch of a snapshot began.
-#[derive(Clone, Copy, Debug)]
-pub struct Marker(u64);
-
-/// The BBS's state, read after [`Table::begin_sync`].
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// The desired LRPs of at least all processes that have an instance in `actuals`.
-    pub desired: Vec<Desired>,
-    pub actuals: Vec<Actual>,
-    /// The domains whose desired state is complete. In other domains a process that is missing keeps its routes.
-    pub fresh_domains: HashSet<String>,
 }
 
 impl Table {
@@ -263,9 +249,9 @@ impl Table {
             }
             changes.append(self.derive_registrations(guid));
         }
-        // An address that one process left and another one has now stays registered.
-        let taken: HashSet<_> = changes.register.iter().map(Registration::key).collect();
-        changes.unregister.retain(|r| !taken.contains(&r.key()));
+        // An address may have moved from one process to another, or have left both. The state at the end decides.
+        changes.register.retain(|r| self.has(&r.key()));
+        changes.unregister.retain(|r| !self.has(&r.key()));
         changes
     }
 
@@ -456,6 +442,15 @@ impl Table {
         }
         self.keep_successors(guid, &mut changes);
         changes
+    }
+
+    /// Returns whether any process has this registration now.
+    fn has(&self, key: &RegistrationKey) -> bool {
+        let holders = self.holders.get(&(key.host.clone(), key.port));
+        holders.into_iter().flatten().any(|holder| {
+            let process = self.processes.get(holder);
+            process.is_some_and(|process| process.registrations.contains_key(key))
+        })
     }
 
     /// Removes from the changes each unregistration of an address that a new instance already uses. The BBS may remove the row of

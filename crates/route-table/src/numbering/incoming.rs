@@ -8,8 +8,13 @@ use std::time::{Duration, Instant};
 const EMITTERS: usize = 10_000;
 /// The number of removals that are remembered for each emitter, to recognise registrations that they overtook.
 const REMOVALS: usize = 1024;
-/// The time after which an emitter without digests is forgotten.
+/// The time after which an emitter without digests is not asked any more.
 const SILENCE: Duration = Duration::from_secs(60);
+/// The time after which an emitter without digests is forgotten. Its endpoints are stale before: what the table has from an emitter that is
+/// forgotten would never be compared again.
+const FORGET: Duration = Duration::from_secs(600);
+/// The time without a digest from anybody after which the bus counts as having been away. Emitters publish one every 5 seconds.
+const OUTAGE: Duration = Duration::from_secs(15);
 /// The time that an emitter which is new here has for publishing everything by itself.
 const INTRODUCTION: Duration = Duration::from_secs(2);
 /// The time between two questions to an emitter, at first and at most.
@@ -29,6 +34,8 @@ pub struct Incoming {
     emitters: HashMap<String, Emitter>,
     /// The time at which silent emitters are forgotten next.
     forget_at: Option<Instant>,
+    /// The time of the last digest.
+    compared_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -62,6 +69,12 @@ pub struct Ask {
 }
 
 impl Incoming {
+    /// Returns the number of emitters that are known.
+    #[cfg(test)]
+    pub(super) fn emitters(&self) -> usize {
+        self.emitters.len()
+    }
+
     /// Decides about a registration. Returns whether to apply it; a newer message about the same key may have come before it.
     pub fn admit_registration(
         &mut self,
@@ -129,10 +142,17 @@ impl Incoming {
 
     /// Compares an emitter's digest with what came from it. Emitters that have been silent for long are forgotten.
     pub fn compare(&mut self, emitter: &str, digest: Digest, now: Instant) {
+        let last = self.compared_at.replace(now);
+        if last.is_none_or(|last| now.duration_since(last) >= OUTAGE) {
+            // Nobody could publish a digest, so nobody was silent.
+            for emitter in self.emitters.values_mut() {
+                emitter.seen_at = now;
+            }
+        }
         if now >= self.forget_at.unwrap_or(now) {
             self.forget_at = Some(now + SILENCE);
             self.emitters
-                .retain(|_, emitter| now.duration_since(emitter.seen_at) < SILENCE);
+                .retain(|_, emitter| now.duration_since(emitter.seen_at) < FORGET);
         }
         if let Some(emitter) = self.emitter(emitter, now) {
             emitter.seen_at = now;

@@ -163,6 +163,43 @@ fn a_lost_message_is_noticed_by_the_digest_and_repaired() {
     assert_eq!(router.catch_up(&outgoing, now), 0);
 }
 
+/// While the bus is away, nobody publishes a digest. The router must then not forget what it has from an emitter: it would never
+/// notice that a registration was removed meanwhile.
+#[test]
+fn a_removal_during_an_outage_is_repaired() {
+    let start = origin();
+    let (mut outgoing, mut router) = (Outgoing::default(), Router::default());
+    for uri in ["a.x", "b.x", "c.x", "d.x"] {
+        for message in publish(&mut outgoing, &registered(uri, 1)) {
+            router.receive(&message, start);
+        }
+    }
+    router.incoming.compare("e", outgoing.digest(), start);
+    router.incoming.compare("other", Digest::default(), start);
+    for uri in ["a.x", "c.x", "d.x"] {
+        publish(&mut outgoing, &removed(uri));
+    }
+    let mut now = start + Duration::from_secs(3600);
+    router.incoming.compare("other", Digest::default(), now);
+    for _ in 0..100 {
+        router.incoming.compare("e", outgoing.digest(), now);
+        router.catch_up(&outgoing, now);
+        now += Duration::from_millis(100);
+    }
+    assert_eq!(router.table, BTreeMap::from([("b.x".to_owned(), 1)]));
+}
+
+#[test]
+fn an_emitter_that_ended_is_forgotten() {
+    let start = origin();
+    let mut incoming = Incoming::default();
+    incoming.admit_registration("ended", 1, 1, start);
+    for second in 0..1200 {
+        incoming.compare("e", Digest::default(), start + Duration::from_secs(second));
+    }
+    assert_eq!(incoming.emitters(), 1);
+}
+
 #[test]
 fn a_message_that_was_overtaken_changes_nothing() {
     let now = origin();
