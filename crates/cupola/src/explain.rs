@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use survey::{Diego, RouterAddress, Survey};
-use why::{Advice, Explanation, Step, Verdict};
+use why::{Advice, Explanation, Hop, Verdict};
 
 /// The most lines of a hosts file that has the names of all routes.
 const MOST_NAMES: usize = 5_000;
@@ -102,15 +102,15 @@ pub(crate) fn router(plan: &Plan, address: &str) -> RouterAddress {
 /// Returns the explanation for people: a line for each hop, then the guilty one, then the last failing requests.
 pub(crate) fn text(explanation: &Explanation) -> String {
     let mut text = String::new();
-    for (at, step) in explanation.hops.iter().enumerate() {
-        line(&mut text, step, explanation.guilty == Some(at));
+    for (at, hop) in explanation.hops.iter().enumerate() {
+        line(&mut text, hop, explanation.guilty == Some(at));
     }
     match explanation.guilty_hop() {
         None => text.push_str("\nThe route is right.\n"),
-        Some(step) => {
-            let place = format!("{} {} {}", step.component, step.part, step.subject);
+        Some(hop) => {
+            let place = format!("{} {} {}", hop.component, hop.part, hop.subject);
             let _ = writeln!(text, "\nThe first hop that is wrong: {}", place.trim_end());
-            if let Some(advice) = step.verdict.advice() {
+            if let Some(advice) = hop.verdict.advice() {
                 advise(&mut text, advice);
             }
         }
@@ -134,25 +134,25 @@ pub(crate) fn text(explanation: &Explanation) -> String {
     text
 }
 
-fn line(text: &mut String, step: &Step, is_guilty: bool) {
-    let mark = match step.verdict {
+fn line(text: &mut String, hop: &Hop, is_guilty: bool) {
+    let mark = match hop.verdict {
         Verdict::Right => '✓',
         Verdict::Wrong(_) => '✗',
         Verdict::Waits(_) => '…',
         Verdict::Unread(_) => '?',
     };
-    let since = step
+    let since = hop
         .age
         .map_or_else(String::new, |seconds| format!(" ({} s)", age(seconds)));
-    let change = step.generation.map_or_else(String::new, |generation| {
-        let after = step.after_ms.map(|ms| format!(" after {ms:.1} ms"));
+    let change = hop.generation.map_or_else(String::new, |generation| {
+        let after = hop.after_ms.map(|ms| format!(" after {ms:.1} ms"));
         format!(", change {generation}{}", after.unwrap_or_default())
     });
     let arrow = if is_guilty { "  ◀" } else { "" };
     let _ = writeln!(
         text,
         "   {mark} {:<17}{:<16}{:<24}{}{since}{change}{arrow}",
-        step.component, step.part, step.subject, step.found
+        hop.component, hop.part, hop.subject, hop.found
     );
 }
 
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_guilty_hop_is_marked_and_explained() {
-        let step = |component, part, verdict| Step {
+        let hop = |component, part, verdict| Hop {
             component,
             part,
             subject: "shop/0".to_owned(),
@@ -196,8 +196,8 @@ mod tests {
             is_right: false,
             guilty: Some(1),
             hops: vec![
-                step(Component::Rep, "cell", Verdict::Right),
-                step(Component::Iptables, "DNAT", Verdict::Wrong(advice)),
+                hop(Component::Rep, "cell", Verdict::Right),
+                hop(Component::Iptables, "DNAT", Verdict::Wrong(advice)),
             ],
             failures: Vec::new(),
         };

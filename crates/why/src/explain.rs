@@ -11,7 +11,7 @@ mod requests;
 mod routers;
 
 use crate::component::Component;
-use crate::explanation::{Explanation, Step, Verdict};
+use crate::explanation::{Explanation, Hop, Verdict};
 use crate::facts::Facts;
 use wire::cc::RoutePropagation;
 
@@ -23,20 +23,20 @@ const CLOCK_TOLERANCE: i64 = 30;
 
 /// Returns the way of the URL, with a verdict for each hop.
 pub fn explain(facts: &Facts) -> Explanation {
-    let mut steps = Steps::default();
-    asker::check(facts, &mut steps);
-    let targets = control::targets(facts, &mut steps);
+    let mut hops = Hops::default();
+    asker::check(facts, &mut hops);
+    let targets = control::targets(facts, &mut hops);
     let mut instances = Vec::new();
     for target in &targets {
-        instances.extend(diego::instances(facts, target, &mut steps));
+        instances.extend(diego::instances(facts, target, &mut hops));
     }
     for instance in &instances {
-        cell::check(facts, instance, &mut steps);
+        cell::check(facts, instance, &mut hops);
     }
-    routers::check(facts, &instances, &mut steps);
-    asker::check_name(facts, &mut steps);
+    routers::check(facts, &instances, &mut hops);
+    asker::check_name(facts, &mut hops);
     let failures = failures::recent(facts);
-    let hops = steps.0;
+    let hops = hops.0;
     let guilty = guilty(&hops);
     Explanation {
         url: facts.url.clone(),
@@ -49,7 +49,7 @@ pub fn explain(facts: &Facts) -> Explanation {
 
 /// Returns the position of the hop that is to blame. A hop that is certainly wrong is worse than one that nobody could read, and
 /// that is worse than one that only waits.
-fn guilty(hops: &[Step]) -> Option<usize> {
+fn guilty(hops: &[Hop]) -> Option<usize> {
     let first = |is: fn(&Verdict) -> bool| hops.iter().position(|hop| is(&hop.verdict));
     first(|verdict| matches!(verdict, Verdict::Wrong(_)))
         .or_else(|| first(|verdict| matches!(verdict, Verdict::Unread(_))))
@@ -58,11 +58,11 @@ fn guilty(hops: &[Step]) -> Option<usize> {
 
 /// The hops so far.
 #[derive(Debug, Default)]
-struct Steps(Vec<Step>);
+struct Hops(Vec<Hop>);
 
-impl Steps {
-    fn push(&mut self, step: Step) {
-        self.0.push(step);
+impl Hops {
+    fn push(&mut self, hop: Hop) {
+        self.0.push(hop);
     }
 
     fn add(
@@ -72,7 +72,7 @@ impl Steps {
         found: impl Into<String>,
         verdict: Verdict,
     ) {
-        self.push(Step::new(hop, subject, found, verdict));
+        self.push(Hop::new(hop, subject, found, verdict));
     }
 }
 

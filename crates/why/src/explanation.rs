@@ -13,21 +13,21 @@ pub struct Explanation {
     /// without such a one the first that waits.
     pub guilty: Option<usize>,
     /// The hops, in the order in which a route becomes reachable.
-    pub hops: Vec<Step>,
+    pub hops: Vec<Hop>,
     /// The last failing requests, newest first.
     pub failures: Vec<Failure>,
 }
 
 impl Explanation {
     /// Returns the hop that is to blame.
-    pub fn guilty_hop(&self) -> Option<&Step> {
+    pub fn guilty_hop(&self) -> Option<&Hop> {
         self.hops.get(self.guilty?)
     }
 }
 
 /// One hop.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Step {
+pub struct Hop {
     pub component: Component,
     /// The name of the value within its component, such as `listener` or `table`.
     pub part: &'static str,
@@ -48,7 +48,7 @@ pub struct Step {
     pub verdict: Verdict,
 }
 
-impl Step {
+impl Hop {
     pub(crate) fn new(
         (component, part): (Component, &'static str),
         subject: &str,

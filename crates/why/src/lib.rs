@@ -1,7 +1,7 @@
 //! Explains the path of a route: which value each component shows, and which hop is to blame if it is broken.
 //!
 //! It is pure. The caller reads the components and passes what they show ([`Facts`]). [`explain`] compares, and returns an
-//! [`Explanation`]: a list of [`Step`]s in the order in which a route becomes reachable, each with a verdict, the first one that is
+//! [`Explanation`]: a list of [`Hop`]s in the order in which a route becomes reachable, each with a verdict, the first one that is
 //! wrong, and the meaning of the last failing requests. `cupola why`, `cupola demo` and the Cloud Controller's `GET /v3/why` print it.
 //!
 //! ```text
@@ -23,5 +23,5 @@ pub mod watch;
 
 pub use component::Component;
 pub use explain::{explain, serves};
-pub use explanation::{Advice, Explanation, Failure, Step, Verdict};
+pub use explanation::{Advice, Explanation, Failure, Hop, Verdict};
 pub use facts::{Actual, Answer, Desired, DesiredRoute, Facts, Port, Probe, Router};

@@ -1,13 +1,13 @@
 //! The hops of the machine that asks: whether it reaches anything at all, whether its clock is right, and whether it knows the name
 //! of the host.
 
-use super::{CLOCK_TOLERANCE, Steps, normal};
+use super::{CLOCK_TOLERANCE, Hops, normal};
 use crate::component::Component::Client;
 use crate::explanation::Verdict;
 use crate::facts::Facts;
 
 /// Adds the hops that come before all others. They are there only if something is wrong.
-pub(super) fn check(facts: &Facts, steps: &mut Steps) {
+pub(super) fn check(facts: &Facts, hops: &mut Hops) {
     if let Some(problem) = silence(facts) {
         // The server of the bus is a program of its own, and may live longer than the process that started it.
         let but = match &facts.bus {
@@ -18,7 +18,7 @@ pub(super) fn check(facts: &Facts, steps: &mut Steps) {
             format!("No component of the foundation answers{but}: {problem}."),
             "See whether the foundation runs and has not been paused, and whether a firewall of this machine drops its packets: iptables -S.",
         );
-        steps.add((Client, "network"), "", "", verdict);
+        hops.add((Client, "network"), "", "", verdict);
     }
     if let Some(skew) = own_skew(facts) {
         let direction = if skew > 0 { "behind" } else { "ahead of" };
@@ -29,7 +29,7 @@ pub(super) fn check(facts: &Facts, steps: &mut Steps) {
             ),
             "Set the clock of this machine, and run an NTP client.",
         );
-        steps.add((Client, "clock"), "", "", verdict);
+        hops.add((Client, "clock"), "", "", verdict);
     }
 }
 
@@ -57,7 +57,7 @@ fn own_skew(facts: &Facts) -> Option<i64> {
 }
 
 /// Adds the hop of the host's name, if it was tried. It is the last one, because requests need no name where the address is given.
-pub(super) fn check_name(facts: &Facts, steps: &mut Steps) {
+pub(super) fn check_name(facts: &Facts, hops: &mut Hops) {
     let Some(name) = &facts.name else { return };
     let url = normal(&facts.url);
     let host = url.split('/').next().unwrap_or_default();
@@ -71,5 +71,5 @@ pub(super) fn check_name(facts: &Facts, steps: &mut Steps) {
             ),
         ),
     };
-    steps.add((Client, "name"), host, found, verdict);
+    hops.add((Client, "name"), host, found, verdict);
 }

@@ -1,7 +1,7 @@
 //! The hops of one instance on its cell: rep, container, app, Envoy and its certificate.
 
 use super::diego::Instance;
-use super::{CLOCK_TOLERANCE, Steps, firewall, machine, short};
+use super::{CLOCK_TOLERANCE, Hops, firewall, machine, short};
 use crate::component::Component::{App, Envoy, Garden, Iptables, Rep};
 use crate::explanation::Verdict;
 use crate::facts::Facts;
@@ -11,12 +11,12 @@ use wire::rep::{InspectedCertificate, InspectedContainer, Inspection, Read};
 const FIRST_PROXY_PORT: u16 = 61001;
 
 /// Adds the hops of one instance on its cell.
-pub(super) fn check(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
-    let Some(inspection) = inspect(facts, instance, steps) else {
+pub(super) fn check(facts: &Facts, instance: &Instance<'_>, hops: &mut Hops) {
+    let Some(inspection) = inspect(facts, instance, hops) else {
         return;
     };
-    machine::check(instance, &inspection.machine, steps);
-    let Some(container) = find_container(instance, inspection, steps) else {
+    machine::check(instance, &inspection.machine, hops);
+    let Some(container) = find_container(instance, inspection, hops) else {
         return;
     };
     let Some(mapping) = instance.mapping() else {
@@ -27,31 +27,27 @@ pub(super) fn check(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
             ),
             "Restart the app, so that its instances get the port: cupola cf restart APP.",
         );
-        steps.add((Garden, "ports"), &instance.name, "", verdict);
+        hops.add((Garden, "ports"), &instance.name, "", verdict);
         return;
     };
-    check_app(instance, container, steps);
+    check_app(instance, container, hops);
     let has_proxy = mapping.host_proxy != 0;
     let ports = match has_proxy {
         true => (mapping.host_proxy, mapping.proxy),
         false => (mapping.host, mapping.app),
     };
-    firewall::check_filter(instance, container, &inspection.firewall, ports, steps);
+    firewall::check_filter(instance, container, &inspection.firewall, ports, hops);
     if has_proxy {
-        check_listener(instance, container, mapping.proxy, steps);
-        check_limits(instance, container, inspection, steps);
-        check_network(instance, container, inspection, steps);
-        check_certificate(instance, inspection, steps);
+        check_listener(instance, container, mapping.proxy, hops);
+        check_limits(instance, container, inspection, hops);
+        check_network(instance, container, inspection, hops);
+        check_certificate(instance, inspection, hops);
     }
-    firewall::check(instance, container, &inspection.firewall, ports, steps);
+    firewall::check(instance, container, &inspection.firewall, ports, hops);
 }
 
 /// Adds the hop of the cell. Returns the rep's answer.
-fn inspect<'a>(
-    facts: &Facts,
-    instance: &Instance<'a>,
-    steps: &mut Steps,
-) -> Option<&'a Inspection> {
+fn inspect<'a>(facts: &Facts, instance: &Instance<'a>, hops: &mut Hops) -> Option<&'a Inspection> {
     let cell = &instance.actual.cell_id;
     let is_absent = facts
         .cells
@@ -89,7 +85,7 @@ fn inspect<'a>(
         Some(Ok(inspection)) => (verdict_of(facts, instance, inspection), Some(inspection)),
     };
     let found = format!("{cell} at {}", instance.actual.address);
-    steps.add((Rep, "cell"), &instance.name, found, verdict);
+    hops.add((Rep, "cell"), &instance.name, found, verdict);
     inspection
 }
 
@@ -144,7 +140,7 @@ fn verdict_of(facts: &Facts, instance: &Instance<'_>, inspection: &Inspection) -
 fn find_container<'a>(
     instance: &Instance<'_>,
     inspection: &'a Inspection,
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) -> Option<&'a InspectedContainer> {
     let Some(container) = &inspection.container else {
         if let Err(problem) = inspection.firewall.get()
@@ -157,7 +153,7 @@ fn find_container<'a>(
                 ),
                 "See the log of the role cell.",
             );
-            steps.add((Garden, "container"), &instance.name, "", verdict);
+            hops.add((Garden, "container"), &instance.name, "", verdict);
             return None;
         }
         let (reason, remedy) = (
@@ -169,7 +165,7 @@ fn find_container<'a>(
         } else {
             Verdict::waits(reason, "Wait until it is made.")
         };
-        steps.add((Garden, "container"), &instance.name, "", verdict);
+        hops.add((Garden, "container"), &instance.name, "", verdict);
         return None;
     };
     let running = container
@@ -189,7 +185,7 @@ fn find_container<'a>(
         ),
         None => (Garden, Verdict::Right),
     };
-    steps.add((component, "container"), &instance.name, found, verdict);
+    hops.add((component, "container"), &instance.name, found, verdict);
     Some(container)
 }
 
@@ -206,7 +202,7 @@ fn listens(container: &InspectedContainer, port: u16) -> bool {
     ports.any(|(host, listening)| listening == port && is_reachable(host))
 }
 
-fn check_app(instance: &Instance<'_>, container: &InspectedContainer, steps: &mut Steps) {
+fn check_app(instance: &Instance<'_>, container: &InspectedContainer, hops: &mut Hops) {
     let (name, port) = (&instance.name, instance.port);
     let own: &[u16] = &[2222, 61001, 61002, 61003, 61443];
     let apps = container.listeners.iter().filter(|address| {
@@ -236,14 +232,14 @@ fn check_app(instance: &Instance<'_>, container: &InspectedContainer, steps: &mu
             remedy,
         )
     };
-    steps.add((App, "port"), name, found, verdict);
+    hops.add((App, "port"), name, found, verdict);
 }
 
 fn check_listener(
     instance: &Instance<'_>,
     container: &InspectedContainer,
     port: u16,
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) {
     let found = format!("0.0.0.0:{port} → {}:{}", container.address, instance.port);
     let verdict = if listens(container, port) {
@@ -262,7 +258,7 @@ fn check_listener(
             "Wait for a moment.",
         )
     };
-    steps.add((Envoy, "listener"), &instance.name, found, verdict);
+    hops.add((Envoy, "listener"), &instance.name, found, verdict);
 }
 
 /// Adds a hop if the container's limits of connections refuse those to Envoy, which listens.
@@ -270,7 +266,7 @@ fn check_limits(
     instance: &Instance<'_>,
     container: &InspectedContainer,
     inspection: &Inspection,
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) {
     let problem = inspection
         .envoy
@@ -285,7 +281,7 @@ fn check_limits(
             ),
             "Scale the app out, or raise cell.limits.network.connections_in.",
         );
-        steps.add((Iptables, "limits"), &instance.name, "", verdict);
+        hops.add((Iptables, "limits"), &instance.name, "", verdict);
     }
 }
 
@@ -294,7 +290,7 @@ fn check_network(
     instance: &Instance<'_>,
     container: &InspectedContainer,
     inspection: &Inspection,
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) {
     let envoy = inspection.envoy.as_ref();
     let Some(problem) = envoy.and_then(|envoy| envoy.get().err()) else {
@@ -308,7 +304,7 @@ fn check_network(
             ),
             "See the container's link, its route and the rules of other programs on the cell: ip route, tc qdisc, nft list ruleset.",
         );
-        steps.add((Garden, "network"), &instance.name, "", verdict);
+        hops.add((Garden, "network"), &instance.name, "", verdict);
     }
 }
 
@@ -317,7 +313,7 @@ fn numbered(name: &str) -> String {
     name.replace('/', " ")
 }
 
-fn check_certificate(instance: &Instance<'_>, inspection: &Inspection, steps: &mut Steps) {
+fn check_certificate(instance: &Instance<'_>, inspection: &Inspection, hops: &mut Hops) {
     let restart = format!(
         "Restart the instance: cupola cf restart-app-instance {}.",
         numbered(&instance.name)
@@ -330,11 +326,11 @@ fn check_certificate(instance: &Instance<'_>, inspection: &Inspection, steps: &m
             ),
             restart,
         );
-        steps.add((Envoy, "certificate"), &instance.name, "", verdict);
+        hops.add((Envoy, "certificate"), &instance.name, "", verdict);
         return;
     };
     let (found, verdict) = certificate(instance, inspection.now, envoy, restart);
-    steps.add((Envoy, "certificate"), &instance.name, found, verdict);
+    hops.add((Envoy, "certificate"), &instance.name, found, verdict);
 }
 
 fn certificate(

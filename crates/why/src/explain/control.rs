@@ -1,8 +1,8 @@
 //! The first hops: the route and its destinations in the Cloud Controller.
 
-use super::{Steps, normal, propagation, serves};
+use super::{Hops, normal, propagation, serves};
 use crate::component::Component::CloudController;
-use crate::explanation::{Step, Verdict};
+use crate::explanation::{Hop, Verdict};
 use crate::facts::Facts;
 use wire::cc::{StoredDestination, StoredRoute};
 use wire::router::EndpointView;
@@ -27,22 +27,22 @@ pub(super) struct Target {
 
 /// Adds the hops of the Cloud Controller. Returns the processes that must run. If the Cloud Controller cannot be read, these are
 /// the processes that carry the route in Diego.
-pub(super) fn targets(facts: &Facts, steps: &mut Steps) -> Vec<Target> {
+pub(super) fn targets(facts: &Facts, hops: &mut Hops) -> Vec<Target> {
     match &facts.route {
         Err(problem) => {
             let verdict = Verdict::unread(
                 format!("The Cloud Controller cannot be read: {problem}."),
                 "Start the role cloud-controller, and see its log.",
             );
-            steps.add((CloudController, "route"), "", "", verdict);
+            hops.add((CloudController, "route"), "", "", verdict);
             carriers(facts)
         }
         Ok(None) => {
             let (found, verdict) = without_route(facts);
-            steps.add((CloudController, "route"), "", found, verdict);
+            hops.add((CloudController, "route"), "", found, verdict);
             Vec::new()
         }
-        Ok(Some(route)) => stored(facts, route, steps),
+        Ok(Some(route)) => stored(facts, route, hops),
     }
 }
 
@@ -82,7 +82,7 @@ fn without_route(facts: &Facts) -> (String, Verdict) {
     }
 }
 
-fn stored(facts: &Facts, route: &StoredRoute, steps: &mut Steps) -> Vec<Target> {
+fn stored(facts: &Facts, route: &StoredRoute, hops: &mut Hops) -> Vec<Target> {
     let verdict = if route.is_internal {
         Verdict::wrong(
             "The route is on an internal domain, which only containers resolve; routers do not serve it.",
@@ -93,16 +93,16 @@ fn stored(facts: &Facts, route: &StoredRoute, steps: &mut Steps) -> Vec<Target> 
     };
     let found = format!("{} ({})", route.url, route.guid);
     let changed = propagation(facts).filter(|propagation| propagation.generation > 0);
-    steps.push(Step {
+    hops.push(Hop {
         generation: changed.map(|propagation| propagation.generation),
-        ..Step::new((CloudController, "route"), "", found, verdict)
+        ..Hop::new((CloudController, "route"), "", found, verdict)
     });
     if route.destinations.is_empty() {
         let verdict = Verdict::wrong(
             format!("The route {} has no destination.", route.url),
             "Map it to an app: cupola cf map-route APP DOMAIN --hostname HOST.",
         );
-        steps.add((CloudController, "destination"), "", "", verdict);
+        hops.add((CloudController, "destination"), "", "", verdict);
     }
     let mut targets = Vec::new();
     let others_serve = route.destinations.iter().any(is_target);
@@ -122,7 +122,7 @@ fn stored(facts: &Facts, route: &StoredRoute, steps: &mut Steps) -> Vec<Target> 
             destination.app_name, destination.process_type, destination.instances, destination.port
         );
         let subject = &destination.app_name;
-        steps.add((CloudController, "destination"), subject, found, verdict);
+        hops.add((CloudController, "destination"), subject, found, verdict);
         if is_target(destination) {
             targets.push(Target {
                 name: destination.app_name.clone(),

@@ -1,9 +1,9 @@
 //! The hops of Diego: the desired LRP with its routes, and one actual LRP for each instance.
 
 use super::control::Target;
-use super::{SETTLED, Steps, after_commit, has_just_changed, normal, propagation};
+use super::{Hops, SETTLED, after_commit, has_just_changed, normal, propagation};
 use crate::component::Component::{Auctioneer, Bbs};
-use crate::explanation::{Step, Verdict};
+use crate::explanation::{Hop, Verdict};
 use crate::facts::{Actual, Answer, Desired, DesiredRoute, Facts};
 use std::collections::BTreeSet;
 use wire::bbs::state;
@@ -53,7 +53,7 @@ impl Instance<'_> {
 pub(super) fn instances<'a>(
     facts: &'a Facts,
     target: &Target,
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) -> Vec<Instance<'a>> {
     let is_target = |process_guid: &str| {
         let mut guids = target.process_guids.iter();
@@ -61,7 +61,7 @@ pub(super) fn instances<'a>(
     };
     let desired = match &facts.desired {
         Err(problem) => {
-            unread(problem, "desired LRP", &target.name, steps);
+            unread(problem, "desired LRP", &target.name, hops);
             return Vec::new();
         }
         Ok(all) => all
@@ -69,10 +69,10 @@ pub(super) fn instances<'a>(
             .filter(|desired| is_target(&desired.process_guid)),
     };
     let desired: Vec<&Desired> = desired.collect();
-    check_desired(facts, target, &desired, steps);
+    check_desired(facts, target, &desired, hops);
     let actual = match &facts.actual {
         Err(problem) => {
-            unread(problem, "actual LRP", &target.name, steps);
+            unread(problem, "actual LRP", &target.name, hops);
             return Vec::new();
         }
         Ok(all) => all.iter().filter(|actual| is_target(&actual.process_guid)),
@@ -94,7 +94,7 @@ pub(super) fn instances<'a>(
             generation: route.map_or(0, |route| route.generation),
             inspection: facts.inspections.get(&actual.instance_guid),
         };
-        check_actual(facts.now, &instance, steps);
+        check_actual(facts.now, &instance, hops);
         if !actual.cell_id.is_empty() && actual.state != state::UNCLAIMED {
             placed.push(instance);
         }
@@ -109,27 +109,27 @@ pub(super) fn instances<'a>(
             format!("The BBS has no actual LRP of {name}."),
             "The convergence of the BBS creates it within 30 s; else see the log of the role bbs.",
         );
-        steps.add((Bbs, "actual LRP"), &name, "", verdict);
+        hops.add((Bbs, "actual LRP"), &name, "", verdict);
     }
     placed
 }
 
-fn unread(problem: &str, part: &'static str, subject: &str, steps: &mut Steps) {
+fn unread(problem: &str, part: &'static str, subject: &str, hops: &mut Hops) {
     let verdict = Verdict::unread(
         format!("The BBS cannot be read: {problem}."),
         "Start the role bbs, and see its log.",
     );
-    steps.add((Bbs, part), subject, "", verdict);
+    hops.add((Bbs, part), subject, "", verdict);
 }
 
-fn check_desired(facts: &Facts, target: &Target, desired: &[&Desired], steps: &mut Steps) {
+fn check_desired(facts: &Facts, target: &Target, desired: &[&Desired], hops: &mut Hops) {
     let (name, url) = (&target.name, &target.url);
     let Some(first) = desired.first() else {
         let verdict = Verdict::wrong(
             format!("The BBS has no desired LRP of {name}."),
             "The sync of the Cloud Controller repairs it within 30 s; else see the log of the role cloud-controller.",
         );
-        steps.add((Bbs, "desired LRP"), name, "", verdict);
+        hops.add((Bbs, "desired LRP"), name, "", verdict);
         return;
     };
     let routes = || desired.iter().flat_map(|desired| &desired.routes);
@@ -165,10 +165,10 @@ fn check_desired(facts: &Facts, target: &Target, desired: &[&Desired], steps: &m
         routes().count()
     );
     let generation = carried.iter().map(|route| route.generation).max();
-    steps.push(Step {
+    hops.push(Hop {
         generation: generation.filter(|generation| *generation > 0),
         after_ms: after_commit(facts, propagation(facts).and_then(|p| p.desired_at_ns)),
-        ..Step::new((Bbs, "desired LRP"), name, found, verdict)
+        ..Hop::new((Bbs, "desired LRP"), name, found, verdict)
     });
 }
 
@@ -192,7 +192,7 @@ fn generation_verdict(facts: &Facts, target: &Target, carried: &[&DesiredRoute])
     )
 }
 
-fn check_actual(now: i64, instance: &Instance<'_>, steps: &mut Steps) {
+fn check_actual(now: i64, instance: &Instance<'_>, hops: &mut Hops) {
     let (name, actual) = (&instance.name, instance.actual);
     let age = now.saturating_sub(actual.since);
     let logs = format!(
@@ -271,9 +271,9 @@ fn check_actual(now: i64, instance: &Instance<'_>, steps: &mut Steps) {
         ""
     };
     let found = format!("{} {}{leaves}", actual.state, actual.instance_guid);
-    steps.push(Step {
+    hops.push(Hop {
         age: Some(age as f64),
-        ..Step::new((component, "actual LRP"), name, found, verdict)
+        ..Hop::new((component, "actual LRP"), name, found, verdict)
     });
 }
 

@@ -1,7 +1,7 @@
 //! The hop of the cell's firewall: the rule that translates a port of the cell to the container's, the jumps that lead to it, and
 //! rules of others that are in the way.
 
-use super::Steps;
+use super::Hops;
 use super::diego::Instance;
 use crate::component::Component::Iptables;
 use crate::explanation::Verdict;
@@ -14,7 +14,7 @@ pub(super) fn check(
     container: &InspectedContainer,
     firewall: &Read<Vec<InspectedRule>>,
     ports: (u16, u16),
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) {
     let part = (Iptables, "DNAT");
     let rules = match firewall.get() {
@@ -24,12 +24,12 @@ pub(super) fn check(
                 format!("The firewall of the cell cannot be read: {problem}."),
                 "See the log of the role cell.",
             );
-            steps.add(part, &instance.name, "", verdict);
+            hops.add(part, &instance.name, "", verdict);
             return;
         }
     };
     let (found, verdict) = translation(container, rules, ports);
-    steps.add(part, &instance.name, found, verdict);
+    hops.add(part, &instance.name, found, verdict);
 }
 
 const REPAIR: &str = "Garden repairs the rules within some seconds; if they vanish again, find the program that changes them: iptables -t nat -S.";
@@ -87,7 +87,7 @@ pub(super) fn check_filter(
     container: &InspectedContainer,
     firewall: &Read<Vec<InspectedRule>>,
     (host_port, container_port): (u16, u16),
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) {
     let Ok(rules) = firewall.get() else { return };
     let to_container = Packet {
@@ -121,7 +121,7 @@ pub(super) fn check_filter(
                 rule.table
             ),
         );
-        steps.add((Iptables, "filter"), &instance.name, &rule.rule, verdict);
+        hops.add((Iptables, "filter"), &instance.name, &rule.rule, verdict);
     }
 }
 

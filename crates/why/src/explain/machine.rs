@@ -1,7 +1,7 @@
 //! The hops of a cell's machine, which are there only if something is wrong: its disk, its table of connections, and whether it passes
 //! packets on.
 
-use super::Steps;
+use super::Hops;
 use super::diego::Instance;
 use crate::component::Component::{Iptables, Rep};
 use crate::explanation::Verdict;
@@ -15,7 +15,7 @@ pub(super) fn is_full(machine: &InspectedMachine) -> bool {
     machine.free_disk.is_some_and(|free| free < FULL)
 }
 
-pub(super) fn check(instance: &Instance<'_>, machine: &InspectedMachine, steps: &mut Steps) {
+pub(super) fn check(instance: &Instance<'_>, machine: &InspectedMachine, hops: &mut Hops) {
     let cell = &instance.actual.cell_id;
     if let Some(free) = machine.free_disk.filter(|_| is_full(machine)) {
         let verdict = Verdict::wrong(
@@ -25,7 +25,7 @@ pub(super) fn check(instance: &Instance<'_>, machine: &InspectedMachine, steps: 
             ),
             "Make room on the disk of the cell, or give it a larger one: docs/operations.md.",
         );
-        steps.add((Rep, "disk"), &instance.name, "", verdict);
+        hops.add((Rep, "disk"), &instance.name, "", verdict);
     }
     let connections = machine
         .tracked_connections
@@ -37,7 +37,7 @@ pub(super) fn check(instance: &Instance<'_>, machine: &InspectedMachine, steps: 
             ),
             "Find who opens so many connections (conntrack -L), or raise net.netfilter.nf_conntrack_max.",
         );
-        steps.add((Iptables, "connections"), &instance.name, "", verdict);
+        hops.add((Iptables, "connections"), &instance.name, "", verdict);
     }
     if machine.forwards_packets == Some(false) {
         let verdict = Verdict::wrong(
@@ -46,6 +46,6 @@ pub(super) fn check(instance: &Instance<'_>, machine: &InspectedMachine, steps: 
             ),
             "Switch it on again: sysctl -w net.ipv4.ip_forward=1.",
         );
-        steps.add((Iptables, "forwarding"), &instance.name, "", verdict);
+        hops.add((Iptables, "forwarding"), &instance.name, "", verdict);
     }
 }

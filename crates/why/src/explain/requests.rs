@@ -1,22 +1,22 @@
 //! The hops of a client at one router: the certificate that the router presents to it, and the answer to a request.
 
-use super::{Steps, failures, normal};
+use super::{Hops, failures, normal};
 use crate::component::Component::{self, App, Client, RouteService};
 use crate::explanation::{Advice, Verdict};
 use crate::facts::{Answer, Facts, Probe, Router};
 use wire::rep::InspectedCertificate;
 
 /// Adds the hops of a client at a router, as far as they were tried.
-pub(super) fn check(facts: &Facts, router: &Router, steps: &mut Steps) {
+pub(super) fn check(facts: &Facts, router: &Router, hops: &mut Hops) {
     if let Some(front) = &router.front {
         let (found, verdict) = front_verdict(facts, router, front);
         let hop = (Component::Router, "certificate");
-        steps.add(hop, &router.name, found, verdict);
+        hops.add(hop, &router.name, found, verdict);
     }
     match &router.probe {
         None => {}
-        Some(Ok(probe)) => check_answer(router, probe, steps),
-        Some(Err(problem)) => check_silence(router, problem, steps),
+        Some(Ok(probe)) => check_answer(router, probe, hops),
+        Some(Err(problem)) => check_silence(router, problem, hops),
     }
 }
 
@@ -78,7 +78,7 @@ fn covers(name: &str, host: &str) -> bool {
 }
 
 /// Adds the hop of a request without an answer. A router whose page answers is not to blame for a request that it forwarded.
-fn check_silence(router: &Router, problem: &str, steps: &mut Steps) {
+fn check_silence(router: &Router, problem: &str, hops: &mut Hops) {
     let name = &router.name;
     let view = router.view.as_ref().ok();
     let (component, verdict) = match view.filter(|_| problem.contains("timed out")) {
@@ -116,14 +116,14 @@ fn check_silence(router: &Router, problem: &str, steps: &mut Steps) {
             ),
         ),
     };
-    steps.add((component, "answer"), name, "", verdict);
+    hops.add((component, "answer"), name, "", verdict);
 }
 
 /// Adds the hop of an answer. Any answer of the app is right, whatever its status.
-fn check_answer(router: &Router, probe: &Probe, steps: &mut Steps) {
+fn check_answer(router: &Router, probe: &Probe, hops: &mut Hops) {
     let found = format!("{} in {} ms", probe.status, probe.milliseconds);
     if probe.router_error.is_empty() {
-        steps.add((Client, "answer"), &router.name, found, Verdict::Right);
+        hops.add((Client, "answer"), &router.name, found, Verdict::Right);
         return;
     }
     let (mut component, mut advice) = failures::meaning(probe.status, &probe.router_error);
@@ -139,7 +139,7 @@ fn check_answer(router: &Router, probe: &Probe, steps: &mut Steps) {
         );
     }
     let found = format!("{found}: {}", probe.router_error);
-    steps.add(
+    hops.add(
         (component, "answer"),
         &router.name,
         found,

@@ -2,11 +2,11 @@
 
 use super::diego::Instance;
 use super::{
-    CLOCK_TOLERANCE, SETTLED, Steps, after_commit, has_just_changed, normal, propagation, requests,
+    CLOCK_TOLERANCE, Hops, SETTLED, after_commit, has_just_changed, normal, propagation, requests,
     serves,
 };
 use crate::component::Component::{self, Nats, RouteEmitter};
-use crate::explanation::{Step, Verdict};
+use crate::explanation::{Hop, Verdict};
 use crate::facts::{Facts, Router};
 use wire::cc::PropagationRouter;
 use wire::router::{EndpointView, RouteView};
@@ -21,14 +21,14 @@ fn silence(view: &RouteView) -> f64 {
 }
 
 /// Adds the hops behind the cells.
-pub(super) fn check(facts: &Facts, instances: &[Instance<'_>], steps: &mut Steps) {
-    check_bus(facts, steps);
+pub(super) fn check(facts: &Facts, instances: &[Instance<'_>], hops: &mut Hops) {
+    check_bus(facts, hops);
     let reachable: Vec<&Instance<'_>> = instances
         .iter()
         .filter(|instance| instance.is_running() && instance.actual.routable != Some(false))
         .collect();
     for instance in &reachable {
-        check_emitter(facts, instance, steps);
+        check_emitter(facts, instance, hops);
     }
     for router in &facts.routers {
         match &router.view {
@@ -42,11 +42,11 @@ pub(super) fn check(facts: &Facts, instances: &[Instance<'_>], steps: &mut Steps
                     format!("The router {} does not answer: {problem}.", router.name),
                     remedy,
                 );
-                steps.add((Component::Router, "page"), &router.name, "", verdict);
+                hops.add((Component::Router, "page"), &router.name, "", verdict);
             }
             Ok(view) => {
-                check_router(facts, router, view, &reachable, steps);
-                check_strangers(facts, router, view, instances, steps);
+                check_router(facts, router, view, &reachable, hops);
+                check_strangers(facts, router, view, instances, hops);
             }
         }
         // A router of other isolation segments answers with 404, as it must.
@@ -55,13 +55,13 @@ pub(super) fn check(facts: &Facts, instances: &[Instance<'_>], steps: &mut Steps
             !reachable.is_empty() && !reachable.iter().any(|instance| accepts(view, instance))
         });
         if !is_of_others {
-            requests::check(facts, router, steps);
+            requests::check(facts, router, hops);
         }
     }
 }
 
 /// Adds the hop of the bus: it must accept connections, and messages must reach at least one router.
-fn check_bus(facts: &Facts, steps: &mut Steps) {
+fn check_bus(facts: &Facts, hops: &mut Hops) {
     // A router that is not connected receives nothing, which is its own fault.
     let views = || {
         let views = facts.routers.iter().flat_map(|router| &router.view);
@@ -96,9 +96,9 @@ fn check_bus(facts: &Facts, steps: &mut Steps) {
         ),
         Ok(server) => (server.clone(), Verdict::Right),
     };
-    steps.push(Step {
+    hops.push(Hop {
         age: youngest,
-        ..Step::new((Nats, "bus"), "", found, verdict)
+        ..Hop::new((Nats, "bus"), "", found, verdict)
     });
 }
 
@@ -114,7 +114,7 @@ fn find<'v>(view: &'v RouteView, instance: &Instance<'_>) -> Option<&'v Endpoint
 
 /// Adds the hop of the emitter of the instance's cell. It is to blame if no connected router knows the instance, or if all of them
 /// last got a message about it long ago.
-fn check_emitter(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
+fn check_emitter(facts: &Facts, instance: &Instance<'_>, hops: &mut Hops) {
     let receives = |view: &&RouteView| {
         view.bus_is_connected != Some(false)
             && view.last_message_age.is_none_or(|age| age <= silence(view))
@@ -172,11 +172,11 @@ fn check_emitter(facts: &Facts, instance: &Instance<'_>, steps: &mut Steps) {
     });
     let published = propagation(facts).into_iter().flat_map(|p| &p.routers);
     let published = published.filter_map(|router| router.emitted_at_ns).min();
-    steps.push(Step {
+    hops.push(Hop {
         age,
         generation: known.iter().map(|e| e.generation).max().filter(|g| *g > 0),
         after_ms: after_commit(facts, published),
-        ..Step::new((RouteEmitter, "router.register"), name, found, verdict)
+        ..Hop::new((RouteEmitter, "router.register"), name, found, verdict)
     });
 }
 
@@ -200,9 +200,9 @@ fn check_router(
     router: &Router,
     view: &RouteView,
     instances: &[&Instance<'_>],
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) {
-    check_state(facts, router, view, steps);
+    check_state(facts, router, view, hops);
     let part = (Component::Router, "bus");
     if view.bus_is_connected == Some(false) {
         let verdict = Verdict::wrong(
@@ -212,10 +212,10 @@ fn check_router(
             ),
             "See that it reaches nats-server and that the password is right; its log has the reason.",
         );
-        steps.add(part, &router.name, "", verdict);
+        hops.add(part, &router.name, "", verdict);
     }
-    check_segments(facts, router, view, instances, steps);
-    check_route(facts, router, view, instances, steps);
+    check_segments(facts, router, view, instances, hops);
+    check_route(facts, router, view, instances, hops);
     if is_covered(facts, view) {
         return;
     }
@@ -226,11 +226,11 @@ fn check_router(
         let subject = format!("{} for {}", router.name, instance.name);
         let found = endpoint.map_or_else(String::new, shown);
         let applied = receipt.and_then(|receipt| receipt.applied_at_ns);
-        steps.push(Step {
+        hops.push(Hop {
             age: endpoint.and_then(|endpoint| endpoint.message_age),
             generation: endpoint.map(|e| e.generation).filter(|g| *g > 0),
             after_ms: after_commit(facts, applied),
-            ..Step::new((Component::Router, "table"), &subject, found, verdict)
+            ..Hop::new((Component::Router, "table"), &subject, found, verdict)
         });
     }
 }
@@ -248,7 +248,7 @@ fn check_route(
     router: &Router,
     view: &RouteView,
     instances: &[&Instance<'_>],
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) {
     let Some((other, stored)) = other_route(facts, view) else {
         return;
@@ -275,7 +275,7 @@ fn check_route(
             "The next registration of an instance, within 20 s, repairs it; else see the router's log.",
         )
     };
-    steps.add((Component::Router, "route"), &router.name, other, verdict);
+    hops.add((Component::Router, "route"), &router.name, other, verdict);
 }
 
 /// Returns the route by which the router serves the URL and the one that is stored, if these are two.
@@ -293,7 +293,7 @@ fn is_covered(facts: &Facts, view: &RouteView) -> bool {
 }
 
 /// Adds a hop if the router is not in service, or if its clock is wrong. An original gorouter shows neither.
-fn check_state(facts: &Facts, router: &Router, view: &RouteView, steps: &mut Steps) {
+fn check_state(facts: &Facts, router: &Router, view: &RouteView, hops: &mut Hops) {
     let skew = view.now - facts.now;
     if view.now != 0 && skew.abs() > CLOCK_TOLERANCE {
         let direction = if skew > 0 { "ahead" } else { "behind" };
@@ -305,14 +305,14 @@ fn check_state(facts: &Facts, router: &Router, view: &RouteView, steps: &mut Ste
             ),
             "Set the clock of the machine, and run an NTP client; certificates seem expired meanwhile.",
         );
-        steps.add((Component::Router, "clock"), &router.name, "", verdict);
+        hops.add((Component::Router, "clock"), &router.name, "", verdict);
     }
     if view.is_healthy == Some(false) {
         let verdict = Verdict::wrong(
             format!("The router {} is starting or draining.", router.name),
             "Wait until it is in service, or start it again.",
         );
-        steps.add((Component::Router, "health"), &router.name, "", verdict);
+        hops.add((Component::Router, "health"), &router.name, "", verdict);
     }
 }
 
@@ -332,7 +332,7 @@ fn check_segments(
     router: &Router,
     view: &RouteView,
     instances: &[&Instance<'_>],
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) {
     let Some(instance) = instances.iter().find(|instance| !accepts(view, instance)) else {
         return;
@@ -363,7 +363,7 @@ fn check_segments(
             .collect::<Vec<_>>()
             .join(", ")
     );
-    steps.add(
+    hops.add(
         (Component::Router, "segments"),
         &router.name,
         found,
@@ -450,7 +450,7 @@ fn check_strangers(
     router: &Router,
     view: &RouteView,
     instances: &[Instance<'_>],
-    steps: &mut Steps,
+    hops: &mut Hops,
 ) {
     let is_stored = facts.route.as_ref().is_ok_and(Option::is_some);
     let has_all = is_stored && facts.actual.is_ok() && other_route(facts, view).is_none();
@@ -481,7 +481,7 @@ fn check_strangers(
             )
         };
         let found = shown(endpoint);
-        steps.add(
+        hops.add(
             (Component::Router, "stale endpoint"),
             &router.name,
             found,
