@@ -65,9 +65,9 @@ def push(browser):
     )
     # The train runs while the push is on its way.
     page.wait_for_selector(".train", state="attached")
-    expect(row(page, APP).locator(".result.live")).to_contain_text(re.compile(r"live on \d+/\d+ routers after .+ m?s"))
     output = pushing.communicate(timeout=120)[0]
     assert pushing.returncode == 0, output
+    expect(row(page, APP).locator(".result.live")).to_contain_text(re.compile(r"live on \d+/\d+ routers after .+ m?s"))
     row(page, APP).get_by_role("button", name=APP, exact=True).click()
     for station in ["bbs", "auctioneer", "cell", "container", "envoy", "dnat", "route-emitter", "nats", "router"]:
         expect(page.locator(f"[data-station={station}] .stop.one.passed")).to_have_count(1)

@@ -81,6 +81,5 @@ fn developer(f: &mut Foundation) -> Result<()> {
     f.cf_ok(&["create-user", "looker", "looker-password"])?;
     let user = json!({"user": "looker", "password": "looker-password"});
     drive(f, "developer", user)?;
-    f.cf_ok(&["delete-user", "looker", "-f"])?;
     f.cf_ok(&["delete", APP, "-f", "-r"]).map(drop)
 }

@@ -189,9 +189,10 @@ impl Picture {
         self.model.bus.messages += 1;
         self.model.bus.last = Some(at);
         match on {
-            subject::UNREGISTER => self.registration(on, payload, at),
             // Repetitions are many and change nothing, so they are not parsed.
-            subject::REGISTER if contains(payload, CHANGE) => self.registration(on, payload, at),
+            subject::REGISTER | subject::UNREGISTER if contains(payload, CHANGE) => {
+                self.registration(on, payload, at);
+            }
             subject::START | subject::ROUTERS => {
                 if let Ok(router) = serde_json::from_slice::<StartMessage>(payload) {
                     let announced = self.model.announced.entry(router.id).or_default();
