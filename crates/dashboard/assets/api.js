@@ -35,9 +35,12 @@ export function query(path, parameters) {
   return text ? `${path}?${text}` : path;
 }
 
-/** Follows the stream. `on` has a function for each event, and `state(isLive)`. The browser connects again by itself. */
-export function follow(on) {
-  const source = new EventSource('/api/v1/stream');
+/**
+ * Follows the stream after a revision of the changes. `on` has a function for each event, and `state(isLive)`. The browser connects
+ * again by itself, with the id of the last event, unless it gives up: this function connects again then, and loses no change either.
+ */
+export function follow(on, after) {
+  const source = new EventSource(query('/api/v1/stream', { after }));
   let failures = 0;
   source.addEventListener('open', () => {
     failures = 0;
@@ -48,12 +51,15 @@ export function follow(on) {
     failures += 1;
     // The browser gives up after an answer that is no stream.
     if (source.readyState === EventSource.CLOSED) {
-      setTimeout(() => follow(on), Math.min(1000 * failures, 10_000));
+      setTimeout(() => follow(on, after), Math.min(1000 * failures, 10_000));
       await get('/api/v1/me').catch(() => {});
     }
   });
   for (const name of ['change', 'picture', 'skipped']) {
-    source.addEventListener(name, (event) => on[name]?.(JSON.parse(event.data)));
+    source.addEventListener(name, (event) => {
+      if (event.lastEventId) after = event.lastEventId;
+      on[name]?.(JSON.parse(event.data));
+    });
   }
   return source;
 }

@@ -154,7 +154,7 @@ function start() {
       if (isLive && wasLost) get('/api/v1/picture').then(health).catch(() => {});
       wasLost = !isLive;
     },
-  });
+  }, first.changes?.revision);
   const look = () => count().catch(() => {});
   look();
   setInterval(look, 15_000);

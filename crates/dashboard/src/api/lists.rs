@@ -31,7 +31,7 @@ pub(super) struct Asked {
     limit: usize,
 }
 
-type Parameters<T> = Result<extract::Query<T>, QueryRejection>;
+pub(super) type Parameters<T> = Result<extract::Query<T>, QueryRejection>;
 
 /// Returns the parameters, or a refusal that names the wrong one.
 pub(super) fn parameters<T>(given: Parameters<T>) -> Answer<T> {

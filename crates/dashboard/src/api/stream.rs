@@ -1,7 +1,7 @@
 //! The stream of changes as server-sent events: `change` has a change with all its steps, `picture` the sentence and the values of the
 //! stations, `skipped` the number of changes that were left out because too many came at once.
 
-use super::lists::{picture_of, sees_train};
+use super::lists::{Parameters, parameters, picture_of, sees_train};
 use crate::access::Viewer;
 use crate::live::Watcher;
 use crate::picture::train::Train;
@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
+use serde::Deserialize;
 use serde_json::Value;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -28,6 +29,14 @@ const BATCH: usize = 40;
 /// The pause after which a comment shows that the stream lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// The parameters of the stream.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    /// The revision of the changes that the page has already. The header `Last-Event-ID` goes first.
+    after: Option<u64>,
+}
+
 struct Stream {
     dash: Dash,
     headers: HeaderMap,
@@ -41,8 +50,13 @@ struct Stream {
     _permit: OwnedSemaphorePermit,
 }
 
-pub(super) async fn stream(State(dash): State<Dash>, headers: HeaderMap) -> Answer {
+pub(super) async fn stream(
+    State(dash): State<Dash>,
+    headers: HeaderMap,
+    asked: Parameters<After>,
+) -> Answer {
     let viewer = dash.viewer(&headers).await?;
+    let asked = parameters(asked)?;
     let permit = dash.streams.clone().try_acquire_owned().map_err(|_| {
         Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -51,7 +65,7 @@ pub(super) async fn stream(State(dash): State<Dash>, headers: HeaderMap) -> Answ
     })?;
     // A page that comes back gets what changed since its last event.
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let last = last.and_then(|id| id.parse().ok());
+    let last = last.and_then(|id| id.parse().ok()).or(asked.after);
     let revision = last.unwrap_or_else(|| dash.live.read(|picture| picture.trains.revision()));
     let stream = Stream {
         news: dash.live.news(),

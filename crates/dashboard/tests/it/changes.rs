@@ -8,9 +8,11 @@ use wire::bbs as m;
 
 /// Reads a stream until an event fulfils a condition, and returns its data.
 async fn event(stage: &Stage, name: &str, is: impl Fn(&Value) -> bool) -> Value {
-    let request = stage.http.get(format!("{}/api/v1/stream", stage.url));
+    let request = stage
+        .http
+        .get(format!("{}/api/v1/stream?after=0", stage.url));
     let request = request.header("authorization", &stage.admin);
-    let response = request.header("last-event-id", "0").send().await.unwrap();
+    let response = request.send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut chunks = response.bytes_stream();
     let mut text = String::new();
