@@ -1,5 +1,7 @@
 //! Tests the laws (as property tests) and the rules that routes must obey, with one example each.
 
+mod moves;
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -666,24 +668,6 @@ fn an_instance_that_starts_while_a_snapshot_is_fetched_keeps_its_routes() {
         uris(&table.registrations().cloned().collect::<Vec<_>>()).first(),
         Some(&"a.x")
     );
-}
-
-/// Two processes have the address, because the BBS removes the old row late; one sync removes both.
-#[test]
-fn an_address_that_two_processes_leave_in_one_sync_is_unregistered() {
-    // The table derives the processes in any order.
-    for _ in 0..50 {
-        let mut table = table(vec![
-            Event::DesiredSet(desired("p", 1, vec![route("a.x", 8080)], 1)),
-            Event::DesiredSet(desired("q", 1, vec![route("a.x", 8080)], 1)),
-            Event::ActualSet(actual("p", 0, 1)),
-            Event::ActualSet(actual("q", 0, 1)),
-        ]);
-        let marker = table.begin_sync();
-        let changes = table.sync(marker, Snapshot::default());
-        assert!(changes.register.is_empty(), "{changes:?}");
-        assert_eq!(uris(&changes.unregister).first(), Some(&"a.x"));
-    }
 }
 
 #[test]

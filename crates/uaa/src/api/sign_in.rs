@@ -15,7 +15,7 @@ pub(super) struct Asked {
     pub(super) client: StoredClient,
     /// The URI to which the answer redirects.
     pub(super) target: String,
-    /// The same URI if the request named it, else empty.
+    /// The URI as the request named it; empty if it named none.
     pub(super) redirect_uri: String,
     /// The digest of the client's secret (PKCE); empty if there is none.
     pub(super) challenge: String,
