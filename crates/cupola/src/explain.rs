@@ -151,7 +151,7 @@ fn line(text: &mut String, hop: &Hop, is_guilty: bool) {
     let arrow = if is_guilty { "  ◀" } else { "" };
     let _ = writeln!(
         text,
-        "   {mark} {:<17}{:<16}{:<24}{}{since}{change}{arrow}",
+        "   {mark} {:<16} {:<15} {:<23} {}{since}{change}{arrow}",
         hop.component, hop.part, hop.subject, hop.found
     );
 }
