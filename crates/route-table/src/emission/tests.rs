@@ -1,6 +1,6 @@
 //! Tests the laws (as property tests) and the rules that routes must obey, with one example each.
 
-mod moves;
+mod syncs;
 
 use super::*;
 use proptest::prelude::*;
@@ -649,25 +649,6 @@ fn no_route_to_a_components_host_is_emitted() {
         tag: tag("a", 2),
     });
     assert_eq!(table.apply(Event::ActualSet(starting)).starting, ["b.x"]);
-}
-
-#[test]
-fn an_instance_that_starts_while_a_snapshot_is_fetched_keeps_its_routes() {
-    let routes = || vec![route("a.x", 8080)];
-    let mut table = table(vec![Event::DesiredSet(desired("p", 1, routes(), 1))]);
-    // No instance runs here when the fetch begins, so that the snapshot does not ask for the routes of `p`.
-    let marker = table.begin_sync();
-    table.apply(Event::ActualSet(actual("p", 0, 1)));
-    let snapshot = Snapshot {
-        fresh_domains: HashSet::from(["cf-apps".to_owned()]),
-        ..Snapshot::default()
-    };
-    let changes = table.sync(marker, snapshot);
-    assert!(changes.unregister.is_empty(), "{changes:?}");
-    assert_eq!(
-        uris(&table.registrations().cloned().collect::<Vec<_>>()).first(),
-        Some(&"a.x")
-    );
 }
 
 #[test]
