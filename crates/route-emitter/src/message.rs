@@ -28,7 +28,7 @@ pub(crate) fn starting(uris: Vec<String>) -> Vec<u8> {
 /// The occasion of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Occasion {
-    /// Nothing changed. Repetitions are equal byte for byte, so that routers recognise them.
+    /// The route is published again without a change. Repetitions are equal byte for byte, so that routers recognise them.
     Repetition,
     /// The route or its instance just changed; routers confirm the message. `new` means that the instance became routable, from
     /// which routers measure the propagation time.

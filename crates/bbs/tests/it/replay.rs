@@ -50,7 +50,7 @@ async fn everything_that_is_kept_can_be_read_with_its_times() {
     assert_eq!(created(&mut events).await, "b");
     let second = events.last_time().unwrap();
     assert!(begin <= first && first <= second);
-    // What comes later has no time: the subscriber has a clock.
+    // A new event has no time, because its subscriber can read a clock.
     f.bbs.desire_lrp(desired("c", 0)).await.unwrap();
     assert_eq!(created(&mut events).await, "c");
     assert_eq!(events.last_time(), None);

@@ -185,7 +185,7 @@ async fn an_app_that_fails_keeps_the_apps_before_it_and_changes_nothing_itself()
     assert_eq!(events["pagination"]["total_results"], 1);
     assert_eq!(stored_inputs(&f).await, 0);
 
-    // The same manifest without the mistake completes what is missing.
+    // The manifest is applied again without the mistake, and the rest of it takes effect.
     let (_, job) = f.apply_manifest(&yaml.replace("nowhere", "apps")).await;
     assert_eq!(job["state"], "COMPLETE", "{job}");
     assert_eq!(app_names(&f).await, ["first", "second", "third"]);

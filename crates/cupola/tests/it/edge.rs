@@ -135,7 +135,7 @@ go_max_procs: 1
             .env_remove("CUPOLA_DATA")
             .env_remove("CF_PASSWORD")
             .env_remove("NATS_PASSWORD")
-            // Nobody is logged in there.
+            // This folder of the cf CLI has no login.
             .env("CF_HOME", self.data.path())
             .stdin(Stdio::null());
         command

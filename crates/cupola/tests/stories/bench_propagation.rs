@@ -126,7 +126,7 @@ fn interrupted(f: &mut Foundation) -> Result<()> {
 
 fn by_the_bus(f: &mut Foundation) -> Result<()> {
     let mut command = bench(f, "--probes 5 --apps 3 --routes-per-app 2 --churn 20");
-    // Nobody is logged in there.
+    // This folder of the cf CLI has no login.
     command.env("CF_HOME", f.folder().join("nobody"));
     let output = both(&run(command)?);
     ensure!(output.contains("register: sent → serving"), "{output}");

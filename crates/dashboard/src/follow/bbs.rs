@@ -40,7 +40,7 @@ async fn follow(
 ) -> Result<Infallible> {
     let mut events = client.instance_events_after("", last).await?;
     if !events.is_continued() {
-        // What changes after these lists comes as an event.
+        // The stream is open already, so a change that these lists miss arrives as an event.
         let desired = client.routing_infos(&DesiredLrpsRequest::default()).await?;
         let actual = client.actual_lrps(&ActualLrpsRequest::default()).await?;
         live.change(|picture| picture.model.replace(&desired, &actual));

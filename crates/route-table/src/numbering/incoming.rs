@@ -144,7 +144,7 @@ impl Incoming {
     pub fn compare(&mut self, emitter: &str, digest: Digest, now: Instant) {
         let last = self.compared_at.replace(now);
         if last.is_none_or(|last| now.duration_since(last) >= OUTAGE) {
-            // Nobody could publish a digest, so nobody was silent.
+            // No emitter could publish a digest, so none counts as silent.
             for emitter in self.emitters.values_mut() {
                 emitter.seen_at = now;
             }
@@ -204,7 +204,7 @@ impl Incoming {
             };
             emitter.asked += 1;
             if emitter.agreed >= digest.sequence && emitter.agreed > 0 {
-                // What is missing is older than the last agreement, however that came.
+                // All changes since the last agreement are here, so the missing one is older: the router asks for everything.
                 emitter.agreed = 0;
                 emitter.restarts = emitter.restarts.saturating_add(1);
             }

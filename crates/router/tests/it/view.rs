@@ -47,7 +47,7 @@ async fn a_question_on_the_bus_has_the_same_answer() {
     message["generation"] = json!(17);
     world.publish("router.register", message).await;
     wait_for("the route", async || world.handle.serves("app.test")).await;
-    // What cannot be read has no answer, and disturbs nothing.
+    // The router does not answer a question that it cannot read, and answers the next one.
     world.publish(subject::ASK_VIEW, json!([1])).await;
     let question = json!({"url": "https://app.test/path"}).to_string();
     let asked = world.bus.request(subject::ASK_VIEW, question.into());

@@ -122,7 +122,7 @@ impl Exporter {
         if self.batch.is_empty() {
             let received = self.traces.recv_many(&mut self.batch, BATCH).await;
             if received == 0 {
-                // Nobody can add a trace any more, and the router is about to end.
+                // The router ends: all senders of traces are gone.
                 std::future::pending::<()>().await;
             }
         }

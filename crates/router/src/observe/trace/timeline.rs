@@ -5,7 +5,7 @@
 //!                               an attempt; another one follows if it failed
 //! ```
 //!
-//! What lies between these phases is the router's own time.
+//! The time between these phases is the router's own.
 
 use super::ids::Mark;
 use crate::backend::made::Made;
