@@ -4,7 +4,9 @@
 //! Every event has an id, `<process>-<number>-<part>`: the random name of this process, the number of the publication, and the
 //! number of the event among those that the topic makes of the publication. A subscriber that comes back with the id of its last
 //! event receives what it missed, as long as [`past`] has all of it. Otherwise its stream begins now, and it must read the whole
-//! state again. A subscriber may also ask for everything that is kept, and gets it with its times. A subscriber that does not keep up is disconnected.
+//! state again. A subscriber may also ask for everything that is kept. A subscriber that does not keep up is disconnected.
+//!
+//! Every event has the time of its commit as well, so that a reader that is slow still knows what happened first.
 
 mod frames;
 mod past;
@@ -104,8 +106,7 @@ impl Hub {
 
     /// Returns the events after an id, or `None` if not all of them are known any more.
     fn missed(&self, past: &Past, subscriber: &Subscriber, id: &str) -> Option<Vec<Bytes>> {
-        let with_times = id == OLDEST_EVENT;
-        let position = if with_times {
+        let position = if id == OLDEST_EVENT {
             past.beginning()
         } else {
             let position = id.strip_prefix(&self.process)?.strip_prefix('-')?;
@@ -117,12 +118,7 @@ impl Hub {
             for (part, frame) in (1..).zip(&frames) {
                 let seen = number == position.number && part <= position.part;
                 if !seen && subscriber.wants(frame) {
-                    let event = self.event(Position { number, part }, frame);
-                    missed.push(if with_times {
-                        timed(&event, published.at)
-                    } else {
-                        event
-                    });
+                    missed.push(self.event(Position { number, part }, frame, published.at));
                 }
             }
         }
@@ -133,12 +129,17 @@ impl Hub {
         format!("{}-{position}", self.process)
     }
 
-    fn event(&self, position: Position, frame: &Frame) -> Bytes {
-        Bytes::from(format!("id: {}\n{}", self.id(position), frame.text))
+    /// Returns an event with its time in Unix nanoseconds. The field `time` is our own, and clients skip fields that they do not
+    /// know.
+    fn event(&self, position: Position, frame: &Frame, at: SystemTime) -> Bytes {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (id, time) = (self.id(position), since.as_nanos());
+        Bytes::from(format!("id: {id}\ntime: {time}\n{}", frame.text))
     }
 
     pub(crate) fn emit(&self, publication: Publication, trace: &str) {
         let mut state = self.lock();
+        let now = SystemTime::now();
         let number = state.past.next();
         let subscribers = &mut state.subscribers;
         subscribers.retain(|s| !s.queue.is_closed());
@@ -147,11 +148,11 @@ impl Hub {
                 continue;
             }
             for (part, frame) in (1..).zip(&render(&publication, topic, trace)) {
-                let event = self.event(Position { number, part }, frame);
+                let event = self.event(Position { number, part }, frame, now);
                 subscribers.retain(|s| s.topic != topic || !s.wants(frame) || s.send(&event));
             }
         }
-        state.past.push(publication, trace, SystemTime::now());
+        state.past.push(publication, trace, now);
     }
 
     /// Ends all streams permanently.
@@ -165,13 +166,6 @@ impl Hub {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns an event with its time in Unix nanoseconds. The field is our own, and clients skip fields that they do not know.
-fn timed(event: &Bytes, at: SystemTime) -> Bytes {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time = format!("time: {}\n", since.as_nanos());
-    Bytes::from([time.as_bytes(), &event[..]].concat())
 }
 
 impl Subscriber {
@@ -287,22 +281,26 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_kept_can_be_read_with_its_times() {
+    fn everything_that_is_kept_can_be_read_and_every_event_has_its_time() {
         let hub = Hub::default();
         let all = |hub: &Hub| hub.subscribe(Topic::Instances, "a".into(), Some(OLDEST_EVENT));
         assert!(all(&hub).missed.is_empty());
         hub.emit(desired(), "r1");
         hub.emit(started(), "r2");
-        let stream = all(&hub);
+        let mut stream = all(&hub);
         assert_eq!(stream.begins_after, OLDEST_EVENT);
         assert_eq!(stream.missed.len(), 2);
-        for event in &stream.missed {
+        hub.emit(desired(), "r3");
+        let new = stream.queue.try_recv().unwrap();
+        let times = stream.missed.iter().chain([&new]).map(|event| {
             let text = std::str::from_utf8(event).unwrap();
-            let time = text.strip_prefix("time: ").unwrap();
-            let (nanoseconds, rest) = time.split_once('\n').unwrap();
-            assert!(nanoseconds.parse::<u128>().unwrap() > 0);
-            assert!(rest.starts_with("id: "), "{rest}");
-        }
+            let time = text.lines().find_map(|line| line.strip_prefix("time: "));
+            time.unwrap().parse::<u128>().unwrap()
+        });
+        let times: Vec<u128> = times.collect();
+        assert!(times[0] > 0 && times.is_sorted(), "{times:?}");
+        let again = all(&hub).missed.pop();
+        assert_eq!(again, Some(new), "an event that is sent again is the same");
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub mod path {
 /// The header of an event stream that continues an earlier one. A request has the id of the last event that the client received;
 /// an answer has the id after which its stream begins. If the answer has none, or another id, events are missing.
 pub const LAST_EVENT_ID: &str = "last-event-id";
-/// The value of [`LAST_EVENT_ID`] with which a stream begins with the oldest event that the BBS keeps. Each of the kept events then has
-/// a field `time`, in Unix nanoseconds. This is our own; an original BBS begins the stream with the next event.
+/// The value of [`LAST_EVENT_ID`] with which a stream begins with the oldest event that the BBS keeps. This is our own; an original
+/// BBS begins the stream with the next event.
 pub const OLDEST_EVENT: &str = "oldest";
 
 /// The states of actual LRPs as they are spelt on the wire.

@@ -82,8 +82,7 @@ impl Events {
         self.stream.last_id()
     }
 
-    /// Returns the time of the event that [`next`](Self::next) returned last, if the stream began with [`m::OLDEST_EVENT`] and the BBS
-    /// had kept the event.
+    /// Returns the time of the event that [`next`](Self::next) returned last. An original BBS gives its events no time.
     pub fn last_time(&self) -> Option<SystemTime> {
         let nanoseconds = self.stream.last_time().parse().ok()?;
         UNIX_EPOCH.checked_add(Duration::from_nanos(nanoseconds))
