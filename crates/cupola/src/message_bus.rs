@@ -14,6 +14,8 @@ use kit::backoff::Backoff;
 use kit::metrics::{Counter, Observed, Registry};
 use kit::readiness::{Need, Readiness};
 use kit::tls::Identity;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,7 +29,6 @@ use tokio::process::{Child, Command};
 pub(crate) struct MessageBus {
     program: PathBuf,
     config: PathBuf,
-    pid_file: PathBuf,
     /// The listener that reserves the port until the server takes it.
     port: Option<std::net::TcpListener>,
     address: SocketAddr,
@@ -39,6 +40,9 @@ pub(crate) struct MessageBus {
 
 /// The interval at which a server that has started is asked whether it accepts connections.
 const ACCEPT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The longest time in which servers that were left behind end and free the port.
+const LEFTOVERS_END: Duration = Duration::from_secs(2);
 
 impl MessageBus {
     /// Ends a server that a killed cupola left behind, and reserves the port.
@@ -66,7 +70,6 @@ impl MessageBus {
             },
             program,
             config: directory.join("nats.conf"),
-            pid_file: directory.join("nats.pid"),
             port: None,
         };
         let tls = match identity {
@@ -79,8 +82,7 @@ impl MessageBus {
             text.push_str(&cluster_text(plan, cluster, &tls));
         }
         keep_private(&bus.config, &text)?;
-        bus.end_leftover().await;
-        let port = std::net::TcpListener::bind(address).with_context(|| {
+        let port = bus.reserve_port().await.with_context(|| {
             format!("nats-server cannot listen on {address}, this foundation's address for it: another program does; `ss -ltnp sport = {}` shows which, stop that one", address.port())
         })?;
         bus.port = Some(port);
@@ -122,7 +124,6 @@ impl MessageBus {
             tokio::select! {
                 () = shutdown.cancelled() => {
                     terminate(&mut child).await;
-                    let _ = std::fs::remove_file(&self.pid_file);
                     return Ok(());
                 }
                 never = self.report_accepting() => match never {},
@@ -140,7 +141,7 @@ impl MessageBus {
     }
 
     fn spawn(&self) -> Result<Child> {
-        let child = Command::new(&self.program)
+        Command::new(&self.program)
             .arg("-c")
             .arg(&self.config)
             .stdin(std::process::Stdio::null())
@@ -149,46 +150,26 @@ impl MessageBus {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("start {}", self.program.display()))?;
-        let pid = child.id().map(|pid| pid.to_string()).unwrap_or_default();
-        // Only a start after a kill needs the file.
-        if let Err(error) = self.write_pid(&pid) {
-            tracing::warn!(%error, file = %self.pid_file.display(), "pid-not-written");
-        }
-        Ok(child)
+            .with_context(|| format!("start {}", self.program.display()))
     }
 
-    /// Overwrites the process id in place, which needs no space on a full disk.
-    fn write_pid(&self, pid: &str) -> std::io::Result<()> {
-        use std::io::Write as _;
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&self.pid_file)?;
-        file.write_all(pid.as_bytes())?;
-        file.set_len(pid.len() as u64)
-    }
-
-    /// Ends the server of a cupola that was killed, but only if the process was started with our configuration file.
-    async fn end_leftover(&self) {
-        let Some(pid) = std::fs::read_to_string(&self.pid_file)
-            .ok()
-            .and_then(|t| t.trim().parse::<i32>().ok())
-        else {
-            return;
-        };
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if !String::from_utf8_lossy(&command).contains(&*self.config.to_string_lossy()) {
-            return;
-        }
-        let pid = nix::unistd::Pid::from_raw(pid);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        for _ in 0..100 {
-            if nix::sys::signal::kill(pid, None).is_err() {
-                return;
+    /// Ends the servers that a killed cupola left behind, and reserves the port. A cupola may have been killed at any moment of its
+    /// start, so a server is recognized by the configuration file that it was started with.
+    async fn reserve_port(&self) -> std::io::Result<std::net::TcpListener> {
+        let until = tokio::time::Instant::now() + LEFTOVERS_END;
+        loop {
+            let name = self.program.file_name().unwrap_or_default();
+            for leftover in kit::processes::started_with(name, &self.config)? {
+                tracing::info!(pid = leftover, "nats-server-left-behind-ends");
+                // It may have ended meanwhile.
+                let _ = kill(Pid::from_raw(leftover), Signal::SIGKILL);
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            match std::net::TcpListener::bind(self.address) {
+                Err(_) if tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(ACCEPT_INTERVAL).await;
+                }
+                bound => return bound,
+            }
         }
     }
 }
@@ -233,10 +214,7 @@ fn cluster_text(plan: &Plan, cluster: &Cluster, tls: &str) -> String {
 
 async fn terminate(child: &mut Child) {
     if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid),
-            nix::sys::signal::Signal::SIGTERM,
-        );
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
     if tokio::time::timeout(Duration::from_secs(3), child.wait())
         .await

@@ -6,6 +6,7 @@ mod tools;
 
 pub use machine::{Machine, both, sh};
 pub use tools::Answer;
+pub(crate) use tools::kill_nats_servers;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use machine::Disk;

@@ -13,7 +13,7 @@
 mod network;
 mod remains;
 
-use crate::foundation::{PASSWORD, binary, both, end, example, wait_for};
+use crate::foundation::{PASSWORD, binary, both, end, example, kill_nats_servers, wait_for};
 use anyhow::{Context as _, Result, ensure};
 use network::Network;
 use nix::sys::signal::Signal;
@@ -192,12 +192,7 @@ dns: {{router: {}}}
     /// Kills the process of a machine and its server of the bus. Containers keep running.
     pub fn kill(&mut self, name: &str) -> Result<()> {
         self.end(name, Signal::SIGKILL)?;
-        let file = self.data(name).join("nats/nats.pid");
-        if let Ok(pid) = std::fs::read_to_string(file) {
-            let pid = nix::unistd::Pid::from_raw(pid.trim().parse()?);
-            nix::sys::signal::kill(pid, Signal::SIGKILL)?;
-        }
-        Ok(())
+        kill_nats_servers(&self.data(name)).map(drop)
     }
 
     /// Sends a signal to the process of a machine and waits for its end.

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 struct Member {
     bus: MessageBus,
     plan: Plan,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// Builds the member `own` of a cluster whose client and cluster ports are given.
@@ -32,11 +32,7 @@ async fn member(own: usize, ports: &[(u16, u16)], identity: Option<&Identity>) -
     plan.nats_password = "one-for-all".to_owned();
     let program = crate::assets::nats_server()?;
     let bus = MessageBus::build(&plan, &config, program, identity).await?;
-    Ok(Member {
-        bus,
-        plan,
-        _data: data,
-    })
+    Ok(Member { bus, plan, data })
 }
 
 #[tokio::test]
@@ -63,7 +59,7 @@ async fn cross_the_cluster(identity: Option<Identity>) {
         let member = member(own, &ports, identity.as_ref()).await.unwrap();
         running.push(tokio::spawn(member.bus.run(shutdown.clone())));
         plans.push(member.plan);
-        folders.push(member._data);
+        folders.push(member.data);
     }
     let mut clients = Vec::new();
     for plan in &plans {
@@ -117,4 +113,31 @@ async fn a_taken_cluster_port_is_named_with_its_key() {
     ];
     let error = member(0, &ports, None).await.err().unwrap();
     assert!(error.to_string().contains("nats.cluster.listen"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_whose_cupola_was_killed_at_once_is_ended() {
+    let port = || kit::net::free_port().unwrap();
+    let ports = [(port(), port()), (1, 1)];
+    let first = member(0, &ports, None).await.unwrap();
+    let config = first.bus.config.clone();
+    // Nobody has recorded the process id of this server.
+    drop(first.bus.port);
+    let mut left = std::process::Command::new(&first.bus.program);
+    let mut left = left.arg("-c").arg(&config).spawn().unwrap();
+    let address = first.bus.address;
+    while TcpStream::connect(address).await.is_err() {
+        assert_eq!(left.try_wait().unwrap(), None, "the server ended");
+        tokio::time::sleep(ACCEPT_INTERVAL).await;
+    }
+    let loaded = config::load(Overrides {
+        file: Some(first.data.path().join("cupola.yml")),
+        data: Some(first.data.path().to_owned()),
+        ..Overrides::default()
+    });
+    let program = crate::assets::nats_server().unwrap();
+    let second = MessageBus::build(&first.plan, &loaded.unwrap(), program, None).await;
+    assert_eq!(second.unwrap().address, address);
+    let ended = left.wait().unwrap();
+    assert!(!ended.success(), "{ended}");
 }

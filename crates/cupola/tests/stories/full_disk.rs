@@ -234,10 +234,7 @@ fn reserve(f: &mut Foundation) -> Result<()> {
 
 fn bus_restart(f: &mut Foundation) -> Result<()> {
     let filler = Filler::fill(f, 0)?;
-    sh(&format!(
-        "kill -9 $(cat {}/nats/nats.pid)",
-        f.data.display()
-    ))?;
+    f.kill_nats_server()?;
     let password = f.plan["nats_password"].as_str().unwrap_or_default();
     wait_for("the bus is back on a full disk", 60, || {
         Ok(

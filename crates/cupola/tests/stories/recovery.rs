@@ -87,8 +87,7 @@ fn envoy_killed(f: &mut Foundation) -> Result<()> {
 }
 
 fn nats_killed(f: &mut Foundation) -> Result<()> {
-    let pid = sh(&format!("cat {}/nats/nats.pid", f.data.display()))?;
-    sh(&format!("kill -9 {}", pid.trim()))?;
+    f.kill_nats_server()?;
     f.cf_ok(&["map-route", "appA", &f.domain, "--hostname", "afternats"])?;
     works_again(f, &f.host("afternats"))?;
     works_again(f, &f.host("appa"))?;

@@ -190,8 +190,7 @@ fn role_fails_alone(f: &mut Foundation) -> Result<()> {
         program.display()
     ))?;
     let before = f.log().len();
-    let pid = std::fs::read_to_string(f.data.join("nats/nats.pid"))?;
-    sh(&format!("kill -9 {}", pid.trim()))?;
+    f.kill_nats_server()?;
     let outcome = (|| {
         wait_for("the role to fail more than once", 60, || {
             answers(f)?;

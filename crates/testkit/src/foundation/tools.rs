@@ -2,6 +2,8 @@
 
 use super::{Foundation, binary, both};
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -15,7 +17,27 @@ pub struct Answer {
     pub body: String,
 }
 
+/// Ends the nats-servers of the foundation with this data directory at once, and returns how many there were.
+pub(crate) fn kill_nats_servers(data: &Path) -> Result<usize> {
+    let file = data.join("nats/nats.conf");
+    if !file.exists() {
+        return Ok(0);
+    }
+    let running = kit::processes::started_with("nats-server".as_ref(), &file)?;
+    for pid in &running {
+        nix::sys::signal::kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
+    }
+    Ok(running.len())
+}
+
 impl Foundation {
+    /// Ends this foundation's nats-server at once. Its process starts another one.
+    pub fn kill_nats_server(&self) -> Result<()> {
+        let ended = kill_nats_servers(&self.data)?;
+        ensure!(ended == 1, "{ended} nats-servers ran, not one");
+        Ok(())
+    }
+
     /// Runs `cf …` with this foundation's own CF_HOME.
     pub fn cf(&self, args: &[&str]) -> Result<Output> {
         self.cf_in(&self.directory.path().join("home"), args)

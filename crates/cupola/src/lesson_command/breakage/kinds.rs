@@ -218,14 +218,11 @@ async fn wait_until_expired(of: &Instance) -> Result<()> {
 
 /// Returns the number of the instance's Envoy. Its cgroup has the instance's guid in its name.
 fn envoy(guid: &str) -> Result<i32> {
-    let processes = std::fs::read_dir("/proc").context("list the processes")?;
-    let numbers = processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let processes = kit::processes::ids().context("list the processes")?;
     let read = |pid: i32, file: &str| {
         std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
     };
-    let mut envoys = numbers.filter(|pid| read(*pid, "comm").trim() == ENVOY);
+    let mut envoys = processes.filter(|pid| read(*pid, "comm").trim() == ENVOY);
     let of_instance = |pid: &i32| read(*pid, "cgroup").contains(guid);
     envoys.find(of_instance).with_context(|| {
         format!("the instance {guid} has no Envoy on this machine: run this on its cell")
