@@ -5,7 +5,8 @@
 //!
 //! [`manifest`], [`route_rules`], [`policy_source`], [`label_selector`] and [`metadata`] read and check what users send, within
 //! [`limits`]; [`names`] has the names that no user may have. [`recipe`] builds what Diego gets from what users want;
-//! [`buildpacks`] lists the built-in buildpacks, which stage apps. [`propagation`] judges which routers have a change of a route.
+//! [`buildpacks`] lists the built-in buildpacks, which stage apps. [`services`] writes what apps see of their service instances, with
+//! [`ordered_json`]. [`propagation`] judges which routers have a change of a route.
 
 pub mod buildpacks;
 pub mod label_selector;
@@ -13,7 +14,9 @@ pub mod limits;
 pub mod manifest;
 pub mod metadata;
 pub mod names;
+pub mod ordered_json;
 pub mod policy_source;
 pub mod propagation;
 pub mod recipe;
 pub mod route_rules;
+pub mod services;
