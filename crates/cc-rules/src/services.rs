@@ -121,7 +121,7 @@ pub enum Delivery {
 }
 
 /// The bindings of an app as its containers get them: one variable, and files in [`FOLDER`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// The name and the value of the variable.
     pub variable: (String, String),
@@ -135,6 +135,16 @@ impl Default for Delivered {
             variable: ("VCAP_SERVICES".to_owned(), "{}".to_owned()),
             files: Vec::new(),
         }
+    }
+}
+
+/// Prints the name of the variable and the paths only, because the values may be secret.
+impl std::fmt::Debug for Delivered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivered")
+            .field("variable", &self.variable.0)
+            .field("files", &self.files)
+            .finish()
     }
 }
 

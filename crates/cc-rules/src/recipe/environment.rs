@@ -2,9 +2,10 @@
 //! instance's members to `VCAP_APPLICATION`.
 
 use super::{AppIdentity, AppSpec};
+use crate::services::Delivered;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use wire::bbs::EnvironmentVariable;
+use wire::bbs::{EnvironmentVariable, File};
 
 /// The maximum number of open files per process.
 pub const FILE_DESCRIPTORS: u64 = 16384;
@@ -38,7 +39,7 @@ pub(super) fn running(spec: &AppSpec, port: u16, memory_mb: u32) -> Vec<Environm
 pub(super) fn staging(
     mut variables: BTreeMap<String, String>,
     application: &Value,
-    services: &Value,
+    services: &Delivered,
     limits: Limits,
     stack: &str,
 ) -> Vec<EnvironmentVariable> {
@@ -107,17 +108,22 @@ pub(super) fn vcap_application_of(
 fn platform(
     variables: &mut BTreeMap<String, String>,
     application: &Value,
-    services: &Value,
+    services: &Delivered,
     limits: Limits,
 ) {
-    let services = if services.is_null() {
-        "{}".to_owned()
-    } else {
-        services.to_string()
-    };
     variables.insert("VCAP_APPLICATION".into(), application.to_string());
-    variables.insert("VCAP_SERVICES".into(), services);
+    let (name, value) = services.variable.clone();
+    variables.insert(name, value);
     variables.insert("MEMORY_LIMIT".into(), format!("{}m", limits.memory_mb));
+}
+
+/// Returns the files of an app's bindings as the cell creates them.
+pub(super) fn files(services: &Delivered) -> Vec<File> {
+    let files = services.files.iter().map(|file| File {
+        path: file.path.clone(),
+        content: file.content.clone(),
+    });
+    files.collect()
 }
 
 fn list(variables: BTreeMap<String, String>) -> Vec<EnvironmentVariable> {

@@ -11,6 +11,7 @@ pub mod environment;
 pub mod routes;
 pub mod staging;
 
+use crate::services::Delivered;
 use egress::RuleError;
 use environment::FILE_DESCRIPTORS;
 use routes::{Routes, routes_json};
@@ -82,8 +83,8 @@ pub struct AppSpec {
     pub sidecars: Vec<SidecarSpec>,
     /// The user's variables, which take precedence over those of the running environment group.
     pub environment: BTreeMap<String, String>,
-    /// `VCAP_SERVICES` as a JSON object.
-    pub services: serde_json::Value,
+    /// The bindings of the app.
+    pub services: Delivered,
     pub health_check: HealthCheck,
     pub readiness: ReadinessCheck,
     pub droplet: Artifact,
@@ -243,6 +244,7 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
         log_rate_limit: Some(LogRateLimit {
             bytes_per_second: spec.log_rate_limit,
         }),
+        volume_mounted_files: environment::files(&spec.services),
         ..Default::default()
     })
 }

@@ -9,6 +9,7 @@ use super::environment::{self, FILE_DESCRIPTORS, Limits};
 use crate::recipe::{
     self, AppIdentity, Artifact, LIFECYCLE_DIR, MAX_PIDS, TRUSTED_CERTIFICATES, USER,
 };
+use crate::services::Delivered;
 use staging_result::{LifecycleMetadata, StagedSidecar, StagingResult};
 use std::collections::BTreeMap;
 use wire::bbs::{
@@ -38,7 +39,8 @@ pub struct StagingSpec {
     pub buildpacks: Vec<String>,
     /// The user's variables, which take precedence over those of the staging environment group.
     pub environment: BTreeMap<String, String>,
-    pub services: serde_json::Value,
+    /// The bindings of the app.
+    pub services: Delivered,
     pub memory_mb: u32,
     pub disk_mb: u32,
     /// The maximum log rate in bytes per second; -1 means no limit.
@@ -97,6 +99,7 @@ pub fn task_definition(spec: &StagingSpec) -> Result<TaskDefinition, RuleError> 
         certificate_properties: Some(recipe::certificate_properties(&spec.identity)),
         log_rate_limit: Some(LogRateLimit { bytes_per_second: spec.log_rate_limit }),
         metric_tags: recipe::identity_tags(&spec.identity),
+        volume_mounted_files: environment::files(&spec.services),
         ..Default::default()
     })
 }

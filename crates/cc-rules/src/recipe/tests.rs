@@ -187,6 +187,29 @@ fn the_environment() {
 }
 
 #[test]
+fn bindings_are_a_variable_or_files() {
+    let mut spec = spec();
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    spec.services.variable = variable("VCAP_SERVICES", r#"{"user-provided":[]}"#);
+    let lrp = desired_lrp(&spec).unwrap();
+    assert_eq!(env(&lrp)["VCAP_SERVICES"], r#"{"user-provided":[]}"#);
+    assert!(lrp.volume_mounted_files.is_empty());
+    spec.services = crate::services::Delivered {
+        variable: variable("SERVICE_BINDING_ROOT", "/etc/cf-service-bindings"),
+        files: vec![crate::services::BindingFile {
+            path: "db/uri".into(),
+            content: "u".into(),
+        }],
+    };
+    let lrp = desired_lrp(&spec).unwrap();
+    let env = env(&lrp);
+    assert_eq!(env["SERVICE_BINDING_ROOT"], "/etc/cf-service-bindings");
+    assert!(!env.contains_key("VCAP_SERVICES"));
+    assert_eq!(lrp.volume_mounted_files[0].path, "db/uri");
+    assert_eq!(lrp.volume_mounted_files[0].content, "u");
+}
+
+#[test]
 fn health_checks_by_kind() {
     let port = desired_lrp(&spec()).unwrap();
     let checks = &port.check_definition.as_ref().unwrap().checks;

@@ -17,6 +17,7 @@ use cc_rules::recipe::routes::{HttpRoute, Routes};
 use cc_rules::recipe::{
     self, AppIdentity, AppSpec, Artifact, CheckKind, HealthCheck, ReadinessCheck, SidecarSpec,
 };
+use cc_rules::services::Delivered;
 use std::collections::BTreeMap;
 use wire::lrp_routes::{ROUTE_POLICY_SCOPE, ROUTE_POLICY_SOURCES};
 
@@ -156,7 +157,7 @@ impl Driver {
             ports: ports(&mappings),
             sidecars: sidecars(conn, process).await?,
             environment: environment(conn, "running", app).await?,
-            services: serde_json::json!({}),
+            services: Delivered::default(),
             health_check: health_check(&process.health_check.0),
             readiness: readiness(&process.readiness_health_check.0),
             droplet: Artifact {
