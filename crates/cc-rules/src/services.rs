@@ -25,7 +25,7 @@ const LONGEST_URL: usize = 10_000;
 const LONGEST_FILE_NAME: usize = 253;
 
 /// A binding of an app with what its instance adds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Binding {
     /// The name of the offering, or [`USER_PROVIDED`].
     pub label: String,
@@ -36,6 +36,16 @@ pub struct Binding {
     pub binding_name: Option<String>,
     pub credentials: OrderedJson,
     pub syslog_drain_url: Option<String>,
+}
+
+/// Prints the guids only, because the credentials are secret.
+impl std::fmt::Debug for Binding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binding")
+            .field("instance_guid", &self.instance_guid)
+            .field("binding_guid", &self.binding_guid)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Binding {

@@ -221,6 +221,7 @@ mod tests {
                 "cleanup/blobs.rs",
                 "cleanup/records.rs",
                 "diego/driver.rs",
+                "secrets.rs",
                 "seed.rs",
             ],
         ),

@@ -11,9 +11,10 @@ use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::metrics::Metrics;
 use crate::receipts::Receipts;
+use crate::sealing::Keyring;
 use crate::seed::Seed;
 use crate::turns::Turns;
-use crate::{api, census, cleanup, diego, internal, jobs, seed};
+use crate::{api, census, cleanup, diego, internal, jobs, secrets, seed};
 use anyhow::{Context as _, Result};
 use cc_rules::names::PlatformNames;
 use clients::nats::Subscription;
@@ -85,6 +86,12 @@ impl CloudController {
             Duration::from_secs(config.limits.read_seconds.into()),
         )
         .await?;
+        let key_file = config
+            .key_file
+            .clone()
+            .unwrap_or_else(|| config.data_dir.join(secrets::KEY_FILE));
+        let keys = Keyring::load(&key_file)?;
+        secrets::check(&db, &keys).await?;
         let names = Arc::new(PlatformNames::new(
             &config.system_domain,
             &config.reserved_hosts,
@@ -108,6 +115,7 @@ impl CloudController {
             trimmed(config.api_url.clone()),
             &lifecycle,
             names.clone(),
+            keys.clone(),
         );
         let (cleanup, jobs) = (Nudge::default(), Nudge::default());
         let (receipts, bus) = Receipts::new(config.nats.as_ref())?;
@@ -128,6 +136,7 @@ impl CloudController {
             driver,
             receipts,
             blobs,
+            keys,
             verifier: TokenVerifier::new(VerifierConfig {
                 url: config.uaa_internal_url.clone(),
                 audiences: &["cloud_controller"],
@@ -245,12 +254,13 @@ impl CloudController {
                 self.cc.receipts.run(bus, &shutdown).await;
             }
         };
-        let (public, internal, (), (), (), (), (), ()) = tokio::join!(
+        let (public, internal, (), (), (), (), (), (), ()) = tokio::join!(
             public,
             internal,
             seeded,
             cleanup::run(&self.cc, &shutdown),
             jobs::run(&self.cc, &shutdown),
+            secrets::run(&self.cc, &shutdown),
             census::run(&self.cc, &shutdown),
             receipts,
             diego::run(self.cc.clone(), shutdown.clone())

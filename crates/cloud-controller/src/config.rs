@@ -23,6 +23,9 @@ pub struct Config {
     pub database: Option<kit::db::Server>,
     /// The bucket of the blobs. `None`: they are in the folder `blobs` in `data_dir`.
     pub bucket: Option<S3>,
+    /// The file of the keys that seal secrets in the database; it is created if it does not exist. `None`: `secrets.keys` in
+    /// `data_dir`. Cloud Controllers that share a database have the same keys.
+    pub key_file: Option<PathBuf>,
     /// The URL of the API as users see it: `http://api.cupola.test`.
     pub api_url: String,
     pub login_url: String,

@@ -10,6 +10,7 @@ use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::metrics::Metrics;
 use crate::receipts::Receipts;
+use crate::sealing::Keyring;
 use crate::turns::Turns;
 use cc_rules::limits::Limits;
 use cc_rules::names::PlatformNames;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// The questions of `GET /v3/why`.
     pub survey: survey::Survey,
     pub blobs: Store,
+    /// The keys that seal secrets in the database.
+    pub keys: Keyring,
     pub lifecycle: Arc<Bundle>,
     pub verifier: TokenVerifier,
     pub emitter: Emitter,

@@ -19,6 +19,8 @@
 //! Each noun has one file of the same singular name in each of `api`, `actions` and `db`: `route.rs`, `space_quota.rs`. A noun
 //! without verbs of its own has no file in `actions`. A test compares the three folders and names the exceptions.
 //!
+//! Secrets are sealed before they are stored (`sealing`); a column of the type `Sealed` cannot have a clear text.
+//!
 //! Callers: the `cupola` binary builds and runs [`CloudController`].
 
 mod component;
@@ -49,6 +51,8 @@ mod app_log;
 mod clock;
 mod db;
 mod error;
+mod sealing;
+mod secrets;
 mod seed;
 mod transfer;
 
@@ -58,6 +62,7 @@ pub use cc_rules::limits::Limits;
 pub use component::CloudController;
 pub use config::{AppSsh, Config, FirstTarget, IdentityDomain, Retention, UaaClient};
 pub use quota::DefaultQuota;
+pub use secrets::{KEY_FILE, rotate_key};
 
 /// The domain of internal routes that every foundation has. The name servers of containers answer for names below it.
 pub const INTERNAL_DOMAIN: &str = "apps.internal";
@@ -98,6 +103,7 @@ mod tests {
                 "resource",
                 "row",
                 "schema",
+                "sealed",
                 "select",
                 "sight",
                 "spelling",

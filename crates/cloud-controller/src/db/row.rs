@@ -2,6 +2,7 @@
 //! columns. The four plain statements on one row are written once, here.
 
 use super::Connection;
+use crate::sealing::Sealed;
 use kit::db::{AssertSqlSafe, BoxDynError, Cell, FromCell, FromRow, Query, Value, query, query_as};
 use std::borrow::Cow;
 
@@ -203,6 +204,12 @@ impl<T: Field> Field for Option<T> {
     const NULL: Value = T::NULL;
     fn value(&self) -> Value {
         self.as_ref().map_or(Self::NULL, T::value)
+    }
+}
+
+impl Field for Sealed {
+    fn value(&self) -> Value {
+        self.stored().into()
     }
 }
 

@@ -24,6 +24,11 @@ pub(super) const SCHEMA: Schema = Schema {
             "generations of routes",
             include_str!("schema/6_generations.sql"),
         ),
+        Migration::both(
+            7,
+            "service instances, keys of secrets",
+            include_str!("schema/7_service_instances.sql"),
+        ),
     ],
     unversioned: UNVERSIONED,
 };

@@ -21,6 +21,7 @@ use super::role::Role;
 use super::route::Route;
 use super::route_policy::RoutePolicy;
 use super::security_group::SecurityGroup;
+use super::service_instance::ServiceInstance;
 use super::sidecar::Sidecar;
 use super::space::Space;
 use super::space_quota::SpaceQuota;
@@ -324,6 +325,15 @@ impl Seen for Space {
 
 impl Seen for App {
     const NOUN: &'static str = "App";
+    const SEEN: &'static str = concat!("space_guid IN (", readable_spaces!(), ")");
+    type Of = OfSpace;
+    fn parent(&self) -> Parent<'_> {
+        Parent::Space(&self.space_guid)
+    }
+}
+
+impl Seen for ServiceInstance {
+    const NOUN: &'static str = "Service instance";
     const SEEN: &'static str = concat!("space_guid IN (", readable_spaces!(), ")");
     type Of = OfSpace;
     fn parent(&self) -> Parent<'_> {

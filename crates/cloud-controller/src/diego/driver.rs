@@ -5,6 +5,7 @@
 
 use crate::bits::lifecycle::Bundle;
 use crate::db::{Db, process};
+use crate::sealing::Keyring;
 use anyhow::Result;
 use cc_rules::names::PlatformNames;
 use cc_rules::recipe::{self, AppSpec, Artifact};
@@ -30,6 +31,7 @@ struct Shared {
     api_url: String,
     lifecycle: Artifact,
     names: Arc<PlatformNames>,
+    keys: Keyring,
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// The LRPs that the BBS is known to have. These are updated first; others are desired first.
     known_to_bbs: Mutex<HashSet<String>>,
@@ -54,6 +56,7 @@ impl Driver {
         api_url: String,
         lifecycle: &Bundle,
         names: Arc<PlatformNames>,
+        keys: Keyring,
     ) -> Self {
         let lifecycle = Artifact {
             url: format!("{internal_url}{}", wire::cc::internal_path::LIFECYCLE),
@@ -67,6 +70,7 @@ impl Driver {
             api_url,
             lifecycle,
             names,
+            keys,
             turns,
             known_to_bbs,
             nudge: Nudge::default(),
@@ -85,6 +89,10 @@ impl Driver {
     }
     pub(crate) fn names(&self) -> &PlatformNames {
         &self.0.names
+    }
+    /// Returns the keys that seal secrets in the database.
+    pub(crate) fn keys(&self) -> &Keyring {
+        &self.0.keys
     }
     /// Returns the nudge that wakes the sync.
     pub(crate) fn nudge(&self) -> Nudge {

@@ -131,6 +131,7 @@ fn definition(
         certificate_properties: lrp.certificate_properties,
         log_rate_limit: lrp.log_rate_limit,
         metric_tags: recipe::identity_tags(&spec.identity),
+        volume_mounted_files: lrp.volume_mounted_files,
         ..TaskDefinition::default()
     })
 }

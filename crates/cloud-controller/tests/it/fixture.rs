@@ -261,6 +261,7 @@ impl Foundation {
         } = self.settings.clone();
         CloudController::start(&folder.join("cc2"), &peers, |config| {
             config.database = postgres::server(&folder.join("cc"));
+            config.key_file = Some(folder.join("cc").join(cloud_controller::KEY_FILE));
             config.nats = nats;
             config.sync_interval = sync_interval;
             config.limits = limits;

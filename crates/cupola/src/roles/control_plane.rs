@@ -103,6 +103,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         data_dir: setting.folder("cloud-controller")?,
         database: config.database.clone(),
         bucket: config.bucket.clone(),
+        key_file: None,
         api_url: plan.api_url(),
         login_url: plan.url("login"),
         uaa_url: plan.url("uaa"),

@@ -58,6 +58,7 @@ impl CloudController {
             data_dir: data.to_owned(),
             database: postgres::server(data),
             bucket: None,
+            key_file: None,
             api_url: "http://api.test".to_owned(),
             login_url: "http://login.test".to_owned(),
             uaa_url: "http://uaa.test".to_owned(),
