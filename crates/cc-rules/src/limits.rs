@@ -27,6 +27,12 @@ pub struct Limits {
     pub destinations_per_route: u32,
     /// The maximum number of policies of one route.
     pub route_policies_per_route: u32,
+    /// The maximum number of service instances of one space.
+    pub service_instances_per_space: u32,
+    /// The maximum number of service bindings of one app.
+    pub service_bindings_per_app: u32,
+    /// The maximum size of the credentials of one service instance, as JSON.
+    pub credentials_bytes: u32,
     /// The maximum number of routes in one manifest, over all its apps.
     pub routes_per_manifest: u32,
     /// The maximum number of apps in one manifest.
@@ -79,6 +85,9 @@ impl Default for Limits {
             command_bytes: 4096,
             destinations_per_route: 100,
             route_policies_per_route: 100,
+            service_instances_per_space: 1000,
+            service_bindings_per_app: 100,
+            credentials_bytes: 64 << 10,
             routes_per_manifest: 500,
             apps_per_manifest: 50,
             processes_per_app: 50,

@@ -2,6 +2,7 @@
 //! receives.
 
 use crate::bits::store::Unavailable;
+use crate::sealing::OpenError;
 use axum::response::{IntoResponse, Response};
 use cc_rules::label_selector::SelectorError;
 use cc_rules::limits::LimitError;
@@ -197,6 +198,19 @@ impl From<ManifestError> for ApiError {
 impl From<SelectorError> for ApiError {
     fn from(error: SelectorError) -> Self {
         Self::bad_query(error)
+    }
+}
+
+/// Answers without the name of the key and its file, which the log has.
+impl From<OpenError> for ApiError {
+    fn from(error: OpenError) -> Self {
+        tracing::error!(%error, "secret-not-opened");
+        Self::new(
+            500,
+            10001,
+            "UnknownError",
+            "A stored secret cannot be read; the operator finds the reason in the log of the Cloud Controller",
+        )
     }
 }
 

@@ -8,8 +8,10 @@ use crate::controller::Cc;
 use crate::db::Json;
 use crate::error::{ApiError, ApiResult};
 use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
 use cc_rules::limits::Limits;
 use cc_rules::metadata::Metadata;
+use cc_rules::ordered_json::OrderedJson;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Body {
     map: Map<String, Value>,
+    /// The body as it was sent, for values whose order counts.
+    sent: Bytes,
     problems: Vec<String>,
     limits: Limits,
 }
@@ -40,7 +44,11 @@ impl FromRequest<Cc> for Body {
         } else {
             serde_json::from_slice(&bytes).map_err(|_| ApiError::message_parse())?
         };
-        Self::of(map, keys, limits)
+        let sent = bytes;
+        Ok(Self {
+            sent,
+            ..Self::of(map, keys, limits)?
+        })
     }
 }
 
@@ -115,6 +123,7 @@ impl Body {
         problems.extend(found.problems);
         Ok(Self {
             map,
+            sent: Bytes::new(),
             problems,
             limits,
         })
@@ -130,6 +139,16 @@ impl Body {
 
     pub(crate) fn value(&self, field: &str) -> Option<&Value> {
         self.map.get(field)
+    }
+
+    /// Returns the value of a field with its keys in the order in which they were sent.
+    pub(crate) fn ordered(&self, field: &str) -> ApiResult<Option<OrderedJson>> {
+        if !self.has(field) {
+            return Ok(None);
+        }
+        let sent: OrderedJson =
+            serde_json::from_slice(&self.sent).map_err(|_| ApiError::message_parse())?;
+        Ok(sent.get(field).cloned())
     }
 
     /// Returns the value at `a.b.c`.

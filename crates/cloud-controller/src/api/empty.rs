@@ -14,24 +14,6 @@ struct Collection {
 
 const COLLECTIONS: &[Collection] = &[
     Collection {
-        path: "service_instances",
-        noun: "Service instance",
-        parameters: &[
-            "names",
-            "type",
-            "space_guids",
-            "organization_guids",
-            "service_plan_guids",
-            "service_plan_names",
-            "fields[space]",
-            "fields[space.organization]",
-            "fields[service_plan]",
-            "fields[service_plan.service_offering]",
-            "fields[service_plan.service_offering.service_broker]",
-        ],
-        open: false,
-    },
-    Collection {
         path: "service_route_bindings",
         noun: "Service route binding",
         parameters: &[

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  guid in a path   find      hidden or unknown 404 ─▶ right 403 ─▶ suspended 403
+//!                   known     unknown 404           (a hidden row, too: what the caller may do with it)
 //!  guid in a body   named     hidden or unknown 422 ─▶ right 403 ─▶ suspended 403
 //!                   existing  unknown 422           ─▶ right 403 ─▶ suspended 403   (a hidden row, too)
 //!                   usable    hidden, unknown or no right 422   ─▶ suspended 403
@@ -35,6 +36,16 @@ impl Principal {
     ) -> ApiResult<Found<R>> {
         let found = self.find_visible(conn, guid).await?;
         granted(found, right, || ApiError::not_found(R::NOUN))
+    }
+
+    /// Returns a row that the path names, also a hidden one, for a question about the caller's own rights.
+    pub(crate) async fn known<R: Seen>(
+        &self,
+        conn: &mut Connection,
+        guid: &str,
+    ) -> ApiResult<Found<R>> {
+        let found = self.load(conn, guid).await?;
+        found.ok_or_else(|| ApiError::not_found(R::NOUN))
     }
 
     /// Returns a row that the body names. `unseen` is the text for a row that the caller does not see.

@@ -42,6 +42,7 @@ mod route;
 mod route_policy;
 mod route_propagation;
 mod security_group;
+mod service_instance;
 mod sidecar;
 mod space;
 mod space_quota;
@@ -109,6 +110,7 @@ fn endpoints() -> Endpoints {
         .merge(feature_flag::routes())
         .merge(environment_group::routes())
         .merge(security_group::routes())
+        .merge(service_instance::routes())
         .merge(organization_quota::routes())
         .merge(space_quota::routes())
         .merge(usage_event::routes())

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::controller::Cc;
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
+use cc_rules::ordered_json::OrderedJson;
 use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
@@ -78,6 +79,11 @@ pub(crate) fn created(resource: Value) -> Response {
 
 pub(crate) fn ok(resource: Value) -> Response {
     Json(resource).into_response()
+}
+
+/// Returns a value whose keys keep their order.
+pub(crate) fn ok_ordered(value: &OrderedJson) -> Response {
+    Json(value).into_response()
 }
 
 pub(crate) fn no_content() -> Response {

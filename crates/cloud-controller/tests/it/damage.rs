@@ -51,6 +51,7 @@ async fn fill(f: &Foundation) -> (String, String) {
     ] {
         f.send(Method::POST, path, body).await;
     }
+    f.create_instance("service", json!({ "k": "v" })).await;
     f.user("u", &[("organization_user", "organization", &other)])
         .await;
     (good, bad)

@@ -230,6 +230,8 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
         "data.username",
         "data.password",
         "options.*",
+        "parameters.*",
+        "relationships.service_plan",
     ];
     if unsupported.iter().any(|start| key.starts_with(start)) {
         return None;
@@ -253,10 +255,13 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
             "buildpack",
             "web",
             "space_auditor",
-            "organization_user"
+            "organization_user",
+            "user-provided"
         ])),
         "name" | "host" | "username" => json!(format!("f{}", dice.roll(1_000_000))),
         "path" => json!("/p"),
+        "tags" => json!(["a"]),
+        "syslog_drain_url" | "route_service_url" => json!("https://drain.test/x"),
         "enabled" | "suspended" | "running" | "staging" => json!(false),
         "metadata" => json!({ "labels": { "a": "b" }, "annotations": { "c": null } }),
         "source" => json!(*dice.one(&["cf:any", "cf:app:d76446a1-f429-4444-8797-be2f78b75b08"])),

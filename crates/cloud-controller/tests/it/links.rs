@@ -43,6 +43,7 @@ async fn fill(f: &Foundation) {
     ] {
         f.send(Method::POST, path, body).await;
     }
+    f.create_instance("service", json!({ "k": "v" })).await;
     let roles: &[(&str, &str, &str)] = &[
         ("organization_user", "organization", &f.organization),
         ("space_developer", "space", &f.space),

@@ -18,7 +18,6 @@ const LONGER: &[(&str, usize)] = &[
     ("crates/cloud-controller/src/api/app.rs", 580),
     ("crates/cloud-controller/src/api/process.rs", 540),
     ("crates/cloud-controller/src/quota.rs", 640),
-    ("crates/cloud-controller/tests/it/audit.rs", 660),
     ("crates/cloud-controller/tests/it/fixture.rs", 760),
     ("crates/cloud-controller/tests/it/quotas.rs", 700),
     ("crates/cloud-controller/tests/it/role_table/world.rs", 560),

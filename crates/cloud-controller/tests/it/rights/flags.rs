@@ -293,7 +293,7 @@ async fn what_is_not_there_yet_is_refused_and_not_advertised() {
     // Clients would understand a 422 as "exists already".
     for path in [
         "/v3/isolation_segments",
-        "/v3/service_instances",
+        "/v3/service_route_bindings",
         "/v3/service_brokers",
     ] {
         let body = Some(json!({ "name": "x" }));

@@ -127,6 +127,7 @@ fn expected(row: &Row, column: char, cell: char, state: State) -> (u16, Option<i
         ),
         'x' => (200, None),
         'y' | '4' => (422, None),
+        'n' => (400, None),
         'r' => (403, Some(10003)),
         '.' => (404, None),
         other => panic!("no such cell: {other}"),
@@ -212,6 +213,7 @@ async fn check(state: State) {
 async fn what_an_endpoint_does_not_know_is_refused_by_name() {
     let world = World::start().await;
     world.set_flag("route_sharing", true).await;
+    world.set_flag("service_instance_sharing", true).await;
     let endpoints = cloud_controller::endpoints();
     let (mut tried, mut wrong) = (0, Vec::new());
     for row in rows::rows() {

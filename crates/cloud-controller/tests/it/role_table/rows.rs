@@ -3,8 +3,8 @@
 //! Columns: A admin, R admin read-only, G global auditor, M organization manager, U organization auditor, B billing manager,
 //! O plain member of the organization, D space developer, P space manager, I space auditor, S space supporter, N no role.
 //! Cells: `x` may; `y` may and gets 422 because of the resource's state or the target; `r` sees it and gets 403; `.` does not
-//! see it and gets 404; `4` does not see it, or it is refused in the body: 422. A suspended organization or space turns each `x`
-//! of a write into 403, except for A.
+//! see it and gets 404; `n` sees it and gets 400, because it has no such thing; `4` does not see it, or it is refused in the
+//! body: 422. A suspended organization or space turns each `x` of a write into 403, except for A.
 
 use super::{Row, row};
 
@@ -244,8 +244,19 @@ pub(super) fn rows() -> Vec<Row> {
 
         // Collections that are always empty
         row("GET /v3/service_instances",                                        "x x x x x x x x x x x x"),
-        row("GET /v3/service_instances/{=none}",                                ". . . . . . . . . . . ."),
-        row("POST /v3/service_instances",                                       ". . . . . . . . . . . ."),
+        row("POST /v3/service_instances",                                       "x r r r 4 4 4 x r r r 4").json(r#"{"type":"user-provided","name":"{name}","relationships":{"space":{"data":{"guid":"{space}"}}}}"#),
+        row("POST /v3/service_instances",                                       "y r r r 4 4 4 y r r r 4").json(r#"{"type":"managed","name":"{name}","relationships":{"space":{"data":{"guid":"{space}"}},"service_plan":{"data":{"guid":"none"}}}}"#),
+        row("GET /v3/service_instances/{service_instance}",                     "x x x x . . . x x x x ."),
+        row("PATCH /v3/service_instances/{service_instance}",                   "x r r r . . . x r r r .").json(r#"{"credentials":{"a":"b"}}"#),
+        row("DELETE /v3/service_instances/{service_instance}",                  "x r r r . . . x r r r ."),
+        row("GET /v3/service_instances/{service_instance}/credentials",         "x x r r . . . x r r r ."),
+        row("GET /v3/service_instances/{service_instance}/parameters",          "n n n n . . . n n n n ."),
+        row("GET /v3/service_instances/{service_instance}/permissions",         "x x x x x x x x x x x x"),
+        row("GET /v3/service_instances/{service_instance}/relationships/shared_spaces", "x x x x . . . x x x x ."),
+        row("GET /v3/service_instances/{service_instance}/relationships/shared_spaces/usage_summary", "x x x x . . . x x x x ."),
+        // User-provided instances are not shared; the rights and the flag are checked before that is answered.
+        row("POST /v3/service_instances/{service_instance}/relationships/shared_spaces", "y r r r . . . y r r r .").json(r#"{"data":[{"guid":"{second_space}"}]}"#).with_flag("service_instance_sharing"),
+        row("DELETE /v3/service_instances/{service_instance}/relationships/shared_spaces/{second_space}", "x r r r . . . x r r r ."),
         row("GET /networking/v1/external/policies",                             "x x x x x x x x x x x x"),
         row("POST /networking/v1/external/policies",                            "x r r r r r r x r r r r").json(r#"{"policies":[{"source":{"id":"{app}"},"destination":{"id":"{app}","protocol":"tcp","ports":{"start":8080,"end":8080}}}]}"#),
         row("POST /networking/v1/external/policies/delete",                     "x r r r r r r x r r r r").json(r#"{"policies":[{"source":{"id":"{app}"},"destination":{"id":"{app}","protocol":"tcp","ports":{"start":8080,"end":8080}}}]}"#),

@@ -160,6 +160,7 @@ impl World {
             "destination",
             "guarded_route",
             "route_policy",
+            "service_instance",
             "domain",
             "shared_domain",
             "org_role",
@@ -369,6 +370,7 @@ impl Things<'_> {
                 let route = f.guarded_route(&w.name()).await;
                 one(f.add_policy(&route, "cf:any").await)
             }
+            "service_instance" => one(f.create_instance(&w.name(), json!({ "k": "v" })).await),
             "shared_route" => {
                 let (route, space) = (
                     f.create_route(&w.name(), "").await,

@@ -1,0 +1,665 @@
+//! The endpoints `/v3/service_instances`: instances of services, all of which are user-provided.
+//!
+//! Credentials are sealed in the database and shown by their own endpoint alone, which leaves an event. There are no plans of
+//! brokers, so a managed instance is refused as one of an unknown plan. A user-provided instance cannot be shared, as in the original.
+
+use super::prelude::*;
+use super::present::ok_ordered;
+use crate::actions::{self, audit};
+use crate::clock;
+use crate::db::organization::Organization;
+use crate::db::service_instance::{InstanceType, LastOperation, ServiceInstance};
+use crate::db::space::Space;
+use crate::flags::Flag;
+use cc_rules::ordered_json::OrderedJson;
+use cc_rules::services;
+use serde_json::Map;
+
+const SPACE: &str = "fields[space]";
+const ORGANIZATION: &str = "fields[space.organization]";
+
+/// What a request may name in `fields`, by resource.
+const FIELDS: &[(&str, &[&str])] = &[
+    (SPACE, &["guid", "name", "relationships.organization"]),
+    (ORGANIZATION, &["guid", "name"]),
+    (
+        "fields[service_plan]",
+        &["guid", "name", "relationships.service_offering"],
+    ),
+    (
+        "fields[service_plan.service_offering]",
+        &[
+            "guid",
+            "name",
+            "description",
+            "documentation_url",
+            "tags",
+            "relationships.service_broker",
+        ],
+    ),
+    (
+        "fields[service_plan.service_offering.service_broker]",
+        &["guid", "name"],
+    ),
+];
+
+const PATH: &str = "/v3/service_instances";
+
+pub(super) fn routes() -> Endpoints {
+    let one = "/v3/service_instances/{guid}";
+    let shared = "/v3/service_instances/{guid}/relationships/shared_spaces";
+    let all_fields = [
+        SPACE,
+        ORGANIZATION,
+        "fields[service_plan]",
+        "fields[service_plan.service_offering]",
+        "fields[service_plan.service_offering.service_broker]",
+    ];
+    Endpoints::default()
+        .get(PATH, list)
+        .lists(&[
+            "names",
+            "type",
+            "space_guids",
+            "organization_guids",
+            "service_plan_guids",
+            "service_plan_names",
+        ])
+        .takes(&all_fields)
+        .post(PATH, create)
+        .body(&[
+            "type",
+            "name",
+            "tags",
+            "credentials.*",
+            "syslog_drain_url",
+            "route_service_url",
+            "parameters.*",
+            "relationships.space.data.guid",
+            "relationships.service_plan.data.guid",
+            "metadata",
+        ])
+        .get(one, show)
+        .takes(&all_fields)
+        .patch(one, update)
+        .body(&[
+            "name",
+            "tags",
+            "credentials.*",
+            "syslog_drain_url",
+            "route_service_url",
+            "metadata",
+        ])
+        .delete(one, remove)
+        .takes(&["purge"])
+        .get(&format!("{one}/credentials"), credentials)
+        .get(&format!("{one}/parameters"), parameters)
+        .get(&format!("{one}/permissions"), permissions)
+        .get(shared, shared_spaces)
+        .takes(&[SPACE, ORGANIZATION])
+        .post(shared, share)
+        .body(&["data[].guid"])
+        .get(&format!("{shared}/usage_summary"), usage_summary)
+        .delete(&format!("{shared}/{{space}}"), unshare)
+}
+
+pub(super) fn present(cc: &Cc, instance: &ServiceInstance) -> Value {
+    let guid = &instance.guid;
+    let path = format!("{PATH}/{guid}");
+    let of = |kind: &str| format!("/v3/{kind}?service_instance_guids={guid}");
+    let links = cc.links(
+        &path,
+        &[
+            ("space", format!("/v3/spaces/{}", instance.space_guid)),
+            (
+                "service_credential_bindings",
+                of("service_credential_bindings"),
+            ),
+            ("service_route_bindings", of("service_route_bindings")),
+            ("credentials", format!("{path}/credentials")),
+        ],
+    );
+    resource(
+        guid,
+        instance.created_at,
+        instance.updated_at,
+        json!({
+            "name": instance.name,
+            "tags": instance.tags.0,
+            "last_operation": present_operation(&instance.last_operation.0),
+            "type": instance.r#type,
+            "syslog_drain_url": instance.syslog_drain_url,
+            "route_service_url": instance.route_service_url,
+            "relationships": { "space": to_one(Some(&instance.space_guid)) },
+            "metadata": instance.metadata.0.present(),
+            "links": links,
+        }),
+    )
+}
+
+pub(super) fn present_operation(operation: &LastOperation) -> Value {
+    json!({
+        "type": operation.r#type,
+        "state": operation.state,
+        "description": operation.description,
+        "created_at": clock::rfc3339(operation.created_at),
+        "updated_at": clock::rfc3339(operation.updated_at),
+    })
+}
+
+/// The fields of spaces and organizations that a request wants beside the instances.
+#[derive(Debug)]
+struct Fields {
+    space: Option<Vec<String>>,
+    organization: Option<Vec<String>>,
+}
+
+impl Fields {
+    /// Reads `fields[…]`. Those of plans are checked only, because no instance has a plan.
+    fn of(query: &Query) -> ApiResult<Self> {
+        for (name, allowed) in FIELDS {
+            let wanted = query.values(name).unwrap_or_default();
+            if wanted.iter().all(|field| allowed.contains(&field.as_str())) {
+                continue;
+            }
+            let allowed: Vec<String> = allowed.iter().map(|field| format!("'{field}'")).collect();
+            let resource = name.trim_start_matches("fields[").trim_end_matches(']');
+            return Err(ApiError::bad_query(format!(
+                "Fields valid keys for '{resource}' are: {}",
+                allowed.join(", ")
+            )));
+        }
+        Ok(Self {
+            space: query.values(SPACE),
+            organization: query.values(ORGANIZATION),
+        })
+    }
+
+    /// Returns what is included, or `None` if the request wants nothing.
+    async fn included(
+        &self,
+        conn: &mut Connection,
+        who: &Principal,
+        instances: &[ServiceInstance],
+    ) -> ApiResult<Option<Value>> {
+        if self.space.is_none() && self.organization.is_none() {
+            return Ok(None);
+        }
+        let mut included = Map::new();
+        let guids = instances.iter().map(|instance| &instance.space_guid);
+        let spaces: Vec<Space> = who.visible().any("guid", guids).all(conn).await?;
+        if let Some(fields) = &self.space {
+            let shown = spaces.iter().map(|space| {
+                let organization = to_one(Some(&space.organization_guid));
+                let relationships = json!({ "organization": organization });
+                chosen(fields, &space.guid, &space.name, Some(relationships))
+            });
+            included.insert("spaces".to_owned(), shown.collect());
+        }
+        if let Some(fields) = &self.organization {
+            let guids = spaces.iter().map(|space| &space.organization_guid);
+            let rows: Vec<Organization> = who.visible().any("guid", guids).all(conn).await?;
+            let shown = rows
+                .iter()
+                .map(|row| chosen(fields, &row.guid, &row.name, None));
+            included.insert("organizations".to_owned(), shown.collect());
+        }
+        Ok(Some(included.into()))
+    }
+}
+
+/// Returns the chosen fields of a space or an organization.
+fn chosen(fields: &[String], guid: &str, name: &str, relationships: Option<Value>) -> Value {
+    let mut shown = Map::new();
+    for field in fields {
+        match (field.as_str(), &relationships) {
+            ("guid", _) => shown.insert("guid".to_owned(), json!(guid)),
+            ("name", _) => shown.insert("name".to_owned(), json!(name)),
+            (_, Some(value)) => shown.insert("relationships".to_owned(), value.clone()),
+            (_, None) => None,
+        };
+    }
+    shown.into()
+}
+
+async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
+    let fields = Fields::of(&query)?;
+    let mut select = who.visible::<ServiceInstance>();
+    if let Some(kind) = query.value("type") {
+        check_type(kind).map_err(ApiError::bad_query)?;
+        select = select.is("type", kind);
+    }
+    for (name, column) in [("names", "name"), ("space_guids", "space_guid")] {
+        select = query.filter(select, name, column);
+    }
+    select = query.filter_by(select, "organization_guids", db::space::OF_ORGANIZATIONS);
+    let has_plan = ["service_plan_guids", "service_plan_names"];
+    if has_plan.iter().any(|name| query.value(name).is_some()) {
+        select = select.that(db::Condition::never());
+    }
+    let mut conn = cc.db.read().await?;
+    let found = query.fetch(&mut conn, select).await?;
+    let resources = found.rows.iter().map(|row| present(&cc, row)).collect();
+    let mut answer = cc.page(&query, found.page, resources);
+    if let Some(included) = fields.included(&mut conn, &who, &found.rows).await? {
+        answer["included"] = included;
+    }
+    Ok(ok(answer))
+}
+
+fn check_type(kind: &str) -> Result<InstanceType, &'static str> {
+    let known = kind.parse::<InstanceType>();
+    known.map_err(|_| "Type must be one of 'managed', 'user-provided'")
+}
+
+async fn show(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    query: Query,
+) -> ApiResult {
+    let fields = Fields::of(&query)?;
+    let mut conn = cc.db.read().await?;
+    let instance = find(&mut conn, &who, &guid, Right::Read).await?.row;
+    let mut answer = present(&cc, &instance);
+    if let Some(included) = fields.included(&mut conn, &who, &[instance]).await? {
+        answer["included"] = included;
+    }
+    Ok(ok(answer))
+}
+
+async fn find(
+    conn: &mut Connection,
+    who: &Principal,
+    guid: &str,
+    right: Right,
+) -> ApiResult<Found<ServiceInstance>> {
+    who.find::<ServiceInstance>(conn, guid, right).await
+}
+
+/// The part of a request that creates or changes an instance. Absent fields stay as they are.
+#[derive(Debug, Default)]
+struct Wish {
+    tags: Option<Vec<String>>,
+    /// The new credentials. `Some(None)`: the instance has none from now on.
+    credentials: Option<Option<OrderedJson>>,
+    syslog_drain_url: Option<Option<String>>,
+    route_service_url: Option<Option<String>>,
+}
+
+impl Wish {
+    fn read(cc: &Cc, body: &mut Body) -> ApiResult<Self> {
+        let syslog_drain_url =
+            read_url(body, "syslog_drain_url", services::syslog_drain_url_problem);
+        let route_service_url = read_url(
+            body,
+            "route_service_url",
+            services::route_service_url_problem,
+        );
+        Ok(Self {
+            tags: read_tags(body),
+            credentials: read_credentials(cc, body)?,
+            syslog_drain_url,
+            route_service_url,
+        })
+    }
+
+    fn apply(self, cc: &Cc, instance: &mut ServiceInstance) -> ApiResult<()> {
+        if let Some(tags) = self.tags {
+            instance.tags.0 = tags;
+        }
+        if let Some(credentials) = &self.credentials {
+            let credentials = credentials.as_ref();
+            actions::service_instance::set_credentials(&cc.keys, instance, credentials)?;
+        }
+        if let Some(url) = self.syslog_drain_url {
+            instance.syslog_drain_url = url;
+        }
+        if let Some(url) = self.route_service_url {
+            instance.route_service_url = url;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the name without the spaces around it.
+fn read_name(body: &mut Body) -> String {
+    let name = body.required_string("name");
+    if name.trim().is_empty() && !name.is_empty() {
+        body.problem("Name can't be blank");
+    }
+    name.trim().to_owned()
+}
+
+fn read_tags(body: &mut Body) -> Option<Vec<String>> {
+    let tags = match body.value("tags")? {
+        Value::Null => Some(Vec::new()),
+        Value::Array(list) => {
+            let texts = list.iter().map(|tag| tag.as_str().map(str::to_owned));
+            texts.collect::<Option<Vec<String>>>()
+        }
+        _ => {
+            body.problem("Tags must be an array");
+            return None;
+        }
+    };
+    let Some(tags) = tags else {
+        body.problem("Tags must be a list of strings");
+        return None;
+    };
+    if let Some(problem) = services::tags_problem(&tags) {
+        body.problem(problem);
+    }
+    Some(tags)
+}
+
+/// Reads the credentials in the order of their keys. Those that are no object were noted by `Body`.
+fn read_credentials(cc: &Cc, body: &mut Body) -> ApiResult<Option<Option<OrderedJson>>> {
+    let Some(credentials) = body.ordered("credentials")? else {
+        return Ok(None);
+    };
+    let most = cc.settings.limits.credentials_bytes as usize;
+    let size = credentials.text().len();
+    if size > most {
+        body.problem(format!(
+            "Credentials must be at most {most} bytes as JSON (got {size})"
+        ));
+    }
+    let is_object = matches!(credentials, OrderedJson::Object(_));
+    Ok(Some(is_object.then_some(credentials)))
+}
+
+/// Reads an address without the spaces around it.
+fn read_url(
+    body: &mut Body,
+    field: &str,
+    problem: fn(&str) -> Option<&'static str>,
+) -> Option<Option<String>> {
+    let url = body.nullable_string(field)?;
+    let url = url.map(|url| url.trim().to_owned());
+    if let Some(problem) = url.as_deref().and_then(problem) {
+        body.problem(problem);
+    }
+    Some(url)
+}
+
+/// Notes the keys of managed instances in the body of a user-provided one, and the other way round.
+fn check_keys(body: &mut Body, kind: InstanceType) {
+    let foreign: &[&str] = match kind {
+        InstanceType::UserProvided => &["parameters", "relationships.service_plan"],
+        InstanceType::Managed => &["credentials", "syslog_drain_url", "route_service_url"],
+    };
+    for key in foreign {
+        if body.at(key).is_some() {
+            body.problem(format!("Unknown field(s): '{key}'"));
+        }
+    }
+}
+
+/// Returns the request as its event has it, without credentials.
+fn recorded(mut request: Map<String, Value>) -> Value {
+    if let Some(credentials) = request.get_mut("credentials") {
+        *credentials = json!("[REDACTED]");
+    }
+    json!({ "request": request })
+}
+
+async fn record(
+    conn: &mut Connection,
+    who: &Principal,
+    verb: &str,
+    instance: &ServiceInstance,
+    space: &Space,
+    data: Value,
+) -> ApiResult<db::Trail> {
+    let kind = format!("audit.user_provided_service_instance.{verb}");
+    let target = actions::service_instance::target(instance);
+    audit::record(conn, who, &kind, target, space, data).await
+}
+
+async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
+    let flag = Flag::ServiceInstanceCreation;
+    flag.must_be_on(&mut *cc.db.read().await?, &who).await?;
+    let kind = check_type(&body.string("type").unwrap_or_default());
+    let mut instance = ServiceInstance {
+        name: read_name(&mut body),
+        space_guid: body.required_relationship("space"),
+        ..ServiceInstance::fresh()
+    };
+    match kind {
+        Ok(kind) => {
+            instance.r#type = kind;
+            check_keys(&mut body, kind);
+        }
+        Err(problem) => body.problem(problem),
+    }
+    let wish = Wish::read(&cc, &mut body)?;
+    body.merge_metadata(&mut instance.metadata)?;
+    let request = body.finish()?;
+    wish.apply(&cc, &mut instance)?;
+    let mut tx = cc.change().await?;
+    flag.must_be_on(&mut tx, &who).await?;
+    let unseen = "Invalid space. Ensure that the space exists and you have access to it.";
+    let space = who
+        .named::<Space>(&mut tx, &instance.space_guid, Right::Develop, unseen)
+        .await?
+        .row;
+    if instance.r#type == InstanceType::Managed {
+        return Err(ApiError::unprocessable(
+            "Invalid service plan. Ensure that the service plan exists, is available, and you have access to it.",
+        ));
+    }
+    actions::service_instance::create(&mut tx, &cc.settings, &mut instance).await?;
+    let data = recorded(request);
+    let trail = record(&mut tx, &who, "create", &instance, &space, data).await?;
+    tx.commit(trail).await?;
+    Ok(created(present(&cc, &instance)))
+}
+
+async fn update(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    mut body: Body,
+) -> ApiResult {
+    let mut tx = cc.change().await?;
+    let found = find(&mut tx, &who, &guid, Right::Develop).await?;
+    let (mut instance, space) = (found.row, found.of.space);
+    let before = instance.clone();
+    if body.has("name") {
+        instance.name = read_name(&mut body);
+    }
+    let wish = Wish::read(&cc, &mut body)?;
+    body.merge_metadata(&mut instance.metadata)?;
+    let request = body.finish()?;
+    wish.apply(&cc, &mut instance)?;
+    actions::service_instance::update(&mut tx, &mut instance).await?;
+    let data = recorded(request);
+    let trail = record(&mut tx, &who, "update", &before, &space, data).await?;
+    tx.commit(trail).await?;
+    Ok(ok(present(&cc, &instance)))
+}
+
+/// Removes an instance. To purge a user-provided one is the same, because no broker has a part of it.
+async fn remove(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    query: Query,
+) -> ApiResult {
+    query.flag("purge")?;
+    let mut tx = cc.change().await?;
+    let found = find(&mut tx, &who, &guid, Right::Develop).await?;
+    let (instance, space) = (found.row, found.of.space);
+    let actor = audit::actor(&who);
+    let trail = actions::service_instance::delete(&mut tx, actor, &instance, &space).await?;
+    tx.commit(trail).await?;
+    Ok(no_content())
+}
+
+/// Shows the credentials, and records that somebody saw them. If the disk accepts no writes, reading is possible without an event.
+async fn credentials(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let found = find(&mut conn, &who, &guid, Right::ReadSecrets).await?;
+    let (instance, space) = (found.row, found.of.space);
+    drop(conn);
+    let opened = actions::service_instance::credentials(&cc.keys, &instance)?;
+    let noted = async {
+        let mut tx = cc.change().await?;
+        let data = json!({ "request": null });
+        let trail = record(&mut tx, &who, "show", &instance, &space, data).await?;
+        tx.commit(trail).await?;
+        Ok::<(), ApiError>(())
+    };
+    tolerate_full_disk(noted.await, &guid)?;
+    Ok(ok_ordered(
+        &opened.unwrap_or(OrderedJson::Object(Vec::new())),
+    ))
+}
+
+/// Passes an error on, unless the event of a read could not be written because the disk accepts no writes.
+pub(super) fn tolerate_full_disk(noted: ApiResult<()>, guid: &str) -> ApiResult<()> {
+    match noted {
+        Err(error) if error.status == http::StatusCode::SERVICE_UNAVAILABLE => {
+            tracing::warn!(%error, guid, "reading-not-recorded");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+async fn parameters(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    find(&mut *cc.db.read().await?, &who, &guid, Right::Read).await?;
+    Err(ApiError::new(
+        400,
+        120_004,
+        "ServiceFetchInstanceParametersNotSupported",
+        "This service does not support fetching service instance parameters.",
+    ))
+}
+
+/// Shows what the caller may do. It answers for every instance, also for one that the caller does not see.
+async fn permissions(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    let hidden = who.known::<ServiceInstance>(&mut conn, &guid).await?;
+    let seen = find(&mut conn, &who, &guid, Right::Read).await;
+    Ok(ok(
+        json!({ "manage": hidden.access.may(Right::Develop), "read": seen.is_ok() }),
+    ))
+}
+
+fn shares_path(guid: &str) -> String {
+    format!("{PATH}/{guid}/relationships/shared_spaces")
+}
+
+async fn shared_spaces(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    query: Query,
+) -> ApiResult {
+    let fields = Fields::of(&query)?;
+    let mut conn = cc.db.read().await?;
+    find(&mut conn, &who, &guid, Right::Read).await?;
+    let mut answer = json!({ "data": [], "links": { "self": cc.link(&shares_path(&guid)) } });
+    if let Some(included) = fields.included(&mut conn, &who, &[]).await? {
+        answer["included"] = included;
+    }
+    Ok(ok(answer))
+}
+
+async fn usage_summary(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+) -> ApiResult {
+    find(&mut *cc.db.read().await?, &who, &guid, Right::Read).await?;
+    let path = shares_path(&guid);
+    let links = cc.links(
+        &format!("{path}/usage_summary"),
+        &[
+            ("shared_spaces", path.clone()),
+            ("service_instance", format!("{PATH}/{guid}")),
+        ],
+    );
+    Ok(ok(json!({ "usage_summary": [], "links": links })))
+}
+
+/// Refuses to share, after the checks that the original makes before: user-provided instances belong to one space.
+async fn share(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path(guid): Path<String>,
+    mut body: Body,
+) -> ApiResult {
+    let mut conn = cc.db.read().await?;
+    Flag::ServiceInstanceSharing
+        .must_be_on(&mut conn, &who)
+        .await?;
+    let instance = find(&mut conn, &who, &guid, Right::Develop).await?.row;
+    let spaces = body.read_to_many();
+    body.finish()?;
+    let (mut hidden, mut foreign) = (Vec::new(), Vec::new());
+    for space in spaces {
+        match who.find::<Space>(&mut conn, &space, Right::Read).await {
+            Ok(found) if found.access.may(Right::Develop) => {}
+            Ok(_) => foreign.push(format!("'{space}'")),
+            Err(error) if error.status == http::StatusCode::NOT_FOUND => {
+                hidden.push(format!("'{space}'"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let name = &instance.name;
+    let mut problems = Vec::new();
+    for (spaces, reason) in [
+        (
+            hidden,
+            "Ensure the spaces exist and that you have access to them.",
+        ),
+        (
+            foreign,
+            "Write permission is required in order to share a service instance with a space.",
+        ),
+    ] {
+        if !spaces.is_empty() {
+            let spaces = spaces.join(", ");
+            problems.push(format!(
+                "Unable to share service instance {name} with spaces [{spaces}]. {reason}"
+            ));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(ApiError::unprocessable(problems.join("\n")));
+    }
+    let has_route_service = instance
+        .route_service_url
+        .is_some_and(|url| !url.is_empty());
+    Err(ApiError::unprocessable(match has_route_service {
+        true => "Route services cannot be shared.",
+        false => "User-provided services cannot be shared.",
+    }))
+}
+
+/// Answers like the original, which removes a share also if there is none. The event is recorded in both cases.
+async fn unshare(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path((guid, target)): Path<(String, String)>,
+) -> ApiResult {
+    let mut tx = cc.change().await?;
+    let found = find(&mut tx, &who, &guid, Right::Develop).await?;
+    let (instance, space) = (found.row, found.of.space);
+    let unknown =
+        format!("Unable to unshare service instance from space {target}. Ensure the space exists.");
+    who.existing::<Space>(&mut tx, &target, Right::Read, &unknown)
+        .await?;
+    let (kind, named) = (
+        "audit.service_instance.unshare",
+        (guid.as_str(), "service_instance", instance.name.as_str()),
+    );
+    let data = json!({ "target_space_guid": target });
+    let trail = audit::record(&mut tx, &who, kind, named, &space, data).await?;
+    tx.commit(trail).await?;
+    Ok(no_content())
+}
