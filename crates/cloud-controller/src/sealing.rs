@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use cc_rules::ordered_json::OrderedJson;
 use kit::db::{BoxDynError, Cell, FromCell};
 use rand::RngCore as _;
 use sha2::{Digest as _, Sha256};
@@ -190,6 +191,31 @@ impl Keyring {
         String::from_utf8(secret.to_vec()).map_err(|_| damaged())
     }
 
+    /// Seals a JSON value of a row, if there is one.
+    pub(crate) fn seal_json(
+        &self,
+        row: &str,
+        json: Option<&OrderedJson>,
+    ) -> Result<Option<Sealed>> {
+        json.map(|json| self.seal(row, &json.text())).transpose()
+    }
+
+    /// Opens a JSON value of a row, if there is one.
+    pub(crate) fn open_json(
+        &self,
+        row: &str,
+        sealed: Option<&Sealed>,
+    ) -> Result<Option<OrderedJson>, OpenError> {
+        let Some(sealed) = sealed else {
+            return Ok(None);
+        };
+        let text = self.open(row, sealed)?;
+        let json = serde_json::from_str(&text);
+        json.map(Some).map_err(|_| OpenError::Damaged {
+            row: row.to_owned(),
+        })
+    }
+
     fn has(&self, label: &str) -> bool {
         self.keys().iter().any(|key| key.label == label)
     }
@@ -338,6 +364,19 @@ mod tests {
         assert!(matches!(error, OpenError::UnknownKey { .. }), "{error}");
         assert!(Sealed::from_cell(Cell::Text("plain")).is_err());
         assert!(Sealed::from_cell(Cell::Text(text)).is_ok());
+    }
+
+    #[test]
+    fn json_keeps_its_order_and_nothing_stays_nothing() {
+        let (_folder, keyring) = keyring();
+        let json: OrderedJson = serde_json::from_str(r#"{"z":1,"a":2}"#).unwrap();
+        let sealed = keyring.seal_json("row", Some(&json)).unwrap();
+        let opened = keyring.open_json("row", sealed.as_ref()).unwrap();
+        assert_eq!(opened, Some(json));
+        assert_eq!(keyring.seal_json("row", None).unwrap(), None);
+        assert_eq!(keyring.open_json("row", None), Ok(None));
+        let text = keyring.seal("row", "{").unwrap();
+        assert!(keyring.open_json("row", Some(&text)).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::controller::Cc;
 use crate::db::sealed::{self, Secret};
+use crate::db::service_credential_binding::ServiceCredentialBinding;
 use crate::db::service_instance::ServiceInstance;
 use crate::db::{self, Db};
 use crate::sealing::{self, Keyring};
@@ -91,7 +92,8 @@ async fn pass(db: &Db, keys: &Keyring) -> Result<u64> {
     let mut upkeep = db.upkeep().await?;
     sealed::add_label(&mut upkeep, &label).await?;
     upkeep.commit().await?;
-    let done = again::<ServiceInstance>(db, keys, &label).await?;
+    let mut done = again::<ServiceInstance>(db, keys, &label).await?;
+    done += again::<ServiceCredentialBinding>(db, keys, &label).await?;
     if done.left == 0 {
         let mut upkeep = db.upkeep().await?;
         sealed::keep_label(&mut upkeep, &label).await?;

@@ -1,6 +1,7 @@
 //! Verbs of service instances: create, change and remove.
 
 use super::audit::{self, Target};
+use super::service_credential_binding;
 use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::service_instance::{self, LastOperation, ServiceInstance};
@@ -8,7 +9,6 @@ use crate::db::space::Space;
 use crate::db::{self, Connection, Json, Trail};
 use crate::error::{ApiError, ApiResult};
 use crate::sealing::Keyring;
-use cc_rules::ordered_json::OrderedJson;
 use serde_json::json;
 
 const SUCCEEDED: Option<&str> = Some("Operation succeeded");
@@ -30,38 +30,17 @@ pub(crate) async fn create(
     Ok(())
 }
 
-/// Stores what a request changed in an instance.
-pub(crate) async fn update(conn: &mut Connection, instance: &mut ServiceInstance) -> ApiResult<()> {
+/// Stores what a request changed in an instance, and changes its bindings like it.
+pub(crate) async fn update(
+    conn: &mut Connection,
+    keys: &Keyring,
+    instance: &mut ServiceInstance,
+) -> ApiResult<()> {
     check_name(conn, instance).await?;
     instance.last_operation = Json(LastOperation::done("update", SUCCEEDED));
     instance.touch();
     db::update(conn, instance).await?;
-    Ok(())
-}
-
-/// Seals new credentials of an instance.
-pub(crate) fn set_credentials(
-    keys: &Keyring,
-    instance: &mut ServiceInstance,
-    credentials: Option<&OrderedJson>,
-) -> ApiResult<()> {
-    let guid = &instance.guid;
-    let sealed = credentials.map(|json| keys.seal(guid, &json.text()));
-    instance.credentials = sealed.transpose()?;
-    Ok(())
-}
-
-/// Opens the credentials of an instance.
-pub(crate) fn credentials(
-    keys: &Keyring,
-    instance: &ServiceInstance,
-) -> ApiResult<Option<OrderedJson>> {
-    let Some(sealed) = &instance.credentials else {
-        return Ok(None);
-    };
-    let text = keys.open(&instance.guid, sealed)?;
-    let read = serde_json::from_str(&text).map_err(anyhow::Error::from)?;
-    Ok(Some(read))
+    service_credential_binding::follow(conn, keys, instance).await
 }
 
 async fn check_name(conn: &mut Connection, instance: &ServiceInstance) -> ApiResult<()> {
@@ -74,13 +53,14 @@ async fn check_name(conn: &mut Connection, instance: &ServiceInstance) -> ApiRes
     }
 }
 
-/// Removes an instance. The events are recorded in the name of `actor`.
+/// Removes an instance and its bindings. The events are recorded in the name of `actor`.
 pub(crate) async fn delete(
     tx: &mut Change,
     actor: Target<'_>,
     instance: &ServiceInstance,
     space: &Space,
 ) -> ApiResult<Trail> {
+    service_credential_binding::delete_of_instance(tx, actor, instance, space).await?;
     db::delete::<ServiceInstance>(tx, &instance.guid).await?;
     let kind = "audit.user_provided_service_instance.delete";
     let data = json!({ "request": null });

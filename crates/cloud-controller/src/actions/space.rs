@@ -1,7 +1,7 @@
 //! Verbs of spaces: create, change and remove.
 
 use super::audit::{self, Target};
-use super::{app, route, service_instance};
+use super::{app, route, service_credential_binding as bindings, service_instance};
 use crate::change::Change;
 use crate::db::space::{self, Space};
 use crate::db::{self, Connection, app as apps, route as routes, service_instance as instances};
@@ -40,6 +40,7 @@ pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) 
         return Ok(false);
     }
     if let Some(app) = apps::first_of_space(tx, guid).await? {
+        bindings::delete_of_app(tx, actor, &app, &space).await?;
         audit::also(audit::deleted_app(tx, actor, &app, &space).await?);
         app::delete(tx, &app).await?;
         return Ok(false);

@@ -299,6 +299,8 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
+    let actor = audit::actor(&who);
+    actions::service_credential_binding::delete_of_app(&mut tx, actor, &app, &space).await?;
     actions::app::delete(&mut tx, &app).await?;
     let trail = audit::record(
         &mut tx,
@@ -408,7 +410,8 @@ async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> 
         "running_env_json": environment_group::by_name(&mut conn, "running").await?.var.0,
         "environment_variables": app.environment.0,
         "system_env_json": if access.reads_secrets() {
-            json!({ "VCAP_SERVICES": {} })
+            let (name, value) = &spec.services.variable;
+            json!({ name.as_str(): serde_json::from_str(value).unwrap_or_else(|_| json!(value)) })
         } else {
             json!({ "redacted_message": "[PRIVATE DATA HIDDEN]" })
         },

@@ -1,7 +1,8 @@
-//! The features of an app (ssh, revisions), whether ssh works for it, and its revisions (none are recorded yet).
+//! The features of an app (ssh, revisions, service bindings as files), whether ssh works for it, and its revisions (none are recorded yet).
 
 use super::prelude::*;
-use crate::db::app::App;
+use crate::actions;
+use crate::db::app::{App, BindingDelivery};
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -29,14 +30,51 @@ fn present(app: &App, name: &str) -> Option<Value> {
         "revisions" => Some(
             json!({ "name": "revisions", "description": "Enable versioning of an application", "enabled": app.revisions_enabled }),
         ),
-        _ => None,
+        _ => {
+            let delivery = delivery(name)?;
+            let description = match delivery {
+                BindingDelivery::VcapFile => "Enable file-based VCAP service bindings for the app",
+                _ => "Enable k8s service bindings for the app",
+            };
+            let is_on = app.delivery == delivery;
+            Some(json!({ "name": name, "description": description, "enabled": is_on }))
+        }
     }
+}
+
+/// Returns the way of delivery that a feature switches on.
+fn delivery(name: &str) -> Option<BindingDelivery> {
+    let delivery: BindingDelivery = name.parse().ok()?;
+    (delivery != BindingDelivery::Variable).then_some(delivery)
+}
+
+/// Switches bindings as files on or off. Only one kind of files can be on.
+fn set_delivery(app: &mut App, delivery: BindingDelivery, enabled: bool) -> ApiResult<()> {
+    if !enabled {
+        if app.delivery == delivery {
+            app.delivery = BindingDelivery::Variable;
+        }
+        return Ok(());
+    }
+    if app.delivery != BindingDelivery::Variable && app.delivery != delivery {
+        return Err(ApiError::unprocessable(
+            "'file-based-vcap-services' and 'service-binding-k8s' features cannot be enabled at the same time.",
+        ));
+    }
+    app.delivery = delivery;
+    Ok(())
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let app = who.find::<App>(&mut conn, &guid, Right::Read).await?.row;
-    let features = ["ssh", "revisions"]
+    let names = [
+        "ssh",
+        "revisions",
+        BindingDelivery::Folders.as_str(),
+        BindingDelivery::VcapFile.as_str(),
+    ];
+    let features = names
         .iter()
         .filter_map(|name| present(&app, name))
         .collect();
@@ -84,10 +122,14 @@ async fn update(
     match name.as_str() {
         "ssh" => app.enable_ssh = enabled.unwrap_or_default(),
         "revisions" => app.revisions_enabled = enabled.unwrap_or_default(),
-        _ => return Err(ApiError::not_found("Feature")),
+        name => {
+            let delivery = delivery(name).ok_or_else(|| ApiError::not_found("Feature"))?;
+            set_delivery(&mut app, delivery, enabled.unwrap_or_default())?;
+        }
     }
     app.touch();
     db::update(&mut tx, &app).await?;
+    actions::service_credential_binding::check_delivery(&mut tx, &cc.keys, &app).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&app, &name).unwrap_or_default()))
 }
@@ -121,4 +163,35 @@ async fn no_revisions(
 
 async fn no_revision(_who: Principal) -> ApiResult {
     Err(ApiError::not_found("Revision"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_kind_of_files_is_on_at_a_time() {
+        use BindingDelivery::{Folders, Variable, VcapFile};
+        for (was, feature, enabled, wanted) in [
+            (Variable, Folders, true, Some(Folders)),
+            (Folders, Folders, true, Some(Folders)),
+            (Folders, Folders, false, Some(Variable)),
+            (Folders, VcapFile, false, Some(Folders)),
+            (Folders, VcapFile, true, None),
+            (VcapFile, Folders, true, None),
+        ] {
+            let mut app = App {
+                delivery: was,
+                ..App::fresh()
+            };
+            let set = set_delivery(&mut app, feature, enabled);
+            assert_eq!(
+                set.is_ok().then_some(app.delivery),
+                wanted,
+                "{was} {feature} {enabled}"
+            );
+        }
+        assert_eq!(delivery("variable"), None);
+        assert_eq!(delivery("ssh"), None);
+    }
 }

@@ -63,24 +63,6 @@ const COLLECTIONS: &[Collection] = &[
         ],
         open: true,
     },
-    Collection {
-        path: "service_credential_bindings",
-        noun: "Service credential binding",
-        parameters: &[
-            "names",
-            "type",
-            "app_guids",
-            "app_names",
-            "service_instance_guids",
-            "service_instance_names",
-            "service_plan_guids",
-            "service_plan_names",
-            "service_offering_guids",
-            "service_offering_names",
-            "include",
-        ],
-        open: false,
-    },
 ];
 
 pub(super) fn routes() -> Endpoints {

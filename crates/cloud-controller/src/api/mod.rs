@@ -42,6 +42,7 @@ mod route;
 mod route_policy;
 mod route_propagation;
 mod security_group;
+mod service_credential_binding;
 mod service_instance;
 mod sidecar;
 mod space;
@@ -111,6 +112,7 @@ fn endpoints() -> Endpoints {
         .merge(environment_group::routes())
         .merge(security_group::routes())
         .merge(service_instance::routes())
+        .merge(service_credential_binding::routes())
         .merge(organization_quota::routes())
         .merge(space_quota::routes())
         .merge(usage_event::routes())

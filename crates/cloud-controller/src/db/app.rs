@@ -2,16 +2,33 @@
 
 use super::{Condition, Connection, Json, ListCondition, Select, rows, spelled};
 use cc_rules::metadata::Metadata;
+use cc_rules::services::Delivery;
 use std::collections::BTreeMap;
 
 spelled! {
     AppState { Stopped = "STOPPED", Started = "STARTED" }
 }
 
+spelled! {
+    /// The way in which an app gets its service bindings. The files are features of apps with these names.
+    BindingDelivery { Variable = "variable", VcapFile = "file-based-vcap-services", Folders = "service-binding-k8s" }
+}
+
+impl From<BindingDelivery> for Delivery {
+    fn from(delivery: BindingDelivery) -> Self {
+        match delivery {
+            BindingDelivery::Variable => Self::Variable,
+            BindingDelivery::VcapFile => Self::VcapFile,
+            BindingDelivery::Folders => Self::Folders,
+        }
+    }
+}
+
 rows! {
     App in "apps" folding ["name"] {
         name: String, space_guid: String, state: AppState, lifecycle_type: String, buildpacks: Json<Vec<String>>, stack: Option<String>,
-        droplet_guid: Option<String>, environment: Json<BTreeMap<String, String>>, enable_ssh: bool, revisions_enabled: bool, metadata: Json<Metadata>,
+        droplet_guid: Option<String>, environment: Json<BTreeMap<String, String>>, enable_ssh: bool, revisions_enabled: bool, delivery: BindingDelivery,
+        metadata: Json<Metadata>,
     }
 }
 

@@ -37,6 +37,7 @@ mod schema;
 pub(crate) mod sealed;
 pub(crate) mod security_group;
 mod select;
+pub(crate) mod service_credential_binding;
 pub(crate) mod service_instance;
 pub(crate) mod sidecar;
 pub(crate) mod sight;

@@ -26,7 +26,7 @@ pub(super) const SCHEMA: Schema = Schema {
         ),
         Migration::both(
             7,
-            "service instances, keys of secrets",
+            "service instances, bindings, keys of secrets",
             include_str!("schema/7_service_instances.sql"),
         ),
     ],

@@ -1,5 +1,6 @@
 //! Rows with secrets, and the labels of the keys that sealed them.
 
+use super::service_credential_binding::ServiceCredentialBinding;
 use super::service_instance::ServiceInstance;
 use super::{Connection, Row, Select, execute, readable_rows};
 use crate::sealing::Sealed;
@@ -11,6 +12,12 @@ pub(crate) trait Secret: Row {
 }
 
 impl Secret for ServiceInstance {
+    fn secret(&mut self) -> Option<&mut Sealed> {
+        self.credentials.as_mut()
+    }
+}
+
+impl Secret for ServiceCredentialBinding {
     fn secret(&mut self) -> Option<&mut Sealed> {
         self.credentials.as_mut()
     }

@@ -21,6 +21,7 @@ use super::role::Role;
 use super::route::Route;
 use super::route_policy::RoutePolicy;
 use super::security_group::SecurityGroup;
+use super::service_credential_binding::ServiceCredentialBinding;
 use super::service_instance::ServiceInstance;
 use super::sidecar::Sidecar;
 use super::space::Space;
@@ -61,6 +62,7 @@ pub(crate) enum Parent<'a> {
     Space(&'a str),
     App(&'a str),
     Route(&'a str),
+    ServiceInstance(&'a str),
 }
 
 /// The rows above a row. `load` returns `None` if a parent was removed, and the row with it.
@@ -139,7 +141,15 @@ impl Above for OfSpace {
                 Some(route) => route.space_guid,
                 None => return Ok(None),
             },
-            _ => return Ok(None),
+            Parent::App(guid) => match by_guid::<App>(conn, guid).await? {
+                Some(app) => app.space_guid,
+                None => return Ok(None),
+            },
+            Parent::ServiceInstance(guid) => match by_guid::<ServiceInstance>(conn, guid).await? {
+                Some(instance) => instance.space_guid,
+                None => return Ok(None),
+            },
+            Parent::Platform | Parent::Organization(_) => return Ok(None),
         };
         let Some(space) = by_guid::<Space>(conn, &guid).await? else {
             return Ok(None);
@@ -191,7 +201,7 @@ impl Above for OfAny {
                     organization: Some(above.organization),
                 })
             }
-            Parent::Space(_) | Parent::Route(_) => {
+            Parent::Space(_) | Parent::Route(_) | Parent::ServiceInstance(_) => {
                 OfSpace::load(conn, parent).await?.map(|above| Self {
                     space: Some(above.space),
                     organization: Some(above.organization),
@@ -338,6 +348,25 @@ impl Seen for ServiceInstance {
     type Of = OfSpace;
     fn parent(&self) -> Parent<'_> {
         Parent::Space(&self.space_guid)
+    }
+}
+
+/// A binding is seen in the space of its app, or else in that of its instance.
+impl Seen for ServiceCredentialBinding {
+    const NOUN: &'static str = "Service credential binding";
+    const SEEN: &'static str = concat!(
+        "(app_guid IN (SELECT guid FROM apps WHERE space_guid IN (",
+        readable_spaces!(),
+        ")) OR (app_guid IS NULL AND service_instance_guid IN (SELECT guid FROM service_instances WHERE space_guid IN (",
+        readable_spaces!(),
+        "))))"
+    );
+    type Of = OfSpace;
+    fn parent(&self) -> Parent<'_> {
+        match &self.app_guid {
+            Some(app) => Parent::App(app),
+            None => Parent::ServiceInstance(&self.service_instance_guid),
+        }
     }
 }
 

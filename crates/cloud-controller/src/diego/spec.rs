@@ -9,15 +9,19 @@ use crate::db::organization::Organization;
 use crate::db::process::{self, CheckType, Process};
 use crate::db::route::{self, Mapping};
 use crate::db::security_group::{self, Phase, SecurityGroup};
+use crate::db::service_credential_binding;
+use crate::db::service_instance::ServiceInstance;
 use crate::db::sidecar::{self, Sidecar};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Select};
+use crate::sealing::Keyring;
 use anyhow::{Context as _, Result};
+use cc_rules::ordered_json::OrderedJson;
 use cc_rules::recipe::routes::{HttpRoute, Routes};
 use cc_rules::recipe::{
     self, AppIdentity, AppSpec, Artifact, CheckKind, HealthCheck, ReadinessCheck, SidecarSpec,
 };
-use cc_rules::services::Delivered;
+use cc_rules::services::{self, Binding, Delivered, USER_PROVIDED};
 use std::collections::BTreeMap;
 use wire::lrp_routes::{ROUTE_POLICY_SCOPE, ROUTE_POLICY_SOURCES};
 
@@ -82,6 +86,43 @@ pub(crate) async fn broken_groups(conn: &mut Connection) -> Result<BTreeMap<Stri
         )
     });
     Ok(wrong.chain(broken).collect())
+}
+
+/// Returns the bindings of an app, with their credentials.
+pub(crate) async fn bindings(
+    conn: &mut Connection,
+    keys: &Keyring,
+    app: &App,
+) -> Result<Vec<Binding>> {
+    let mut all = Vec::new();
+    for binding in service_credential_binding::of_app(conn, &app.guid).await? {
+        let instance: ServiceInstance = db::by_guid(conn, &binding.service_instance_guid)
+            .await?
+            .context("the binding's service instance does not exist any more")?;
+        let credentials = keys.open_json(&binding.guid, binding.credentials.as_ref())?;
+        all.push(Binding {
+            label: USER_PROVIDED.to_owned(),
+            tags: instance.tags.0,
+            instance_guid: instance.guid,
+            instance_name: instance.name,
+            binding_guid: binding.guid,
+            binding_name: binding.name,
+            credentials: credentials.unwrap_or(OrderedJson::Null),
+            syslog_drain_url: binding.syslog_drain_url,
+        });
+    }
+    Ok(all)
+}
+
+/// Returns the bindings of an app as its containers get them.
+pub(crate) async fn services(
+    conn: &mut Connection,
+    keys: &Keyring,
+    app: &App,
+) -> Result<Delivered> {
+    let bindings = bindings(conn, keys, app).await?;
+    let delivered = services::deliver(&bindings, app.delivery.into());
+    delivered.context("build service binding files for the app")
 }
 
 impl Driver {
@@ -157,7 +198,7 @@ impl Driver {
             ports: ports(&mappings),
             sidecars: sidecars(conn, process).await?,
             environment: environment(conn, "running", app).await?,
-            services: Delivered::default(),
+            services: self::services(conn, self.keys(), app).await?,
             health_check: health_check(&process.health_check.0),
             readiness: readiness(&process.readiness_health_check.0),
             droplet: Artifact {

@@ -19,7 +19,6 @@ use crate::db::{self, Connection, Trail, Unrecorded};
 use anyhow::{Context as _, Result};
 use cc_rules::recipe::staging::{Staged, StagingError, StagingSpec};
 use cc_rules::recipe::{self, Artifact, STAGING_DOMAIN};
-use cc_rules::services::Delivered;
 use serde_json::json;
 use std::time::Duration;
 use wire::bbs::{SecurityGroupRule, TaskCallback};
@@ -112,7 +111,7 @@ async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<S
         ),
         buildpacks: build.buildpacks.0.clone(),
         environment: spec::environment(conn, "staging", &app).await?,
-        services: Delivered::default(),
+        services: spec::services(conn, &cc.keys, &app).await?,
         memory_mb: u32::try_from(build.memory_in_mb)?,
         disk_mb: u32::try_from(build.disk_in_mb)?,
         log_rate_limit: -1,

@@ -51,7 +51,8 @@ async fn fill(f: &Foundation) -> (String, String) {
     ] {
         f.send(Method::POST, path, body).await;
     }
-    f.create_instance("service", json!({ "k": "v" })).await;
+    let service = f.create_instance("service", json!({ "k": "v" })).await;
+    f.bind(&bad, &service).await;
     f.user("u", &[("organization_user", "organization", &other)])
         .await;
     (good, bad)

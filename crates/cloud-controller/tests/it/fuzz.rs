@@ -256,7 +256,8 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
             "web",
             "space_auditor",
             "organization_user",
-            "user-provided"
+            "user-provided",
+            "app"
         ])),
         "name" | "host" | "username" => json!(format!("f{}", dice.roll(1_000_000))),
         "path" => json!("/p"),
@@ -268,7 +269,7 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
         "route_policies_scope" => json!(*dice.one(&["any", "org", "space"])),
         "enforce_route_policies" => json!(true),
         "protocol" => json!(*dice.one(&["http2", "tcp"])),
-        "strategy" => json!("rolling"),
+        "strategy" => json!(*dice.one(&["rolling", "single"])),
         "command" | "user" => json!("vcap"),
         last if last.contains("_in_") || last.ends_with("instances") || last == "max_in_flight" => {
             json!(1 + dice.roll(64))

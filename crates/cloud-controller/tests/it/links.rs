@@ -43,7 +43,8 @@ async fn fill(f: &Foundation) {
     ] {
         f.send(Method::POST, path, body).await;
     }
-    f.create_instance("service", json!({ "k": "v" })).await;
+    let service = f.create_instance("service", json!({ "k": "v" })).await;
+    f.bind(&app, &service).await;
     let roles: &[(&str, &str, &str)] = &[
         ("organization_user", "organization", &f.organization),
         ("space_developer", "space", &f.space),

@@ -28,6 +28,7 @@ mod role_table;
 mod route_policies;
 mod routes;
 mod security_groups;
+mod service_credential_bindings;
 mod service_instances;
 mod several;
 mod sidecars;

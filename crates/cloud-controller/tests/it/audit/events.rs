@@ -246,5 +246,16 @@ pub(super) const EVENTS: &[(&str, &str)] = &[
     ),
     ("POST /v3/service_route_bindings", "-"),
     ("POST /v3/service_brokers", "-"),
-    ("POST /v3/service_credential_bindings", "-"),
+    (
+        "POST /v3/service_credential_bindings",
+        "audit.service_binding.create",
+    ),
+    (
+        "PATCH /v3/service_credential_bindings/{guid}",
+        "audit.service_binding.update",
+    ),
+    (
+        "DELETE /v3/service_credential_bindings/{guid}",
+        "audit.service_binding.delete",
+    ),
 ];

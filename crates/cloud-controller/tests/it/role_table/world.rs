@@ -161,6 +161,7 @@ impl World {
             "guarded_route",
             "route_policy",
             "service_instance",
+            "service_credential_binding",
             "domain",
             "shared_domain",
             "org_role",
@@ -245,7 +246,7 @@ impl Things<'_> {
             let is_name = !name.is_empty()
                 && name
                     .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "_=:".contains(c));
+                    .all(|c| c.is_ascii_alphanumeric() || "_=:-".contains(c));
             if is_name {
                 filled.push_str(&self.thing(name).await);
                 rest = &from[end + 1..];
@@ -371,6 +372,10 @@ impl Things<'_> {
                 one(f.add_policy(&route, "cf:any").await)
             }
             "service_instance" => one(f.create_instance(&w.name(), json!({ "k": "v" })).await),
+            "service_credential_binding" => {
+                let instance = f.create_instance(&w.name(), json!({ "k": "v" })).await;
+                one(f.bind(&self.app().await, &instance).await)
+            }
             "shared_route" => {
                 let (route, space) = (
                     f.create_route(&w.name(), "").await,
