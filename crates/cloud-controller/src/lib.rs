@@ -79,6 +79,7 @@ mod tests {
             &[
                 "body",
                 "endpoint",
+                "fields",
                 "guard",
                 "label_selector",
                 "lookup",
@@ -122,6 +123,7 @@ mod tests {
         "isolation_segment",
         "manifest",
         "route_propagation",
+        "service_instance_share",
         "why",
     ];
 

@@ -9,6 +9,7 @@
 
 mod body;
 mod endpoint;
+mod fields;
 mod guard;
 mod label_selector;
 mod lookup;
@@ -44,6 +45,7 @@ mod route_propagation;
 mod security_group;
 mod service_credential_binding;
 mod service_instance;
+mod service_instance_share;
 mod sidecar;
 mod space;
 mod space_quota;
@@ -112,6 +114,7 @@ fn endpoints() -> Endpoints {
         .merge(environment_group::routes())
         .merge(security_group::routes())
         .merge(service_instance::routes())
+        .merge(service_instance_share::routes())
         .merge(service_credential_binding::routes())
         .merge(organization_quota::routes())
         .merge(space_quota::routes())

@@ -316,7 +316,7 @@ async fn details(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>)
     Ok(axum::Json(shown).into_response())
 }
 
-/// The credentials of a binding. What is absent is left out.
+/// The credentials of a binding. Absent values are left out.
 #[derive(serde::Serialize)]
 struct Details<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,13 +1,13 @@
 //! The endpoints `/v3/service_instances`: instances of services, all of which are user-provided.
 //!
 //! Credentials are sealed in the database and shown by their own endpoint alone, which leaves an event. There are no plans of
-//! brokers, so a managed instance is refused as one of an unknown plan. A user-provided instance cannot be shared, as in the original.
+//! brokers, so a managed instance is refused as one of an unknown plan.
 
+use super::fields::{self, Fields};
 use super::prelude::*;
 use super::present::ok_ordered;
 use crate::actions::{self, audit};
 use crate::clock;
-use crate::db::organization::Organization;
 use crate::db::service_instance::{InstanceType, LastOperation, ServiceInstance};
 use crate::db::space::Space;
 use crate::flags::Flag;
@@ -15,46 +15,10 @@ use cc_rules::ordered_json::OrderedJson;
 use cc_rules::services;
 use serde_json::Map;
 
-const SPACE: &str = "fields[space]";
-const ORGANIZATION: &str = "fields[space.organization]";
-
-/// What a request may name in `fields`, by resource.
-const FIELDS: &[(&str, &[&str])] = &[
-    (SPACE, &["guid", "name", "relationships.organization"]),
-    (ORGANIZATION, &["guid", "name"]),
-    (
-        "fields[service_plan]",
-        &["guid", "name", "relationships.service_offering"],
-    ),
-    (
-        "fields[service_plan.service_offering]",
-        &[
-            "guid",
-            "name",
-            "description",
-            "documentation_url",
-            "tags",
-            "relationships.service_broker",
-        ],
-    ),
-    (
-        "fields[service_plan.service_offering.service_broker]",
-        &["guid", "name"],
-    ),
-];
-
 const PATH: &str = "/v3/service_instances";
 
 pub(super) fn routes() -> Endpoints {
     let one = "/v3/service_instances/{guid}";
-    let shared = "/v3/service_instances/{guid}/relationships/shared_spaces";
-    let all_fields = [
-        SPACE,
-        ORGANIZATION,
-        "fields[service_plan]",
-        "fields[service_plan.service_offering]",
-        "fields[service_plan.service_offering.service_broker]",
-    ];
     Endpoints::default()
         .get(PATH, list)
         .lists(&[
@@ -65,7 +29,7 @@ pub(super) fn routes() -> Endpoints {
             "service_plan_guids",
             "service_plan_names",
         ])
-        .takes(&all_fields)
+        .takes(fields::OF_INSTANCES)
         .post(PATH, create)
         .body(&[
             "type",
@@ -80,7 +44,7 @@ pub(super) fn routes() -> Endpoints {
             "metadata",
         ])
         .get(one, show)
-        .takes(&all_fields)
+        .takes(fields::OF_INSTANCES)
         .patch(one, update)
         .body(&[
             "name",
@@ -95,12 +59,6 @@ pub(super) fn routes() -> Endpoints {
         .get(&format!("{one}/credentials"), credentials)
         .get(&format!("{one}/parameters"), parameters)
         .get(&format!("{one}/permissions"), permissions)
-        .get(shared, shared_spaces)
-        .takes(&[SPACE, ORGANIZATION])
-        .post(shared, share)
-        .body(&["data[].guid"])
-        .get(&format!("{shared}/usage_summary"), usage_summary)
-        .delete(&format!("{shared}/{{space}}"), unshare)
 }
 
 pub(super) fn present(cc: &Cc, instance: &ServiceInstance) -> Value {
@@ -145,81 +103,6 @@ pub(super) fn present_operation(operation: &LastOperation) -> Value {
         "created_at": clock::rfc3339(operation.created_at),
         "updated_at": clock::rfc3339(operation.updated_at),
     })
-}
-
-/// The fields of spaces and organizations that a request wants beside the instances.
-#[derive(Debug)]
-struct Fields {
-    space: Option<Vec<String>>,
-    organization: Option<Vec<String>>,
-}
-
-impl Fields {
-    /// Reads `fields[…]`. Those of plans are checked only, because no instance has a plan.
-    fn of(query: &Query) -> ApiResult<Self> {
-        for (name, allowed) in FIELDS {
-            let wanted = query.values(name).unwrap_or_default();
-            if wanted.iter().all(|field| allowed.contains(&field.as_str())) {
-                continue;
-            }
-            let allowed: Vec<String> = allowed.iter().map(|field| format!("'{field}'")).collect();
-            let resource = name.trim_start_matches("fields[").trim_end_matches(']');
-            return Err(ApiError::bad_query(format!(
-                "Fields valid keys for '{resource}' are: {}",
-                allowed.join(", ")
-            )));
-        }
-        Ok(Self {
-            space: query.values(SPACE),
-            organization: query.values(ORGANIZATION),
-        })
-    }
-
-    /// Returns what is included, or `None` if the request wants nothing.
-    async fn included(
-        &self,
-        conn: &mut Connection,
-        who: &Principal,
-        instances: &[ServiceInstance],
-    ) -> ApiResult<Option<Value>> {
-        if self.space.is_none() && self.organization.is_none() {
-            return Ok(None);
-        }
-        let mut included = Map::new();
-        let guids = instances.iter().map(|instance| &instance.space_guid);
-        let spaces: Vec<Space> = who.visible().any("guid", guids).all(conn).await?;
-        if let Some(fields) = &self.space {
-            let shown = spaces.iter().map(|space| {
-                let organization = to_one(Some(&space.organization_guid));
-                let relationships = json!({ "organization": organization });
-                chosen(fields, &space.guid, &space.name, Some(relationships))
-            });
-            included.insert("spaces".to_owned(), shown.collect());
-        }
-        if let Some(fields) = &self.organization {
-            let guids = spaces.iter().map(|space| &space.organization_guid);
-            let rows: Vec<Organization> = who.visible().any("guid", guids).all(conn).await?;
-            let shown = rows
-                .iter()
-                .map(|row| chosen(fields, &row.guid, &row.name, None));
-            included.insert("organizations".to_owned(), shown.collect());
-        }
-        Ok(Some(included.into()))
-    }
-}
-
-/// Returns the chosen fields of a space or an organization.
-fn chosen(fields: &[String], guid: &str, name: &str, relationships: Option<Value>) -> Value {
-    let mut shown = Map::new();
-    for field in fields {
-        match (field.as_str(), &relationships) {
-            ("guid", _) => shown.insert("guid".to_owned(), json!(guid)),
-            ("name", _) => shown.insert("name".to_owned(), json!(name)),
-            (_, Some(value)) => shown.insert("relationships".to_owned(), value.clone()),
-            (_, None) => None,
-        };
-    }
-    shown.into()
 }
 
 async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
@@ -278,7 +161,7 @@ async fn find(
 }
 
 /// The part of a request that creates or changes an instance. Absent fields stay as they are.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Wish {
     tags: Option<Vec<String>>,
     /// The new credentials. `Some(None)`: the instance has none from now on.
@@ -545,120 +428,4 @@ async fn permissions(State(cc): State<Cc>, who: Principal, Path(guid): Path<Stri
     Ok(ok(
         json!({ "manage": hidden.access.may(Right::Develop), "read": seen.is_ok() }),
     ))
-}
-
-fn shares_path(guid: &str) -> String {
-    format!("{PATH}/{guid}/relationships/shared_spaces")
-}
-
-async fn shared_spaces(
-    State(cc): State<Cc>,
-    who: Principal,
-    Path(guid): Path<String>,
-    query: Query,
-) -> ApiResult {
-    let fields = Fields::of(&query)?;
-    let mut conn = cc.db.read().await?;
-    find(&mut conn, &who, &guid, Right::Read).await?;
-    let mut answer = json!({ "data": [], "links": { "self": cc.link(&shares_path(&guid)) } });
-    if let Some(included) = fields.included(&mut conn, &who, &[]).await? {
-        answer["included"] = included;
-    }
-    Ok(ok(answer))
-}
-
-async fn usage_summary(
-    State(cc): State<Cc>,
-    who: Principal,
-    Path(guid): Path<String>,
-) -> ApiResult {
-    find(&mut *cc.db.read().await?, &who, &guid, Right::Read).await?;
-    let path = shares_path(&guid);
-    let links = cc.links(
-        &format!("{path}/usage_summary"),
-        &[
-            ("shared_spaces", path.clone()),
-            ("service_instance", format!("{PATH}/{guid}")),
-        ],
-    );
-    Ok(ok(json!({ "usage_summary": [], "links": links })))
-}
-
-/// Refuses to share, after the checks that the original makes before: user-provided instances belong to one space.
-async fn share(
-    State(cc): State<Cc>,
-    who: Principal,
-    Path(guid): Path<String>,
-    mut body: Body,
-) -> ApiResult {
-    let mut conn = cc.db.read().await?;
-    Flag::ServiceInstanceSharing
-        .must_be_on(&mut conn, &who)
-        .await?;
-    let instance = find(&mut conn, &who, &guid, Right::Develop).await?.row;
-    let spaces = body.read_to_many();
-    body.finish()?;
-    let (mut hidden, mut foreign) = (Vec::new(), Vec::new());
-    for space in spaces {
-        match who.find::<Space>(&mut conn, &space, Right::Read).await {
-            Ok(found) if found.access.may(Right::Develop) => {}
-            Ok(_) => foreign.push(format!("'{space}'")),
-            Err(error) if error.status == http::StatusCode::NOT_FOUND => {
-                hidden.push(format!("'{space}'"));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let name = &instance.name;
-    let mut problems = Vec::new();
-    for (spaces, reason) in [
-        (
-            hidden,
-            "Ensure the spaces exist and that you have access to them.",
-        ),
-        (
-            foreign,
-            "Write permission is required in order to share a service instance with a space.",
-        ),
-    ] {
-        if !spaces.is_empty() {
-            let spaces = spaces.join(", ");
-            problems.push(format!(
-                "Unable to share service instance {name} with spaces [{spaces}]. {reason}"
-            ));
-        }
-    }
-    if !problems.is_empty() {
-        return Err(ApiError::unprocessable(problems.join("\n")));
-    }
-    let has_route_service = instance
-        .route_service_url
-        .is_some_and(|url| !url.is_empty());
-    Err(ApiError::unprocessable(match has_route_service {
-        true => "Route services cannot be shared.",
-        false => "User-provided services cannot be shared.",
-    }))
-}
-
-/// Answers like the original, which removes a share also if there is none. The event is recorded in both cases.
-async fn unshare(
-    State(cc): State<Cc>,
-    who: Principal,
-    Path((guid, target)): Path<(String, String)>,
-) -> ApiResult {
-    let mut tx = cc.change().await?;
-    let found = find(&mut tx, &who, &guid, Right::Develop).await?;
-    let (instance, space) = (found.row, found.of.space);
-    let unknown =
-        format!("Unable to unshare service instance from space {target}. Ensure the space exists.");
-    who.existing::<Space>(&mut tx, &target, Right::Read, &unknown)
-        .await?;
-    let (kind, named) = (
-        "audit.service_instance.unshare",
-        (guid.as_str(), "service_instance", instance.name.as_str()),
-    );
-    let data = json!({ "target_space_guid": target });
-    let trail = audit::record(&mut tx, &who, kind, named, &space, data).await?;
-    tx.commit(trail).await?;
-    Ok(no_content())
 }

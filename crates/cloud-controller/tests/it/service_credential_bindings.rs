@@ -436,7 +436,7 @@ async fn bindings_reach_the_cell_as_files() {
         .collect();
     assert_eq!(names, ["ssh", "revisions", folders, file]);
 
-    // What could not be a file is refused where it begins.
+    // A binding that could not be a file is refused where it begins.
     let upper = f.create_instance("Upper", json!({})).await;
     let text = refused(&f, Method::POST, BINDINGS, body(&app, &upper)).await;
     assert!(text.contains("Invalid binding name: 'Upper'"), "{text}");
