@@ -9,7 +9,7 @@ use crate::config::{self, Overrides};
 use crate::role::Role;
 use crate::{
     bench_command, demo, exec, explain, join, lesson_command, nats_command, registrar_command,
-    reset_password, routes, tap, terminal, up, watch,
+    reset_password, rotate_key, routes, tap, terminal, up, watch,
 };
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -159,6 +159,9 @@ enum Command {
         /// The user's name
         user: String,
     },
+    /// Seal the secrets in the Cloud Controller's database with a new key (operator, on the machine)
+    #[command(after_help = "Example: cupola rotate-key")]
+    RotateKey,
     /// Issue a certificate of the foundation's CA for a component that runs on another host
     #[command(
         after_help = "Example: cupola certs auctioneer --host auctioneer.example.com --host 10.0.0.4 --out certs"
@@ -256,6 +259,7 @@ impl Command {
             | Self::Why { .. }
             | Self::Evacuate { .. }
             | Self::ResetPassword { .. }
+            | Self::RotateKey
             | Self::Certs { .. }
             | Self::JoinBundle { .. }
             | Self::Lesson { .. }
@@ -389,6 +393,7 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Evacuate { cell } => exec::evacuate(&foundation(), cell.as_deref()).await,
+        Command::RotateKey => rotate_key::run(&foundation()),
         Command::ResetPassword {
             stdin,
             config,

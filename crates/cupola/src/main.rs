@@ -24,6 +24,7 @@ mod registrar_command;
 mod reset_password;
 mod role;
 mod roles;
+mod rotate_key;
 mod routes;
 mod signals;
 mod sockets;

@@ -17,6 +17,7 @@ fn data_is_accepted_at_any_position() {
         "cupola --data /d routes",
         "cupola routes --data /d",
         "cupola nats sub router.* --data /d",
+        "cupola rotate-key --data /d",
         "cupola watch --data /d proxy",
         "cupola tap a.test --data /d --json",
         "cupola why app.test --data /d --json",
