@@ -6,11 +6,11 @@ use crate::ui::Ui;
 /// The commands of the cf CLI that this client does not have, with their aliases.
 pub(crate) const ORIGINAL: &[&str] = &[
     "add-plugin-repo allow-space-ssh apply-manifest bind-route-service brs bind-running-security-group",
-    "bind-security-group bind-service bs bind-staging-security-group cancel-deployment",
+    "bind-security-group bind-staging-security-group cancel-deployment",
     "cleanup-outdated-service-bindings config continue-deployment copy-source create-app create-app-manifest",
     "create-buildpack create-isolation-segment create-package create-security-group create-service cs",
-    "create-service-broker csb create-service-key csk create-user-provided-service cups delete-buildpack",
-    "delete-isolation-segment delete-security-group delete-service ds delete-service-broker delete-service-key dsk",
+    "create-service-broker csb create-service-key csk delete-buildpack",
+    "delete-isolation-segment delete-security-group delete-service-broker delete-service-key dsk",
     "delete-user disable-feature-flag disable-org-isolation disable-service-access disable-ssh disallow-space-ssh",
     "download-droplet droplets enable-feature-flag enable-org-isolation enable-service-access enable-ssh feature-flag",
     "feature-flags get-health-check get-readiness-health-check install-plugin isolation-segments labels",
@@ -18,15 +18,15 @@ pub(crate) const ORIGINAL: &[&str] = &[
     "purge-service-offering remove-plugin-repo rename-org rename-service rename-service-broker rename-space",
     "repo-plugins reset-org-default-isolation-segment reset-space-isolation-segment revision revisions rollback",
     "router-groups running-environment-variable-group revg running-security-groups security-group security-groups",
-    "service service-access service-brokers service-key service-keys sk services s set-droplet set-health-check",
+    "service-access service-brokers service-key service-keys sk set-droplet set-health-check",
     "set-label set-org-default-isolation-segment set-running-environment-variable-group srevg",
     "set-space-isolation-segment set-staging-environment-variable-group ssevg share-private-domain share-route",
     "share-service space-ssh-allowed space-users ssh ssh-code ssh-enabled stack stage-package stage",
     "staging-environment-variable-group sevg staging-security-groups unbind-route-service urs",
-    "unbind-running-security-group unbind-security-group unbind-service us unbind-staging-security-group",
+    "unbind-running-security-group unbind-security-group unbind-staging-security-group",
     "uninstall-plugin unset-label unset-org-role unset-space-role unshare-private-domain unshare-route unshare-service",
     "update-buildpack update-destination update-security-group update-service update-service-broker update-stack",
-    "update-user-provided-service uups upgrade-service v3-push",
+    "upgrade-service v3-push",
 ];
 
 /// Returns advice for a command that the cf CLI has and this client does not; `None` for other names.

@@ -92,6 +92,14 @@ answers! {
     PolicyRelationships { route: One }
     Reservation { matching_route: bool }
 
+    ServiceInstance {
+        guid: String, name: String, #[serde(rename = "type")] kind: String, tags: Vec<String>, syslog_drain_url: Option<String>,
+        route_service_url: Option<String>, last_operation: LastOperation,
+    }
+    LastOperation { #[serde(rename = "type")] kind: String, state: String, description: Option<String> }
+    ServiceBinding { guid: String, name: Option<String>, last_operation: LastOperation, relationships: BindingRelationships }
+    BindingRelationships { app: One, service_instance: One }
+
     Stack { name: String, description: Option<String>, state: Option<String> }
     Buildpack {
         name: String, stack: Option<String>, position: i64, enabled: bool, locked: bool, state: String, filename: Option<String>,
@@ -132,6 +140,16 @@ impl App {
 impl One {
     pub(crate) fn guid(&self) -> &str {
         self.data.as_ref().map_or("", |d| d.guid.as_str())
+    }
+}
+
+impl ServiceBinding {
+    pub(crate) fn app_guid(&self) -> &str {
+        self.relationships.app.guid()
+    }
+
+    pub(crate) fn instance_guid(&self) -> &str {
+        self.relationships.service_instance.guid()
     }
 }
 

@@ -9,3 +9,4 @@ mod output;
 mod platform;
 mod pushes;
 mod route_policies;
+mod services;

@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     /// The text with which `POST /v3/roles` is refused, if it is.
     pub(crate) role_refusal: Option<String>,
     pub(crate) route_policies: Vec<Value>,
+    pub(crate) service_instances: Vec<Value>,
+    pub(crate) service_bindings: Vec<Value>,
     /// Whether a request that no other route serves gets one resource, or a list of one, instead of 404.
     pub(crate) has_everything: bool,
     /// Whether the API calls the next token invalid, once.
@@ -265,6 +267,38 @@ fn router(platform: Platform) -> Router {
             }))
         .route("/v3/route_policies/{guid}", delete(|State(p): P, Path(guid): Path<String>| async move {
             p.lock().unwrap().route_policies.retain(|policy| policy["guid"] != guid.as_str());
+            StatusCode::NO_CONTENT
+        }))
+        .route("/v3/service_instances", get(|State(p): P, Query(q): Query<HashMap<String, String>>| async move {
+            let wanted = q.get("names");
+            let instances = p.lock().unwrap().service_instances.clone();
+            list(instances.into_iter().filter(|one| wanted.is_none_or(|name| one["name"] == name.as_str())).collect())
+        }).post(|State(p): P, Json(mut body): Json<Value>| async move {
+            let mut inner = p.lock().unwrap();
+            inner.bodies.push(body.clone());
+            body["guid"] = json!(format!("si{}", inner.service_instances.len()));
+            body["last_operation"] = json!({"type": "create", "state": "succeeded", "description": "Operation succeeded"});
+            inner.service_instances.push(body.clone());
+            (StatusCode::CREATED, Json(body))
+        }))
+        .route("/v3/service_instances/{guid}", patch(|State(p): P, Json(body): Json<Value>| async move {
+            p.lock().unwrap().bodies.push(body.clone());
+            Json(body)
+        }).delete(|State(p): P, Path(guid): Path<String>| async move {
+            p.lock().unwrap().service_instances.retain(|one| one["guid"] != guid.as_str());
+            StatusCode::NO_CONTENT
+        }))
+        .route("/v3/service_credential_bindings", get(|State(p): P| async move { list(p.lock().unwrap().service_bindings.clone()) })
+            .post(|State(p): P, Json(mut body): Json<Value>| async move {
+                let mut inner = p.lock().unwrap();
+                inner.bodies.push(body.clone());
+                body["guid"] = json!("b1");
+                body["last_operation"] = json!({"type": "create", "state": "succeeded"});
+                inner.service_bindings.push(body.clone());
+                (StatusCode::CREATED, Json(body))
+            }))
+        .route("/v3/service_credential_bindings/{guid}", delete(|State(p): P| async move {
+            p.lock().unwrap().service_bindings.clear();
             StatusCode::NO_CONTENT
         }))
         .route("/v3/routes", get(|State(p): P| async move { list(vec![route(&p.lock().unwrap())]) }))
