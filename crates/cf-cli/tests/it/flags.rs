@@ -86,6 +86,7 @@ fn value(command: &str, flag: &str, name: &str) -> &'static str {
         ("USERNAME", ..) => "admin",
         ("PASSWORD", ..) => "secret",
         ("OPTION", ..) => "loadbalancing",
+        ("PARAMETERS", ..) => "{}",
         _ => "word",
     }
 }
@@ -148,6 +149,8 @@ async fn ready() -> (Person, String) {
         platform.mapped = true;
         platform.has_everything = true;
         let app = format!("cf:app:{}", crate::platform::APP);
+        let instance = serde_json::json!({"guid": "si0", "name": "word", "type": "user-provided"});
+        platform.service_instances = vec![instance];
         let sources = ["cf:any", &app, "cf:space:s1", "cf:org:o1"];
         platform.route_policies = sources
             .iter()
