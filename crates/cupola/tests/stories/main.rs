@@ -23,6 +23,7 @@ mod route_policies;
 mod route_propagation;
 mod route_registrar;
 mod seeing_routes;
+mod services;
 mod tour;
 mod why;
 mod why_faults;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
                 firewall::STORIES,
                 networking::STORIES,
                 route_policies::STORIES,
+                services::STORIES,
                 integrity::ON,
                 why::STORIES,
                 dashboard::STORIES,
