@@ -136,7 +136,6 @@ impl CloudController {
             driver,
             receipts,
             blobs,
-            keys,
             verifier: TokenVerifier::new(VerifierConfig {
                 url: config.uaa_internal_url.clone(),
                 audiences: &["cloud_controller"],
@@ -169,6 +168,7 @@ impl CloudController {
             },
             bbs,
             settings: Settings {
+                keys,
                 api_url: trimmed(config.api_url),
                 login_url: trimmed(config.login_url),
                 uaa_url: trimmed(config.uaa_url),

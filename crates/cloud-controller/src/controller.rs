@@ -46,8 +46,6 @@ pub(crate) struct Shared {
     /// The questions of `GET /v3/why`.
     pub survey: survey::Survey,
     pub blobs: Store,
-    /// The keys that seal secrets in the database.
-    pub keys: Keyring,
     pub lifecycle: Arc<Bundle>,
     pub verifier: TokenVerifier,
     pub emitter: Emitter,
@@ -76,6 +74,8 @@ pub(crate) struct Shared {
 /// The part of the configuration that handlers read.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// The keys that seal secrets in the database.
+    pub keys: Keyring,
     pub api_url: String,
     pub login_url: String,
     pub uaa_url: String,

@@ -155,7 +155,7 @@ impl Keyring {
                 &mut sealed,
             )
             .map_err(|_| anyhow::anyhow!("the secret of {row} cannot be sealed"))?;
-        let bytes = [nonce.as_slice(), &sealed].concat();
+        let bytes = [nonce.as_slice(), &sealed[..]].concat();
         let text = STANDARD_NO_PAD.encode(bytes);
         Ok(Sealed(format!("{FORM}{}.{text}", key.label)))
     }

@@ -48,9 +48,9 @@ pub(crate) async fn check(db: &Db, keys: &Keyring) -> Result<()> {
 
 /// Notes the newest key, seals with it what other keys have sealed, and does so again after each change of the file.
 pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
-    let mut file = Watched::new(vec![cc.keys.path().to_owned()]);
+    let mut file = Watched::new(vec![cc.settings.keys.path().to_owned()]);
     loop {
-        let is_done = match pass(&cc.db, &cc.keys).await {
+        let is_done = match pass(&cc.db, &cc.settings.keys).await {
             Ok(0) => true,
             Ok(sealed) => {
                 tracing::info!(sealed, "secrets-sealed-again");
@@ -71,7 +71,7 @@ pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => return,
             () = again => {}
         }
-        if let Err(error) = cc.keys.reload() {
+        if let Err(error) = cc.settings.keys.reload() {
             tracing::warn!(error = format!("{error:#}"), "keys-not-read");
         }
     }

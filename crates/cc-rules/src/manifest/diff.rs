@@ -53,6 +53,9 @@ impl Changes {
                 ("sidecars", Value::Array(list)) => self.list(&path, list, was, "name"),
                 ("routes", Value::Array(list)) => self.list(&path, list, was, "route"),
                 ("services", Value::Array(list)) if list.is_empty() => {}
+                ("services", Value::Array(list)) if was.is_some() => {
+                    self.services(&path, list, was)
+                }
                 // Names are compared without case, and a manifest renames nothing.
                 ("name", _) if existing.is_object() => {}
                 ("lifecycle", value) => {
@@ -77,10 +80,21 @@ impl Changes {
                         self.value(&format!("{path}/{}", escaped(name)), value, was);
                     }
                 }
-                ("buildpacks" | "services", Value::Array(list)) if was.is_some() => {
+                ("buildpacks", Value::Array(list)) if was.is_some() => {
                     self.positions(&path, list, was);
                 }
                 _ => self.value(&path, value, was),
+            }
+        }
+    }
+
+    /// Adds the services to which the app is not bound. A manifest unbinds nothing.
+    fn services(&mut self, path: &str, list: &[Value], was: Option<&Value>) {
+        let bound = was.and_then(Value::as_array);
+        for (at, service) in list.iter().enumerate() {
+            let name = service.get("name").unwrap_or(service);
+            if !bound.is_some_and(|bound| bound.contains(name)) {
+                self.value(&format!("{path}/{at}"), service, None);
             }
         }
     }
@@ -357,6 +371,18 @@ mod tests {
                 r#"add /processes/0/sidecars/1 value={"command":"./n","name":"new"}"#,
                 r#"replace /buildpack was="x" value="z""#,
             ],
+        );
+    }
+
+    #[test]
+    fn services_are_compared_by_name() {
+        let posted =
+            json!({"applications": [{"name": "a", "services": ["db", {"name": "queue"}, "new"]}]});
+        let bound = json!({"name": "a", "services": ["queue", "db"]});
+        let current = Map::from_iter([("a".to_owned(), bound)]);
+        assert_eq!(
+            diff(&posted, &current),
+            [json!({ "op": "add", "path": "/applications/0/services/2", "value": "new" })]
         );
     }
 

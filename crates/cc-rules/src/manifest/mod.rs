@@ -5,9 +5,11 @@
 mod diff;
 mod keys;
 mod reader;
+mod services;
 mod sizes;
 
 pub use diff::diff;
+pub use services::ServiceManifest;
 pub use sizes::megabytes_text;
 
 use crate::limits::Limits;
@@ -28,6 +30,8 @@ pub struct AppManifest {
     pub default_route: bool,
     pub metadata: Option<Value>,
     pub features: BTreeMap<String, bool>,
+    /// The service instances to which the app is bound.
+    pub services: Vec<ServiceManifest>,
     /// The sidecars of the app, followed by those that are under a process.
     pub sidecars: Vec<SidecarManifest>,
 }

@@ -3,7 +3,7 @@
 //! The keys of the entry have the spelling of [`keys`](super::keys), and unknown ones are already removed.
 
 use super::sizes::bytes;
-use super::{AppManifest, ProcessManifest, RouteManifest, SidecarManifest};
+use super::{AppManifest, ProcessManifest, RouteManifest, SidecarManifest, services};
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::route_rules::{merge_options, parse};
@@ -77,6 +77,7 @@ impl Reader<'_> {
                 .filter(|value| !value.is_null())
                 .cloned(),
             features: self.features(),
+            services: services::read(self.json.get("services"), &mut self.problems),
             sidecars: self.all_sidecars(),
         };
         if app.random_route && app.default_route {
@@ -100,13 +101,6 @@ impl Reader<'_> {
             Some(lifecycle) if lifecycle == "buildpack" => {}
             Some(_) => {
                 self.problem("Lifecycle must be 'buildpack'; docker and cnb are not supported yet");
-            }
-        }
-        match self.json.get("services") {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(list)) if list.is_empty() => {}
-            Some(_) => {
-                self.problem("Services are not supported yet; remove the key 'services'");
             }
         }
     }

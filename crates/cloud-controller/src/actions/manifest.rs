@@ -3,7 +3,8 @@
 use super::audit::{self, Target};
 use super::process::Wish;
 use super::{
-    app as apps_verbs, process as process_verbs, route as route_verbs, sidecar as sidecar_verbs,
+    app as apps_verbs, process as process_verbs, route as route_verbs,
+    service_credential_binding as bindings, sidecar as sidecar_verbs,
 };
 use crate::change::Change;
 use crate::controller::Settings;
@@ -13,6 +14,7 @@ use crate::db::destination;
 use crate::db::domain::{self, Domain};
 use crate::db::process;
 use crate::db::route::{self, Route};
+use crate::db::service_instance;
 use crate::db::sidecar;
 use crate::db::space::Space;
 use crate::db::{self, Connection, Json};
@@ -66,12 +68,16 @@ pub(crate) async fn apply_part(
         .await?
         .ok_or_else(|| ApiError::not_found("Space"))?;
     let before = audit::Snapshot::of_name(tx, &space, &wanted.name).await?;
-    let app = apply(tx, settings, &space, input.admin, wanted)
-        .await
-        .map_err(|error| match error.status.is_server_error() {
-            true => error,
-            false => error.prefixed(&format!("For application '{}': ", wanted.name)),
-        })?;
+    let of_app = |error: ApiError| match error.status.is_server_error() {
+        true => error,
+        false => error.prefixed(&format!("For application '{}': ", wanted.name)),
+    };
+    let app = apply(tx, settings, &space, input.admin, wanted).await;
+    let app = app.map_err(of_app)?;
+    for service in &wanted.services {
+        let bound = bindings::apply(tx, settings, actor, (&app, &space), service).await;
+        bound.map_err(of_app)?;
+    }
     audit::also(audit::manifest(tx, actor, &app, &before).await?);
     if !before.exists() {
         tx.log_creation(&app.guid);
@@ -383,6 +389,10 @@ pub(crate) async fn generate(conn: &mut Connection, app: &App) -> ApiResult<Valu
     }
     if !routes.is_empty() {
         entry.insert("routes".to_owned(), Value::Array(routes));
+    }
+    let services = service_instance::names_of_app(conn, &app.guid).await?;
+    if !services.is_empty() {
+        entry.insert("services".to_owned(), json!(services));
     }
     let sidecars = sidecar::of_app(conn, &app.guid).await?;
     if !sidecars.is_empty() {

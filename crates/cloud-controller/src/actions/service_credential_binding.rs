@@ -5,12 +5,13 @@ use super::audit::{self, Target};
 use crate::controller::Settings;
 use crate::db::app::{App, BindingDelivery};
 use crate::db::service_credential_binding::{self, ServiceCredentialBinding};
-use crate::db::service_instance::{LastOperation, ServiceInstance};
+use crate::db::service_instance::{self, LastOperation, ServiceInstance};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Json, Trail};
 use crate::diego::spec;
 use crate::error::{ApiError, ApiResult};
 use crate::sealing::Keyring;
+use cc_rules::manifest::ServiceManifest;
 use cc_rules::services;
 use serde_json::json;
 
@@ -18,7 +19,6 @@ use serde_json::json;
 pub(crate) async fn create(
     conn: &mut Connection,
     settings: &Settings,
-    keys: &Keyring,
     (app, instance): (&App, &ServiceInstance),
     binding: &mut ServiceCredentialBinding,
 ) -> ApiResult<()> {
@@ -31,10 +31,53 @@ pub(crate) async fn create(
     let most = settings.limits.service_bindings_per_app as usize;
     check_siblings(binding, &siblings, most).map_err(ApiError::unprocessable)?;
     check_drain(instance)?;
+    let keys = &settings.keys;
     fill(keys, instance, binding)?;
     binding.last_operation = Json(LastOperation::done("create", None));
     db::insert(conn, binding).await?;
     check_delivery(conn, keys, app).await
+}
+
+/// Binds an app to an instance of its space that a manifest names. An app that is bound already stays as it is. The event is
+/// recorded in the name of `actor`.
+pub(crate) async fn apply(
+    conn: &mut Connection,
+    settings: &Settings,
+    actor: Target<'_>,
+    (app, space): (&App, &Space),
+    wanted: &ServiceManifest,
+) -> ApiResult<()> {
+    let name = &wanted.name;
+    let Some(instance) = service_instance::by_name(conn, &space.guid, name).await? else {
+        return Err(ApiError::not_found(&format!("Service instance '{name}'")));
+    };
+    let bound = service_credential_binding::of_app(conn, &app.guid).await?;
+    if bound
+        .iter()
+        .any(|b| b.service_instance_guid == instance.guid)
+    {
+        return Ok(());
+    }
+    let mut binding = ServiceCredentialBinding {
+        name: wanted.binding_name.clone(),
+        app_guid: Some(app.guid.clone()),
+        service_instance_guid: instance.guid.clone(),
+        ..ServiceCredentialBinding::fresh()
+    };
+    let made = create(conn, settings, (app, &instance), &mut binding).await;
+    made.map_err(|error| error.prefixed(&format!("For service '{name}': ")))?;
+    let request = json!({
+        "type": "app",
+        "name": binding.name,
+        "relationships": {
+            "app": { "data": { "guid": app.guid } },
+            "service_instance": { "data": { "guid": instance.guid } },
+        },
+    });
+    let data = json!({ "manifest_triggered": true, "request": request });
+    let kind = "audit.service_binding.create";
+    audit::also(audit::record_of(conn, actor, kind, target(&binding), space, data).await?);
+    Ok(())
 }
 
 /// Checks a new binding beside those that the app has.

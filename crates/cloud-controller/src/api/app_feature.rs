@@ -129,7 +129,7 @@ async fn update(
     }
     app.touch();
     db::update(&mut tx, &app).await?;
-    actions::service_credential_binding::check_delivery(&mut tx, &cc.keys, &app).await?;
+    actions::service_credential_binding::check_delivery(&mut tx, &cc.settings.keys, &app).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&app, &name).unwrap_or_default()))
 }

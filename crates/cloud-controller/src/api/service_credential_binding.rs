@@ -250,8 +250,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .await?;
     let pair = (&app.row, &instance.row);
     let settings = &cc.settings;
-    actions::service_credential_binding::create(&mut tx, settings, &cc.keys, pair, &mut binding)
-        .await?;
+    actions::service_credential_binding::create(&mut tx, settings, pair, &mut binding).await?;
     let (space, request) = (&app.of.space, Value::Object(request));
     let trail = record(&mut tx, &who, "create", &binding, space, request).await?;
     tx.commit(trail).await?;
@@ -297,7 +296,10 @@ async fn details(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>)
     }
     let (binding, space) = (found.row, found.of.space);
     drop(conn);
-    let credentials = cc.keys.open_json(&guid, binding.credentials.as_ref())?;
+    let credentials = cc
+        .settings
+        .keys
+        .open_json(&guid, binding.credentials.as_ref())?;
     let noted = async {
         let mut tx = cc.change().await?;
         let request = json!({

@@ -192,7 +192,10 @@ impl Wish {
             instance.tags.0 = tags;
         }
         if let Some(credentials) = &self.credentials {
-            instance.credentials = cc.keys.seal_json(&instance.guid, credentials.as_ref())?;
+            instance.credentials = cc
+                .settings
+                .keys
+                .seal_json(&instance.guid, credentials.as_ref())?;
         }
         if let Some(url) = self.syslog_drain_url {
             instance.syslog_drain_url = url;
@@ -355,7 +358,7 @@ async fn update(
     body.merge_metadata(&mut instance.metadata)?;
     let request = body.finish()?;
     wish.apply(&cc, &mut instance)?;
-    actions::service_instance::update(&mut tx, &cc.keys, &mut instance).await?;
+    actions::service_instance::update(&mut tx, &cc.settings.keys, &mut instance).await?;
     let data = recorded(request);
     let trail = record(&mut tx, &who, "update", &before, &space, data).await?;
     tx.commit(trail).await?;
@@ -385,7 +388,10 @@ async fn credentials(State(cc): State<Cc>, who: Principal, Path(guid): Path<Stri
     let found = find(&mut conn, &who, &guid, Right::ReadSecrets).await?;
     let (instance, space) = (found.row, found.of.space);
     drop(conn);
-    let opened = cc.keys.open_json(&guid, instance.credentials.as_ref())?;
+    let opened = cc
+        .settings
+        .keys
+        .open_json(&guid, instance.credentials.as_ref())?;
     let noted = async {
         let mut tx = cc.change().await?;
         let data = json!({ "request": null });

@@ -57,6 +57,16 @@ pub(crate) async fn count_in_space(conn: &mut Connection, space: &str) -> sqlx::
     of_space.count::<ServiceInstance>(conn).await
 }
 
+/// Returns the names of the instances to which an app is bound.
+pub(crate) async fn names_of_app(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<String>> {
+    let of_app = "guid IN (SELECT service_instance_guid FROM service_credential_bindings WHERE app_guid = ?)";
+    let bound = Select::new().and(of_app, [app.into()]);
+    let instances: Vec<ServiceInstance> = bound.all(conn).await?;
+    let mut names: Vec<String> = instances.into_iter().map(|one| one.name).collect();
+    names.sort_by_key(|name| name.to_lowercase());
+    Ok(names)
+}
+
 /// Returns the oldest instance of a space.
 pub(crate) async fn first_of_space(
     conn: &mut Connection,

@@ -226,3 +226,45 @@ async fn stored_inputs(f: &Foundation) -> u64 {
     f.sql("UPDATE jobs SET parts = parts WHERE input IS NOT NULL")
         .await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_binds_services_and_unbinds_none() {
+    let f = Foundation::start().await;
+    for name in ["db", "queue"] {
+        f.create_instance(name, json!({ "k": "v" })).await;
+    }
+    let bound =
+        "applications: [{name: a, services: [db, {name: queue, binding_name: main}]}]".to_owned();
+    let (status, job) = f.apply_manifest(&bound).await;
+    assert_eq!((status, &job["state"]), (202, &json!("COMPLETE")), "{job}");
+    assert_eq!(f.diff(&bound).await, json!([]));
+    let app = f.get("/v3/apps?names=a").await["resources"][0]["guid"].clone();
+    let app = app.as_str().unwrap();
+    let path = format!("/v3/service_credential_bindings?app_guids={app}");
+    let bindings = f.get(&path).await;
+    assert_eq!(bindings["resources"][0]["name"], json!(null));
+    assert_eq!(bindings["resources"][1]["name"], "main");
+    let event = "/v3/audit_events?types=audit.service_binding.create";
+    let event = f.get(event).await["resources"][1].clone();
+    assert_eq!(event["data"]["manifest_triggered"], true);
+    let manifest = f.text(&format!("/v3/apps/{app}/manifest")).await;
+    assert!(manifest.contains("services:"), "{manifest}");
+
+    // Another one adds nothing and removes nothing.
+    for text in ["applications: [{name: a}]", bound.as_str()] {
+        let (_, job) = f.apply_manifest(text).await;
+        assert_eq!(job["state"], "COMPLETE", "{job}");
+    }
+    assert_eq!(f.get(&path).await["resources"].as_array().unwrap().len(), 2);
+
+    let (_, job) = f
+        .apply_manifest("applications: [{name: b, services: [none]}]")
+        .await;
+    assert_eq!(job["state"], "FAILED", "{job}");
+    assert_eq!(
+        job["errors"][0]["detail"],
+        "For application 'b': Service instance 'none' not found"
+    );
+    assert_eq!(f.get("/v3/apps?names=b").await["resources"], json!([]));
+    f.finish().await;
+}

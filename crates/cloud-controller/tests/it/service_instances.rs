@@ -3,6 +3,7 @@
 use crate::fixture::*;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const INSTANCES: &str = "/v3/service_instances";
 
@@ -415,5 +416,31 @@ async fn permissions_are_shown_to_strangers_and_instances_leave_with_their_space
     let kind = "audit.user_provided_service_instance.delete";
     let events = f.get(&format!("/v3/audit_events?types={kind}")).await;
     assert_eq!(events["resources"][0]["target"]["guid"], json!(guid));
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_and_bindings_are_bounded() {
+    let limits = cloud_controller::Limits {
+        service_instances_per_space: 2,
+        service_bindings_per_app: 1,
+        credentials_bytes: 20,
+        ..cloud_controller::Limits::default()
+    };
+    let f = Foundation::start_limited(Duration::from_secs(3600), limits).await;
+    let app = f.create_app("app").await;
+    let (one, two) = (
+        f.create_instance("one", json!({})).await,
+        f.create_instance("two", json!({})).await,
+    );
+    let text = refused(&f, Method::POST, INSTANCES, f.instance_body("three")).await;
+    assert!(text.contains("at most 2"), "{text}");
+    let large = json!({ "credentials": { "key": "x".repeat(20) } });
+    let text = refused(&f, Method::PATCH, &format!("{INSTANCES}/{one}"), large).await;
+    assert!(text.contains("at most 20 bytes"), "{text}");
+    f.bind(&app, &one).await;
+    let second = json!({ "type": "app", "relationships": { "app": { "data": { "guid": app } }, "service_instance": { "data": { "guid": two } } } });
+    let text = refused(&f, Method::POST, "/v3/service_credential_bindings", second).await;
+    assert!(text.contains("at most 1"), "{text}");
     f.finish().await;
 }
