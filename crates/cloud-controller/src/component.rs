@@ -92,6 +92,9 @@ impl CloudController {
             .unwrap_or_else(|| config.data_dir.join(secrets::KEY_FILE));
         let keys = Keyring::load(&key_file)?;
         secrets::check(&db, &keys).await?;
+        secrets::seal_clear(&db, &keys)
+            .await
+            .context("seal the variables of apps")?;
         let names = Arc::new(PlatformNames::new(
             &config.system_domain,
             &config.reserved_hosts,

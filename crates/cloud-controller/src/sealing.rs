@@ -16,6 +16,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use cc_rules::ordered_json::OrderedJson;
 use kit::db::{BoxDynError, Cell, FromCell};
 use rand::RngCore as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -30,11 +32,24 @@ const FORM: &str = "v1.";
 /// The number of characters of a label.
 const LABEL: usize = 12;
 
-/// A secret as the database has it. Only [`Keyring::seal`] makes one from a text.
+/// A secret as the database has it. Only [`Keyring::seal`] makes one from a text. The default is the secret of a row that has none.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Sealed(String);
 
+/// The stored text of no secret.
+const NOTHING: &str = "v1.-";
+
+impl Default for Sealed {
+    fn default() -> Self {
+        Self(NOTHING.to_owned())
+    }
+}
+
 impl Sealed {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.0 == NOTHING
+    }
+
     /// Returns the text that is stored.
     pub(crate) fn stored(&self) -> &str {
         &self.0
@@ -216,6 +231,26 @@ impl Keyring {
         })
     }
 
+    /// Seals a value of a row as JSON.
+    pub(crate) fn seal_as<T: Serialize>(&self, row: &str, value: &T) -> Result<Sealed> {
+        self.seal(row, &serde_json::to_string(value)?)
+    }
+
+    /// Opens a value of a row. A row without a secret has the default value.
+    pub(crate) fn open_as<T: DeserializeOwned + Default>(
+        &self,
+        row: &str,
+        sealed: &Sealed,
+    ) -> Result<T, OpenError> {
+        if sealed.is_nothing() {
+            return Ok(T::default());
+        }
+        let text = self.open(row, sealed)?;
+        serde_json::from_str(&text).map_err(|_| OpenError::Damaged {
+            row: row.to_owned(),
+        })
+    }
+
     fn has(&self, label: &str) -> bool {
         self.keys().iter().any(|key| key.label == label)
     }
@@ -377,6 +412,17 @@ mod tests {
         assert_eq!(keyring.open_json("row", None), Ok(None));
         let text = keyring.seal("row", "{").unwrap();
         assert!(keyring.open_json("row", Some(&text)).is_err());
+    }
+
+    #[test]
+    fn a_row_without_a_secret_has_the_default_value() {
+        let (_folder, keyring) = keyring();
+        let nothing = Sealed::default();
+        assert_eq!(keyring.open_as::<Vec<u8>>("row", &nothing), Ok(Vec::new()));
+        assert!(Sealed::from_cell(Cell::Text(nothing.stored())).is_ok());
+        let sealed = keyring.seal_as("row", &[1, 2]).unwrap();
+        assert_eq!(keyring.open_as::<Vec<u8>>("row", &sealed), Ok(vec![1, 2]));
+        assert!(keyring.open_as::<String>("row", &sealed).is_err());
     }
 
     #[test]

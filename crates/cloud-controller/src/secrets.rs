@@ -4,14 +4,16 @@
 //! Callers: the component checks the keys before it serves and runs [`run`]; the binary calls [`rotate_key`].
 
 use crate::controller::Cc;
+use crate::db::app::{self, App};
 use crate::db::sealed::{self, Secret};
 use crate::db::service_credential_binding::ServiceCredentialBinding;
 use crate::db::service_instance::ServiceInstance;
 use crate::db::{self, Db};
-use crate::sealing::{self, Keyring};
+use crate::sealing::{self, Keyring, Sealed};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use kit::watched::Watched;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,6 +45,27 @@ pub(crate) async fn check(db: &Db, keys: &Keyring) -> Result<()> {
         keys.path().display(),
         missing.join(", ")
     );
+    Ok(())
+}
+
+/// Seals the variables of apps that an older version stored in clear. Values that are no JSON stay as they are, and are damaged.
+pub(crate) async fn seal_clear(db: &Db, keys: &Keyring) -> Result<()> {
+    let clear = app::with_clear_environment(&mut *db.read_own().await?).await?;
+    let is_right = |text: &str| serde_json::from_str::<BTreeMap<String, String>>(text).is_ok();
+    let clear: Vec<_> = clear.into_iter().filter(|app| is_right(&app.2)).collect();
+    if clear.is_empty() {
+        return Ok(());
+    }
+    let mut upkeep = db.upkeep().await?;
+    for (id, guid, text) in &clear {
+        let sealed = match text.as_str() {
+            "{}" => Sealed::default(),
+            text => keys.seal(guid, text)?,
+        };
+        app::set_environment(&mut upkeep, *id, &sealed).await?;
+    }
+    upkeep.commit().await?;
+    tracing::info!(apps = clear.len(), "variables-sealed");
     Ok(())
 }
 
@@ -92,7 +115,8 @@ async fn pass(db: &Db, keys: &Keyring) -> Result<u64> {
     let mut upkeep = db.upkeep().await?;
     sealed::add_label(&mut upkeep, &label).await?;
     upkeep.commit().await?;
-    let mut done = again::<ServiceInstance>(db, keys, &label).await?;
+    let mut done = again::<App>(db, keys, &label).await?;
+    done += again::<ServiceInstance>(db, keys, &label).await?;
     done += again::<ServiceCredentialBinding>(db, keys, &label).await?;
     if done.left == 0 {
         let mut upkeep = db.upkeep().await?;
@@ -152,6 +176,55 @@ mod tests {
     use crate::db::space::Space;
     use crate::db::{Select, insert};
     use kit::db::Location;
+
+    #[tokio::test]
+    async fn variables_in_clear_are_sealed_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cc.db");
+        let location = Location::File(path.clone());
+        let (db, _writer) = Db::open(&location, Duration::from_secs(1)).await.unwrap();
+        let keys = Keyring::load(&folder.path().join(KEY_FILE)).unwrap();
+        let (organization, space) = (Organization::fresh(), Space::fresh());
+        let mut upkeep = db.upkeep().await.unwrap();
+        insert(&mut upkeep, &organization).await.unwrap();
+        let space = Space {
+            organization_guid: organization.guid,
+            ..space
+        };
+        insert(&mut upkeep, &space).await.unwrap();
+        let apps = ["one", "two", "bad"].map(|name| App {
+            name: name.to_owned(),
+            space_guid: space.guid.clone(),
+            ..App::fresh()
+        });
+        for app in &apps {
+            insert(&mut upkeep, app).await.unwrap();
+        }
+        upkeep.commit().await.unwrap();
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+        let mut conn = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        for statement in [
+            r#"UPDATE apps SET environment = '{"A":"1"}' WHERE name = 'one'"#,
+            "UPDATE apps SET environment = '{}' WHERE name = 'two'",
+            "UPDATE apps SET environment = '{' WHERE name = 'bad'",
+        ] {
+            sqlx::raw_sql(statement).execute(&mut conn).await.unwrap();
+        }
+        for _ in 0..2 {
+            seal_clear(&db, &keys).await.unwrap();
+        }
+        let mut conn = db.read().await.unwrap();
+        let found = Select::new().readable::<App>(&mut conn).await.unwrap();
+        assert_eq!(found.broken.len(), 1, "the damaged one stays");
+        let variables = found.rows.iter().map(|app| {
+            let opened = keys.open_as::<BTreeMap<String, String>>(&app.guid, &app.environment);
+            (app.name.as_str(), opened.unwrap().len())
+        });
+        assert_eq!(variables.collect::<Vec<_>>(), [("one", 1), ("two", 0)]);
+        assert!(found.rows[1].environment.is_nothing());
+        drop(conn);
+        db.close().await;
+    }
 
     #[tokio::test]
     async fn after_a_rotation_every_secret_is_sealed_with_the_new_key() {

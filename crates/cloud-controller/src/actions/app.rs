@@ -12,8 +12,10 @@ use crate::db::stack;
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
+use crate::sealing::Keyring;
 use cc_rules::limits::Limits;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Creates an app with its web process.
 pub(crate) async fn create(conn: &mut Connection, settings: &Settings, app: &App) -> ApiResult<()> {
@@ -75,16 +77,36 @@ async fn check(conn: &mut Connection, app: &App) -> ApiResult<()> {
     Ok(())
 }
 
-/// Merges `{"K": "V"|null}` into the environment.
+/// Merges `{"K": "V"|null}` into the variables of an app.
 pub(crate) fn set_environment(
-    limits: &Limits,
+    settings: &Settings,
     app: &mut App,
+    var: &serde_json::Map<String, Value>,
+) -> ApiResult<()> {
+    if var.is_empty() {
+        return Ok(());
+    }
+    let mut variables = environment(&settings.keys, app)?;
+    merge_variables(&settings.limits, &mut variables, var)?;
+    app.environment = settings.keys.seal_as(&app.guid, &variables)?;
+    Ok(())
+}
+
+/// Returns the variables of an app.
+pub(crate) fn environment(keys: &Keyring, app: &App) -> ApiResult<BTreeMap<String, String>> {
+    Ok(keys.open_as(&app.guid, &app.environment)?)
+}
+
+/// Merges `{"K": "V"|null}` into variables.
+pub(crate) fn merge_variables(
+    limits: &Limits,
+    variables: &mut BTreeMap<String, String>,
     var: &serde_json::Map<String, Value>,
 ) -> ApiResult<()> {
     for (name, value) in var {
         let text = match value {
             Value::Null => {
-                app.environment.0.remove(name);
+                variables.remove(name);
                 continue;
             }
             Value::String(text) => text.clone(),
@@ -111,10 +133,10 @@ pub(crate) fn set_environment(
                 "Environment variable '{name}' must not contain '=' or NUL"
             )));
         }
-        app.environment.0.insert(name.clone(), text);
+        variables.insert(name.clone(), text);
     }
     let most = limits.environment_bytes as usize;
-    match serde_json::to_string(&app.environment.0) {
+    match serde_json::to_string(variables) {
         Ok(text) if text.len() > most => Err(ApiError::unprocessable(format!(
             "Environment variables must be at most {most} bytes together, as JSON (got {})",
             text.len()

@@ -21,6 +21,7 @@ use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
 use crate::flags::Flag;
 use crate::quota::{Meter, Subject};
+use crate::sealing::Keyring;
 use cc_rules::manifest::{self, AppManifest, ProcessManifest, RouteManifest, megabytes_text};
 use cc_rules::route_rules;
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,7 @@ async fn apply(
     if let Some(metadata) = &manifest.metadata {
         app.metadata.0.merge(&settings.limits, metadata)?;
     }
-    apps_verbs::set_environment(&settings.limits, &mut app, &manifest.env)?;
+    apps_verbs::set_environment(settings, &mut app, &manifest.env)?;
     apps_verbs::update_unmarked(tx, &mut app).await?;
     apply_routes(tx, settings, space, admin, &app, manifest).await?;
     meter.check(tx, Subject::Process).await?;
@@ -363,7 +364,7 @@ fn random_host(app: &str) -> String {
 }
 
 /// Returns an app as an entry of a manifest.
-pub(crate) async fn generate(conn: &mut Connection, app: &App) -> ApiResult<Value> {
+pub(crate) async fn generate(conn: &mut Connection, keys: &Keyring, app: &App) -> ApiResult<Value> {
     let mut entry = Map::new();
     entry.insert("name".to_owned(), json!(app.name));
     if let Some(stack) = &app.stack {
@@ -372,8 +373,9 @@ pub(crate) async fn generate(conn: &mut Connection, app: &App) -> ApiResult<Valu
     if !app.buildpacks.0.is_empty() {
         entry.insert("buildpacks".to_owned(), json!(app.buildpacks.0));
     }
-    if !app.environment.0.is_empty() {
-        entry.insert("env".to_owned(), json!(app.environment.0));
+    let variables = apps_verbs::environment(keys, app)?;
+    if !variables.is_empty() {
+        entry.insert("env".to_owned(), json!(variables));
     }
     if app.metadata.0 != cc_rules::metadata::Metadata::default() {
         entry.insert("metadata".to_owned(), app.metadata.0.present());

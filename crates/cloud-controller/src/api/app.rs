@@ -235,7 +235,7 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .value("environment_variables")
         .and_then(Value::as_object)
     {
-        actions::app::set_environment(&cc.settings.limits, &mut app, variables)?;
+        actions::app::set_environment(&cc.settings, &mut app, variables)?;
     }
     body.merge_metadata(&mut app.metadata)?;
     body.finish()?;
@@ -408,7 +408,7 @@ async fn env(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> 
     let answer = json!({
         "staging_env_json": environment_group::by_name(&mut conn, "staging").await?.var.0,
         "running_env_json": environment_group::by_name(&mut conn, "running").await?.var.0,
-        "environment_variables": app.environment.0,
+        "environment_variables": actions::app::environment(&cc.settings.keys, &app)?,
         "system_env_json": if access.reads_secrets() {
             let (name, value) = &spec.services.variable;
             json!({ name.as_str(): serde_json::from_str(value).unwrap_or_else(|_| json!(value)) })
@@ -438,9 +438,12 @@ async fn find_with_environment(
     Ok(found)
 }
 
-fn present_variables(cc: &Cc, app: &App) -> Value {
+fn present_variables(cc: &Cc, app: &App) -> ApiResult<Value> {
     let path = format!("/v3/apps/{}", app.guid);
-    json!({ "var": app.environment.0, "links": cc.links(&format!("{path}/environment_variables"), &[("app", path)]) })
+    let variables = actions::app::environment(&cc.settings.keys, app)?;
+    Ok(
+        json!({ "var": variables, "links": cc.links(&format!("{path}/environment_variables"), &[("app", path)]) }),
+    )
 }
 
 async fn variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
@@ -455,7 +458,7 @@ async fn variables(State(cc): State<Cc>, who: Principal, Path(guid): Path<String
         json!({}),
     )
     .await?;
-    Ok(ok(present_variables(&cc, &app)))
+    Ok(ok(present_variables(&cc, &app)?))
 }
 
 async fn set_variables(
@@ -472,7 +475,7 @@ async fn set_variables(
         body.problem("Var must be an object");
     }
     body.finish()?;
-    actions::app::set_environment(&cc.settings.limits, &mut app, &var.unwrap_or_default())?;
+    actions::app::set_environment(&cc.settings, &mut app, &var.unwrap_or_default())?;
     app.touch();
     db::update(&mut tx, &app).await?;
     let data = json!({ "request": { "environment_variables": "[PRIVATE DATA HIDDEN]" } });
@@ -487,7 +490,7 @@ async fn set_variables(
     .await?;
     tx.log_to_app(&guid, format!("Updated app with guid {guid} ({{\"environment_variables\"=>\"[PRIVATE DATA HIDDEN]\"}})"));
     tx.commit(trail).await?;
-    Ok(ok(present_variables(&cc, &app)))
+    Ok(ok(present_variables(&cc, &app)?))
 }
 
 async fn permissions(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {

@@ -47,12 +47,8 @@ async fn update(
     who.must_be_admin()?;
     let mut tx = cc.change().await?;
     let mut group = find(&mut tx, &name).await?;
-    let mut app = db::app::App {
-        environment: group.var.clone(),
-        ..db::app::App::default()
-    };
-    crate::actions::app::set_environment(&cc.settings.limits, &mut app, &var.unwrap_or_default())?;
-    group.var = app.environment;
+    let limits = &cc.settings.limits;
+    crate::actions::app::merge_variables(limits, &mut group.var.0, &var.unwrap_or_default())?;
     group.touch();
     db::update(&mut tx, &group).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;

@@ -72,7 +72,8 @@ async fn diff(
     let mut current = serde_json::Map::new();
     for manifest in &manifests {
         if let Some(app) = app::by_name(&mut conn, &guid, &manifest.name).await? {
-            let entry = actions::manifest::generate(&mut conn, &app).await?;
+            let keys = &cc.settings.keys;
+            let entry = actions::manifest::generate(&mut conn, keys, &app).await?;
             current.insert(manifest.name.clone(), entry);
         }
     }
@@ -87,7 +88,8 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
         .find::<App>(&mut conn, &guid, Right::ReadSecrets)
         .await?
         .row;
-    let manifest = json!({ "applications": [actions::manifest::generate(&mut conn, &app).await?] });
+    let entry = actions::manifest::generate(&mut conn, &cc.settings.keys, &app).await?;
+    let manifest = json!({ "applications": [entry] });
     let yaml = yaml_serde::to_string(&manifest).map_err(anyhow::Error::from)?;
     Ok((
         [(header::CONTENT_TYPE, "application/x-yaml")],

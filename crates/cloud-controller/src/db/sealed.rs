@@ -1,23 +1,35 @@
 //! Rows with secrets, and the labels of the keys that sealed them.
 
+use super::app::App;
 use super::service_credential_binding::ServiceCredentialBinding;
 use super::service_instance::ServiceInstance;
 use super::{Connection, Row, Select, execute, readable_rows};
 use crate::sealing::Sealed;
 use kit::db::query;
 
-/// A row with a secret in the column `credentials`.
+/// A row with a secret.
 pub(crate) trait Secret: Row {
+    /// The column of the secret.
+    const COLUMN: &'static str;
     fn secret(&mut self) -> Option<&mut Sealed>;
 }
 
+impl Secret for App {
+    const COLUMN: &'static str = "environment";
+    fn secret(&mut self) -> Option<&mut Sealed> {
+        (!self.environment.is_nothing()).then_some(&mut self.environment)
+    }
+}
+
 impl Secret for ServiceInstance {
+    const COLUMN: &'static str = "credentials";
     fn secret(&mut self) -> Option<&mut Sealed> {
         self.credentials.as_mut()
     }
 }
 
 impl Secret for ServiceCredentialBinding {
+    const COLUMN: &'static str = "credentials";
     fn secret(&mut self) -> Option<&mut Sealed> {
         self.credentials.as_mut()
     }
@@ -30,10 +42,9 @@ pub(crate) async fn of_other_keys<R: Secret>(
     most: i64,
 ) -> sqlx::Result<Vec<R>> {
     let pattern = format!("v1.{label}.%");
-    let others = Select::new().and(
-        "credentials LIKE 'v1.%' AND credentials NOT LIKE ?",
-        [pattern.into()],
-    );
+    let column = R::COLUMN;
+    let condition = format!("{column} LIKE 'v1.%.%' AND {column} NOT LIKE ?");
+    let others = Select::new().and(&condition, [pattern.into()]);
     let portion = others.portion::<R>(conn, Some(most), 0, usize::MAX).await?;
     Ok(portion.rows.into_iter().flatten().collect())
 }

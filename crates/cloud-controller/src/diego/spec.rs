@@ -46,11 +46,13 @@ pub(crate) async fn identity(conn: &mut Connection, app: &App) -> Result<AppIden
 /// Returns the variables of a group together with those of the app, which take precedence.
 pub(crate) async fn environment(
     conn: &mut Connection,
+    keys: &Keyring,
     group: &str,
     app: &App,
 ) -> Result<BTreeMap<String, String>> {
     let mut variables = environment_group::by_name(conn, group).await?.var.0;
-    variables.extend(app.environment.0.clone());
+    let own: BTreeMap<String, String> = keys.open_as(&app.guid, &app.environment)?;
+    variables.extend(own);
     Ok(variables)
 }
 
@@ -197,7 +199,7 @@ impl Driver {
             log_rate_limit: process.log_rate_limit,
             ports: ports(&mappings),
             sidecars: sidecars(conn, process).await?,
-            environment: environment(conn, "running", app).await?,
+            environment: environment(conn, self.keys(), "running", app).await?,
             services: self::services(conn, self.keys(), app).await?,
             health_check: health_check(&process.health_check.0),
             readiness: readiness(&process.readiness_health_check.0),

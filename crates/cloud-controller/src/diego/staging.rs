@@ -110,7 +110,7 @@ async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<S
             build.guid
         ),
         buildpacks: build.buildpacks.0.clone(),
-        environment: spec::environment(conn, "staging", &app).await?,
+        environment: spec::environment(conn, &cc.settings.keys, "staging", &app).await?,
         services: spec::services(conn, &cc.settings.keys, &app).await?,
         memory_mb: u32::try_from(build.memory_in_mb)?,
         disk_mb: u32::try_from(build.disk_in_mb)?,

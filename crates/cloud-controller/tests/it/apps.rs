@@ -353,3 +353,34 @@ async fn a_stopped_process_has_its_instances_down() {
     );
     f.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn variables_are_stored_sealed_and_return() {
+    let mut f = Foundation::start().await;
+    let app = f.create_app("app").await;
+    let path = format!("/v3/apps/{app}/environment_variables");
+    let set = json!({ "var": { "B": "s3cret-of-the-test", "A": "1" } });
+    f.send(Method::PATCH, &path, set).await;
+    let change = json!({ "var": { "A": null } });
+    f.send(Method::PATCH, &path, change).await;
+    let wanted = json!({ "B": "s3cret-of-the-test" });
+    assert_eq!(f.get(&path).await["var"], wanted);
+    if !postgres::is_chosen() {
+        let pool = f.database().await;
+        let stored: String = sqlx::query_scalar("SELECT environment FROM apps")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert!(stored.starts_with("v1."), "{stored}");
+        assert!(!stored.contains("s3cret"), "{stored}");
+        pool.close().await;
+    }
+    // An older version stored them in clear; the next start seals them.
+    f.restart(async |_| {}).await;
+    assert_eq!(f.get(&path).await["var"], wanted);
+    let clear = format!("UPDATE apps SET environment = '{{\"C\":\"2\"}}' WHERE guid = '{app}'");
+    assert_eq!(f.sql(&clear).await, 1);
+    f.restart(async |_| {}).await;
+    assert_eq!(f.get(&path).await["var"], json!({ "C": "2" }));
+    f.finish().await;
+}
