@@ -164,7 +164,7 @@ async fn part(cc: &Cc, tx: &mut Change, job: &Job) -> ApiResult<bool> {
     let guid = &job.resource_guid;
     match job.operation.as_str() {
         APPLY_MANIFEST => {
-            let input = job.input.as_deref().unwrap_or_default();
+            let input = job.input.as_ref();
             manifest::apply_part(tx, &cc.settings, actor, guid, input, job.parts).await
         }
         DELETE_DOMAIN => domain::delete_part(tx, actor, guid).await,

@@ -4,16 +4,16 @@
 //! Callers: the component checks the keys before it serves and runs [`run`]; the binary calls [`rotate_key`].
 
 use crate::controller::Cc;
-use crate::db::app::{self, App};
-use crate::db::sealed::{self, Secret};
+use crate::db::app::App;
+use crate::db::sealed::{self, CLEAR, Clear, Secret};
 use crate::db::service_credential_binding::ServiceCredentialBinding;
 use crate::db::service_instance::ServiceInstance;
-use crate::db::{self, Db};
+use crate::db::{self, Connection, Db};
 use crate::sealing::{self, Keyring, Sealed};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use kit::watched::Watched;
-use std::collections::BTreeMap;
+use serde_json::{Map, Value};
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,25 +48,39 @@ pub(crate) async fn check(db: &Db, keys: &Keyring) -> Result<()> {
     Ok(())
 }
 
-/// Seals the variables of apps that an older version stored in clear. Values that are no JSON stay as they are, and are damaged.
+/// Seals what an older version stored in clear. Values that are no JSON stay as they are, and are damaged.
 pub(crate) async fn seal_clear(db: &Db, keys: &Keyring) -> Result<()> {
-    let clear = app::with_clear_environment(&mut *db.read_own().await?).await?;
-    let is_right = |text: &str| serde_json::from_str::<BTreeMap<String, String>>(text).is_ok();
-    let clear: Vec<_> = clear.into_iter().filter(|app| is_right(&app.2)).collect();
-    if clear.is_empty() {
-        return Ok(());
+    for column in CLEAR {
+        if in_clear(&mut *db.read_own().await?, column)
+            .await?
+            .is_empty()
+        {
+            continue;
+        }
+        // They are read again in the transaction, because another Cloud Controller may have sealed them meanwhile.
+        let mut upkeep = db.upkeep().await?;
+        let clear = in_clear(&mut upkeep, column).await?;
+        for (id, row, text) in &clear {
+            let sealed = match text.as_str() {
+                "{}" => Sealed::default(),
+                text => keys.seal(row, text)?,
+            };
+            column.seal(&mut upkeep, *id, &sealed).await?;
+        }
+        upkeep.commit().await?;
+        tracing::info!(rows = clear.len(), "clear-secrets-sealed");
     }
-    let mut upkeep = db.upkeep().await?;
-    for (id, guid, text) in &clear {
-        let sealed = match text.as_str() {
-            "{}" => Sealed::default(),
-            text => keys.seal(guid, text)?,
-        };
-        app::set_environment(&mut upkeep, *id, &sealed).await?;
-    }
-    upkeep.commit().await?;
-    tracing::info!(apps = clear.len(), "variables-sealed");
     Ok(())
+}
+
+/// Returns the JSON objects of a column that are in clear, as (id, row, text).
+async fn in_clear(
+    conn: &mut Connection,
+    column: &Clear,
+) -> sqlx::Result<Vec<(i64, String, String)>> {
+    let mut clear = column.rows(conn).await?;
+    clear.retain(|(.., text)| serde_json::from_str::<Map<String, Value>>(text).is_ok());
+    Ok(clear)
 }
 
 /// Notes the newest key, seals with it what other keys have sealed, and does so again after each change of the file.
@@ -170,115 +184,4 @@ async fn again<R: Secret>(db: &Db, keys: &Keyring, label: &str) -> Result<Again>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::organization::Organization;
-    use crate::db::space::Space;
-    use crate::db::{Select, insert};
-    use kit::db::Location;
-
-    #[tokio::test]
-    async fn variables_in_clear_are_sealed_at_the_start() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("cc.db");
-        let location = Location::File(path.clone());
-        let (db, _writer) = Db::open(&location, Duration::from_secs(1)).await.unwrap();
-        let keys = Keyring::load(&folder.path().join(KEY_FILE)).unwrap();
-        let (organization, space) = (Organization::fresh(), Space::fresh());
-        let mut upkeep = db.upkeep().await.unwrap();
-        insert(&mut upkeep, &organization).await.unwrap();
-        let space = Space {
-            organization_guid: organization.guid,
-            ..space
-        };
-        insert(&mut upkeep, &space).await.unwrap();
-        let apps = ["one", "two", "bad"].map(|name| App {
-            name: name.to_owned(),
-            space_guid: space.guid.clone(),
-            ..App::fresh()
-        });
-        for app in &apps {
-            insert(&mut upkeep, app).await.unwrap();
-        }
-        upkeep.commit().await.unwrap();
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-        let mut conn = sqlx::ConnectOptions::connect(&options).await.unwrap();
-        for statement in [
-            r#"UPDATE apps SET environment = '{"A":"1"}' WHERE name = 'one'"#,
-            "UPDATE apps SET environment = '{}' WHERE name = 'two'",
-            "UPDATE apps SET environment = '{' WHERE name = 'bad'",
-        ] {
-            sqlx::raw_sql(statement).execute(&mut conn).await.unwrap();
-        }
-        for _ in 0..2 {
-            seal_clear(&db, &keys).await.unwrap();
-        }
-        let mut conn = db.read().await.unwrap();
-        let found = Select::new().readable::<App>(&mut conn).await.unwrap();
-        assert_eq!(found.broken.len(), 1, "the damaged one stays");
-        let variables = found.rows.iter().map(|app| {
-            let opened = keys.open_as::<BTreeMap<String, String>>(&app.guid, &app.environment);
-            (app.name.as_str(), opened.unwrap().len())
-        });
-        assert_eq!(variables.collect::<Vec<_>>(), [("one", 1), ("two", 0)]);
-        assert!(found.rows[1].environment.is_nothing());
-        drop(conn);
-        db.close().await;
-    }
-
-    #[tokio::test]
-    async fn after_a_rotation_every_secret_is_sealed_with_the_new_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let location = Location::File(folder.path().join("cc.db"));
-        let (db, _writer) = Db::open(&location, Duration::from_secs(1)).await.unwrap();
-        let file = folder.path().join(KEY_FILE);
-        let keys = Keyring::load(&file).unwrap();
-        let old = keys.labels().remove(0);
-        assert_eq!(pass(&db, &keys).await.unwrap(), 0);
-        let (organization, space) = (Organization::fresh(), Space::fresh());
-        let space = Space {
-            organization_guid: organization.guid.clone(),
-            ..space
-        };
-        let mut upkeep = db.upkeep().await.unwrap();
-        insert(&mut upkeep, &organization).await.unwrap();
-        insert(&mut upkeep, &space).await.unwrap();
-        for number in 0..BATCH + 2 {
-            let mut instance = ServiceInstance {
-                name: format!("i{number}"),
-                space_guid: space.guid.clone(),
-                ..ServiceInstance::fresh()
-            };
-            let secret = keys.seal(&instance.guid, &instance.name).unwrap();
-            instance.credentials = (number > 0).then_some(secret);
-            insert(&mut upkeep, &instance).await.unwrap();
-        }
-        upkeep.commit().await.unwrap();
-
-        let (new, _) = rotate_key(&file).unwrap();
-        keys.reload().unwrap();
-        let sealed = u64::try_from(BATCH + 1).unwrap();
-        assert_eq!(pass(&db, &keys).await.unwrap(), sealed);
-        assert_eq!(pass(&db, &keys).await.unwrap(), 0);
-        let mut conn = db.read().await.unwrap();
-        let instances: Vec<ServiceInstance> = Select::new().all(&mut conn).await.unwrap();
-        for instance in &instances {
-            let Some(sealed) = &instance.credentials else {
-                assert_eq!(instance.name, "i0");
-                continue;
-            };
-            assert!(sealed.stored().starts_with(&format!("v1.{new}.")));
-            assert_eq!(keys.open(&instance.guid, sealed).unwrap(), instance.name);
-        }
-        assert_eq!(sealed::labels(&mut conn).await.unwrap(), [new]);
-        drop(conn);
-
-        // The file of another foundation, or an old copy, is refused.
-        let other = Keyring::load(&folder.path().join("other")).unwrap();
-        let error = format!("{:#}", check(&db, &other).await.unwrap_err());
-        assert!(error.contains("restore the file"), "{error}");
-        assert!(!error.contains(&old), "{error}");
-        check(&db, &keys).await.unwrap();
-        db.close().await;
-    }
-}
+mod tests;

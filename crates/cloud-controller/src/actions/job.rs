@@ -7,6 +7,7 @@ use crate::change::Change;
 use crate::db::job::{Job, JobState};
 use crate::db::{Connection, insert};
 use crate::error::ApiResult;
+use crate::sealing::Sealed;
 
 /// The operations that are done in parts.
 pub(crate) const DELETE_DOMAIN: &str = "domain.delete";
@@ -25,13 +26,13 @@ pub(crate) async fn enqueue(
     enqueue_with(tx, who, operation, resource, None).await
 }
 
-/// Creates a job like [`enqueue`], with an input.
+/// Creates a job like [`enqueue`], with an input that is sealed for the resource.
 pub(crate) async fn enqueue_with(
     tx: &mut Change,
     who: &Principal,
     operation: &str,
     (resource_type, resource_guid): (&str, &str),
-    input: Option<String>,
+    input: Option<Sealed>,
 ) -> ApiResult<String> {
     let (actor_guid, actor_type, actor_name) = audit::actor(who);
     let job = Job {

@@ -21,14 +21,14 @@ use crate::db::{self, Connection, Json};
 use crate::error::{ApiError, ApiResult};
 use crate::flags::Flag;
 use crate::quota::{Meter, Subject};
-use crate::sealing::Keyring;
+use crate::sealing::{Keyring, Sealed};
 use cc_rules::manifest::{self, AppManifest, ProcessManifest, RouteManifest, megabytes_text};
 use cc_rules::route_rules;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// The input of a job that applies a manifest.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Input {
     /// The text as it was posted. It contains the values of environment variables.
     manifest: String,
@@ -37,14 +37,19 @@ struct Input {
 }
 
 /// Returns the input of a job as it is stored.
-pub(crate) fn input(manifest: &[u8], admin: bool) -> ApiResult<String> {
+pub(crate) fn input(
+    keys: &Keyring,
+    space_guid: &str,
+    manifest: &[u8],
+    admin: bool,
+) -> ApiResult<Sealed> {
     let manifest = std::str::from_utf8(manifest)
         .map_err(|_| ApiError::unprocessable("Manifest must be in UTF-8"))?;
     let input = Input {
         manifest: manifest.to_owned(),
         admin,
     };
-    Ok(serde_json::to_string(&input).map_err(anyhow::Error::from)?)
+    Ok(keys.seal_as(space_guid, &input)?)
 }
 
 /// Applies the manifest of the app at the place `at`. A job calls it with each place until it returns true, which means that this
@@ -55,11 +60,14 @@ pub(crate) async fn apply_part(
     settings: &Settings,
     actor: Target<'_>,
     space_guid: &str,
-    input: &str,
+    input: Option<&Sealed>,
     at: i64,
 ) -> ApiResult<bool> {
-    let input: Input = serde_json::from_str(input)
-        .map_err(|_| ApiError::unprocessable("The manifest of the job cannot be read"))?;
+    let unreadable = || ApiError::unprocessable("The manifest of the job cannot be read");
+    let opened = settings
+        .keys
+        .open_as(space_guid, input.ok_or_else(unreadable)?);
+    let input: Input = opened.map_err(|_| unreadable())?;
     let manifests = manifest::parse(&settings.limits, input.manifest.as_bytes())?;
     let at = usize::try_from(at).unwrap_or(usize::MAX);
     let Some(wanted) = manifests.get(at) else {

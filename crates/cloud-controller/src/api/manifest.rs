@@ -46,7 +46,8 @@ async fn apply(
     }
     // Problems that do not depend on the space are reported at once, before any app is changed.
     parsed?;
-    let input = actions::manifest::input(&body, who.is_admin())?;
+    let keys = &cc.settings.keys;
+    let input = actions::manifest::input(keys, &guid, &body, who.is_admin())?;
     let mut tx = cc.change().await?;
     who.find::<Space>(&mut tx, &guid, Right::Develop).await?;
     let space = ("spaces", guid.as_str());

@@ -1,12 +1,9 @@
 //! Apps.
 
-use super::{
-    Condition, Connection, Json, ListCondition, Select, execute, readable_rows, rows, spelled,
-};
+use super::{Condition, Connection, Json, ListCondition, Select, rows, spelled};
 use crate::sealing::Sealed;
 use cc_rules::metadata::Metadata;
 use cc_rules::services::Delivery;
-use kit::db::query;
 
 spelled! {
     AppState { Stopped = "STOPPED", Started = "STARTED" }
@@ -38,32 +35,6 @@ rows! {
 /// The stack of an app's row: its own, or else the default one.
 pub(crate) const STACK: &str =
     "COALESCE(stack, (SELECT s.name FROM stacks s WHERE s.is_default = 1 ORDER BY s.id LIMIT 1))";
-
-/// Returns apps whose variables an older version stored in clear, as (id, guid, JSON). Those that cannot be read are left out.
-pub(crate) async fn with_clear_environment(
-    conn: &mut Connection,
-) -> sqlx::Result<Vec<(i64, String, String)>> {
-    let rows = query(
-        "SELECT id, guid, environment FROM apps WHERE environment NOT LIKE 'v1.%' ORDER BY id",
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(readable_rows(&rows, |row| {
-        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
-    }))
-}
-
-/// Stores the sealed variables of an app. The time of its last change stays.
-pub(crate) async fn set_environment(
-    conn: &mut Connection,
-    id: i64,
-    sealed: &Sealed,
-) -> sqlx::Result<()> {
-    let sql = "UPDATE apps SET environment = $1 WHERE id = $2";
-    execute(conn, sql, &[sealed.stored().into(), id.into()])
-        .await
-        .map(drop)
-}
 
 impl App {
     pub(crate) fn is_started(&self) -> bool {

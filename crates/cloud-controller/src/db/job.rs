@@ -1,6 +1,7 @@
 //! Jobs: clients poll them while a long verb runs in parts.
 
 use super::{Connection, Json, Readable, Select, rows, spelled};
+use crate::sealing::Sealed;
 use serde_json::Value;
 
 spelled! {
@@ -20,7 +21,7 @@ rows! {
         /// The process that does the parts, and the time until which no other process may.
         leased_by: String, leased_until: i64,
         /// The values that the parts need besides the resource. They may be secret, and are removed when the job ends.
-        input: Option<String>,
+        input: Option<Sealed>,
     }
 }
 
@@ -74,7 +75,7 @@ mod tests {
     #[test]
     fn a_job_that_has_ended_has_no_input() {
         let mut job = Job {
-            input: Some("secret".to_owned()),
+            input: Some(Sealed::default()),
             ..Job::default()
         };
         job.end(JobState::Failed);

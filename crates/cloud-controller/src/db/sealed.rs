@@ -3,7 +3,7 @@
 use super::app::App;
 use super::service_credential_binding::ServiceCredentialBinding;
 use super::service_instance::ServiceInstance;
-use super::{Connection, Row, Select, execute, readable_rows};
+use super::{Arg, Connection, Row, Select, execute, readable_rows};
 use crate::sealing::Sealed;
 use kit::db::query;
 
@@ -47,6 +47,50 @@ pub(crate) async fn of_other_keys<R: Secret>(
     let others = Select::new().and(&condition, [pattern.into()]);
     let portion = others.portion::<R>(conn, Some(most), 0, usize::MAX).await?;
     Ok(portion.rows.into_iter().flatten().collect())
+}
+
+/// A column whose values older versions stored in clear.
+#[derive(Debug)]
+pub(crate) struct Clear {
+    /// Selects the id of each such row, the row for which its value is sealed, and the value.
+    select: &'static str,
+    update: &'static str,
+}
+
+pub(crate) const CLEAR: &[Clear] = &[
+    Clear {
+        select: "SELECT id, guid, environment FROM apps WHERE environment NOT LIKE 'v1.%' ORDER BY id",
+        update: "UPDATE apps SET environment = $1 WHERE id = $2",
+    },
+    // The input of a job is sealed for the resource of the job.
+    Clear {
+        select: "SELECT id, resource_guid, input FROM jobs WHERE input NOT LIKE 'v1.%' ORDER BY id",
+        update: "UPDATE jobs SET input = $1 WHERE id = $2",
+    },
+];
+
+impl Clear {
+    /// Returns the values in clear, as (id, row, JSON). Those that cannot be read are left out.
+    pub(crate) async fn rows(
+        &self,
+        conn: &mut Connection,
+    ) -> sqlx::Result<Vec<(i64, String, String)>> {
+        let rows = query(self.select).fetch_all(conn).await?;
+        Ok(readable_rows(&rows, |row| {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+        }))
+    }
+
+    /// Replaces a value. The time of the row's last change stays.
+    pub(crate) async fn seal(
+        &self,
+        conn: &mut Connection,
+        id: i64,
+        sealed: &Sealed,
+    ) -> sqlx::Result<()> {
+        let args: [Arg; 2] = [sealed.stored().into(), id.into()];
+        execute(conn, self.update, &args).await.map(drop)
+    }
 }
 
 /// Returns the labels of the keys that are in use. A damaged one is left out.
