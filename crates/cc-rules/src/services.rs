@@ -18,6 +18,9 @@ pub const VCAP_SERVICES_FILE: &str = "vcap_services";
 /// The maximum size of all files of an app's bindings, with their paths.
 pub const MOST_FILE_BYTES: usize = 1_000_000;
 
+/// The maximum size of `VCAP_SERVICES`. Linux starts no program with a variable of 128 KiB.
+pub const MOST_VARIABLE_BYTES: usize = 130_000;
+
 /// The maximum length of all tags of an instance together.
 const MOST_TAG_CHARS: usize = 2048;
 const LONGEST_NAME: usize = 255;
@@ -180,15 +183,20 @@ impl BindingFile {
     }
 }
 
-/// The reason why bindings cannot be delivered as files.
+/// The reason why bindings cannot be delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FilesError {
+pub enum DeliveryError {
     #[error(
         "Invalid binding name: '{name}'. Name must match /^[a-z0-9\\-.]{{1,253}}$/; bind again with such a --binding-name"
     )]
     Name { name: String },
     #[error("Duplicate binding name: {name}")]
     Duplicate { name: String },
+    #[error(
+        "VCAP_SERVICES has {size} bytes, and no program starts with more than {}; enable the feature 'file-based-vcap-services' of the app",
+        MOST_VARIABLE_BYTES
+    )]
+    Variable { size: usize },
     #[error("Invalid file name: {name}")]
     FileName { name: String },
     #[error(
@@ -199,9 +207,16 @@ pub enum FilesError {
 }
 
 /// Returns what the containers of an app get.
-pub fn deliver(bindings: &[Binding], delivery: Delivery) -> Result<Delivered, FilesError> {
+pub fn deliver(bindings: &[Binding], delivery: Delivery) -> Result<Delivered, DeliveryError> {
     let (name, value, files) = match delivery {
-        Delivery::Variable => ("VCAP_SERVICES", vcap_services(bindings), Vec::new()),
+        Delivery::Variable => {
+            let value = vcap_services(bindings);
+            let size = value.len();
+            if size > MOST_VARIABLE_BYTES {
+                return Err(DeliveryError::Variable { size });
+            }
+            ("VCAP_SERVICES", value, Vec::new())
+        }
         Delivery::VcapFile => {
             let file = BindingFile {
                 path: VCAP_SERVICES_FILE.to_owned(),
@@ -223,9 +238,9 @@ pub fn deliver(bindings: &[Binding], delivery: Delivery) -> Result<Delivered, Fi
     })
 }
 
-fn check_size(size: usize) -> Result<(), FilesError> {
+fn check_size(size: usize) -> Result<(), DeliveryError> {
     if size > MOST_FILE_BYTES {
-        return Err(FilesError::Size { size });
+        return Err(DeliveryError::Size { size });
     }
     Ok(())
 }
@@ -239,17 +254,17 @@ fn is_name(text: &str, others: &[u8]) -> bool {
 
 /// Returns a folder of files for each binding: its credentials first, then what describes it. A later file of the same name replaces
 /// an earlier one.
-fn folders(bindings: &[Binding]) -> Result<Vec<BindingFile>, FilesError> {
+fn folders(bindings: &[Binding]) -> Result<Vec<BindingFile>, DeliveryError> {
     let (mut files, mut names, mut size) = (Vec::new(), Vec::new(), 0);
     for binding in bindings {
         let name = binding.name();
         if !is_name(name, b"") {
             let name = name.to_owned();
-            return Err(FilesError::Name { name });
+            return Err(DeliveryError::Name { name });
         }
         if names.contains(&name) {
             let name = name.to_owned();
-            return Err(FilesError::Duplicate { name });
+            return Err(DeliveryError::Duplicate { name });
         }
         names.push(name);
         for (key, value) in described(binding) {
@@ -292,10 +307,10 @@ fn add_file(
     binding: &str,
     key: &str,
     value: &OrderedJson,
-) -> Result<usize, FilesError> {
+) -> Result<usize, DeliveryError> {
     if !is_name(key, b"_") {
         let name = key.to_owned();
-        return Err(FilesError::FileName { name });
+        return Err(DeliveryError::FileName { name });
     }
     let content = match value {
         OrderedJson::Text(text) => text.clone(),

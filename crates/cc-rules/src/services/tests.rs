@@ -122,9 +122,10 @@ fn folders_are_refused_when_names_do_not_fit() {
     )]);
     for delivery in [Delivery::Folders, Delivery::VcapFile] {
         let error = deliver(std::slice::from_ref(&large), delivery).unwrap_err();
-        assert!(matches!(error, FilesError::Size { .. }), "{error}");
+        assert!(matches!(error, DeliveryError::Size { .. }), "{error}");
     }
-    assert!(deliver(&[large], Delivery::Variable).is_ok());
+    let error = deliver(&[large], Delivery::Variable).unwrap_err();
+    assert!(error.to_string().contains("enable the feature"), "{error}");
 }
 
 #[test]

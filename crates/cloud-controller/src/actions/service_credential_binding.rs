@@ -3,7 +3,7 @@
 
 use super::audit::{self, Target};
 use crate::controller::Settings;
-use crate::db::app::{App, BindingDelivery};
+use crate::db::app::App;
 use crate::db::service_credential_binding::{self, ServiceCredentialBinding};
 use crate::db::service_instance::{self, LastOperation, ServiceInstance};
 use crate::db::space::Space;
@@ -164,20 +164,17 @@ pub(crate) async fn follow(
     Ok(())
 }
 
-/// Refuses bindings that an app which gets them as files cannot get.
+/// Refuses bindings that an app cannot get: a variable or files that are too large, or names that no file can have.
 pub(crate) async fn check_delivery(
     conn: &mut Connection,
     keys: &Keyring,
     app: &App,
 ) -> ApiResult<()> {
-    if app.delivery == BindingDelivery::Variable {
-        return Ok(());
-    }
     let bindings = spec::bindings(conn, keys, app).await?;
     services::deliver(&bindings, app.delivery.into()).map_err(|error| {
         let name = &app.name;
         ApiError::unprocessable(format!(
-            "Cannot build service binding files for app '{name}' - {error}"
+            "Cannot deliver service bindings to app '{name}': {error}"
         ))
     })?;
     Ok(())

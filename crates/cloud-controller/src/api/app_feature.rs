@@ -125,11 +125,12 @@ async fn update(
         name => {
             let delivery = delivery(name).ok_or_else(|| ApiError::not_found("Feature"))?;
             set_delivery(&mut app, delivery, enabled.unwrap_or_default())?;
+            let keys = &cc.settings.keys;
+            actions::service_credential_binding::check_delivery(&mut tx, keys, &app).await?;
         }
     }
     app.touch();
     db::update(&mut tx, &app).await?;
-    actions::service_credential_binding::check_delivery(&mut tx, &cc.settings.keys, &app).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
     Ok(ok(present(&app, &name).unwrap_or_default()))
 }

@@ -124,7 +124,7 @@ pub(crate) async fn services(
 ) -> Result<Delivered> {
     let bindings = bindings(conn, keys, app).await?;
     let delivered = services::deliver(&bindings, app.delivery.into());
-    delivered.context("build service binding files for the app")
+    delivered.context("deliver the service bindings to the app")
 }
 
 impl Driver {
