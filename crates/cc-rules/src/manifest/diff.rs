@@ -77,6 +77,10 @@ impl Changes {
                 ("features", Value::Object(map)) if was.is_some() => {
                     for (name, value) in map {
                         let was = was.and_then(|was| was.get(name));
+                        // The entry of an app names only those of the other features that are on.
+                        if was.is_none() && value.as_bool() == Some(false) {
+                            continue;
+                        }
                         self.value(&format!("{path}/{}", escaped(name)), value, was);
                     }
                 }

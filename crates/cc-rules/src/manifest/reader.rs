@@ -10,6 +10,13 @@ use crate::route_rules::{merge_options, parse};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+const FEATURES: &[&str] = &[
+    "ssh",
+    "revisions",
+    "service-binding-k8s",
+    "file-based-vcap-services",
+];
+
 /// Reads an app's entry. Adds what is wrong to `problems`.
 pub(super) fn app(json: &Value, limits: &Limits, problems: &mut Vec<String>) -> AppManifest {
     let mut reader = Reader {
@@ -143,16 +150,20 @@ impl Reader<'_> {
         let map = self.map("features");
         let mut features = BTreeMap::new();
         for (name, value) in map {
+            let is_known = FEATURES.contains(&name.as_str());
             match (name.as_str(), value.as_bool()) {
                 ("revisions", Some(true)) => self.problem(
                     "Feature 'revisions' is not supported yet: no revisions are recorded; remove it or set it to false",
                 ),
-                ("ssh" | "revisions", Some(flag)) => drop(features.insert(name, flag)),
-                ("ssh" | "revisions", None) => {
-                    self.problem(format!("Feature '{name}' must be a boolean"))
+                (_, Some(flag)) if is_known => {
+                    features.insert(name, flag);
+                }
+                (_, None) if is_known => {
+                    self.problem(format!("Feature '{name}' must be a boolean"));
                 }
                 _ => self.problem(format!(
-                    "Feature '{name}' is not a valid feature; known are 'ssh' and 'revisions'"
+                    "Feature '{name}' is not a valid feature; known are '{}'",
+                    FEATURES.join("', '")
                 )),
             }
         }

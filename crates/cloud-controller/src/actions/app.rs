@@ -3,7 +3,7 @@
 use super::{process as verbs, sidecar};
 use crate::change::Change;
 use crate::controller::Settings;
-use crate::db::app::{self, App, AppState};
+use crate::db::app::{self, App, AppState, BindingDelivery};
 use crate::db::buildpack;
 use crate::db::deployment::{self, Deployment, DeploymentReason};
 use crate::db::droplet::{Droplet, DropletState};
@@ -14,7 +14,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
 use crate::sealing::Keyring;
 use cc_rules::limits::Limits;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Creates an app with its web process.
@@ -75,6 +75,51 @@ async fn check(conn: &mut Connection, app: &App) -> ApiResult<()> {
         }
     }
     Ok(())
+}
+
+/// Switches bindings as files on or off. Only one kind of files can be on.
+pub(crate) fn set_delivery(
+    app: &mut App,
+    delivery: BindingDelivery,
+    enabled: bool,
+) -> ApiResult<()> {
+    if !enabled {
+        if app.delivery == delivery {
+            app.delivery = BindingDelivery::Variable;
+        }
+        return Ok(());
+    }
+    if app.delivery != BindingDelivery::Variable && app.delivery != delivery {
+        return Err(ApiError::unprocessable(
+            "'file-based-vcap-services' and 'service-binding-k8s' features cannot be enabled at the same time.",
+        ));
+    }
+    app.delivery = delivery;
+    Ok(())
+}
+
+/// Sets the features that a manifest names. Those that it switches off come first.
+pub(crate) fn set_features(app: &mut App, features: &BTreeMap<String, bool>) -> ApiResult<()> {
+    for wanted in [false, true] {
+        for (name, enabled) in features.iter().filter(|(_, enabled)| **enabled == wanted) {
+            match (name.as_str(), name.parse::<BindingDelivery>()) {
+                ("ssh", _) => app.enable_ssh = *enabled,
+                ("revisions", _) => app.revisions_enabled = *enabled,
+                (_, Ok(delivery)) => set_delivery(app, delivery, *enabled)?,
+                (_, Err(error)) => return Err(ApiError::unprocessable(error.to_string())),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the features of an app as its manifest names them: ssh, and the kind of files of its bindings if there is one.
+pub(super) fn features(app: &App) -> Value {
+    let mut features = json!({ "ssh": app.enable_ssh });
+    if app.delivery != BindingDelivery::Variable {
+        features[app.delivery.as_str()] = json!(true);
+    }
+    features
 }
 
 /// Merges `{"K": "V"|null}` into the variables of an app.
@@ -276,4 +321,44 @@ pub(crate) async fn delete(tx: &mut Change, app: &App) -> ApiResult<()> {
     db::delete::<App>(tx, &app.guid).await?;
     tx.clean_up();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use BindingDelivery::{Folders, Variable, VcapFile};
+
+    #[test]
+    fn one_kind_of_files_is_on_at_a_time() {
+        for (was, feature, enabled, wanted) in [
+            (Variable, Folders, true, Some(Folders)),
+            (Folders, Folders, true, Some(Folders)),
+            (Folders, Folders, false, Some(Variable)),
+            (Folders, VcapFile, false, Some(Folders)),
+            (Folders, VcapFile, true, None),
+            (VcapFile, Folders, true, None),
+        ] {
+            let mut app = App {
+                delivery: was,
+                ..App::fresh()
+            };
+            let set = set_delivery(&mut app, feature, enabled);
+            let got = set.is_ok().then_some(app.delivery);
+            assert_eq!(got, wanted, "{was} {feature} {enabled}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_changes_from_one_kind_of_files_to_the_other() {
+        let mut app = App {
+            delivery: VcapFile,
+            ..App::fresh()
+        };
+        let (on, off) = (Folders.as_str().to_owned(), VcapFile.as_str().to_owned());
+        let wanted = BTreeMap::from([(on.clone(), true), (off, false), ("ssh".to_owned(), true)]);
+        set_features(&mut app, &wanted).unwrap();
+        assert_eq!(features(&app), json!({ "ssh": true, on: true }));
+        let unknown = BTreeMap::from([("fast".to_owned(), true)]);
+        assert!(set_features(&mut app, &unknown).is_err());
+    }
 }

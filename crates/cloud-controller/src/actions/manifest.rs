@@ -87,6 +87,8 @@ pub(crate) async fn apply_part(
         let bound = bindings::apply(tx, settings, actor, (&app, &space), service).await;
         bound.map_err(of_app)?;
     }
+    let deliverable = bindings::check_delivery(tx, &settings.keys, &app).await;
+    deliverable.map_err(of_app)?;
     audit::also(audit::manifest(tx, actor, &app, &before).await?);
     if !before.exists() {
         tx.log_creation(&app.guid);
@@ -111,7 +113,7 @@ async fn apply(
         }
     };
     let meter = Meter::of_app(tx, &app).await?;
-    set_features(&mut app, manifest);
+    apps_verbs::set_features(&mut app, &manifest.features)?;
     for wanted in &manifest.processes {
         apply_process(tx, settings, &app, wanted).await?;
     }
@@ -155,15 +157,6 @@ fn apps_new(name: &str, space: &Space) -> App {
         lifecycle_type: "buildpack".to_owned(),
         enable_ssh: true,
         ..App::fresh()
-    }
-}
-
-fn set_features(app: &mut App, manifest: &AppManifest) {
-    if let Some(ssh) = manifest.features.get("ssh") {
-        app.enable_ssh = *ssh;
-    }
-    if let Some(revisions) = manifest.features.get("revisions") {
-        app.revisions_enabled = *revisions;
     }
 }
 
@@ -388,7 +381,7 @@ pub(crate) async fn generate(conn: &mut Connection, keys: &Keyring, app: &App) -
     if app.metadata.0 != cc_rules::metadata::Metadata::default() {
         entry.insert("metadata".to_owned(), app.metadata.0.present());
     }
-    entry.insert("features".to_owned(), json!({ "ssh": app.enable_ssh }));
+    entry.insert("features".to_owned(), apps_verbs::features(app));
     let mut routes = Vec::new();
     for mapping in route::mappings(conn, &app.guid, "web").await? {
         let mut route = json!({ "route": route_rules::url(&mapping.host, &mapping.domain, &mapping.path, 0), "protocol": mapping.protocol });

@@ -48,23 +48,6 @@ fn delivery(name: &str) -> Option<BindingDelivery> {
     (delivery != BindingDelivery::Variable).then_some(delivery)
 }
 
-/// Switches bindings as files on or off. Only one kind of files can be on.
-fn set_delivery(app: &mut App, delivery: BindingDelivery, enabled: bool) -> ApiResult<()> {
-    if !enabled {
-        if app.delivery == delivery {
-            app.delivery = BindingDelivery::Variable;
-        }
-        return Ok(());
-    }
-    if app.delivery != BindingDelivery::Variable && app.delivery != delivery {
-        return Err(ApiError::unprocessable(
-            "'file-based-vcap-services' and 'service-binding-k8s' features cannot be enabled at the same time.",
-        ));
-    }
-    app.delivery = delivery;
-    Ok(())
-}
-
 async fn list(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let app = who.find::<App>(&mut conn, &guid, Right::Read).await?.row;
@@ -124,7 +107,7 @@ async fn update(
         "revisions" => app.revisions_enabled = enabled.unwrap_or_default(),
         name => {
             let delivery = delivery(name).ok_or_else(|| ApiError::not_found("Feature"))?;
-            set_delivery(&mut app, delivery, enabled.unwrap_or_default())?;
+            actions::app::set_delivery(&mut app, delivery, enabled.unwrap_or_default())?;
             let keys = &cc.settings.keys;
             actions::service_credential_binding::check_delivery(&mut tx, keys, &app).await?;
         }
@@ -164,35 +147,4 @@ async fn no_revisions(
 
 async fn no_revision(_who: Principal) -> ApiResult {
     Err(ApiError::not_found("Revision"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_kind_of_files_is_on_at_a_time() {
-        use BindingDelivery::{Folders, Variable, VcapFile};
-        for (was, feature, enabled, wanted) in [
-            (Variable, Folders, true, Some(Folders)),
-            (Folders, Folders, true, Some(Folders)),
-            (Folders, Folders, false, Some(Variable)),
-            (Folders, VcapFile, false, Some(Folders)),
-            (Folders, VcapFile, true, None),
-            (VcapFile, Folders, true, None),
-        ] {
-            let mut app = App {
-                delivery: was,
-                ..App::fresh()
-            };
-            let set = set_delivery(&mut app, feature, enabled);
-            assert_eq!(
-                set.is_ok().then_some(app.delivery),
-                wanted,
-                "{was} {feature} {enabled}"
-            );
-        }
-        assert_eq!(delivery("variable"), None);
-        assert_eq!(delivery("ssh"), None);
-    }
 }

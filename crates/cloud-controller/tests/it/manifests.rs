@@ -268,3 +268,30 @@ async fn a_manifest_binds_services_and_unbinds_none() {
     assert_eq!(f.get("/v3/apps?names=b").await["resources"], json!([]));
     f.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manifest_chooses_files_for_the_bindings() {
+    let f = Foundation::start().await;
+    let of = |features: &str| format!("applications: [{{name: a, features: {{{features}}}}}]");
+    let (file, folders) = ("file-based-vcap-services", "service-binding-k8s");
+    for (features, wanted) in [
+        (format!("{file}: true"), (true, false)),
+        (format!("{file}: false, {folders}: true"), (false, true)),
+        (format!("{folders}: false"), (false, false)),
+    ] {
+        let manifest = of(&features);
+        let (_, job) = f.apply_manifest(&manifest).await;
+        assert_eq!(job["state"], "COMPLETE", "{features}: {job}");
+        assert_eq!(f.diff(&manifest).await, json!([]), "{features}");
+        let app = f.get("/v3/apps?names=a").await["resources"][0]["guid"].clone();
+        let path = format!("/v3/apps/{}/features", app.as_str().unwrap());
+        let is_on = async |name: &str| f.get(&format!("{path}/{name}")).await["enabled"].clone();
+        let got = (is_on(file).await, is_on(folders).await);
+        assert_eq!(got, (json!(wanted.0), json!(wanted.1)), "{features}");
+    }
+    let (_, job) = f
+        .apply_manifest(&of(&format!("{file}: true, {folders}: true")))
+        .await;
+    assert_eq!(job["state"], "FAILED", "{job}");
+    f.finish().await;
+}
