@@ -5,6 +5,7 @@
 
 use crate::controller::Cc;
 use crate::db::app::App;
+use crate::db::job::Job;
 use crate::db::sealed::{self, CLEAR, Clear, Secret};
 use crate::db::service_credential_binding::ServiceCredentialBinding;
 use crate::db::service_instance::ServiceInstance;
@@ -130,6 +131,7 @@ async fn pass(db: &Db, keys: &Keyring) -> Result<u64> {
     sealed::add_label(&mut upkeep, &label).await?;
     upkeep.commit().await?;
     let mut done = again::<App>(db, keys, &label).await?;
+    done += again::<Job>(db, keys, &label).await?;
     done += again::<ServiceInstance>(db, keys, &label).await?;
     done += again::<ServiceCredentialBinding>(db, keys, &label).await?;
     if done.left == 0 {
@@ -161,10 +163,10 @@ async fn again<R: Secret>(db: &Db, keys: &Keyring, label: &str) -> Result<Again>
         let mut upkeep = db.upkeep().await?;
         let mut batch = Again::default();
         for mut row in sealed::of_other_keys::<R>(&mut upkeep, label, BATCH).await? {
-            let guid = row.guid().to_owned();
+            let owner = row.sealed_for().to_owned();
             let Some(secret) = row.secret() else { continue };
-            match keys.open(&guid, secret) {
-                Ok(text) => *secret = keys.seal(&guid, &text)?,
+            match keys.open(&owner, secret) {
+                Ok(text) => *secret = keys.seal(&owner, &text)?,
                 Err(error) => {
                     tracing::warn!(%error, "secret-not-opened");
                     batch.left += 1;

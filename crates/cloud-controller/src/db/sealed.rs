@@ -1,6 +1,7 @@
 //! Rows with secrets, and the labels of the keys that sealed them.
 
 use super::app::App;
+use super::job::Job;
 use super::service_credential_binding::ServiceCredentialBinding;
 use super::service_instance::ServiceInstance;
 use super::{Arg, Connection, Row, Select, execute, readable_rows};
@@ -12,12 +13,26 @@ pub(crate) trait Secret: Row {
     /// The column of the secret.
     const COLUMN: &'static str;
     fn secret(&mut self) -> Option<&mut Sealed>;
+    /// Returns the row for which the secret is sealed.
+    fn sealed_for(&self) -> &str {
+        self.guid()
+    }
 }
 
 impl Secret for App {
     const COLUMN: &'static str = "environment";
     fn secret(&mut self) -> Option<&mut Sealed> {
         (!self.environment.is_nothing()).then_some(&mut self.environment)
+    }
+}
+
+impl Secret for Job {
+    const COLUMN: &'static str = "input";
+    fn secret(&mut self) -> Option<&mut Sealed> {
+        self.input.as_mut()
+    }
+    fn sealed_for(&self) -> &str {
+        &self.resource_guid
     }
 }
 
@@ -52,7 +67,7 @@ pub(crate) async fn of_other_keys<R: Secret>(
 /// A column whose values older versions stored in clear.
 #[derive(Debug)]
 pub(crate) struct Clear {
-    /// Selects the id of each such row, the row for which its value is sealed, and the value.
+    /// Selects the id of each such row, the row for which its value is sealed ([`Secret::sealed_for`]), and the value.
     select: &'static str,
     update: &'static str,
 }
@@ -62,7 +77,6 @@ pub(crate) const CLEAR: &[Clear] = &[
         select: "SELECT id, guid, environment FROM apps WHERE environment NOT LIKE 'v1.%' ORDER BY id",
         update: "UPDATE apps SET environment = $1 WHERE id = $2",
     },
-    // The input of a job is sealed for the resource of the job.
     Clear {
         select: "SELECT id, resource_guid, input FROM jobs WHERE input NOT LIKE 'v1.%' ORDER BY id",
         update: "UPDATE jobs SET input = $1 WHERE id = $2",

@@ -81,11 +81,17 @@ async fn after_a_rotation_every_secret_is_sealed_with_the_new_key() {
         instance.credentials = (number > 0).then_some(secret);
         insert(&mut upkeep, &instance).await.unwrap();
     }
+    let job = Job {
+        resource_guid: space.guid.clone(),
+        input: Some(keys.seal(&space.guid, "manifest").unwrap()),
+        ..Job::fresh()
+    };
+    insert(&mut upkeep, &job).await.unwrap();
     upkeep.commit().await.unwrap();
 
     let (new, _) = rotate_key(&file).unwrap();
     keys.reload().unwrap();
-    let sealed = u64::try_from(BATCH + 1).unwrap();
+    let sealed = u64::try_from(BATCH + 2).unwrap();
     assert_eq!(pass(&db, &keys).await.unwrap(), sealed);
     assert_eq!(pass(&db, &keys).await.unwrap(), 0);
     let mut conn = db.read().await.unwrap();
@@ -98,6 +104,10 @@ async fn after_a_rotation_every_secret_is_sealed_with_the_new_key() {
         assert!(sealed.stored().starts_with(&format!("v1.{new}.")));
         assert_eq!(keys.open(&instance.guid, sealed).unwrap(), instance.name);
     }
+    let jobs: Vec<Job> = Select::new().all(&mut conn).await.unwrap();
+    let input = jobs[0].input.as_ref().unwrap();
+    assert!(input.stored().starts_with(&format!("v1.{new}.")));
+    assert_eq!(keys.open(&space.guid, input).unwrap(), "manifest");
     assert_eq!(sealed::labels(&mut conn).await.unwrap(), [new]);
     drop(conn);
 
