@@ -1,5 +1,5 @@
 //! The endpoints `/v3/app_usage_events` and `/v3/service_usage_events`, for callers who read everything; others see an empty
-//! list. There are no services, so that there are no events of their use.
+//! list. No events of the use of services are recorded yet.
 
 use super::prelude::*;
 use crate::db::usage_event::{self, AppUsageEvent};
