@@ -119,6 +119,7 @@ impl CloudController {
             &lifecycle,
             names.clone(),
             keys.clone(),
+            config.app_ssh.is_some(),
         );
         let (cleanup, jobs) = (Nudge::default(), Nudge::default());
         let (receipts, bus) = Receipts::new(config.nats.as_ref())?;

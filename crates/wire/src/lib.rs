@@ -17,3 +17,4 @@ pub mod otlp;
 pub mod rep;
 pub mod router;
 pub mod routing_api;
+pub mod ssh;

@@ -5,7 +5,7 @@
 //! | [`CF_ROUTER`] | [`CfRoute`] | Cloud Controller | route-emitter |
 //! | [`TCP_ROUTER`] | [`TcpRoute`] | Cloud Controller | |
 //! | [`INTERNAL_ROUTER`] | [`InternalRoute`] | Cloud Controller | route-emitter, BBS, rep |
-//! | [`DIEGO_SSH`] | | | the Cloud Controller sends it back unchanged |
+//! | [`DIEGO_SSH`] | one [`crate::ssh::SshRoute`] | Cloud Controller, which sends it back unchanged in an update | ssh-proxy |
 
 use crate::bbs::ProtoRoutes;
 use serde::{Deserialize, Serialize};

@@ -9,6 +9,7 @@
 pub mod egress;
 pub mod environment;
 pub mod routes;
+pub mod ssh;
 pub mod staging;
 
 use crate::services::Delivered;
@@ -22,7 +23,6 @@ use wire::bbs::{
     LogRateLimit, MetricTagDynamic, MetricTagValue, Network, ParallelAction, ResourceLimits,
     RunAction, TcpCheck, TimeoutAction,
 };
-use wire::lrp_routes::DIEGO_SSH;
 
 pub const APPS_DOMAIN: &str = "cf-apps";
 pub const TASKS_DOMAIN: &str = "cf-tasks";
@@ -189,11 +189,11 @@ pub enum CheckKind {
 
 pub const DEFAULT_START_TIMEOUT_SECONDS: u32 = 60;
 
-/// Returns the whole LRP. An error names the security-group rule that is wrong.
+/// Returns the whole LRP but for its sshd, which [`ssh::add`] adds. An error names the security-group rule that is wrong.
 pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
     let ports = spec.app_ports();
     let mut all_ports = ports.clone();
-    if spec.ssh_allowed && !all_ports.contains(&SSH_PORT) {
+    if ssh::has_sshd(spec) {
         all_ports.push(SSH_PORT);
     }
     Ok(DesiredLrp {
@@ -249,12 +249,11 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
     })
 }
 
-/// Returns the part of a running version that can change. `existing` is its present routes, of which the ssh entry is sent back
-/// unchanged.
-pub fn update(spec: &AppSpec, existing: Option<&wire::bbs::ProtoRoutes>) -> DesiredLrpUpdate {
+/// Returns the part of a running version that can change. `ssh` is the entry that the LRP has; it is sent back unchanged.
+pub fn update(spec: &AppSpec, ssh: Option<&ssh::Entry>) -> DesiredLrpUpdate {
     let mut routes = routes_json(&spec.routes, spec.isolation_segment.as_deref());
-    if let Some(ssh) = existing.and_then(|existing| existing.routes.get(DIEGO_SSH)) {
-        routes.routes.insert(DIEGO_SSH.into(), ssh.clone());
+    if let Some(ssh) = ssh {
+        ssh.add_to(&mut routes);
     }
     DesiredLrpUpdate {
         instances: Some(spec.instances as i32),

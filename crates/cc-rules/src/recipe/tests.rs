@@ -3,7 +3,8 @@
 use super::routes::HttpRoute;
 use super::*;
 use serde_json::json;
-use wire::lrp_routes::CF_ROUTER;
+use wire::lrp_routes::{CF_ROUTER, DIEGO_SSH};
+use wire::ssh::Ed25519Key;
 
 fn spec() -> AppSpec {
     AppSpec {
@@ -289,24 +290,94 @@ fn health_checks_by_kind() {
     assert_eq!((process.check_definition, process.monitor), (None, None));
 }
 
+fn keys() -> ssh::Keys {
+    ssh::Keys {
+        host: Ed25519Key::new([1; 32], [2; 32]),
+        user: Ed25519Key::new([3; 32], [4; 32]),
+    }
+}
+
+fn with_sshd(spec: &AppSpec) -> DesiredLrp {
+    let mut lrp = desired_lrp(spec).unwrap();
+    ssh::add(&mut lrp, spec, &keys());
+    lrp
+}
+
+#[test]
+fn the_sshd_has_its_keys_and_the_environment_of_the_process() {
+    let lrp = with_sshd(&spec());
+    let actions = &lrp
+        .action
+        .as_ref()
+        .unwrap()
+        .codependent
+        .as_ref()
+        .unwrap()
+        .actions;
+    let [process, sshd] = [0, 1].map(|at| actions[at].run.as_ref().unwrap());
+    assert_eq!(actions.len(), 2);
+    assert_eq!(sshd.path, "/tmp/lifecycle/diego-sshd");
+    assert_eq!(sshd.args[0], "-address=0.0.0.0:2222");
+    assert_eq!(
+        sshd.args[1],
+        format!("-hostKey={}", keys().host.private_pem())
+    );
+    assert_eq!(
+        sshd.args[2],
+        format!("-authorizedKey={}", keys().user.authorized_key())
+    );
+    assert_eq!(
+        (sshd.user.as_str(), sshd.log_source.as_str()),
+        ("vcap", "CELL/SSHD")
+    );
+    assert_eq!(sshd.env, process.env);
+    let route: wire::ssh::SshRoute =
+        serde_json::from_slice(&lrp.routes.unwrap().routes[DIEGO_SSH]).unwrap();
+    assert_eq!(route.container_port, 2222);
+    assert_eq!(route.private_key, keys().user.private_pem());
+    let host = keys().host.public_blob();
+    for fingerprint in [route.host_fingerprint, route.host_256_fingerprint] {
+        assert!(wire::ssh::matches_fingerprint(&fingerprint, &host));
+    }
+}
+
+#[test]
+fn no_sshd_where_ssh_is_off_or_the_app_has_the_port() {
+    let off = AppSpec {
+        ssh_allowed: false,
+        ..spec()
+    };
+    let own = AppSpec {
+        ports: vec![2222],
+        ..spec()
+    };
+    for (spec, ports) in [(off, [8080]), (own, [2222])] {
+        let lrp = with_sshd(&spec);
+        assert_eq!(lrp.ports, ports);
+        let actions = lrp.action.as_ref().unwrap().codependent.as_ref().unwrap();
+        assert_eq!(actions.actions.len(), 1);
+        assert_eq!(ssh::Entry::of(&lrp), None);
+    }
+}
+
 #[test]
 fn an_update_keeps_the_ssh_entry() {
-    let mut existing = desired_lrp(&spec()).unwrap().routes.unwrap();
-    existing.routes.insert(DIEGO_SSH.into(), b"{}".to_vec());
+    let lrp = with_sshd(&spec());
+    let entry = ssh::Entry::of(&lrp);
     let change = update(
         &AppSpec {
             instances: 5,
             routes: Routes::default(),
             ..spec()
         },
-        Some(&existing),
+        entry.as_ref(),
     );
     assert_eq!(change.instances, Some(5));
     let routes = change.routes.unwrap().routes;
-    assert_eq!(
-        (routes[DIEGO_SSH].as_slice(), routes[CF_ROUTER].as_slice()),
-        (b"{}".as_slice(), b"[]".as_slice())
-    );
+    assert_eq!(routes[DIEGO_SSH], lrp.routes.unwrap().routes[DIEGO_SSH]);
+    assert_eq!(routes[CF_ROUTER].as_slice(), b"[]".as_slice());
+    let without = update(&spec(), None).routes.unwrap().routes;
+    assert!(!without.contains_key(DIEGO_SSH));
 }
 
 #[test]

@@ -1,8 +1,11 @@
-//! The features of an app (ssh, revisions, service bindings as files), whether ssh works for it, and its revisions (none are recorded yet).
+//! The features of an app (ssh, revisions, service bindings as files), whether ssh works for it, the answer to the ssh-proxy whether a
+//! user may log in, and the app's revisions (none are recorded yet).
 
 use super::prelude::*;
-use crate::actions;
+use crate::actions::{self, audit};
 use crate::db::app::{App, BindingDelivery};
+use crate::db::process::Process;
+use crate::db::space::Space;
 
 pub(super) fn routes() -> Endpoints {
     Endpoints::default()
@@ -11,6 +14,7 @@ pub(super) fn routes() -> Endpoints {
         .patch("/v3/apps/{guid}/features/{name}", update)
         .body(&["enabled"])
         .get("/v3/apps/{guid}/ssh_enabled", ssh_enabled)
+        .get("/internal/apps/{guid}/ssh_access/{index}", ssh_access)
         .get("/v3/apps/{guid}/revisions", no_revisions)
         .lists(&["versions", "deployable"])
         .get("/v3/apps/{guid}/revisions/deployed", no_revisions)
@@ -121,17 +125,65 @@ async fn update(
 async fn ssh_enabled(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
     let found = who.find::<App>(&mut conn, &guid, Right::Read).await?;
-    let (app, space) = (found.row, found.of.space);
-    let reason = if !space.allow_ssh {
-        format!("ssh is disabled for space '{}'", space.name)
-    } else if !app.enable_ssh {
-        "ssh is disabled for app".to_owned()
-    } else {
-        String::new()
-    };
+    let reason = why_no_ssh(&cc, &found.of.space, &found.row).unwrap_or_default();
     Ok(ok(
         json!({ "enabled": reason.is_empty(), "reason": reason }),
     ))
+}
+
+/// Returns the reason why nobody may use SSH with an app. The foundation, the space and the app must all permit it.
+fn why_no_ssh(cc: &Cc, space: &Space, app: &App) -> Option<String> {
+    if cc.settings.app_ssh.is_none() {
+        Some("ssh is disabled globally".to_owned())
+    } else if !space.allow_ssh {
+        Some(format!("ssh is disabled for space '{}'", space.name))
+    } else if !app.enable_ssh {
+        Some("ssh is disabled for app".to_owned())
+    } else {
+        None
+    }
+}
+
+/// The length of the longest index that an event gets.
+const LONGEST_INDEX: usize = 10;
+
+/// Answers the ssh-proxy, which sends the user's token: whether the user may log in to an instance of this process. The answer has
+/// the name of the LRP. Every attempt leaves an event. A caller who does not see the process gets the same 403 as one who sees it.
+async fn ssh_access(
+    State(cc): State<Cc>,
+    who: Principal,
+    Path((guid, index)): Path<(String, String)>,
+) -> ApiResult {
+    let invalid = || ApiError::new(400, 10004, "InvalidRequest", "The request is invalid");
+    if index.is_empty()
+        || index.len() > LONGEST_INDEX
+        || index.contains(|c: char| !c.is_ascii_digit())
+    {
+        return Err(invalid());
+    }
+    let mut tx = cc.change().await?;
+    let found = who
+        .existing::<Process>(&mut tx, &guid, Right::Read, "The app could not be found")
+        .await
+        .map_err(|error| match error.status {
+            http::StatusCode::UNPROCESSABLE_ENTITY => ApiError::not_found("App"),
+            _ => error,
+        })?;
+    let (app, space) = (&found.of.app, &found.of.space);
+    let refusal = match found.access.must(Right::Develop) {
+        Err(refusal) => Some(refusal),
+        Ok(()) => why_no_ssh(&cc, space, app).map(|_| invalid()),
+    };
+    let kind = match refusal {
+        Some(_) => "audit.app.ssh-unauthorized",
+        None => "audit.app.ssh-authorized",
+    };
+    let trail = audit::of_app(&mut tx, &who, kind, app, json!({ "index": index })).await?;
+    tx.commit(trail).await?;
+    match refusal {
+        Some(refusal) => Err(refusal),
+        None => Ok(ok(json!({ "process_guid": found.row.lrp_guid() }))),
+    }
 }
 
 async fn no_revisions(

@@ -8,11 +8,12 @@ use crate::db::{Db, process};
 use crate::sealing::Keyring;
 use anyhow::Result;
 use cc_rules::names::PlatformNames;
+use cc_rules::recipe::ssh::Entry;
 use cc_rules::recipe::{self, AppSpec, Artifact};
 use clients::bbs::Client;
 use clients::request_id;
 use kit::reconcile::Nudge;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -33,8 +34,10 @@ struct Shared {
     names: Arc<PlatformNames>,
     keys: Keyring,
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
-    /// The LRPs that the BBS is known to have. These are updated first; others are desired first.
-    known_to_bbs: Mutex<HashSet<String>>,
+    /// Whether the foundation permits SSH. Apps and spaces may forbid it.
+    permits_ssh: bool,
+    /// The LRPs that the BBS is known to have, each with its ssh entry. These are updated first; others are desired first.
+    known_to_bbs: Mutex<HashMap<String, Option<Entry>>>,
     nudge: Nudge,
     rollout: Nudge,
 }
@@ -57,6 +60,7 @@ impl Driver {
         lifecycle: &Bundle,
         names: Arc<PlatformNames>,
         keys: Keyring,
+        permits_ssh: bool,
     ) -> Self {
         let lifecycle = Artifact {
             url: format!("{internal_url}{}", wire::cc::internal_path::LIFECYCLE),
@@ -72,6 +76,7 @@ impl Driver {
             names,
             keys,
             turns,
+            permits_ssh,
             known_to_bbs,
             nudge: Nudge::default(),
             rollout: Nudge::default(),
@@ -83,6 +88,10 @@ impl Driver {
     }
     pub(crate) fn api_url(&self) -> &str {
         &self.0.api_url
+    }
+    /// Returns whether the foundation permits SSH.
+    pub(crate) fn permits_ssh(&self) -> bool {
+        self.0.permits_ssh
     }
     pub(crate) fn lifecycle(&self) -> Artifact {
         self.0.lifecycle.clone()
@@ -210,29 +219,30 @@ impl Driver {
     }
 
     async fn desire_or_update(&self, spec: &AppSpec) -> Result<()> {
-        let lrp = spec.lrp_guid();
-        let known = self.known_to_bbs().contains(&lrp);
-        if known {
-            match self
-                .0
-                .bbs
-                .update_desired_lrp(&lrp, recipe::update(spec, None))
+        let (bbs, lrp) = (&self.0.bbs, spec.lrp_guid());
+        let known = self.known_to_bbs().get(&lrp).cloned();
+        if let Some(ssh) = known {
+            match bbs
+                .update_desired_lrp(&lrp, recipe::update(spec, ssh.as_ref()))
                 .await
             {
                 Err(error) if error.is_not_found() => drop(self.known_to_bbs().remove(&lrp)),
                 result => return Ok(result?),
             }
         }
-        match self.0.bbs.desire_lrp(recipe::desired_lrp(spec)?).await {
+        let mut wanted = recipe::desired_lrp(spec)?;
+        recipe::ssh::add(&mut wanted, spec, &super::ssh_keys::create()?);
+        let mut ssh = Entry::of(&wanted);
+        match bbs.desire_lrp(wanted).await {
+            // Its instances know the keys with which it was desired.
             Err(error) if error.is_exists() => {
-                self.0
-                    .bbs
-                    .update_desired_lrp(&lrp, recipe::update(spec, None))
-                    .await?
+                ssh = Entry::of(&bbs.desired_lrp(&lrp).await?);
+                bbs.update_desired_lrp(&lrp, recipe::update(spec, ssh.as_ref()))
+                    .await?;
             }
             result => result?,
         }
-        self.known_to_bbs().insert(lrp);
+        self.known_to_bbs().insert(lrp, ssh);
         Ok(())
     }
 
@@ -244,7 +254,7 @@ impl Driver {
         }
     }
 
-    fn known_to_bbs(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    fn known_to_bbs(&self) -> std::sync::MutexGuard<'_, HashMap<String, Option<Entry>>> {
         self.0
             .known_to_bbs
             .lock()

@@ -16,6 +16,7 @@ mod fault;
 mod freshness;
 mod pass;
 pub(crate) mod rollout;
+mod ssh_keys;
 mod sync;
 pub(crate) mod troubles;
 

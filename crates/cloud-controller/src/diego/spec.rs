@@ -215,7 +215,7 @@ impl Driver {
             routes: routes(&mappings),
             egress_rules: egress(conn, &app.space_guid, Phase::Running).await?,
             isolation_segment: None,
-            ssh_allowed: app.enable_ssh && space.allow_ssh,
+            ssh_allowed: self.permits_ssh() && app.enable_ssh && space.allow_ssh,
             stack: droplet
                 .stack
                 .clone()

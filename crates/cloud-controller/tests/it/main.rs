@@ -33,6 +33,7 @@ mod service_instances;
 mod several;
 mod sidecars;
 mod spelling;
+mod ssh;
 mod texts;
 mod uploads;
 mod usage;

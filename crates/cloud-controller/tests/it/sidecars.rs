@@ -5,13 +5,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use wire::bbs as m;
 
-/// Returns the programs that run together in an app's only LRP.
+/// Returns the programs that run together in an app's only LRP, without the sshd.
 async fn programs(f: &Foundation, app: &str) -> Vec<m::RunAction> {
     let lrp = f.lrps(app).await.remove(0);
     let together = lrp.action.unwrap().codependent.unwrap().actions;
     together
         .into_iter()
         .map(|action| action.run.unwrap())
+        .filter(|run| run.log_source != "CELL/SSHD")
         .collect()
 }
 

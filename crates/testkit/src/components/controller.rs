@@ -66,7 +66,11 @@ impl CloudController {
             uaa_internal_url: peers.uaa_url.clone(),
             log_cache_internal_url: None,
             uaa_client: None,
-            app_ssh: None,
+            app_ssh: Some(cloud_controller::AppSsh {
+                endpoint: "ssh.apps.test:2222".to_owned(),
+                host_key_fingerprint: "bbXpuKG6zhzdmnxq256TlqzFBzRl2f6OOg722cYNbU8".to_owned(),
+                oauth_client: "ssh-proxy".to_owned(),
+            }),
             system_domain: DOMAIN.to_owned(),
             apps_domain: DOMAIN.to_owned(),
             identity_domains: Vec::new(),

@@ -70,6 +70,13 @@ impl Row {
             ..self
         }
     }
+    /// Marks an endpoint that a suspension stops although it is a GET.
+    fn like_a_write(self) -> Self {
+        Self {
+            looks_at_state: true,
+            ..self
+        }
+    }
     /// Marks an endpoint that a suspension does not stop.
     fn whatever_the_state(self) -> Self {
         Self {

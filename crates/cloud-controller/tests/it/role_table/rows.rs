@@ -43,6 +43,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("PATCH /v3/apps/{app}/features/{=file-based-vcap-services}",        "x r r r . . . x r r r .").json(r#"{"enabled":false}"#),
         row("PATCH /v3/apps/{app}/features/{=revisions}",                       "x r r r . . . x r r x .").json(r#"{"enabled":false}"#),
         row("GET /v3/apps/{app}/ssh_enabled",                                   "x x x x . . . x x x x ."),
+        row("GET /internal/apps/{app}/ssh_access/{=0}",                         "x r r r r r r x r r r r").like_a_write(),
         row("GET /v3/apps/{app}/revisions",                                     "x x x x . . . x x x x ."),
         row("GET /v3/apps/{app}/revisions/deployed",                            "x x x x . . . x x x x ."),
         row("GET /v3/revisions/{=none}",                                        ". . . . . . . . . . . ."),
