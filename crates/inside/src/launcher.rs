@@ -52,17 +52,24 @@ fn launch(directory: &Path, command: &str) -> Result<std::convert::Infallible, S
     let mut bash = Command::new("/bin/bash");
     bash.args(["-c", SCRIPT, "launcher"])
         .arg(&app)
-        .arg(&command)
-        .env("HOME", &app)
-        .env("TMPDIR", temporary(&root))
+        .arg(&command);
+    complete(&mut bash, &app);
+    Err(format!("execute /bin/bash: {}", bash.exec()))
+}
+
+/// Completes the environment of a program that runs in the app's directory: the app itself, or a session of the sshd.
+pub(crate) fn complete(program: &mut Command, app: &Path) {
+    let root = app.parent().unwrap_or(app);
+    program
+        .env("HOME", app)
+        .env("TMPDIR", temporary(root))
         .env("DEPS_DIR", root.join("deps"));
-    bash.env_remove("VCAP_PLATFORM_OPTIONS");
+    program.env_remove("VCAP_PLATFORM_OPTIONS");
     let variable = |name: &str| std::env::var(name).ok();
     if let Some(application) = variable("VCAP_APPLICATION").and_then(|text| enrich(&text, variable))
     {
-        bash.env("VCAP_APPLICATION", application);
+        program.env("VCAP_APPLICATION", application);
     }
-    Err(format!("execute /bin/bash: {}", bash.exec()))
 }
 
 /// Returns the droplet's `tmp`. It is created if the droplet lacks it.

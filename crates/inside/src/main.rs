@@ -2,7 +2,7 @@
 //!
 //! The name by which it is called, or the first argument, selects the program: `init` (PID 1), `shim` (the container's parent on
 //! the cell) with its small helpers `enter`, `userns` and `user-limits`, `untar` and `tar` (files into and out of a container),
-//! `builder`, `launcher`, `healthcheck`, `staticfile`.
+//! `builder`, `launcher`, `healthcheck`, `staticfile`, `diego-sshd` with its helpers `ssh-session` and `sftp-server`.
 
 mod builder;
 mod flags;
@@ -10,7 +10,9 @@ mod healthcheck;
 mod init;
 mod init_files;
 mod launcher;
+mod sftp;
 mod shim;
+mod sshd;
 mod staticfile;
 
 use std::process::ExitCode;
@@ -36,9 +38,12 @@ fn main() -> ExitCode {
         "launcher" => launcher::main(args),
         "healthcheck" => healthcheck::main(args),
         "staticfile" => staticfile::main(args),
+        "diego-sshd" => sshd::main(args),
+        "ssh-session" => sshd::leader::main(args),
+        "sftp-server" => sftp::main(),
         other => {
             eprintln!(
-                "inside: unknown program {other:?}; expected init, shim, builder, launcher, healthcheck or staticfile"
+                "inside: unknown program {other:?}; expected init, shim, builder, launcher, healthcheck, staticfile or diego-sshd"
             );
             ExitCode::from(2)
         }

@@ -8,7 +8,13 @@ use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
 /// The programs of `inside` that run in app containers.
-const PROGRAMS: &[&str] = &["builder", "healthcheck", "launcher", "staticfile"];
+const PROGRAMS: &[&str] = &[
+    "builder",
+    "diego-sshd",
+    "healthcheck",
+    "launcher",
+    "staticfile",
+];
 
 /// The bundle. It is created once at the start and served at `/internal/lifecycle/lifecycle.tgz`.
 #[derive(Clone, Debug)]
@@ -89,7 +95,14 @@ mod tests {
         }
         assert_eq!(
             names,
-            ["inside", "builder", "healthcheck", "launcher", "staticfile"]
+            [
+                "inside",
+                "builder",
+                "diego-sshd",
+                "healthcheck",
+                "launcher",
+                "staticfile"
+            ]
         );
     }
 }

@@ -1,0 +1,162 @@
+//! Counts the bytes that wait on a connection, and stops reading from its socket while they are too many.
+
+use futures::task::AtomicWaker;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The number of bytes above which nothing is read. It is larger than a channel's window, so that one channel alone can fill its
+/// window without stopping the others.
+pub const MOST: usize = 4 << 20;
+
+/// The count of one connection; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: AtomicUsize,
+    reader: AtomicWaker,
+}
+
+impl Gate {
+    /// Wraps the connection's socket.
+    pub fn of<S>(&self, stream: S) -> Gated<S> {
+        Gated {
+            stream,
+            gate: self.clone(),
+        }
+    }
+
+    /// Counts bytes until the load is dropped.
+    pub fn load(&self, bytes: usize) -> Load {
+        self.0.waiting.fetch_add(bytes, Ordering::SeqCst);
+        Load {
+            bytes,
+            gate: self.clone(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.waiting.load(Ordering::SeqCst) <= MOST
+    }
+
+    /// Returns whether the connection may be read. Otherwise the task is woken when it may.
+    fn poll_open(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_open() {
+            return Poll::Ready(());
+        }
+        self.0.reader.register(context.waker());
+        // A load may have been dropped before the registration.
+        if self.is_open() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// Bytes that wait on a connection.
+#[derive(Debug)]
+pub struct Load {
+    bytes: usize,
+    gate: Gate,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let shared = &self.gate.0;
+        let before = shared.waiting.fetch_sub(self.bytes, Ordering::SeqCst);
+        if before > MOST {
+            shared.reader.wake();
+        }
+    }
+}
+
+/// A socket that is not read while its gate is closed. It is written at any time.
+#[derive(Debug)]
+pub struct Gated<S> {
+    stream: S,
+    gate: Gate,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.gate.poll_open(context) {
+            Poll::Ready(()) => Pin::new(&mut self.stream).poll_read(context, buffer),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gated<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn a_full_gate_stops_reading_and_not_writing() {
+        let gate = Gate::default();
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut near = gate.of(near);
+        far.write_all(b"abc").await.unwrap();
+        let mut byte = [0];
+        near.read_exact(&mut byte).await.unwrap();
+        assert_eq!(&byte, b"a");
+
+        let (small, large) = (gate.load(1), gate.load(MOST));
+        assert!(near.read_exact(&mut byte).now_or_never().is_none());
+        near.write_all(b"x").await.unwrap();
+        far.read_exact(&mut byte).await.unwrap();
+        assert_eq!(&byte, b"x");
+
+        // The reader waits already when the load is dropped.
+        let reading = tokio::spawn(async move {
+            let mut byte = [0];
+            near.read_exact(&mut byte).await.unwrap();
+            byte
+        });
+        tokio::task::yield_now().await;
+        drop(large);
+        assert_eq!(&reading.await.unwrap(), b"b");
+        drop(small);
+    }
+}
