@@ -11,5 +11,6 @@ pub mod rep;
 pub mod request_id;
 pub mod routing_api;
 mod sse;
+pub mod ssh_access;
 pub mod tap;
 pub mod uaa;

@@ -194,6 +194,7 @@ async fn converse(stream: TcpStream, config: Arc<Config>, settings: Arc<Settings
             if !in_time {
                 let why = "the time to log in is over".to_owned();
                 let _ = handle.disconnect(Disconnect::ByApplication, why, String::new()).await;
+                gate.shut();
             }
         }
     }

@@ -4,7 +4,7 @@ use futures::task::AtomicWaker;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -19,6 +19,8 @@ pub struct Gate(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     waiting: AtomicUsize,
+    /// Whether reading has ended for good.
+    is_shut: AtomicBool,
     reader: AtomicWaker,
 }
 
@@ -40,22 +42,18 @@ impl Gate {
         }
     }
 
-    fn is_open(&self) -> bool {
-        self.0.waiting.load(Ordering::SeqCst) <= MOST
+    /// Ends reading as if the peer had closed the connection. A peer that ignores a goodbye could hold it without end.
+    pub fn shut(&self) {
+        self.0.is_shut.store(true, Ordering::SeqCst);
+        self.0.reader.wake();
     }
 
-    /// Returns whether the connection may be read. Otherwise the task is woken when it may.
-    fn poll_open(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.is_open() {
-            return Poll::Ready(());
-        }
-        self.0.reader.register(context.waker());
-        // A load may have been dropped before the registration.
-        if self.is_open() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+    fn is_shut(&self) -> bool {
+        self.0.is_shut.load(Ordering::SeqCst)
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.waiting.load(Ordering::SeqCst) > MOST
     }
 }
 
@@ -89,10 +87,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.gate.poll_open(context) {
-            Poll::Ready(()) => Pin::new(&mut self.stream).poll_read(context, buffer),
-            Poll::Pending => Poll::Pending,
+        // The state may change at any moment after this registration; then the task is woken.
+        self.gate.0.reader.register(context.waker());
+        if self.gate.is_shut() {
+            return Poll::Ready(Ok(()));
         }
+        if self.gate.is_full() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -158,5 +161,16 @@ mod tests {
         drop(large);
         assert_eq!(&reading.await.unwrap(), b"b");
         drop(small);
+    }
+
+    #[tokio::test]
+    async fn a_shut_gate_ends_reading() {
+        let gate = Gate::default();
+        let (near, _far) = tokio::io::duplex(64);
+        let mut near = gate.of(near);
+        let reading = tokio::spawn(async move { near.read(&mut [0; 4]).await.unwrap() });
+        tokio::task::yield_now().await;
+        gate.shut();
+        assert_eq!(reading.await.unwrap(), 0);
     }
 }

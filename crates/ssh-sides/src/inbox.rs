@@ -21,11 +21,17 @@ impl Inbox {
         let (sender, messages) = unbounded_channel();
         let gate = gate.clone();
         tokio::spawn(async move {
-            while let Some(message) = half.wait().await {
+            loop {
+                let message = tokio::select! {
+                    message = half.wait() => message,
+                    // Nobody reads any more, and the channel may last as long as the connection.
+                    () = sender.closed() => return,
+                };
+                let Some(message) = message else {
+                    return;
+                };
                 let load = gate.load(size(&message));
-                if sender.send((message, load)).is_err() {
-                    break;
-                }
+                let _ = sender.send((message, load));
             }
         });
         Self {

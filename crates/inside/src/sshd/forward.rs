@@ -35,6 +35,7 @@ pub(super) async fn run(
         () = closed.cancelled() => {}
     }
     let _ = outlet.half().close().await;
+    closed.cancel();
 }
 
 async fn connect(host: &str, port: u32) -> Option<TcpStream> {

@@ -252,6 +252,7 @@ async fn supervise(
         report(status, channel.id, &channel.handle).await;
     }
     let _ = outlet.half().close().await;
+    channel.closed.cancel();
 }
 
 /// Waits until the readers have ended, or until all of them wait for output that does not come.
