@@ -23,6 +23,7 @@ pub(crate) enum Service {
     LogIngress,
     RouterStatus,
     Dashboard,
+    SshProxy,
 }
 
 impl Service {
@@ -39,6 +40,7 @@ impl Service {
         Self::LogIngress,
         Self::RouterStatus,
         Self::Dashboard,
+        Self::SshProxy,
     ];
 
     /// Returns the section of the configuration that has the service's `listen` and `advertise`.
@@ -56,6 +58,7 @@ impl Service {
             Self::LogIngress => "log_cache.ingress",
             Self::RouterStatus => "router.status",
             Self::Dashboard => "dashboard",
+            Self::SshProxy => "ssh_proxy",
         }
     }
 
@@ -71,6 +74,7 @@ impl Service {
             Self::LogCache | Self::LogIngress => "log-cache",
             Self::RouterStatus => "gorouter",
             Self::Dashboard => "dashboard",
+            Self::SshProxy => "ssh-proxy",
         }
     }
 }

@@ -153,7 +153,8 @@ pub(crate) fn peers(role: Role) -> &'static [Service] {
         | Role::Uaa
         | Role::LogCache
         | Role::CloudController
-        | Role::Dashboard => &[],
+        | Role::Dashboard
+        | Role::SshProxy => &[],
     }
 }
 
@@ -170,7 +171,8 @@ pub(crate) fn components(role: Role) -> &'static [&'static str] {
         | Role::Uaa
         | Role::LogCache
         | Role::CloudController
-        | Role::Dashboard => &[],
+        | Role::Dashboard
+        | Role::SshProxy => &[],
     }
 }
 

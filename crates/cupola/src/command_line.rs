@@ -57,7 +57,7 @@ enum Command {
         after_help = "Example: cupola serve --roles router,uaa,cloud-controller --data /var/lib/cupola"
     )]
     Serve {
-        /// Comma-separated roles: router, cloud-controller, uaa, log-cache, bbs, auctioneer, cell, nats, dns, dashboard
+        /// Comma-separated roles: router, cloud-controller, uaa, log-cache, bbs, auctioneer, cell, nats, dns, dashboard, ssh-proxy
         #[arg(long, value_delimiter = ',', required = true)]
         roles: Vec<Role>,
         #[command(flatten)]

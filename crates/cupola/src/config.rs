@@ -7,6 +7,7 @@ mod certificates;
 mod database;
 mod file;
 mod sockets;
+mod ssh;
 mod traces;
 mod values;
 
@@ -22,6 +23,7 @@ use anyhow::{Context as _, Result, bail};
 use cloud_controller::IdentityDomain;
 use file::ConfigFile;
 use router::Rotation;
+use ssh::Ssh;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -77,6 +79,7 @@ pub(crate) struct Config {
     /// The UDP address, on loopback, on which log-cache receives dropsonde envelopes; `None` means that it receives none.
     pub(crate) dropsonde: Option<SocketAddr>,
     pub(crate) retention: cloud_controller::Retention,
+    pub(crate) ssh: Ssh,
     pub(crate) cell: Cell,
     /// The addresses of the services that have a section.
     pub(crate) addresses: BTreeMap<Service, Configured>,
@@ -203,6 +206,8 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
             "reserved_private_domains has {suffix:?}, which is not a domain name: use e.g. co.uk"
         ));
     }
+    let permitted = file.cloud_controller.allow_app_ssh_access;
+    let ssh = ssh::check(&file.ssh_proxy, permitted, &mut problems);
     let retention = retention(&file.cloud_controller, &mut problems);
     let system_domain = domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
     let identity_domains = identity_domains(file.identity_domains, system_domain, &mut problems);
@@ -235,6 +240,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         tracing,
         dropsonde,
         retention,
+        ssh,
         cell,
         addresses,
         bus,

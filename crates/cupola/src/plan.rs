@@ -53,6 +53,9 @@ pub(crate) struct Plan {
     pub(crate) status_password: String,
     /// The secret of the UAA clients that components use.
     pub(crate) client_secret: String,
+    /// The host key of the ssh-proxy, as a PEM text. Clients know its fingerprint from the API. Plans of earlier versions have none.
+    #[serde(default)]
+    pub(crate) ssh_host_key: String,
     pub(crate) admin_user: String,
 }
 
@@ -74,6 +77,9 @@ pub(crate) struct Ports {
     /// Plans of earlier versions have none: then it is 0 until [`Plan::open`] chooses one.
     #[serde(default)]
     pub(crate) dashboard: u16,
+    /// Plans of earlier versions have none.
+    #[serde(default)]
+    pub(crate) ssh_proxy: u16,
 }
 
 impl Ports {
@@ -91,6 +97,7 @@ impl Ports {
             Service::LogIngress => &mut self.log_ingress,
             Service::RouterStatus => &mut self.router_status,
             Service::Dashboard => &mut self.dashboard,
+            Service::SshProxy => &mut self.ssh_proxy,
         }
     }
 
@@ -101,6 +108,8 @@ impl Ports {
 
 /// The port of metrics of the first role of the machine's main foundation; the other roles have the next ones.
 const FIRST_METRICS_PORT: u16 = 9501;
+/// The port of the ssh-proxy of the machine's main foundation.
+const SSH_PORT: u16 = 2222;
 
 /// The port of the dashboard of the machine's main foundation.
 const DASHBOARD_PORT: u16 = 8084;
@@ -122,6 +131,7 @@ impl Plan {
         };
         plan.check_origin(config, bundle)?;
         plan.add_ports(&config.data)?;
+        plan.add_ssh(&config.data)?;
         plan.follow(config);
         if let Some(bundle) = bundle {
             plan.join(bundle);
@@ -172,6 +182,7 @@ impl Plan {
                 log_ingress: port(3458, &mut taken)?,
                 router_status: port(8082, &mut taken)?,
                 dashboard: port(DASHBOARD_PORT, &mut taken)?,
+                ssh_proxy: 0,
             },
             metrics_ports: BTreeMap::new(),
             addresses: Addresses::new(),
@@ -180,6 +191,7 @@ impl Plan {
             nats_password: random_hex(16),
             status_password: random_hex(16),
             client_secret: random_hex(24),
+            ssh_host_key: String::new(),
             admin_user: "admin".into(),
         })
     }
@@ -274,6 +286,19 @@ impl Plan {
         }
     }
 
+    /// Chooses the port and the host key of the ssh-proxy if there is none.
+    fn add_ssh(&mut self, data: &Path) -> Result<()> {
+        if self.ports.ssh_proxy == 0 {
+            let is_main = data == Path::new(DEFAULT_DATA);
+            let wanted = if is_main { SSH_PORT } else { 0 };
+            self.ports.ssh_proxy = free_port(wanted, &self.taken_ports())?;
+        }
+        if self.ssh_host_key.is_empty() && !self.joined {
+            self.ssh_host_key = ssh_proxy::host_key::create()?;
+        }
+        Ok(())
+    }
+
     /// Returns the ports that the plan has given away.
     fn taken_ports(&self) -> Vec<u16> {
         let mut taken: Vec<u16> = Service::ALL.iter().map(|s| self.ports.get(*s)).collect();
@@ -360,6 +385,17 @@ impl Plan {
 
     pub(crate) fn api_url(&self) -> String {
         self.url("api")
+    }
+
+    /// Returns the address of the ssh-proxy for users. `advertised` is the configured one.
+    pub(crate) fn ssh_endpoint(&self, advertised: Option<&str>) -> String {
+        match advertised {
+            Some(address) => address.to_owned(),
+            None => {
+                let port = self.address(Service::SshProxy).listen.port();
+                format!("ssh.{}:{port}", self.domain)
+            }
+        }
     }
 
     /// Returns the external URL of a system component.

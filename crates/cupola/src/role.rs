@@ -17,6 +17,7 @@ pub(crate) enum Role {
     Dns,
     Router,
     Dashboard,
+    SshProxy,
 }
 
 impl Role {
@@ -31,6 +32,7 @@ impl Role {
         Self::Dns,
         Self::Router,
         Self::Dashboard,
+        Self::SshProxy,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Role {
             Self::Dns => "dns",
             Self::Router => "router",
             Self::Dashboard => "dashboard",
+            Self::SshProxy => "ssh-proxy",
         }
     }
 }

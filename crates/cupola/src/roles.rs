@@ -239,6 +239,7 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
             Role::Dns => Unit::new(name, setting.clone(), edge::dns),
             Role::Router => Unit::new(name, setting.clone(), edge::router),
             Role::Dashboard => Unit::new(name, setting.clone(), edge::dashboard),
+            Role::SshProxy => Unit::new(name, setting.clone(), edge::ssh_proxy),
         };
         units.push(unit);
     }

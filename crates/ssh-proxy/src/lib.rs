@@ -20,11 +20,13 @@
 //! | [`front`] | the connection of a client |
 //! | [`relay`] | copying one channel |
 //! | [`activity`] | how long nothing was copied |
+//! | [`host_key`] | the key by which clients recognise the proxy |
 //! | [`metrics`] | what operators see |
 
 mod activity;
 mod backend;
 mod front;
+pub mod host_key;
 mod login;
 mod metrics;
 mod permission;

@@ -53,6 +53,7 @@ pub enum Mode {
 
 /// The roles of each process, in an unfavourable start order: no process finds the others that it needs.
 pub const PARTS: &[&str] = &[
+    "ssh-proxy",
     "router",
     "cell,dns",
     "uaa,log-cache,cloud-controller",

@@ -38,6 +38,7 @@ pub(super) struct ConfigFile {
     pub(super) dns: DnsSection,
     pub(super) router: RouterSection,
     pub(super) dashboard: DashboardSection,
+    pub(super) ssh_proxy: SshProxySection,
     pub(super) limits: cloud_controller::Limits,
     pub(super) default_quota: cloud_controller::DefaultQuota,
     /// Public suffixes that no organization may have as a domain.
@@ -122,6 +123,8 @@ pub(super) struct CloudControllerSection {
     pub(super) internal: SocketSection,
     /// The component's certificate; default: one that the foundation's CA issues at the start.
     pub(super) tls: TlsSection,
+    /// Whether users may log in to apps with SSH, where space and app permit it too; default: true.
+    pub(super) allow_app_ssh_access: Option<bool>,
     /// The number of staged droplets of each app that are kept besides those in use.
     pub(super) keep_droplets: Option<u32>,
     /// The number of uploaded packages of each app that are kept besides those in use.
@@ -176,6 +179,19 @@ pub(super) struct DashboardSection {
     pub(super) advertise: Option<String>,
     /// The addresses of the operators' pages of further routers.
     pub(super) routers: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SshProxySection {
+    /// The address at which SSH clients connect.
+    pub(super) listen: Option<String>,
+    /// The address that the API shows to clients; default: the host `ssh` of the domain, and the port of `listen`.
+    pub(super) advertise: Option<String>,
+    /// The number of connections at once.
+    pub(super) connections: Option<u32>,
+    /// The minutes without any byte after which a session ends.
+    pub(super) idle_minutes: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

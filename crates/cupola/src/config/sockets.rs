@@ -73,6 +73,7 @@ fn texts(file: &ConfigFile, service: Service) -> (&Option<String>, &Option<Strin
         Service::LogIngress => pair(&file.log_cache.ingress),
         Service::RouterStatus => pair(&file.router.status),
         Service::Dashboard => (&file.dashboard.listen, &file.dashboard.advertise),
+        Service::SshProxy => (&file.ssh_proxy.listen, &file.ssh_proxy.advertise),
     }
 }
 

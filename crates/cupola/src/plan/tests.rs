@@ -47,6 +47,25 @@ fn config(data: &Path, text: &str) -> Config {
     .unwrap()
 }
 
+#[test]
+fn a_plan_of_an_earlier_version_gets_an_ssh_proxy() {
+    let text = r#"{"tag": "a", "domain": "a.test", "cell_ip": "10.0.0.1", "http_port": 80, "https_port": 443,
+        "ports": {"nats": 1, "bbs": 2, "locket": 3, "auctioneer": 4, "rep": 5, "cloud_controller": 6,
+            "cloud_controller_internal": 7, "uaa": 8, "log_cache": 9, "log_ingress": 10, "router_status": 11},
+        "nats_password": "", "status_password": "", "client_secret": "", "admin_user": "admin"}"#;
+    let mut plan: Plan = serde_json::from_str(text).unwrap();
+    plan.add_ssh(Path::new("/somewhere")).unwrap();
+    assert!(plan.ports.ssh_proxy > 0);
+    let fingerprint = ssh_proxy::host_key::fingerprint(&plan.ssh_host_key).unwrap();
+    assert_eq!(fingerprint.len(), 43);
+    let port = plan.ports.ssh_proxy;
+    assert_eq!(plan.ssh_endpoint(None), format!("ssh.a.test:{port}"));
+    assert_eq!(plan.ssh_endpoint(Some("paas:22")), "paas:22");
+    let kept = plan.clone();
+    plan.add_ssh(Path::new("/somewhere")).unwrap();
+    assert_eq!(plan, kept);
+}
+
 /// The cell's address is set, so that no test depends on the networks of this machine.
 const CELL: &str = "cell: {ip: 10.255.3.1}\n";
 

@@ -60,6 +60,7 @@ pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
             ),
             uaa::Client::component(LOG_CACHE, &plan.client_secret, &["uaa.resource"]),
             uaa::Client::dashboard(&plan.client_secret, &signed_in_url(plan)),
+            uaa::Client::ssh_proxy(&plan.client_secret, &format!("{}/login", plan.url("login"))),
         ],
         access_token_validity: Duration::from_secs(10 * 60),
         refresh_token_validity: Duration::from_secs(30 * 24 * 3600),
@@ -93,6 +94,21 @@ pub(crate) async fn log_cache(setting: Setting) -> Result<Run> {
     Ok(run(|shutdown| log_cache.run(shutdown)))
 }
 
+/// Returns what the API says about the ssh-proxy; `None` if the configuration permits no SSH.
+fn app_ssh(setting: &Setting) -> Result<Option<cloud_controller::AppSsh>> {
+    let (config, plan) = (&setting.config, &setting.plan);
+    if !config.ssh.is_permitted {
+        return Ok(None);
+    }
+    let configured = config.addresses.get(&Service::SshProxy);
+    let advertised = configured.and_then(|address| address.advertise.as_deref());
+    Ok(Some(cloud_controller::AppSsh {
+        endpoint: plan.ssh_endpoint(advertised),
+        host_key_fingerprint: ssh_proxy::host_key::fingerprint(&plan.ssh_host_key)?,
+        oauth_client: super::edge::SSH_PROXY.to_owned(),
+    }))
+}
+
 pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
     let loggregator = setting.logs()?;
     let (plan, config) = (&setting.plan, &setting.config);
@@ -114,7 +130,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
             id: "cloud_controller".into(),
             secret: plan.client_secret.clone(),
         }),
-        app_ssh: None,
+        app_ssh: app_ssh(&setting)?,
         system_domain: plan.domain.clone(),
         apps_domain: plan.domain.clone(),
         identity_domains: config.identity_domains.clone(),

@@ -1,4 +1,4 @@
-//! Wires the router, the components' own routes, the dashboard, and names (DNS and /etc/hosts).
+//! Wires the router, the ssh-proxy, the components' own routes, the dashboard, and names (DNS and /etc/hosts).
 
 use super::{Setting, public_addresses};
 use crate::addresses::{self, Service};
@@ -20,15 +20,18 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The client of the ssh-proxy at the UAA.
+pub(crate) const SSH_PROXY: &str = "ssh-proxy";
+
 /// The second part of the role, which registers the components' own routes.
 pub(crate) const ROUTE_REGISTRAR: &str = "route-registrar";
 
 /// The hosts on the system domain at which components are reached.
-pub(crate) const COMPONENT_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache", DASHBOARD];
+pub(crate) const COMPONENT_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache", DASHBOARD, "ssh"];
 /// The host of the picture, which is also the name of its client at the UAA.
 pub(crate) const DASHBOARD: &str = "dashboard";
 /// The hosts on the system domain at which other Cloud Foundry foundations have components that this one lacks.
-pub(crate) const RESERVED_HOSTS: &[&str] = &["ssh", "doppler", "loggregator"];
+pub(crate) const RESERVED_HOSTS: &[&str] = &["doppler", "loggregator"];
 
 /// Returns the hosts that apps cannot have: the two lists above, and everything below them.
 pub(crate) fn component_hosts(domain: &str) -> ComponentHosts {
@@ -141,6 +144,36 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
             }
         }
     }))
+}
+
+pub(crate) async fn ssh_proxy(setting: Setting) -> Result<Run> {
+    let loggregator = setting.logs()?;
+    let (config, plan) = (&setting.config, &setting.plan);
+    let identity = setting.identity("ssh-proxy")?;
+    // The proxy presents its component certificate to instances and trusts the instances' CA, as the router does.
+    let backend_tls = kit::tls::Identity {
+        ca_pem: setting.certificates.instances_ca().to_owned(),
+        ..identity.clone()
+    };
+    let proxy = ssh_proxy::SshProxy::build(ssh_proxy::Config {
+        listener: setting.listen(Service::SshProxy).await?,
+        host_key: plan.ssh_host_key.clone(),
+        access: clients::ssh_access::Config {
+            uaa_url: setting.http(Service::Uaa),
+            client_id: SSH_PROXY.into(),
+            client_secret: plan.client_secret.clone(),
+            cloud_controller_url: setting.http(Service::CloudController),
+            authorities: String::new(),
+        },
+        bbs_url: setting.https(Service::Bbs),
+        identity,
+        backend_tls,
+        loggregator,
+        connections: config.ssh.connections,
+        idle: config.ssh.idle,
+    })?;
+    setting.monitor.show("ssh-proxy", proxy.observed());
+    Ok(run(|shutdown| proxy.run(shutdown)))
 }
 
 /// Issues one certificate for all identity domains; `None` if there is no such domain.
