@@ -5,14 +5,14 @@ use crate::ui::Ui;
 
 /// The commands of the cf CLI that this client does not have, with their aliases.
 pub(crate) const ORIGINAL: &[&str] = &[
-    "add-plugin-repo allow-space-ssh apply-manifest bind-route-service brs bind-running-security-group",
+    "add-plugin-repo apply-manifest bind-route-service brs bind-running-security-group",
     "bind-security-group bind-staging-security-group cancel-deployment",
     "cleanup-outdated-service-bindings config continue-deployment copy-source create-app create-app-manifest",
     "create-buildpack create-isolation-segment create-package create-security-group create-service cs",
     "create-service-broker csb create-service-key csk delete-buildpack",
     "delete-isolation-segment delete-security-group delete-service-broker delete-service-key dsk",
-    "delete-user disable-feature-flag disable-org-isolation disable-service-access disable-ssh disallow-space-ssh",
-    "download-droplet droplets enable-feature-flag enable-org-isolation enable-service-access enable-ssh feature-flag",
+    "delete-user disable-feature-flag disable-org-isolation disable-service-access",
+    "download-droplet droplets enable-feature-flag enable-org-isolation enable-service-access feature-flag",
     "feature-flags get-health-check get-readiness-health-check install-plugin isolation-segments labels",
     "list-plugin-repos marketplace m move-route org-users packages passwd pw plugins purge-service-instance",
     "purge-service-offering remove-plugin-repo rename-org rename-service rename-service-broker rename-space",
@@ -21,7 +21,7 @@ pub(crate) const ORIGINAL: &[&str] = &[
     "service-access service-brokers service-key service-keys sk set-droplet set-health-check",
     "set-label set-org-default-isolation-segment set-running-environment-variable-group srevg",
     "set-space-isolation-segment set-staging-environment-variable-group ssevg share-private-domain share-route",
-    "share-service space-ssh-allowed space-users ssh ssh-code ssh-enabled stack stage-package stage",
+    "share-service space-users stack stage-package stage",
     "staging-environment-variable-group sevg staging-security-groups unbind-route-service urs",
     "unbind-running-security-group unbind-security-group unbind-staging-security-group",
     "uninstall-plugin unset-label unset-org-role unset-space-role unshare-private-domain unshare-route unshare-service",
@@ -37,13 +37,8 @@ pub(crate) fn of_the_original(name: &str) -> Option<String> {
     if !is_known {
         return None;
     }
-    let hint = if name.contains("ssh") {
-        "\nSSH into apps is not available on Cupola; 'cupola exec APP -- COMMAND' runs a command in an instance."
-    } else {
-        ""
-    };
     Some(format!(
-        "'{name}' is a command of the cf CLI that this built-in client does not have.\nThe cf CLI (version 8) works with this foundation: install it; it uses the login of this client.\n'cf help' lists the commands of this client.{hint}"
+        "'{name}' is a command of the cf CLI that this built-in client does not have.\nThe cf CLI (version 8) works with this foundation: install it; it uses the login of this client.\n'cf help' lists the commands of this client."
     ))
 }
 

@@ -15,6 +15,7 @@ mod api;
 
 mod help;
 mod names;
+mod openssh;
 mod propagation;
 mod saved;
 mod start;

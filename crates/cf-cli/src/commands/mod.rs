@@ -17,6 +17,7 @@ mod route_policies;
 mod routes;
 mod services;
 mod spaces;
+mod ssh;
 mod tasks;
 mod users;
 
@@ -41,6 +42,7 @@ const TABLES: [&[Spec]; 15] = [
     env::SPECS,
     logs::SPECS,
     events::SPECS,
+    ssh::SPECS,
     orgs::SPECS,
     spaces::SPECS,
     domains::SPECS,
@@ -224,6 +226,7 @@ async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         "unset-env" => env::unset_env(s, p).await,
         "logs" => logs::logs(s, p).await,
         "events" => events::events(s, p).await,
+        name if ssh::SPECS.iter().any(|ssh| ssh.name == name) => ssh::run(s, spec, p).await,
 
         "orgs" => orgs::orgs(s).await,
         "org" => orgs::org(s, p).await,
@@ -357,11 +360,6 @@ mod tests {
             help::of_the_original("create-service")
                 .unwrap()
                 .contains("'create-service'")
-        );
-        assert!(
-            help::of_the_original("ssh")
-                .unwrap()
-                .contains("cupola exec")
         );
         assert!(help::of_the_original("psh").is_none());
     }

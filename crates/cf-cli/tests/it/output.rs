@@ -113,10 +113,4 @@ async fn commands_of_the_original_point_at_it() {
             seen.err
         );
     }
-    let seen = person.types("ssh dora").await;
-    assert!(
-        seen.err.contains("SSH into apps is not available"),
-        "{}",
-        seen.err
-    );
 }

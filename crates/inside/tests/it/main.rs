@@ -5,4 +5,5 @@
 mod fixture;
 mod programs;
 mod python;
+mod sshd;
 mod staticfile;
