@@ -24,6 +24,7 @@ mod route_propagation;
 mod route_registrar;
 mod seeing_routes;
 mod services;
+mod ssh;
 mod tour;
 mod why;
 mod why_faults;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
                 cell::STORIES,
                 firewall::STORIES,
                 networking::STORIES,
+                ssh::STORIES,
                 route_policies::STORIES,
                 services::STORIES,
                 integrity::ON,

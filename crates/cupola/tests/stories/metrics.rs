@@ -33,6 +33,7 @@ const ORDER: &[&str] = &[
     "dns",
     "router",
     "dashboard",
+    "ssh-proxy",
 ];
 /// The parts of roles that are listed by themselves.
 const PARTS_OF_ROLES: &[&str] = &["route-emitter", "route-registrar"];
