@@ -34,14 +34,14 @@ impl std::fmt::Debug for Backend {
     }
 }
 
-/// What russh asks about the sshd. It is dropped when the connection has ended.
+/// The handler of a connection to an sshd. It is dropped when the connection has ended.
 #[derive(Debug)]
 pub(crate) struct Sshd {
     fingerprint: Fingerprint,
     _ended: DropGuard,
 }
 
-/// What the sshd must prove.
+/// The proof that the sshd must give.
 #[derive(Debug)]
 enum Fingerprint {
     Known(String),

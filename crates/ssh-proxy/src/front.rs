@@ -35,7 +35,7 @@ const LONGEST_CODE: usize = 4096;
 /// The time for channels to deliver the last bytes after the instance has ended.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
-/// What all connections know.
+/// The parts of the proxy that all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) permission: Permission,
@@ -64,7 +64,7 @@ impl Drop for LoggedIn {
     }
 }
 
-/// What [`converse`] reads of its handler.
+/// The state that [`converse`] and its handler share.
 #[derive(Debug, Default)]
 struct State {
     logged_in: OnceLock<Arc<LoggedIn>>,

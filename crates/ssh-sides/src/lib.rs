@@ -1,4 +1,4 @@
-//! What every end of an SSH connection needs beside russh: buffers with a bound that never stop the whole connection.
+//! Gives every end of an SSH connection what it needs beside russh: buffers with a bound that never stop the whole connection.
 //!
 //! A connection of russh is one task. If a channel is read slowly, that task would wait for it, and with it every other channel and
 //! the way back: `cat` could not pass on a long file, because it writes while it reads. So an [`Inbox`] takes all messages of a

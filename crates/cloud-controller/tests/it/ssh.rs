@@ -1,4 +1,4 @@
-//! Who may log in to an app's instances, what the ssh-proxy is answered, and the keys in the LRP.
+//! Tests the rights to log in to an app's instances, the answers to the ssh-proxy, and the keys in the LRP.
 
 use crate::fixture::*;
 use reqwest::Method;

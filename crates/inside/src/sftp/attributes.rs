@@ -1,4 +1,4 @@
-//! What is known of a file: its size, owner, mode and times.
+//! Reads, writes and applies the attributes of a file: its size, owner, mode and times.
 
 use super::fields::Fields;
 use std::fs::{File, FileTimes, Metadata, Permissions};

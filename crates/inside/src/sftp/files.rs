@@ -27,7 +27,7 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("limits@openssh.com", "1"),
 ];
 
-/// What a client has open.
+/// The files and directories that a client has open.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     next: u32,

@@ -1,4 +1,4 @@
-//! What all connections know.
+//! The settings of the sshd, which all connections share.
 
 use russh::keys::PublicKey;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Who is let in, and what the others read.
+//! Tests which users are let in, and what the others read.
 
 use crate::fixture::{PROCESS, Stage, USER};
 use testkit::wait::within;

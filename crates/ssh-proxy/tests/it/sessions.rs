@@ -1,4 +1,4 @@
-//! What a session passes on, and how it ends.
+//! Tests what a session passes on, and how it ends.
 
 use crate::fixture::{Stage, USER};
 use std::time::Duration;
