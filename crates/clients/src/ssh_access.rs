@@ -121,6 +121,10 @@ async fn answer<T: DeserializeOwned>(
     let response = request.send().await.map_err(unavailable)?;
     match response.status() {
         StatusCode::OK => response.json().await.map_err(unavailable),
+        status if status.is_server_error() => Err(AccessError::Unavailable {
+            component,
+            reason: format!("status {status}"),
+        }),
         status => Err(AccessError::Refused {
             component,
             status: status.as_u16(),

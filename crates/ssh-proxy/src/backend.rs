@@ -19,6 +19,9 @@ use wire::ssh::{SshRoute, matches_fingerprint};
 /// The time for all of it.
 const CONNECT: Duration = Duration::from_secs(15);
 
+/// The time without traffic after which the sshd is sent a request without meaning.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// A connection to an sshd, after the login.
 pub(crate) struct Backend {
     pub(crate) handle: Handle<Sshd>,
@@ -73,7 +76,9 @@ pub(crate) fn client() -> Config {
     Config {
         client_id: SshId::Standard("SSH-2.0-diego-ssh-proxy".into()),
         inactivity_timeout: None,
-        keepalive_interval: None,
+        // Envoy closes a connection without traffic after an hour. An answer is not waited for: `activity` ends idle sessions.
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: 0,
         ..Config::default()
     }
 }

@@ -6,135 +6,31 @@
 use crate::activity::Activity;
 use crate::backend::{self, Backend};
 use crate::login::Login;
-use crate::metrics::Metrics;
-use crate::permission::{Permission, Verdict};
+use crate::permission::Verdict;
 use crate::relay::{self, Ends};
+use crate::shared::{LoggedIn, Shared, State};
 use crate::target::Target;
-use clients::loggregator::{Emitter, Source, Stream};
+use clients::loggregator::{Source, Stream};
 use kit::CancellationToken;
-use kit::metrics::Begun;
-use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session, run_stream};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig, client};
-use rustls::ClientConfig;
-use ssh_sides::{Gate, Inbox, Outlet, socket};
+use ssh_sides::{Gate, Inbox, Outlet};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// The time for a client to log in.
-const LOGIN: Duration = Duration::from_secs(60);
 /// The time for the sshd to open a channel, and to answer a request.
 const ANSWER: Duration = Duration::from_secs(15);
 /// The number of channels of one client.
 const CHANNELS: usize = 64;
 /// The length of the longest code.
 const LONGEST_CODE: usize = 4096;
-/// The time for channels to deliver the last bytes after the instance has ended.
-const LAST_BYTES: Duration = Duration::from_secs(2);
-
-/// The parts of the proxy that all connections share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) permission: Permission,
-    /// How instances are verified.
-    pub(crate) tls: Arc<ClientConfig>,
-    pub(crate) client: Arc<client::Config>,
-    pub(crate) emitter: Emitter,
-    pub(crate) metrics: Metrics,
-    pub(crate) idle: Duration,
-}
-
-/// A session that began with a login. Its end is logged when it is dropped.
-#[derive(Debug)]
-struct LoggedIn {
-    backend: Backend,
-    peer: SocketAddr,
-    source: Source,
-    emitter: Emitter,
-    _counted: Begun,
-}
-
-impl Drop for LoggedIn {
-    fn drop(&mut self) {
-        let line = format!("Remote access ended for {}", self.peer);
-        self.emitter.log(&self.source, Stream::Out, line);
-    }
-}
-
-/// The state that [`converse`] and its handler share.
-#[derive(Debug, Default)]
-struct State {
-    logged_in: OnceLock<Arc<LoggedIn>>,
-    /// It is cancelled when somebody has logged in, with or without an instance.
-    decided: CancellationToken,
-}
-
-/// Serves one client until it, its instance or the proxy ends.
-pub(crate) async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    config: Arc<Config>,
-    shared: Arc<Shared>,
-    shutdown: CancellationToken,
-) {
-    socket::prepare(&stream);
-    let (gate, activity) = (Gate::default(), Activity::now());
-    let state = Arc::new(State::default());
-    let front = Front {
-        shared: shared.clone(),
-        peer,
-        gate: gate.clone(),
-        activity: activity.clone(),
-        state: state.clone(),
-        channels: HashMap::new(),
-        unreachable: None,
-    };
-    let begun = tokio::time::timeout(LOGIN, run_stream(config, gate.of(stream), front));
-    let Ok(Ok(running)) = begun.await else {
-        return;
-    };
-    let handle = running.handle();
-    let reason = async {
-        let decided = tokio::time::timeout(LOGIN, state.decided.cancelled());
-        if decided.await.is_err() {
-            return "the time to log in is over".to_owned();
-        }
-        let Some(logged_in) = state.logged_in.get() else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            () = logged_in.backend.ended.cancelled() => {
-                tokio::time::sleep(LAST_BYTES).await;
-                "the instance of the app has ended".to_owned()
-            }
-            () = activity.idle_for(shared.idle) => {
-                format!("nothing was sent for {} minutes", shared.idle.as_secs() / 60)
-            }
-            () = shutdown.cancelled() => "the ssh-proxy is being stopped".to_owned(),
-        }
-    };
-    tokio::pin!(running);
-    tokio::select! {
-        _ = running.as_mut() => {}
-        reason = reason => {
-            let _ = handle.disconnect(Disconnect::ByApplication, reason, String::new()).await;
-            let _ = tokio::time::timeout(LAST_BYTES, running).await;
-            gate.shut();
-        }
-    }
-    if let Some(logged_in) = state.logged_in.get() {
-        let Backend { handle, gate, .. } = &logged_in.backend;
-        let _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
-        gate.shut();
-    }
-}
 
 /// The handler of one client.
 #[derive(Debug)]
-struct Front {
+pub(crate) struct Front {
     shared: Arc<Shared>,
     peer: SocketAddr,
     /// The bytes that wait to be sent to the sshd.
@@ -161,6 +57,24 @@ impl Drop for Open {
 }
 
 impl Front {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        peer: SocketAddr,
+        gate: Gate,
+        activity: Activity,
+        state: Arc<State>,
+    ) -> Self {
+        Self {
+            shared,
+            peer,
+            gate,
+            activity,
+            state,
+            channels: HashMap::new(),
+            unreachable: None,
+        }
+    }
+
     /// Decides about a login.
     async fn decide(&mut self, user: &str, code: &str) -> bool {
         let (peer, metrics) = (self.peer, &self.shared.metrics);
@@ -407,6 +321,18 @@ impl Handler for Front {
             None => None,
         };
         self.answer(channel, sent, session).await
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single_connection: bool,
+        _x11_auth_protocol: &str,
+        _x11_auth_cookie: &str,
+        _x11_screen_number: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        session.channel_failure(channel)
     }
 
     async fn env_request(

@@ -17,7 +17,9 @@
 //! | [`target`] | where an instance's sshd is, and how to log in there (pure) |
 //! | [`permission`] | asking UAA, Cloud Controller and BBS |
 //! | [`backend`] | the connection to the sshd |
-//! | [`front`] | the connection of a client |
+//! | [`connection`] | one connection: the time to log in, the reasons for its end |
+//! | [`front`] | the requests of a client, and its login |
+//! | [`shared`] | what connections have in common |
 //! | [`relay`] | copying one channel |
 //! | [`activity`] | how long nothing was copied |
 //! | [`host_key`] | the key by which clients recognise the proxy |
@@ -25,17 +27,18 @@
 
 mod activity;
 mod backend;
+mod connection;
 mod front;
 pub mod host_key;
 mod login;
 mod metrics;
 mod permission;
 mod relay;
+mod shared;
 mod target;
 
 use anyhow::{Context as _, Result};
 use clients::loggregator::Emitter;
-use front::Shared;
 use kit::CancellationToken;
 use kit::metrics::{Observed, Registry};
 use kit::readiness::Readiness;
@@ -45,6 +48,7 @@ use permission::Permission;
 use russh::keys::decode_secret_key;
 use russh::server::Config as ServerConfig;
 use russh::{MethodKind, MethodSet, SshId};
+use shared::Shared;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,7 +167,7 @@ impl SshProxy {
             let (server, shared) = (self.server.clone(), self.shared.clone());
             let shutdown = shutdown.clone();
             connections.spawn(async move {
-                front::converse(stream, peer, server, shared, shutdown).await;
+                connection::converse(stream, peer, server, shared, shutdown).await;
                 drop(slot);
             });
         }

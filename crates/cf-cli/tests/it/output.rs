@@ -114,3 +114,32 @@ async fn commands_of_the_original_point_at_it() {
         );
     }
 }
+
+#[tokio::test]
+async fn codes_and_spaces_of_ssh() {
+    let person = Person::new().await;
+    let seen = person.types("ssh-code").await;
+    assert_eq!(
+        (seen.code, seen.out.as_str()),
+        (1, "FAILED\n"),
+        "nobody is logged in"
+    );
+    person.logs_in().await;
+    let seen = person.types("ssh-code").await;
+    assert_eq!((seen.code, seen.out.as_str()), (0, "C0DE\n"));
+    let seen = person.types("space-ssh-allowed space").await;
+    assert!(
+        seen.out
+            .contains("ssh support is enabled in space 'space'."),
+        "{}",
+        seen.out
+    );
+    let seen = person.types("disallow-space-ssh space").await;
+    assert!(
+        seen.code == 0 && seen.out.contains("Disabling ssh support for space space"),
+        "{}",
+        seen.out
+    );
+    let seen = person.types("ssh dora -N -c env").await;
+    assert!(seen.err.contains("cannot be used together"), "{}", seen.err);
+}

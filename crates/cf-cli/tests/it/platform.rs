@@ -189,6 +189,13 @@ fn router(platform: Platform) -> Router {
                 "login": {"href": url}, "uaa": {"href": url}, "log_cache": {"href": url}, "logging": {"href": "wss://x"}, "network_policy_v1": {"href": format!("{url}/networking/v1/external")}, "app_ssh": {"href": "ssh:2222", "meta": {"oauth_client": "ssh-proxy"}}}}))
         }))
         .route("/oauth/token", post(token))
+        .route("/oauth/authorize", get(|Query(q): Query<HashMap<String, String>>| async move {
+            assert_eq!((q["response_type"].as_str(), q["client_id"].as_str()), ("code", "ssh-proxy"));
+            (StatusCode::FOUND, [("location", "http://uaa.test/login?code=C0DE")])
+        }))
+        .route("/v3/spaces/s1/features/ssh", get(|| async { Json(json!({"name": "ssh", "enabled": true})) }).patch(|Json(body): Json<Value>| async move {
+            Json(json!({"name": "ssh", "enabled": body["enabled"]}))
+        }))
         .route("/v3/organizations", get(|| async { list(vec![json!({"guid": "o1", "name": "org"})]) }))
         .route("/v3/spaces", get(|Query(q): Query<HashMap<String, String>>| async move {
             if q.get("names").is_some_and(|n| n != "space") { list(vec![]) } else { list(vec![json!({"guid": "s1", "name": "space"})]) }
