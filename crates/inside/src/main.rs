@@ -2,7 +2,8 @@
 //!
 //! The name by which it is called, or the first argument, selects the program: `init` (PID 1), `shim` (the container's parent on
 //! the cell) with its small helpers `enter`, `userns` and `user-limits`, `untar` and `tar` (files into and out of a container),
-//! `builder`, `launcher`, `healthcheck`, `staticfile`, `diego-sshd` with its helpers `ssh-session` and `sftp-server`.
+//! `builder`, `launcher`, `healthcheck`, `staticfile`, `diego-sshd` with its helpers `ssh-session`, `sftp-server` and
+//! `scp`.
 
 mod builder;
 mod flags;
@@ -10,6 +11,7 @@ mod healthcheck;
 mod init;
 mod init_files;
 mod launcher;
+mod scp;
 mod sftp;
 mod shim;
 mod sshd;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "diego-sshd" => sshd::main(args),
         "ssh-session" => sshd::leader::main(args),
         "sftp-server" => sftp::main(),
+        "scp" => scp::main(args),
         other => {
             eprintln!(
                 "inside: unknown program {other:?}; expected init, shim, builder, launcher, healthcheck, staticfile or diego-sshd"

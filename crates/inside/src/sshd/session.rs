@@ -32,9 +32,9 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// The script of shells and commands. `$1` is the directory of the app, `$2` what follows: `shell`, `terminal` or `command`, and
-/// `$3` the command. It sources what the launcher sources; nothing of it may appear among the output of the command, because
-/// programs such as scp read that.
+/// The script of shells and commands. `$1` is the directory of the app, `$2` this program, `$3` what follows: `shell`, `terminal` or
+/// `command`, and `$4` the command. It sources what the launcher sources; nothing of it may appear among the output of the command,
+/// because programs such as scp read that. A stack without scp gets ours.
 const SCRIPT: &str = r#"
 cd "$1"
 {
@@ -44,11 +44,19 @@ cd "$1"
   if [ -f .profile ]; then source .profile; fi
   unset profile
 } </dev/null >/dev/null 2>&1
-case "$2" in
+case "$3" in
   terminal) exec bash -i;;
   shell) exec bash;;
 esac
-exec bash -c "$3"
+case "$4" in
+  "scp "*)
+    if ! command -v scp >/dev/null; then
+      export INSIDE_PROGRAM="$2"
+      scp() { (exec -a inside "$INSIDE_PROGRAM" scp "$@"); }
+      export -f scp
+    fi;;
+esac
+exec bash -c "$4"
 "#;
 
 /// The number of bytes that are read at once.
@@ -170,6 +178,7 @@ fn script<'a>(command: &'a mut Command, settings: &Settings) -> &'a mut Command 
     command
         .args(["/bin/bash", "-c", SCRIPT, "session"])
         .arg(&settings.app)
+        .arg(&settings.program)
 }
 
 /// Where the client's bytes go.

@@ -284,3 +284,21 @@ fn the_name_it_is_called_by_decides() {
         (Some(2), true)
     );
 }
+
+/// Tests scp's old protocol between OpenSSH's program and ours.
+#[test]
+fn scp_receives_what_openssh_sends() {
+    let folder = Folder::new("scp");
+    folder.file("deep/a.txt", "hello");
+    let script = format!(
+        "mkfifo forth back && {{ timeout 60 scp -r -p -f app/deep <back >forth & }} && timeout 60 {INSIDE} scp -r -p -t copied <forth >back"
+    );
+    let done = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(folder.path(""))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let copied = fs::read_to_string(folder.path("copied/a.txt")).unwrap();
+    assert_eq!(copied, "hello");
+}

@@ -206,6 +206,16 @@ fn files_are_copied_by_scp_and_sftp() {
     copy("127.0.0.1:copied", &back.display().to_string());
     assert_eq!(fs::read_to_string(back.join("er/a.txt")).unwrap(), "hello");
 
+    // The old protocol: the machine of the test has an scp for it.
+    let old = sshd
+        .client("scp")
+        .args(["-O", "-r", &source.display().to_string(), "127.0.0.1:old"])
+        .output()
+        .unwrap();
+    assert!(old.status.success(), "{old:?}");
+    let copied = sshd.folder.path("app/old/er/a.txt");
+    assert_eq!(fs::read_to_string(copied).unwrap(), "hello");
+
     let mut sftp = sshd
         .client("sftp")
         .args(["-b", "-", "127.0.0.1"])
