@@ -20,6 +20,7 @@ pub(crate) const STORIES: &[Story] = &[
     ),
     story("processes_router_and_nats_restart", router_and_nats_restart),
     story("processes_control_plane_restart", control_plane_restart),
+    story("processes_ssh_proxy_restart", ssh_proxy_restart),
 ];
 
 /// The stories that run after all others. They leave nothing running on the cell.
@@ -44,6 +45,27 @@ fn a_role_runs_once(f: &mut Foundation) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Kills the ssh-proxy. The next one has the same host key, which the client checks.
+fn ssh_proxy_restart(f: &mut Foundation) -> Result<()> {
+    let session = |f: &Foundation| -> Result<()> {
+        let output = f.cf(&["ssh", "appA", "-c", "echo here"])?;
+        ensure!(
+            output.status.success() && output.stdout == b"here\n",
+            "{}",
+            both(&output)
+        );
+        Ok(())
+    };
+    session(f)?;
+    f.end("ssh-proxy", Signal::SIGKILL)?;
+    f.serve("ssh-proxy")?;
+    wait_for(
+        "a session through the new proxy",
+        30,
+        || Ok(session(f).ok()),
+    )
 }
 
 fn same_instance(f: &Foundation, guid: &str) -> Result<()> {

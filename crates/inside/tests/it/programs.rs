@@ -291,7 +291,7 @@ fn scp_receives_what_openssh_sends() {
     let folder = Folder::new("scp");
     folder.file("deep/a.txt", "hello");
     let script = format!(
-        "mkfifo forth back && {{ timeout 60 scp -r -p -f app/deep <back >forth & }} && timeout 60 {INSIDE} scp -r -p -t copied <forth >back"
+        "mkfifo forth back && {{ timeout 60 scp -r -p -f app/deep <back >forth & }} && timeout 60 {INSIDE} scp -r -p -t copied >back <forth"
     );
     let done = Command::new("bash")
         .args(["-c", &script])
