@@ -95,7 +95,7 @@ impl Stage {
                 uaa_url: peer.url.clone(),
                 client_id: "ssh-proxy".into(),
                 client_secret: "secret".into(),
-                cloud_controller_url: peer.url.clone(),
+                cloud_controller_url: peer.url,
                 authorities: String::new(),
             },
             bbs_url: bbs.url.clone(),
@@ -216,6 +216,9 @@ async fn run_instance(bbs: &Bbs, route: &Value, sshd: SocketAddr) {
             }),
             ..Default::default()
         }),
+        memory_mb: 64,
+        disk_mb: 128,
+        ports: vec![2222],
         log_guid: APP.into(),
         routes: Some(m::ProtoRoutes { routes }),
         ..Default::default()
