@@ -72,7 +72,7 @@ async fn resolve(name: &str) -> Vec<IpAddr> {
     let is_name = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    if !is_name || name.starts_with('-') {
+    if !is_name || name.is_empty() || name.starts_with('-') {
         return Vec::new();
     }
     let found = Command::new("getent")
@@ -87,7 +87,7 @@ async fn resolve(name: &str) -> Vec<IpAddr> {
 
 /// Returns the addresses in the output of `getent ahosts`: the first word of each line, each address once.
 fn listed(output: &[u8]) -> Vec<IpAddr> {
-    let mut addresses = Vec::new();
+    let mut addresses: Vec<IpAddr> = Vec::new();
     for line in String::from_utf8_lossy(output).lines() {
         let word = line.split_whitespace().next().unwrap_or_default();
         if let Ok(address) = word.parse()
