@@ -1,4 +1,8 @@
 //! Counts the bytes that wait on a connection, and stops reading from its socket while they are too many.
+//!
+//! Behind the bytes that nobody reads yet, the peer may have sent what the way back needs: room in a window, or its part of new keys.
+//! So a gate that stays closed lets a little through after a while, up to a second bound. A peer has at most the window of each channel
+//! under way, which is less.
 
 use futures::task::AtomicWaker;
 use std::io::{self, IoSlice};
@@ -6,11 +10,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 /// The number of bytes above which nothing is read. It is larger than a channel's window, so that one channel alone can fill its
 /// window without stopping the others.
 pub const MOST: usize = 4 << 20;
+/// The number of bytes that a closed gate lets through, in steps.
+const EXTRA: usize = 8 << 20;
+const STEP: usize = 256 << 10;
+/// The time before the first step, and before each other one.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PACE: Duration = Duration::from_millis(20);
 
 /// The count of one connection; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +42,8 @@ impl Gate {
         Gated {
             stream,
             gate: self.clone(),
+            extra: 0,
+            step: None,
         }
     }
 
@@ -52,8 +66,8 @@ impl Gate {
         self.0.is_shut.load(Ordering::SeqCst)
     }
 
-    fn is_full(&self) -> bool {
-        self.0.waiting.load(Ordering::SeqCst) > MOST
+    fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::SeqCst)
     }
 }
 
@@ -79,6 +93,38 @@ impl Drop for Load {
 pub struct Gated<S> {
     stream: S,
     gate: Gate,
+    /// The bytes that may wait in addition, since the gate was closed.
+    extra: usize,
+    /// The time until the next step.
+    step: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Gated<S> {
+    /// Returns when the connection may be read. The caller has registered its task.
+    fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let waiting = self.gate.waiting();
+            if waiting <= MOST {
+                self.extra = 0;
+            }
+            if waiting <= MOST + self.extra {
+                self.step = None;
+                return Poll::Ready(());
+            }
+            if self.extra >= EXTRA {
+                return Poll::Pending;
+            }
+            let pause = if self.extra == 0 { PATIENCE } else { PACE };
+            let step = self
+                .step
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            if step.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.step = None;
+            self.extra += STEP;
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
@@ -92,10 +138,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
         if self.gate.is_shut() {
             return Poll::Ready(Ok(()));
         }
-        if self.gate.is_full() {
-            return Poll::Pending;
+        match self.poll_open(context) {
+            Poll::Ready(()) => Pin::new(&mut self.stream).poll_read(context, buffer),
+            Poll::Pending => Poll::Pending,
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
@@ -161,6 +207,24 @@ mod tests {
         drop(large);
         assert_eq!(&reading.await.unwrap(), b"b");
         drop(small);
+    }
+
+    #[tokio::test]
+    async fn a_gate_that_stays_closed_lets_a_little_through() {
+        let gate = Gate::default();
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut near = gate.of(near);
+        far.write_all(b"abc").await.unwrap();
+        let closed = gate.load(MOST + 1);
+        let mut byte = [0];
+        near.read_exact(&mut byte).await.unwrap();
+        assert_eq!(&byte, b"a");
+        let bound = gate.load(EXTRA);
+        let waiting = near.read_exact(&mut byte);
+        let much_later = tokio::time::timeout(2 * PATIENCE, waiting).await;
+        assert!(much_later.is_err());
+        drop((closed, bound));
+        near.read_exact(&mut byte).await.unwrap();
     }
 
     #[tokio::test]
