@@ -6,22 +6,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use testkit::wait::block_until;
 
-/// The bound of each wait.
+/// The bound of an answer.
 const BOUND: Duration = Duration::from_secs(60);
-
-/// Repeats `look` until it returns something. It panics with `what` when that takes too long.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(began.elapsed() < BOUND, "waited too long for {what}");
-        std::thread::yield_now();
-    }
-}
 
 /// A running sshd with the folder of an app, and the key that may log in.
 struct Sshd {
@@ -70,7 +59,7 @@ impl Sshd {
             .current_dir(folder.path(""))
             .spawn()
             .unwrap();
-        wait_for("the sshd", || TcpStream::connect(("127.0.0.1", port)).ok());
+        block_until("the sshd", || TcpStream::connect(("127.0.0.1", port)).ok());
         Self {
             folder,
             port,
@@ -264,7 +253,7 @@ fn a_port_is_forwarded() {
         ])
         .spawn()
         .unwrap();
-    let mut client = wait_for("the forwarded port", || {
+    let mut client = block_until("the forwarded port", || {
         TcpStream::connect(("127.0.0.1", here)).ok()
     });
     client.set_read_timeout(Some(BOUND)).unwrap();
@@ -310,7 +299,7 @@ fn a_session_ends_with_its_client() {
     assert!(process.exists());
     ssh.kill().unwrap();
     ssh.wait().unwrap();
-    wait_for("the end of the process", || {
+    block_until("the end of the process", || {
         (!process.exists()).then_some(())
     });
 }
