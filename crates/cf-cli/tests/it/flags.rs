@@ -193,7 +193,8 @@ async fn every_flag_is_used_or_refused() {
         }
         let mut used = BTreeSet::new();
         for flags in lines {
-            if command.name == "logs" {
+            // These do not end by themselves, or need a server that the platform lacks.
+            if ["logs", "ssh"].contains(&command.name.as_str()) {
                 used.extend(flags.iter().map(|(flag, _)| flag));
                 continue;
             }
