@@ -33,7 +33,7 @@ use anyhow::Result;
 pub(crate) struct Exit(pub(crate) u8);
 
 /// The tables in the order of `cf help`.
-const TABLES: [&[Spec]; 15] = [
+const TABLES: [&[Spec]; 16] = [
     login::SPECS,
     push::SPECS,
     apps::SPECS,
