@@ -6,7 +6,7 @@ use crate::change::Changes;
 use crate::config::Config;
 use crate::controller::{Cc, Settings, Shared};
 use crate::db::Db;
-use crate::diego::driver::Driver;
+use crate::diego::driver::{Driver, Platform};
 use crate::diego::troubles::Troubles;
 use crate::diego::usage::Usage;
 use crate::metrics::Metrics;
@@ -111,16 +111,13 @@ impl CloudController {
         let blobs = open_blobs(config.data_dir.clone(), config.disk_reserve, config.bucket).await?;
         let bbs = clients::bbs::Client::new(&config.bbs_url, &config.identity)?;
         kit::tls::install_crypto();
-        let driver = Driver::new(
-            db.clone(),
-            bbs.clone(),
-            trimmed(config.internal_url.clone()),
-            trimmed(config.api_url.clone()),
-            &lifecycle,
-            names.clone(),
-            keys.clone(),
-            config.app_ssh.is_some(),
-        );
+        let platform = Platform {
+            internal_url: trimmed(config.internal_url.clone()),
+            api_url: trimmed(config.api_url.clone()),
+            names: names.clone(),
+            permits_ssh: config.app_ssh.is_some(),
+        };
+        let driver = Driver::new(db.clone(), bbs.clone(), platform, &lifecycle, keys.clone());
         let (cleanup, jobs) = (Nudge::default(), Nudge::default());
         let (receipts, bus) = Receipts::new(config.nats.as_ref())?;
         let emitter = config.loggregator;

@@ -80,7 +80,7 @@ fn start(args: &[String]) -> Result<std::convert::Infallible, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("start: {error}"))?;
-    Ok(runtime.block_on(serve(&address, config(host_key), Arc::new(settings))))
+    match runtime.block_on(serve(&address, config(host_key), Arc::new(settings))) {}
 }
 
 /// Starts this program again, with the host key in its environment instead of its arguments. Returns only if that fails.

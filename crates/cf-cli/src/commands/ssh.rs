@@ -169,7 +169,7 @@ async fn ssh(s: &Session, p: &Parsed) -> Result<()> {
     let (forwards, command) = (p.all("L").to_vec(), p.all("command").to_vec());
     let is_silent = p.has("skip-remote-execution");
     ensure!(
-        !(is_silent && !command.is_empty()),
+        !is_silent || command.is_empty(),
         Usage("--skip-remote-execution and --command cannot be used together".to_owned())
     );
     let target = s.require_space()?;

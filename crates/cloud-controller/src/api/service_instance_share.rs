@@ -59,7 +59,7 @@ async fn usage_summary(
     let links = cc.links(
         &format!("{path}/usage_summary"),
         &[
-            ("shared_spaces", path.clone()),
+            ("shared_spaces", path),
             ("service_instance", format!("/v3/service_instances/{guid}")),
         ],
     );

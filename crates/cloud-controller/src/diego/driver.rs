@@ -24,18 +24,25 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub(crate) struct Driver(Arc<Shared>);
 
+/// The settings of the platform that reach apps.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    /// The URL at which Diego reaches the Cloud Controller.
+    pub(crate) internal_url: String,
+    pub(crate) api_url: String,
+    pub(crate) names: Arc<PlatformNames>,
+    /// Whether the foundation permits SSH. Apps and spaces may forbid it.
+    pub(crate) permits_ssh: bool,
+}
+
 #[derive(Debug)]
 struct Shared {
     db: Db,
     bbs: Client,
-    internal_url: String,
-    api_url: String,
+    platform: Platform,
     lifecycle: Artifact,
-    names: Arc<PlatformNames>,
     keys: Keyring,
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
-    /// Whether the foundation permits SSH. Apps and spaces may forbid it.
-    permits_ssh: bool,
     /// The LRPs that the BBS is known to have, each with its ssh entry. These are updated first; others are desired first.
     known_to_bbs: Mutex<HashMap<String, Option<Entry>>>,
     nudge: Nudge,
@@ -55,13 +62,11 @@ impl Driver {
     pub(crate) fn new(
         db: Db,
         bbs: Client,
-        internal_url: String,
-        api_url: String,
+        platform: Platform,
         lifecycle: &Bundle,
-        names: Arc<PlatformNames>,
         keys: Keyring,
-        permits_ssh: bool,
     ) -> Self {
+        let internal_url = &platform.internal_url;
         let lifecycle = Artifact {
             url: format!("{internal_url}{}", wire::cc::internal_path::LIFECYCLE),
             sha256: lifecycle.sha256.clone(),
@@ -70,13 +75,10 @@ impl Driver {
         Self(Arc::new(Shared {
             db,
             bbs,
-            internal_url,
-            api_url,
+            platform,
             lifecycle,
-            names,
             keys,
             turns,
-            permits_ssh,
             known_to_bbs,
             nudge: Nudge::default(),
             rollout: Nudge::default(),
@@ -84,20 +86,20 @@ impl Driver {
     }
 
     pub(crate) fn internal_url(&self) -> &str {
-        &self.0.internal_url
+        &self.0.platform.internal_url
     }
     pub(crate) fn api_url(&self) -> &str {
-        &self.0.api_url
+        &self.0.platform.api_url
     }
     /// Returns whether the foundation permits SSH.
     pub(crate) fn permits_ssh(&self) -> bool {
-        self.0.permits_ssh
+        self.0.platform.permits_ssh
     }
     pub(crate) fn lifecycle(&self) -> Artifact {
         self.0.lifecycle.clone()
     }
     pub(crate) fn names(&self) -> &PlatformNames {
-        &self.0.names
+        &self.0.platform.names
     }
     /// Returns the keys that seal secrets in the database.
     pub(crate) fn keys(&self) -> &Keyring {

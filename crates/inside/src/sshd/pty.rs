@@ -33,6 +33,10 @@ pub(super) fn open(size: Size, modes: &[(Mode, u32)]) -> io::Result<(Terminal, O
     apply(&mut settings, modes);
     rustix::termios::tcsetattr(&slave, OptionalActions::Now, &settings)?;
     rustix::io::ioctl_fionbio(&master, true)?;
+    #[expect(
+        deprecated,
+        reason = "an owned descriptor stays open, and its register is unsafe"
+    )]
     let terminal = Terminal(AsyncFd::new(master)?);
     terminal.resize(size);
     Ok((terminal, slave))
