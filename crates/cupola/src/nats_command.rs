@@ -1,7 +1,6 @@
 //! `cupola nats sub SUBJECT`: the messages of the bus as a person reads them. Addresses, credentials and the certificate are those of
 //! the foundation.
 
-use crate::addresses::is_loopback;
 use crate::exec;
 use crate::plan::Plan;
 use crate::terminal::print;
@@ -72,8 +71,7 @@ pub(crate) async fn run(data: &Path, command: Command) -> Result<()> {
 /// Returns the addresses of the foundation's bus, and the operator's credentials there.
 pub(crate) fn bus(data: &Path, plan: &Plan) -> Result<clients::nats::Config> {
     let mut config = plan.nats();
-    // A bus that other machines reach uses TLS.
-    if config.servers.iter().any(|server| !is_loopback(server)) {
+    if plan.bus_has_tls {
         config.tls = Some(exec::operator(data)?);
     }
     Ok(config)

@@ -10,7 +10,7 @@ mod tests;
 
 pub(crate) use locks::{FirstStart, PlanLock, RoleLocks};
 
-use crate::addresses::{Address, Addresses, Service, resolve};
+use crate::addresses::{Address, Addresses, Service, is_loopback, resolve};
 use crate::bundle::Bundle;
 use crate::config::{Config, DEFAULT_DATA, DEFAULT_DOMAIN};
 use crate::files::write_private;
@@ -46,6 +46,9 @@ pub(crate) struct Plan {
     /// The client addresses of all servers of the message bus; if there is none, the bus has the one server in `addresses`.
     #[serde(default)]
     pub(crate) nats_servers: Vec<String>,
+    /// Whether the message bus uses TLS: as soon as other machines reach it.
+    #[serde(default)]
+    pub(crate) bus_has_tls: bool,
     /// Whether this machine joined the foundation of another machine.
     #[serde(default)]
     pub(crate) joined: bool,
@@ -187,6 +190,7 @@ impl Plan {
             metrics_ports: BTreeMap::new(),
             addresses: Addresses::new(),
             nats_servers: Vec::new(),
+            bus_has_tls: false,
             joined: bundle.is_some(),
             nats_password: random_hex(16),
             status_password: random_hex(16),
@@ -265,6 +269,10 @@ impl Plan {
             [] => joined.map_or_else(Vec::new, |bundle| bundle.nats_servers.clone()),
             servers => servers.to_vec(),
         };
+        let cluster = config.bus.cluster.as_ref();
+        let servers = self.nats_servers();
+        self.bus_has_tls = servers.iter().any(|server| !is_loopback(server))
+            || cluster.is_some_and(|cluster| !cluster.listen.ip().is_loopback());
     }
 
     /// Returns where a service listens and where it is reached.

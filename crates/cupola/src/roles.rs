@@ -93,18 +93,10 @@ impl Setting {
         self.certificates.component(name, &hosts)
     }
 
-    /// Returns whether the bus uses TLS: as soon as other machines reach it.
-    fn bus_has_tls(&self) -> bool {
-        let servers = self.plan.nats_servers();
-        let cluster = self.config.bus.cluster.as_ref();
-        servers.iter().any(|server| !addresses::is_loopback(server))
-            || cluster.is_some_and(|cluster| !cluster.listen.ip().is_loopback())
-    }
-
     /// Returns the servers of the bus, and how this component connects to them.
     pub(crate) fn nats(&self, component: &str) -> Result<clients::nats::Config> {
         let mut config = self.plan.nats();
-        if self.bus_has_tls() {
+        if self.plan.bus_has_tls {
             config.tls = Some(self.identity(component)?);
         }
         Ok(config)
@@ -254,7 +246,7 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
 
 async fn nats(setting: Setting) -> Result<Run> {
     let program = assets::nats_server()?;
-    let identity = match setting.bus_has_tls() {
+    let identity = match setting.plan.bus_has_tls {
         true => Some(setting.identity("nats")?),
         false => None,
     };

@@ -86,7 +86,7 @@ pub(super) async fn repair(data: &Path) -> Result<()> {
     };
     // A step that fails does not hold up the others. The record stays until all have succeeded.
     for undo in &record.undo {
-        undone = undone.and(undo.run(&plan).await);
+        undone = undone.and(undo.run(data, &plan).await);
     }
     undone?;
     Record::remove(data)?;

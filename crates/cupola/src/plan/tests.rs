@@ -79,6 +79,7 @@ fn addresses_follow_the_configuration_and_are_loopback_without_it() {
         assert_eq!(address.advertise, address.listen.to_string());
     }
     assert_eq!(plan.nats_servers(), [plan.reach(Service::Nats)]);
+    assert!(!plan.bus_has_tls);
 
     let text =
         format!("{CELL}bbs: {{listen: '10.0.0.2:8889'}}\nnats: {{servers: ['a:1', 'b:2']}}\n");
@@ -86,6 +87,7 @@ fn addresses_follow_the_configuration_and_are_loopback_without_it() {
     assert_eq!(moved.reach(Service::Bbs), "10.0.0.2:8889");
     assert_eq!(moved.ports.bbs, 8889);
     assert_eq!(moved.nats_servers(), ["a:1", "b:2"]);
+    assert!(moved.bus_has_tls);
     assert_eq!(moved.reach(Service::Uaa), plan.reach(Service::Uaa));
     let stored = Plan::read(data.path()).unwrap();
     assert_eq!(stored, moved, "operator commands read the same addresses");
@@ -93,6 +95,13 @@ fn addresses_follow_the_configuration_and_are_loopback_without_it() {
     let back = Plan::open(&config(data.path(), CELL), None).unwrap();
     assert_eq!(back.reach(Service::Bbs), "127.0.0.1:8889");
     assert_eq!(back.nats_servers(), plan.nats_servers());
+    assert!(!back.bus_has_tls);
+
+    // The clients of this machine use loopback, and the servers of other machines reach the bus nevertheless.
+    let cluster = "nats: {cluster: {listen: '10.0.0.2:6222', peers: ['10.0.0.3:6222']}}\n";
+    let member = Plan::open(&config(data.path(), &format!("{CELL}{cluster}")), None).unwrap();
+    assert_eq!(member.nats_servers(), plan.nats_servers());
+    assert!(member.bus_has_tls);
 }
 
 fn bundle(domain: &str) -> Bundle {

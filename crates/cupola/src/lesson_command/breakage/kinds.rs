@@ -105,7 +105,9 @@ impl Breakage {
                 rules::insert(&plan.tag, "nat", "OUTPUT", &conditions, &target).await?;
                 cut_connections(plan, of).await
             }
-            Self::LostUnregister { message } => publish(plan, subject::REGISTER, message).await,
+            Self::LostUnregister { message } => {
+                publish(data, plan, subject::REGISTER, message).await
+            }
             Self::ClosedPort { of } => refuse_connections(plan, of).await,
             Self::ExpiredCertificate { of, file, kept } => {
                 replace_certificate(data, of, file, kept)?;

@@ -62,7 +62,7 @@ fn path(data: &Path) -> PathBuf {
 }
 
 impl Undo {
-    pub(super) async fn run(&self, plan: &Plan) -> Result<()> {
+    pub(super) async fn run(&self, data: &Path, plan: &Plan) -> Result<()> {
         match self {
             Self::Continue { pid, started } => {
                 if start_time(*pid).as_ref() == Some(started) {
@@ -73,7 +73,7 @@ impl Undo {
             }
             Self::Unregister { message } => {
                 // A bus that is stopped has no router that knows the endpoint.
-                let _ = publish(plan, subject::UNREGISTER, message).await;
+                let _ = publish(data, plan, subject::UNREGISTER, message).await;
                 Ok(())
             }
             Self::PutBack { file, kept } => put_back(file, kept),
@@ -83,12 +83,14 @@ impl Undo {
 
 /// Publishes a message about an endpoint on the foundation's bus.
 pub(super) async fn publish(
+    data: &Path,
     plan: &Plan,
     subject: &'static str,
     message: &RegistryMessage,
 ) -> Result<()> {
+    let bus = crate::nats_command::bus(data, plan)?;
     let publishing = async {
-        let client = clients::nats::connect(&plan.nats(), "lesson", |_| async {}).await?;
+        let client = clients::nats::connect(&bus, "lesson", |_| async {}).await?;
         let payload = serde_json::to_vec(message)?;
         client.publish(subject, payload.into()).await?;
         client.flush().await?;
