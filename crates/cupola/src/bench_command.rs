@@ -144,6 +144,17 @@ struct SizeArguments {
     churn: usize,
 }
 
+impl SizeArguments {
+    fn size(&self) -> Size {
+        Size {
+            probes: self.probes,
+            apps: self.apps,
+            routes_per_app: self.routes_per_app,
+            churn: self.churn,
+        }
+    }
+}
+
 impl ApiArguments {
     /// Returns whether one of them was given.
     fn are_given(&self) -> bool {
@@ -170,6 +181,8 @@ impl BusArguments {
 /// Runs `cupola bench …`.
 pub(crate) async fn run(data: &Path, command: Command) -> Result<()> {
     let Command::Propagation(arguments) = command;
+    // A wrong number is named before a foundation is looked for.
+    arguments.size.size().check().map_err(anyhow::Error::msg)?;
     for file in [&arguments.json, &arguments.svg].into_iter().flatten() {
         check_writable(file)?;
     }
@@ -206,16 +219,10 @@ async fn measure(
     arguments: &Propagation,
     signals: &mut Signals,
 ) -> Result<Report> {
-    let size = Size {
-        probes: arguments.size.probes,
-        apps: arguments.size.apps,
-        routes_per_app: arguments.size.routes_per_app,
-        churn: arguments.size.churn,
-    };
     let settings = route_timing::Settings {
         by: target.by.clone(),
         fronts: target.fronts.clone(),
-        size,
+        size: arguments.size.size(),
         patience: Duration::from_secs(arguments.patience),
         limit: Duration::from_secs(arguments.limit),
     };

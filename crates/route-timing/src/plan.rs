@@ -32,6 +32,16 @@ pub struct Size {
     pub churn: usize,
 }
 
+impl Size {
+    /// Refuses what no means can measure. The bus can measure most. [`run`](crate::run) checks the bounds of the chosen means.
+    ///
+    /// # Errors
+    /// A number is out of its bounds. The text names it and them.
+    pub fn check(self) -> Result<(), String> {
+        Plan::new(self, Means::Bus, "", "test").map(drop)
+    }
+}
+
 /// The bounds of a measurement by one means.
 struct Bounds {
     /// The least number of measured routes.
@@ -285,6 +295,9 @@ mod tests {
             Means::Api,
             "--apps 25: use a number from 1 to 1 (by the API)",
         );
+        let nothing = Size { apps: 0, ..SIZE }.check().unwrap_err();
+        assert_eq!(nothing, "--apps 0: use a number from 1 to 1000");
+        assert_eq!(SIZE.check(), Ok(()));
         let error = Plan::new(SIZE, bus, "a1", &"a.".repeat(130)).unwrap_err();
         assert!(error.contains("use another domain"), "{error}");
         let largest = Size {
