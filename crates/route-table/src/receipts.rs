@@ -1,7 +1,7 @@
 //! Collects the changes that a router must confirm, so that many of them share a message. It is pure: no clock, no IO.
 //!
-//! The first change is confirmed at once, those that follow it within [`PACE`] together. A route that changes twice meanwhile is
-//! confirmed once. What a burst has beyond [`MOST`] is not confirmed; whoever waits for it asks the router.
+//! The first change is confirmed at once, those that follow it within [`PACE`] together. While many changes come, the batches come
+//! less often, up to [`SLOWEST`], because each costs a message. A route that changes twice meanwhile is confirmed once. What a burst has beyond [`MOST`] is not confirmed; whoever waits for it asks the router.
 
 use crate::registry::RouteKey;
 use std::collections::BTreeMap;
@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 
 /// The shortest time between two batches of receipts.
 pub const PACE: Duration = Duration::from_millis(5);
+/// The longest time between two batches of receipts.
+pub const SLOWEST: Duration = Duration::from_millis(20);
+/// The number of changes in a batch from which the next batch waits twice as long.
+const MANY: usize = 4;
 /// The maximum number of routes in a batch.
 pub const MOST: usize = 500;
 
@@ -25,6 +29,8 @@ pub struct Applied {
 pub struct Receipts {
     waiting: BTreeMap<String, Applied>,
     not_before: Instant,
+    /// The time between the last batch and the next one.
+    pace: Duration,
     skipped: u64,
 }
 
@@ -33,6 +39,7 @@ impl Receipts {
         Self {
             waiting: BTreeMap::new(),
             not_before: now,
+            pace: PACE,
             skipped: 0,
         }
     }
@@ -59,7 +66,11 @@ impl Receipts {
         if self.due_at().is_none_or(|due| now < due) {
             return Vec::new();
         }
-        self.not_before = now + PACE;
+        self.pace = match self.waiting.len() {
+            MANY.. => (2 * self.pace).min(SLOWEST),
+            _ => PACE,
+        };
+        self.not_before = now + self.pace;
         std::mem::take(&mut self.waiting).into_iter().collect()
     }
 
@@ -105,6 +116,28 @@ mod tests {
             .collect();
         assert_eq!(routes, ["b.test", "c.test"]);
         assert_eq!(receipts.due_at(), None);
+    }
+
+    #[test]
+    fn batches_come_less_often_while_many_changes_come() {
+        let mut now = origin();
+        let mut receipts = Receipts::new(now);
+        let mut pause_after = |changes: u64| {
+            for n in 0..changes {
+                receipts.record(&format!("{n}.test"), change(1));
+            }
+            now = receipts.due_at().unwrap_or(now);
+            assert_eq!(receipts.take(now).len() as u64, changes);
+            receipts.record("next.test", change(1));
+            let pause = receipts.due_at().unwrap() - now;
+            receipts.waiting.clear();
+            pause
+        };
+        assert_eq!(pause_after(1), PACE);
+        assert_eq!(pause_after(4), 2 * PACE);
+        assert_eq!(pause_after(50), SLOWEST);
+        assert_eq!(pause_after(MOST as u64), SLOWEST);
+        assert_eq!(pause_after(3), PACE);
     }
 
     #[test]
