@@ -240,7 +240,7 @@ impl Emitter {
                         "routes-changed"
                     );
                 }
-                let occasion = Occasion::change(changes.new_endpoint);
+                let occasion = Occasion::change(&changes);
                 self.publish(changes, occasion).await;
                 if let Some(guid) = unknown {
                     self.fetch_routes(guid);
@@ -263,7 +263,8 @@ impl Emitter {
                 }
                 for desired in found {
                     let changes = self.table.apply(Event::DesiredSet(desired));
-                    self.publish(changes, Occasion::change(false)).await;
+                    let occasion = Occasion::change(&changes);
+                    self.publish(changes, occasion).await;
                 }
             }
             Input::Waiting { processes, still } => {

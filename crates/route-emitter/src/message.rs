@@ -1,6 +1,6 @@
 //! Formats registrations as the routers' JSON.
 
-use route_table::emission::{Audience, Registration};
+use route_table::emission::{Audience, Changes, Registration};
 use std::time::{SystemTime, UNIX_EPOCH};
 use wire::router::{RegistryMessage, StartingMessage, subject};
 
@@ -31,26 +31,44 @@ pub(crate) enum Occasion {
     /// The route is published again without a change. Repetitions are equal byte for byte, so that routers recognise them.
     Repetition,
     /// The route or its instance just changed; routers confirm the message. `new` means that the instance became routable, from
-    /// which routers measure the propagation time.
-    Change { new: bool, at_ns: u64 },
+    /// which routers measure the propagation time. `withdrawn` is meant for what the change removes.
+    Change {
+        new: bool,
+        withdrawn: bool,
+        at_ns: u64,
+    },
+    /// The change removed something. `withdrawn` means that the app does not want it any more ([`Changes::withdrawn`]).
+    Removal { withdrawn: bool, at_ns: u64 },
 }
 
 impl Occasion {
-    /// Returns the occasion of a change that is published now.
-    pub(crate) fn change(new: bool) -> Self {
+    /// Returns the occasion of changes that are published now.
+    pub(crate) fn change(changes: &Changes) -> Self {
+        Self::now(changes.new_endpoint, changes.withdrawn)
+    }
+
+    /// Returns the occasion of changes that a router missed.
+    pub(crate) fn missed() -> Self {
+        Self::now(false, false)
+    }
+
+    fn now(new: bool, withdrawn: bool) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         let nanos = since_epoch.unwrap_or_default().as_nanos();
         Self::Change {
             new,
+            withdrawn,
             at_ns: u64::try_from(nanos).unwrap_or_default(),
         }
     }
 
-    /// Returns the same occasion for a message that removes something, and so reports no new instance.
+    /// Returns the same occasion for a message that removes something.
     pub(crate) fn of_removal(self) -> Self {
         match self {
-            Self::Change { at_ns, .. } => Self::Change { new: false, at_ns },
-            Self::Repetition => self,
+            Self::Change {
+                withdrawn, at_ns, ..
+            } => Self::Removal { withdrawn, at_ns },
+            Self::Removal { .. } | Self::Repetition => self,
         }
     }
 
@@ -58,10 +76,20 @@ impl Occasion {
         matches!(self, Self::Change { new: true, .. })
     }
 
+    fn is_withdrawal(self) -> bool {
+        matches!(
+            self,
+            Self::Removal {
+                withdrawn: true,
+                ..
+            }
+        )
+    }
+
     fn emitted_at_ns(self) -> Option<u64> {
         match self {
             Self::Repetition => None,
-            Self::Change { at_ns, .. } => Some(at_ns),
+            Self::Change { at_ns, .. } | Self::Removal { at_ns, .. } => Some(at_ns),
         }
     }
 }
@@ -111,6 +139,7 @@ pub(crate) fn payload(
         emitted_at_ns: occasion
             .emitted_at_ns()
             .filter(|_| route.generation.is_some()),
+        withdrawn: occasion.is_withdrawal(),
     };
     serde_json::to_vec(&message).unwrap_or_default()
 }
@@ -179,7 +208,11 @@ mod tests {
             ))
             .unwrap()
         };
-        let change = |new| Occasion::Change { new, at_ns: 99 };
+        let change = |new| Occasion::Change {
+            new,
+            withdrawn: false,
+            at_ns: 99,
+        };
         let mut expected = json!({
             "host": "10.0.0.1", "port": 61001, "tls_port": 61002, "uris": ["a.x/p"], "protocol": "http2", "app": "app",
             "route_service_url": "https://rs", "private_instance_id": "ig", "private_instance_index": "3",
@@ -190,6 +223,15 @@ mod tests {
         assert_eq!(value(Occasion::Repetition), expected);
         expected["emitted_at_ns"] = json!(99);
         assert_eq!(value(change(false)), expected);
+        let withdrawn = Occasion::Change {
+            new: false,
+            withdrawn: true,
+            at_ns: 99,
+        };
+        assert_eq!(value(withdrawn), expected);
+        let mut removal = expected.clone();
+        removal["withdrawn"] = json!(true);
+        assert_eq!(value(withdrawn.of_removal()), removal);
         expected["endpoint_updated_at_ns"] = json!(7);
         assert_eq!(value(change(true)), expected);
     }

@@ -139,7 +139,7 @@ impl Publisher {
         }
         let difference = self.numbers.after(question.after, PART);
         let (mut register, mut unregister) = (Vec::new(), Vec::new());
-        let occasion = Occasion::change(false);
+        let occasion = Occasion::missed();
         for (sequence, numbered) in &difference.changes {
             let stamp = Stamp {
                 emitter: &self.emitter,

@@ -223,6 +223,9 @@ pub type Registrations = BTreeMap<RegistrationKey, Registration>;
 pub struct Changes {
     pub register: Vec<Registration>,
     pub unregister: Vec<Registration>,
+    /// Whether the app does not want what is unregistered any more: it lost the route, or wants fewer instances. Otherwise instances
+    /// ended, and the next ones may follow.
+    pub withdrawn: bool,
     /// Whether the registrations are of an instance that just became routable. The propagation is measured from its age then.
     pub new_endpoint: bool,
     /// The uris to announce at once: instances are starting, and none is registered here.

@@ -46,8 +46,8 @@ struct Emitter {
 }
 
 impl Emitter {
-    /// Returns the registration of a route of an app. It is the same each time, byte for byte.
-    fn message(&self, host: &str, app: usize) -> Bytes {
+    /// Returns the registration or the unregistration of a route of an app. It is the same each time, byte for byte.
+    fn message(&self, subject: &str, host: &str, app: usize) -> Bytes {
         let guid = format!("{}-app{app}", self.plan.prefix());
         let tags = [
             ("component", "cupola-bench"),
@@ -62,13 +62,15 @@ impl Emitter {
             private_instance_id: Some(format!("{guid}-0")),
             private_instance_index: Some("0".to_owned()),
             tags: Some(tags.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+            // The app lives on, so that no other instance of it is expected at the route.
+            withdrawn: subject == subject::UNREGISTER,
             ..RegistryMessage::default()
         };
         serde_json::to_vec(&message).unwrap_or_default().into()
     }
 
     async fn publish(&self, subject: &'static str, host: &str, app: usize) -> Result<()> {
-        let message = self.message(host, app);
+        let message = self.message(subject, host, app);
         let published = self.client.publish(subject, message).await;
         published.with_context(|| format!("publish {subject} of {host}"))
     }

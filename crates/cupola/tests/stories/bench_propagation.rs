@@ -84,6 +84,21 @@ fn measured(f: &mut Foundation) -> Result<()> {
         let times = row["times_ms"].as_array().context("no times")?;
         ensure!(times.len() == 5, "{row}");
     }
+    // Requests wait for the next instance of a route only if one may come.
+    let gone = rows
+        .iter()
+        .find(|row| row["what"] == "unmap: answered → gone");
+    let mut gone: Vec<f64> = gone
+        .and_then(|row| row["times_ms"].as_array())
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_f64)
+        .collect();
+    gone.sort_by(f64::total_cmp);
+    ensure!(
+        gone.get(2).is_some_and(|ms| *ms < 1000.0),
+        "an unmapped route lets requests wait: {gone:?} ms"
+    );
     ensure!(
         report["means"] == "api" && report["present_routes"] == 2 && report["churn"]["failed"] == 0,
         "{report}"

@@ -99,7 +99,11 @@ impl Table {
                 }
                 let guid = desired.process_guid.clone();
                 self.set_desired(desired);
-                self.derive_and_announce(&guid)
+                let changes = self.derive_and_announce(&guid);
+                Changes {
+                    withdrawn: !changes.unregister.is_empty(),
+                    ..changes
+                }
             }
             // The cell on which an instance is placed announces it from then on.
             Event::InstancesWanted { process_guid } => {

@@ -199,6 +199,7 @@ fn routes_follow_the_desired_lrp() {
         (uris(&changes.register), uris(&changes.unregister)),
         (vec!["b.x"; 2], vec!["a.x"; 2])
     );
+    assert!(changes.withdrawn);
     let fewer = table.apply(Event::DesiredSet(desired(
         "p",
         1,
@@ -215,6 +216,7 @@ fn routes_follow_the_desired_lrp() {
         tag: tag("d", 3),
     });
     assert_eq!(uris(&stopped.unregister), ["b.x"]);
+    assert!(!stopped.withdrawn, "the app may be started again");
     let late = table.apply(Event::DesiredSet(desired(
         "p",
         1,
@@ -235,6 +237,7 @@ fn an_instance_that_is_not_routable_any_more_is_unregistered() {
         ..actual("p", 0, 2)
     }));
     assert_eq!(uris(&changes.unregister), ["a.x"]);
+    assert!(!changes.withdrawn, "the next instance may follow");
     assert!(
         table.apply(Event::ActualSet(actual("p", 0, 1))).is_empty(),
         "an older version"

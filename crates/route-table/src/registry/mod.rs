@@ -350,11 +350,18 @@ impl Registry {
 
     /// Removes the endpoint at `host:port` from a uri's pool, and the pool with its last endpoint.
     pub fn unregister(&self, uri: &str, address: &str, now: Instant) -> Unregistered {
-        self.remove(uri, address, None, now)
+        self.remove(uri, address, None, true, now)
     }
 
-    /// Removes the endpoint that `spec` describes. Only a component's message can remove a component's endpoint.
-    pub fn unregister_as(&self, spec: &EndpointSpec, uri: &str, now: Instant) -> Unregistered {
+    /// Removes the endpoint that `spec` describes. Only a component's message can remove a component's endpoint. `expects` is whether
+    /// the route may get its next endpoint soon ([`Settings::expect_successor`]).
+    pub fn unregister_as(
+        &self,
+        spec: &EndpointSpec,
+        uri: &str,
+        expects: bool,
+        now: Instant,
+    ) -> Unregistered {
         let address = spec.address();
         if self.common.settings.components.is_some() && !spec.is_component() {
             let key = RouteKey::new(uri);
@@ -365,7 +372,7 @@ impl Registry {
                 return Unregistered::Refused;
             }
         }
-        self.remove(uri, &address, None, now)
+        self.remove(uri, &address, None, expects, now)
     }
 
     /// Removes the endpoint at `address` only if it came from a Routing API as well and is not newer than `tag`.
@@ -376,7 +383,7 @@ impl Registry {
         tag: &ModificationTag,
         now: Instant,
     ) -> Unregistered {
-        self.remove(uri, address, Some(tag.as_view()), now)
+        self.remove(uri, address, Some(tag.as_view()), true, now)
     }
 
     fn remove(
@@ -384,6 +391,7 @@ impl Registry {
         uri: &str,
         address: &str,
         version: Option<TagView<'_>>,
+        expects: bool,
         now: Instant,
     ) -> Unregistered {
         let key = RouteKey::new(uri);
@@ -391,7 +399,7 @@ impl Registry {
         let at = self.hash(key.is_wildcard(), key.host_name());
         let removed = match self.read(at).pool(at, &key) {
             None => return Unregistered::NotFound,
-            Some(pool) => pool.remove(address, version, now),
+            Some(pool) => pool.remove(address, version, expects, now),
         };
         let route_gone = self.forget_if(&key, |pool| pool.is_over(now));
         match removed {

@@ -43,7 +43,7 @@ impl Table {
     }
 
     fn unregister(&self, uri: &str, spec: &EndpointSpec) -> Unregistered {
-        self.registry.unregister_as(spec, uri, self.start)
+        self.registry.unregister_as(spec, uri, true, self.start)
     }
 }
 

@@ -378,11 +378,13 @@ impl Pool {
         Registration::new(registered, place).replacing(replaced)
     }
 
-    /// Removes the endpoint at the address. With a `version`, it removes only an endpoint of this or of an older version.
+    /// Removes the endpoint at the address. With a `version`, it removes only an endpoint of this or of an older version. `expects` is
+    /// whether an empty pool may get its next endpoint soon.
     pub(super) fn remove(
         &self,
         address: &str,
         version: Option<TagView<'_>>,
+        expects: bool,
         now: Instant,
     ) -> Option<Arc<Endpoint>> {
         let mut members = self.write();
@@ -397,7 +399,7 @@ impl Pool {
         }
         let removed = self.remove_at(&mut members, at, now);
         let expected = self.common.settings.expect_successor;
-        if members.list.as_slice().is_empty() && !expected.is_zero() {
+        if expects && members.list.as_slice().is_empty() && !expected.is_zero() {
             let until = self.common.tick(now + expected);
             members.starting_until = members.starting_until.max(until);
         }

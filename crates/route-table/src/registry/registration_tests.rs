@@ -417,6 +417,14 @@ fn an_unregistered_route_waits_for_its_next_endpoint() {
     assert!(table.registry.lookup("a.test", "/").is_some());
     unregister(33);
     assert!(table.registry.lookup("a.test", "/").is_none());
+    // The app has lost the route.
+    table.register("a.test", spec(1, true, "app", "0"), 40);
+    let described = spec(1, true, "app", "0");
+    let lost = table
+        .registry
+        .unregister_as(&described, "a.test", false, table.at(41));
+    assert_eq!(lost, Unregistered::Removed { route_gone: true });
+    assert!(table.registry.lookup("a.test", "/").is_none());
 }
 
 #[test]

@@ -209,11 +209,12 @@ impl Applier {
             uris,
             spec,
             emitted_at_ns,
+            withdrawn,
             ..
         } = registration;
         let generation = spec.generation;
         let shared = &self.shared;
-        let unregister = |uri: &String| shared.registry.unregister_as(&spec, uri, now);
+        let unregister = |uri: &String| shared.registry.unregister_as(&spec, uri, !withdrawn, now);
         let outcomes: Vec<_> = uris.iter().map(unregister).collect();
         let component = spec.tags.get("component").cloned().unwrap_or_default();
         let message = Message {

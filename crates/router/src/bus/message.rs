@@ -22,6 +22,8 @@ pub(crate) struct ValidMessage {
     /// The emitter's name and its number of the change. An original emitter sends neither.
     pub(crate) emitter: Option<String>,
     pub(crate) sequence: Option<u64>,
+    /// Whether the app does not want what is unregistered any more, so that no other instance is expected there.
+    pub(crate) withdrawn: bool,
 }
 
 /// The longest registration in bytes. NATS itself accepts no longer message by default.
@@ -87,6 +89,7 @@ pub(crate) fn parse(payload: &[u8], settings: &Lasting) -> Result<ValidMessage, 
         emitted_at_ns: message.emitted_at_ns,
         emitter: message.emitter,
         sequence: message.sequence,
+        withdrawn: message.withdrawn,
     })
 }
 

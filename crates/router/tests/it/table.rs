@@ -195,6 +195,27 @@ async fn waiting_is_bounded_and_off_by_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_its_app_lost_answers_at_once() {
+    let world = World::with(Settings {
+        hold_timeout: Duration::from_secs(30),
+        ..Settings::default()
+    })
+    .await;
+    let mut message = plain("app.test", "app", 0, "127.0.0.1:9".parse().unwrap());
+    message["withdrawn"] = json!(true);
+    // Without the field the request would wait for two seconds. A machine that stands still repeats the round.
+    wait_for("an answer at once", async || {
+        world.publish("router.register", message.clone()).await;
+        world.publish("router.unregister", message.clone()).await;
+        settle(&world).await;
+        let began = Instant::now();
+        assert_eq!(world.get("app.test", "/").await.status, 404);
+        began.elapsed() < Duration::from_secs(1)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_start_message_contains_the_interval_and_not_the_start_delay() {
     let world = World::with(Settings {
         register_interval: Duration::from_secs(7),

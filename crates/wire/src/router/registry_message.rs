@@ -58,6 +58,10 @@ pub struct RegistryMessage {
     pub emitter: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
+    /// Whether the app does not want what an unregistration removes any more: it lost the route, or wants fewer instances. Otherwise
+    /// an instance ended, and routers may expect the next one. This is a field of our own, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 }
 
 /// Reads a message as Go's `encoding/json` does, because senders and gorouter use it. Unknown keys are skipped, and the case of a
@@ -101,6 +105,7 @@ impl<'de> Visitor<'de> for Fields {
                 Key::Generation => to.generation = lenient(&mut from)?,
                 Key::EmittedAtNs => to.emitted_at_ns = lenient(&mut from)?,
                 Key::Sequence => to.sequence = lenient(&mut from)?,
+                Key::Withdrawn => to.withdrawn = from.next_value::<Value>()? == true,
                 Key::Emitter => match from.next_value()? {
                     Value::String(emitter) => to.emitter = Some(emitter),
                     _ => to.emitter = None,
@@ -172,6 +177,7 @@ enum Key {
     EmittedAtNs,
     Emitter,
     Sequence,
+    Withdrawn,
     Unknown,
 }
 
@@ -199,6 +205,7 @@ impl Key {
             "emitted_at_ns" => Self::EmittedAtNs,
             "emitter" => Self::Emitter,
             "sequence" => Self::Sequence,
+            "withdrawn" => Self::Withdrawn,
             _ => Self::Unknown,
         }
     }
