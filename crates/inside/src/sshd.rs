@@ -46,7 +46,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 pub(crate) fn main(args: &[String]) -> ExitCode {
     match start(args) {
-        Ok(never) => match never {},
+        Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("diego-sshd: {problem}");
             ExitCode::FAILURE
@@ -54,7 +54,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     }
 }
 
-fn start(args: &[String]) -> Result<std::convert::Infallible, String> {
+/// Serves without end. It returns if it cannot begin.
+fn start(args: &[String]) -> Result<(), String> {
     // The original logs at a level; this sshd prints only why it cannot listen.
     let known = ["address", "hostKey", "authorizedKey", "logLevel"];
     let flags = Flags::parse(args, &known, &["inheritDaemonEnv"])?;
@@ -80,7 +81,8 @@ fn start(args: &[String]) -> Result<std::convert::Infallible, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("start: {error}"))?;
-    match runtime.block_on(serve(&address, config(host_key), Arc::new(settings))) {}
+    runtime.block_on(serve(&address, config(host_key), Arc::new(settings)));
+    Ok(())
 }
 
 /// Starts this program again, with the host key in its environment instead of its arguments. Returns only if that fails.
@@ -132,11 +134,7 @@ fn config(host_key: PrivateKey) -> Arc<Config> {
     })
 }
 
-async fn serve(
-    address: &str,
-    config: Arc<Config>,
-    settings: Arc<Settings>,
-) -> std::convert::Infallible {
+async fn serve(address: &str, config: Arc<Config>, settings: Arc<Settings>) {
     let listener = bind(address).await;
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {

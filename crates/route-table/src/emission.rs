@@ -269,9 +269,7 @@ pub fn diff(from: &Registrations, to: &Registrations) -> Changes {
             .filter(|(key, _)| !to.contains_key(key))
             .map(|(_, old)| old.clone())
             .collect(),
-        new_endpoint: false,
-        starting: Vec::new(),
-        wanted: false,
+        ..Changes::default()
     }
 }
 
