@@ -371,6 +371,7 @@ async fn every_link_of_the_root_documents_answers() {
         "login",
         "uaa",
         "log_cache",
+        "app_ssh",
     ];
     for (name, link) in root["links"].as_object().unwrap() {
         assert_eq!(!link.is_null(), known.contains(&name.as_str()), "{name}");

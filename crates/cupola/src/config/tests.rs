@@ -109,6 +109,7 @@ cell: {id: cell-2, zone: z2, placement_tags: [gpu], ip: 10.0.0.3, overlay: 10.25
 dns: {router: 10.0.0.5}
 router: {status: {listen: '10.0.0.5:8082'}}
 dashboard: {listen: '10.0.0.2:8084', routers: ['10.0.0.6:8082']}
+ssh_proxy: {listen: '10.0.0.2:2222'}
 join: /etc/cupola/cell-2.bundle",
     )
     .unwrap();
@@ -136,6 +137,7 @@ join: /etc/cupola/cell-2.bundle",
             "log_cache.ingress  logs:3458",
             "router.status 10.0.0.5:8082 ",
             "dashboard 10.0.0.2:8084 ",
+            "ssh_proxy 10.0.0.2:2222 ",
         ]
     );
     assert_eq!(addresses.len(), Service::ALL.len());
