@@ -52,14 +52,16 @@ impl Sshd {
                     };
                     // A task between the socket and russh, which ends with this one.
                     let (near, mut far) = tokio::io::duplex(64 << 10);
-                    let Ok(session) = run_stream(config, near, handler).await else {
-                        return;
-                    };
                     let mut stream = stream;
                     let copied = tokio::io::copy_bidirectional(&mut stream, &mut far);
+                    let served = async {
+                        if let Ok(session) = run_stream(config, near, handler).await {
+                            let _ = session.await;
+                        }
+                    };
                     tokio::select! {
                         _ = copied => {}
-                        _ = session => {}
+                        () = served => {}
                     }
                 });
             }
