@@ -210,7 +210,12 @@ pub(crate) async fn forward(
             Ok(endpoint) => endpoint,
             Err(reason) => {
                 let host = exchange.request.fields.text(context.host);
-                return Err(none_left(context, host, reason, last));
+                // The last endpoint may have left since the route was found. The request counts as one that came a moment later.
+                let left = match last {
+                    None => target.rejection_if_empty(host, settings.empty_pool_503),
+                    Some(_) => None,
+                };
+                return Err(left.unwrap_or_else(|| none_left(context, host, reason, last)));
             }
         };
         context.record.attempt_begins(&endpoint, now);

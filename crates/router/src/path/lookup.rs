@@ -50,6 +50,19 @@ impl Target {
         }
     }
 
+    /// Returns the rejection of a request for a route that has no endpoint now, if it wants no certain instance. `is_known` is whether
+    /// such a route is answered otherwise than one that does not exist.
+    pub(crate) fn rejection_if_empty(&self, host: &str, is_known: bool) -> Option<Rejection> {
+        if self.wanted != Wanted::Any || !self.pool.is_empty() {
+            return None;
+        }
+        let host = host.to_owned();
+        Some(match is_known {
+            true => Rejection::NoEndpoints { host },
+            false => Rejection::UnknownRoute { host },
+        })
+    }
+
     pub(crate) fn instance(&self) -> Instance<'_> {
         match &self.wanted {
             Wanted::Any => Instance::Any,
@@ -112,15 +125,10 @@ pub(crate) async fn find(
             })?;
         }
     }
-    if pool.is_empty() && wanted == Wanted::Any {
-        let host = host.to_owned();
-        return Err(if shared.settings.empty_pool_503 {
-            Rejection::NoEndpoints { host }
-        } else {
-            Rejection::UnknownRoute { host }
-        });
-    }
     let target = Target { pool, wanted };
+    if let Some(rejection) = target.rejection_if_empty(host, shared.settings.empty_pool_503) {
+        return Err(rejection);
+    }
     if !target.pool.has(target.instance()) {
         return Err(Rejection::UnknownInstance {
             host: host.to_owned(),
@@ -174,6 +182,32 @@ mod tests {
     use super::*;
 
     const GUID: &str = "0a1b2c3d-0000-1111-2222-0123456789ab";
+
+    #[test]
+    fn a_route_that_lost_its_last_endpoint_after_the_lookup_is_as_one_without() {
+        let start = Instant::now();
+        let registry =
+            route_table::registry::Registry::new(route_table::registry::Settings::default(), start);
+        let spec = route_table::registry::EndpointSpec {
+            host: "10.0.0.1".into(),
+            port: 80,
+            ..Default::default()
+        };
+        let endpoint = registry.endpoint(spec);
+        registry.register("a.test", &endpoint, start);
+        let target = Target::any(registry.lookup("a.test", "/").unwrap());
+        assert!(target.rejection_if_empty("a.test", true).is_none());
+        registry.unregister("a.test", "10.0.0.1:80", start);
+        let rejection = |is_known| target.rejection_if_empty("a.test", is_known);
+        assert!(matches!(
+            rejection(true),
+            Some(Rejection::NoEndpoints { .. })
+        ));
+        assert!(matches!(
+            rejection(false),
+            Some(Rejection::UnknownRoute { .. })
+        ));
+    }
 
     #[test]
     fn instance_headers() {
