@@ -747,3 +747,10 @@ pub(crate) fn detail(body: &Value) -> &str {
     assert_eq!(body["errors"].as_array().map(Vec::len), Some(1), "{body}");
     body["errors"][0]["detail"].as_str().unwrap()
 }
+
+/// Sends a request that must be refused, and returns the text of the one error in the 422.
+pub(crate) async fn refused(f: &Foundation, method: Method, path: &str, body: Value) -> String {
+    let (status, answer) = f.call(method, path, Some(body)).await;
+    assert_eq!(status, 422, "{answer}");
+    detail(&answer).to_owned()
+}

@@ -15,13 +15,6 @@ fn app(guid: &str) -> String {
     format!("cf:app:{guid}")
 }
 
-/// Sends a request that must be refused, and returns the text of the one error in the 422.
-async fn refused(f: &Foundation, method: Method, path: &str, body: Value) -> String {
-    let (status, answer) = f.call(method, path, Some(body)).await;
-    assert_eq!(status, 422, "{answer}");
-    detail(&answer).to_owned()
-}
-
 async fn guids(f: &Foundation, query: &str) -> Vec<String> {
     let list = f.get(&format!("{POLICIES}?{query}")).await;
     let rows = list["resources"].as_array().unwrap();

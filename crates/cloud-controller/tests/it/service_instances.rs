@@ -33,13 +33,6 @@ impl Foundation {
     }
 }
 
-/// Sends a request that must be refused, and returns the text of the one error in the 422.
-async fn refused(f: &Foundation, method: Method, path: &str, body: Value) -> String {
-    let (status, answer) = f.call(method, path, Some(body)).await;
-    assert_eq!(status, 422, "{answer}");
-    detail(&answer).to_owned()
-}
-
 async fn names(f: &Foundation, query: &str) -> Vec<String> {
     let list = f.get(&format!("{INSTANCES}?{query}")).await;
     let rows = list["resources"].as_array().unwrap();
