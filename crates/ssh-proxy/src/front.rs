@@ -143,19 +143,21 @@ impl Front {
         }
     }
 
-    fn is_full(&mut self) -> bool {
+    /// Returns the login of a client that may open another channel.
+    fn may_open(&mut self) -> Option<Arc<LoggedIn>> {
         self.channels.retain(|_, open| !open.closed.is_cancelled());
-        self.channels.len() >= CHANNELS
+        let has_room = self.channels.len() < CHANNELS;
+        self.state.logged_in.get().filter(|_| has_room).cloned()
     }
 
-    /// Begins to copy a channel that the sshd has opened.
+    /// Begins to copy a channel that the sshd has opened, and keeps it.
     fn relay(
         &mut self,
         channel: Channel<Msg>,
         opened: Channel<client::Msg>,
         backend: &Backend,
         session: &Session,
-    ) -> Open {
+    ) {
         let closed = CancellationToken::new();
         let (answers, answered) = unbounded_channel();
         let id = channel.id();
@@ -173,11 +175,12 @@ impl Front {
             closed: closed.clone(),
             activity: self.activity.clone(),
         }));
-        Open {
+        let open = Open {
             to_sshd,
             answers: answered,
             closed,
-        }
+        };
+        self.channels.insert(id, open);
     }
 
     fn sshd(&self, channel: ChannelId) -> Option<Arc<Outlet<client::Msg>>> {
@@ -235,8 +238,7 @@ impl Handler for Front {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let logged_in = self.state.logged_in.get().cloned();
-        let Some(logged_in) = logged_in.filter(|_| !self.is_full()) else {
+        let Some(logged_in) = self.may_open() else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
@@ -245,9 +247,7 @@ impl Handler for Front {
             reply.reject(ChannelOpenFailure::ConnectFailed).await;
             return Ok(());
         };
-        let id = channel.id();
-        let open = self.relay(channel, opened, &logged_in.backend, session);
-        self.channels.insert(id, open);
+        self.relay(channel, opened, &logged_in.backend, session);
         reply.accept().await;
         Ok(())
     }
@@ -262,8 +262,7 @@ impl Handler for Front {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let logged_in = self.state.logged_in.get().cloned();
-        let Some(logged_in) = logged_in.filter(|_| !self.is_full()) else {
+        let Some(logged_in) = self.may_open() else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
@@ -284,9 +283,7 @@ impl Handler for Front {
                 return Ok(());
             }
         };
-        let id = channel.id();
-        let open = self.relay(channel, opened, &logged_in.backend, session);
-        self.channels.insert(id, open);
+        self.relay(channel, opened, &logged_in.backend, session);
         reply.accept().await;
         Ok(())
     }
