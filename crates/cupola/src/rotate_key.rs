@@ -3,11 +3,14 @@
 //! The key becomes the first one in the file of keys. A Cloud Controller that runs notices it within seconds and seals all secrets
 //! again; one that is stopped does so at its next start. Older keys stay in the file, because backups of the database need them.
 
+use crate::plan::Plan;
 use crate::terminal::print;
 use anyhow::{Context as _, Result};
 use std::path::Path;
 
 pub(crate) fn run(data: &Path) -> Result<()> {
+    // A directory without a foundation is named with the next step.
+    Plan::read(data)?;
     let file = data
         .join("cloud-controller")
         .join(cloud_controller::KEY_FILE);
