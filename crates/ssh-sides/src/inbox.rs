@@ -24,7 +24,7 @@ impl Inbox {
             loop {
                 let message = tokio::select! {
                     message = half.wait() => message,
-                    // Nobody reads any more, and the channel may last as long as the connection.
+                    // The reader is gone, but the channel may stay open for as long as the connection.
                     () = sender.closed() => return,
                 };
                 let Some(message) = message else {

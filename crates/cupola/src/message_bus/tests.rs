@@ -121,7 +121,7 @@ async fn a_server_whose_cupola_was_killed_at_once_is_ended() {
     let ports = [(port(), port()), (1, 1)];
     let first = member(0, &ports, None).await.unwrap();
     let config = first.bus.config.clone();
-    // Nobody has recorded the process id of this server.
+    // The process id of this server is recorded nowhere.
     drop(first.bus.port);
     let mut left = std::process::Command::new(&first.bus.program);
     let mut left = left.arg("-c").arg(&config).spawn().unwrap();

@@ -90,7 +90,7 @@ fn an_app_shows_its_services(f: &mut Foundation) -> Result<()> {
         "the credentials are stored in clear"
     );
 
-    // The same text is in a file when the app wants a file, and the key has changed meanwhile.
+    // The app asks for a file now. The file has the same text, although the key was rotated in between.
     let data = f.data.display().to_string();
     let output = Command::new(binary())
         .args(["rotate-key", "--data", &data])

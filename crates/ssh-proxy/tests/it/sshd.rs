@@ -167,7 +167,7 @@ impl Handler for Instance {
         let terminal = self.terminal.clone().unwrap_or_else(|| "none".to_owned());
         tokio::spawn(async move {
             match words.as_str() {
-                // Nothing ends this command but the end of the instance.
+                // This command lasts until the instance ends.
                 "wait" => {
                     let _ = handle.data(channel, &b"waiting\n"[..]).await;
                     return;
