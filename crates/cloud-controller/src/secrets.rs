@@ -7,6 +7,7 @@ use crate::controller::Cc;
 use crate::db::app::App;
 use crate::db::job::Job;
 use crate::db::sealed::{self, CLEAR, Clear, Secret};
+use crate::db::service_broker::ServiceBroker;
 use crate::db::service_credential_binding::ServiceCredentialBinding;
 use crate::db::service_instance::ServiceInstance;
 use crate::db::{self, Connection, Db};
@@ -132,6 +133,7 @@ async fn pass(db: &Db, keys: &Keyring) -> Result<u64> {
     upkeep.commit().await?;
     let mut done = again::<App>(db, keys, &label).await?;
     done += again::<Job>(db, keys, &label).await?;
+    done += again::<ServiceBroker>(db, keys, &label).await?;
     done += again::<ServiceInstance>(db, keys, &label).await?;
     done += again::<ServiceCredentialBinding>(db, keys, &label).await?;
     if done.left == 0 {

@@ -29,6 +29,11 @@ pub(super) const SCHEMA: Schema = Schema {
             "service instances, bindings, keys of secrets",
             include_str!("schema/7_service_instances.sql"),
         ),
+        Migration::both(
+            8,
+            "service brokers, offerings, plans",
+            include_str!("schema/8_service_brokers.sql"),
+        ),
     ],
     unversioned: UNVERSIONED,
 };

@@ -2,6 +2,7 @@
 
 use super::app::App;
 use super::job::Job;
+use super::service_broker::ServiceBroker;
 use super::service_credential_binding::ServiceCredentialBinding;
 use super::service_instance::ServiceInstance;
 use super::{Arg, Connection, Row, Select, execute, readable_rows};
@@ -33,6 +34,13 @@ impl Secret for Job {
     }
     fn sealed_for(&self) -> &str {
         &self.resource_guid
+    }
+}
+
+impl Secret for ServiceBroker {
+    const COLUMN: &'static str = "password";
+    fn secret(&mut self) -> Option<&mut Sealed> {
+        Some(&mut self.password)
     }
 }
 

@@ -16,6 +16,8 @@ rows! {
         /// A JSON object in the order in which it was sent. `None`: the instance was created without credentials.
         credentials: Option<Sealed>,
         syslog_drain_url: Option<String>, route_service_url: Option<String>, last_operation: Json<LastOperation>, metadata: Json<Metadata>,
+        /// The plan of a managed instance.
+        service_plan_guid: Option<String>,
     }
 }
 

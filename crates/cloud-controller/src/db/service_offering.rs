@@ -1,0 +1,81 @@
+//! Offerings of services, as the catalogs of brokers have them.
+
+use super::service_broker::ServiceBroker;
+use super::service_instance::ServiceInstance;
+use super::{Connection, Json, ListCondition, Select, rows};
+use cc_rules::metadata::Metadata;
+use serde_json::Value;
+
+rows! {
+    ServiceOffering in "service_offerings" {
+        name: String, description: String, service_broker_guid: String,
+        /// The id in the broker's catalog.
+        unique_id: String,
+        /// Whether the catalog still has the offering.
+        active: bool,
+        bindable: bool, tags: Json<Vec<String>>, requires: Json<Vec<String>>,
+        /// The metadata of the catalog.
+        extra: Option<Json<Value>>,
+        plan_updateable: bool, bindings_retrievable: bool, instances_retrievable: bool, allow_context_updates: bool, metadata: Json<Metadata>,
+    }
+}
+
+impl ServiceOffering {
+    /// Returns whether the catalog permits that instances are shared between spaces.
+    pub(crate) fn is_shareable(&self) -> bool {
+        let extra = self.extra.as_ref().map(|extra| &extra.0);
+        extra.and_then(|extra| extra.get("shareable")) == Some(&Value::Bool(true))
+    }
+
+    /// Returns whether the offering requires a permission, such as `syslog_drain`.
+    pub(crate) fn requires(&self, permission: &str) -> bool {
+        self.requires.0.iter().any(|other| other == permission)
+    }
+}
+
+/// The condition for the offerings of brokers with one of some names.
+pub(crate) const OF_BROKER_NAMES: ListCondition = ListCondition(
+    "service_broker_guid IN (SELECT guid FROM service_brokers WHERE name IN LIST(?))",
+);
+
+pub(crate) async fn of_broker(
+    conn: &mut Connection,
+    broker: &str,
+) -> sqlx::Result<Vec<ServiceOffering>> {
+    let select = Select::new().is("service_broker_guid", broker);
+    select.all(conn).await
+}
+
+/// Returns whether an instance of one of the offering's plans exists.
+pub(crate) async fn has_instances(conn: &mut Connection, offering: &str) -> sqlx::Result<bool> {
+    let of_offering =
+        "service_plan_guid IN (SELECT guid FROM service_plans WHERE service_offering_guid = ?)";
+    Select::new()
+        .and(of_offering, [offering.into()])
+        .exists::<ServiceInstance>(conn)
+        .await
+}
+
+/// Returns the oldest instance of one of the offering's plans.
+pub(crate) async fn first_instance(
+    conn: &mut Connection,
+    offering: &str,
+) -> sqlx::Result<Option<ServiceInstance>> {
+    let of_offering =
+        "service_plan_guid IN (SELECT guid FROM service_plans WHERE service_offering_guid = ?)";
+    Select::new()
+        .and(of_offering, [offering.into()])
+        .first(conn)
+        .await
+}
+
+/// Returns the brokers of some offerings.
+pub(crate) async fn brokers(
+    conn: &mut Connection,
+    offerings: &[ServiceOffering],
+) -> sqlx::Result<Vec<ServiceBroker>> {
+    let guids = offerings
+        .iter()
+        .map(|offering| offering.service_broker_guid.clone());
+    Select::new().any("guid", guids).all(conn).await
+}
