@@ -7,7 +7,7 @@ use cc_rules::metadata::Metadata;
 use kit::db::query;
 
 spelled! {
-    /// What happens to a broker. While its catalog is fetched or while it is deleted, nothing else changes it.
+    /// The state of a broker. While its catalog is fetched or while it is deleted, nothing else changes it.
     BrokerState {
         Available = "AVAILABLE",
         Synchronizing = "SYNCHRONIZING",

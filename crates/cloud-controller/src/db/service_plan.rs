@@ -4,7 +4,7 @@ use super::service_instance::ServiceInstance;
 use super::service_offering::ServiceOffering;
 use super::{Connection, Json, Select, by_guid, rows};
 use cc_rules::metadata::Metadata;
-use serde::{Deserialize, Serialize};
+use osb::MaintenanceInfo;
 use serde_json::Value;
 
 rows! {
@@ -27,14 +27,6 @@ rows! {
         create_instance_schema: Option<Json<Value>>, update_instance_schema: Option<Json<Value>>, create_binding_schema: Option<Json<Value>>,
         metadata: Json<Metadata>,
     }
-}
-
-/// The version of what a plan provides.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MaintenanceInfo {
-    pub version: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
 }
 
 impl ServicePlan {

@@ -28,6 +28,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("garden", 4),
     ("http-sides", 4),
     ("ssh-sides", 4),
+    ("osb", 5),
     ("survey", 5),
     ("route-timing", 5),
     ("router", 6),
