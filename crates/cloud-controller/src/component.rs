@@ -151,6 +151,7 @@ impl CloudController {
                 .timeout(Duration::from_secs(5))
                 .build()
                 .context("build HTTP client")?,
+            brokers: osb::Client::new(config.brokers).context("make the client of service brokers")?,
             seen_users: Mutex::default(),
             turns: Turns::default(),
             usage: Usage::default(),

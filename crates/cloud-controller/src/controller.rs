@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub verifier: TokenVerifier,
     pub emitter: Emitter,
     pub http: reqwest::Client,
+    /// The client of service brokers.
+    pub brokers: osb::Client,
     /// The names of users that the database already has, by guid, and when they were stored.
     pub seen_users: Mutex<HashMap<String, (String, Instant)>>,
     /// The turns of the callers whose requests are under way.

@@ -10,7 +10,11 @@
 //! alone. So a job continues after a crash where its last commit left it, in this
 //! process or, when the lease has ended, in another one. All open jobs get a turn in each pass.
 //!
+//! Jobs that call servers outside are done beside the passes ([`outside`]), so that no other job waits for a server.
+//!
 //! Callers: the component runs [`run`]; handlers that enqueued a job call [`wait`].
+
+mod outside;
 
 use crate::actions::job::{
     APPLY_MANIFEST, DELETE_DOMAIN, DELETE_ORGANIZATION, DELETE_SPACE, DELETE_UNMAPPED_ROUTES,
@@ -24,6 +28,7 @@ use crate::db::{self, Json, Unrecorded};
 use crate::error::{ApiError, ApiResult};
 use anyhow::Result;
 use kit::CancellationToken;
+use outside::Calls;
 use std::time::{Duration, Instant};
 
 /// The time after which a transaction begins no further part.
@@ -47,10 +52,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Does jobs until shutdown.
 pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
     let process = clock::guid();
+    let mut calls = Calls::default();
     while !shutdown.is_cancelled() {
-        let pause = match pass(cc, &process).await {
-            Ok(true) => continue,
-            Ok(false) => PERIOD,
+        let pause = match pass(cc, &process, &mut calls).await {
+            Ok(None) => continue,
+            Ok(Some(pause)) => pause,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "jobs-failed");
                 RETRY
@@ -62,6 +68,7 @@ pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
             () = cc.jobs.nudged() => {}
         }
     }
+    calls.stop().await;
 }
 
 /// Waits until a job has ended, as long as a request may.
@@ -85,8 +92,9 @@ async fn is_open(cc: &Cc, guid: &str) -> sqlx::Result<bool> {
     Ok(job.is_some_and(|job| job.state == JobState::Processing))
 }
 
-/// Gives every open job a turn, also if another one fails. Returns whether any has more to do now.
-async fn pass(cc: &Cc, process: &str) -> Result<bool> {
+/// Gives every open job a turn, also if another one fails. Returns the pause before the next pass, or `None` if a job has more to do
+/// now.
+async fn pass(cc: &Cc, process: &str, calls: &mut Calls) -> Result<Option<Duration>> {
     let open = {
         let mut conn = cc.db.read_own().await?;
         job::open(&mut conn).await?
@@ -97,7 +105,12 @@ async fn pass(cc: &Cc, process: &str) -> Result<bool> {
     });
     cc.troubles.report("jobs", skipped.collect(), &cc.emitter);
     let (mut has_more, mut failure) = (false, None);
+    let mut pause = PERIOD;
     for job in &open.rows {
+        if outside::is_outside(&job.operation) {
+            pause = pause.min(calls.begin(cc, job, process));
+            continue;
+        }
         match advance(cc, &job.guid, process).await {
             Ok(more) => has_more |= more,
             Err(error) => failure = Some(error),
@@ -105,7 +118,7 @@ async fn pass(cc: &Cc, process: &str) -> Result<bool> {
     }
     match failure {
         Some(error) => Err(error),
-        None => Ok(has_more),
+        None => Ok((!has_more).then_some(pause)),
     }
 }
 
@@ -187,6 +200,7 @@ async fn postpone(cc: &Cc, guid: &str, error: ApiError) -> Result<()> {
     job.attempts += 1;
     let is_over = job.attempts >= MOST_ATTEMPTS || !error.status.is_server_error();
     if is_over {
+        outside::give_up(&mut tx, &job).await?;
         job.end(JobState::Failed);
         job.errors = Json(error.errors);
     } else {

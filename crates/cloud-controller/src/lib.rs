@@ -8,6 +8,7 @@
 //!  BBS ──callbacks──▶ internal                            sync ───every 30 s and on nudges──▶ BBS
 //!  BBS ──events─────▶ diego::events ──▶ audit events      staging, tasks, deployments
 //!  jobs ──parts of long verbs──▶ actions/<noun>
+//!    └──calls without a change──▶ service brokers (crate `osb`)
 //!  routers ──receipts over NATS──▶ receipts: which routers serve a changed route
 //! ```
 //!
@@ -61,6 +62,9 @@ pub use bits::store::{S3, S3Settings};
 pub use cc_rules::limits::Limits;
 pub use component::CloudController;
 pub use config::{AppSsh, Config, FirstTarget, IdentityDomain, Retention, UaaClient};
+pub use osb::{
+    Addresses as BrokerAddresses, Router as BrokerRouter, Settings as BrokerSettings,
+};
 pub use quota::DefaultQuota;
 pub use secrets::{KEY_FILE, rotate_key};
 

@@ -2,6 +2,7 @@
 //! problems are reported at once, by key.
 
 mod blobs;
+mod brokers;
 mod cell;
 mod certificates;
 mod database;
@@ -14,6 +15,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use brokers::Brokers;
 pub(crate) use cell::Cell;
 pub(crate) use certificates::CertificateFiles;
 pub(crate) use sockets::{Bus, Cluster};
@@ -80,6 +82,7 @@ pub(crate) struct Config {
     pub(crate) dropsonde: Option<SocketAddr>,
     pub(crate) retention: cloud_controller::Retention,
     pub(crate) ssh: Ssh,
+    pub(crate) brokers: Brokers,
     pub(crate) cell: Cell,
     /// The addresses of the services that have a section.
     pub(crate) addresses: BTreeMap<Service, Configured>,
@@ -208,6 +211,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
     }
     let permitted = file.cloud_controller.allow_app_ssh_access;
     let ssh = ssh::check(&file.ssh_proxy, permitted, &mut problems);
+    let brokers = brokers::check(&file.cloud_controller.brokers, &mut problems);
     let retention = retention(&file.cloud_controller, &mut problems);
     let system_domain = domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
     let identity_domains = identity_domains(file.identity_domains, system_domain, &mut problems);
@@ -241,6 +245,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         dropsonde,
         retention,
         ssh,
+        brokers,
         cell,
         addresses,
         bus,

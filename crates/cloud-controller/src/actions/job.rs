@@ -1,13 +1,19 @@
 //! Jobs. A verb that is short enough ends within its request, and its job is finished when the client receives the URL. A long
-//! verb is enqueued, and [`crate::jobs`] does it in parts.
+//! verb is enqueued, and [`crate::jobs`] does it in parts. A verb that calls a server outside is [`Outside`].
 
 use super::audit;
 use crate::auth::Principal;
 use crate::change::Change;
+use crate::controller::Cc;
 use crate::db::job::{Job, JobState};
 use crate::db::{Connection, insert};
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::sealing::Sealed;
+
+/// The operations that call a server outside.
+pub(crate) const SYNCHRONIZE_BROKER: &str = "service_broker.catalog.synchronize";
+pub(crate) const UPDATE_BROKER: &str = "service_broker.update";
+pub(crate) const DELETE_BROKER: &str = "service_broker.delete";
 
 /// The operations that are done in parts.
 pub(crate) const DELETE_DOMAIN: &str = "domain.delete";
@@ -15,6 +21,40 @@ pub(crate) const DELETE_SPACE: &str = "space.delete";
 pub(crate) const DELETE_UNMAPPED_ROUTES: &str = "space.delete_unmapped_routes";
 pub(crate) const DELETE_ORGANIZATION: &str = "organization.delete";
 pub(crate) const APPLY_MANIFEST: &str = "space.apply_manifest";
+
+/// A verb whose parts call a server outside. Each part is a call, during which no change is held, and the change that applies its
+/// result. A process that dies in between repeats the part, so a call must be one that can be repeated.
+pub(crate) trait Outside {
+    /// The result of a call. A refusal by the server is a result, too.
+    type Called: Send;
+
+    /// Reads what the next call needs, and makes it. An error is one of the platform: the part is repeated later.
+    fn call(cc: &Cc, job: &Job) -> impl Future<Output = ApiResult<Self::Called>> + Send;
+
+    /// Applies the result. The job was read again in this change; its row is stored afterwards, so that warnings and input can be
+    /// changed in it.
+    fn apply(
+        cc: &Cc,
+        tx: &mut Change,
+        job: &mut Job,
+        called: Self::Called,
+    ) -> impl Future<Output = ApiResult<Step>> + Send;
+
+    /// Undoes what the beginning of the job has marked, because the job fails without a result that could be applied.
+    fn give_up(tx: &mut Change, job: &Job) -> impl Future<Output = ApiResult<()>> + Send;
+}
+
+/// The step of a job after a part that called a server outside.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Done,
+    /// The next part begins at a time in microseconds since the epoch, or at once if that has passed.
+    Again {
+        due_at: i64,
+    },
+    /// The job fails, and what the part changed stays.
+    Failed(ApiError),
+}
 
 /// Creates a job that begins after the commit, in the name of the caller. Returns its guid.
 pub(crate) async fn enqueue(

@@ -125,12 +125,27 @@ pub(super) struct CloudControllerSection {
     pub(super) tls: TlsSection,
     /// Whether users may log in to apps with SSH, where space and app permit it too; default: true.
     pub(super) allow_app_ssh_access: Option<bool>,
+    /// The calls to service brokers.
+    pub(super) brokers: BrokersSection,
     /// The number of staged droplets of each app that are kept besides those in use.
     pub(super) keep_droplets: Option<u32>,
     /// The number of uploaded packages of each app that are kept besides those in use.
     pub(super) keep_packages: Option<u32>,
     /// The age in days at which events and jobs are deleted, and tasks, builds and deployments that have ended.
     pub(super) keep_days: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BrokersSection {
+    /// The longest time of a call in seconds; default: 60.
+    pub(super) timeout: Option<u32>,
+    /// The addresses of this machine and its network segment that brokers may have, with or without a port: `127.0.0.1:8080`.
+    pub(super) permitted_addresses: Vec<String>,
+    /// The authorities of brokers' certificates that the machine does not trust, as a PEM file.
+    pub(super) ca: Option<PathBuf>,
+    /// Whether any certificate of a broker is accepted; default: false.
+    pub(super) skip_ssl_validation: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::Setting;
 use super::edge::signed_in_url;
-use crate::addresses::Service;
+use crate::addresses::{self, Service};
 use crate::assets;
 use crate::supervisor::{Run, run};
 use anyhow::{Context as _, Result};
@@ -109,6 +109,40 @@ fn app_ssh(setting: &Setting) -> Result<Option<cloud_controller::AppSsh>> {
     }))
 }
 
+/// Returns the settings of the calls to service brokers. Those that are apps of this foundation are reached through its router.
+fn brokers(setting: &Setting) -> Result<cloud_controller::BrokerSettings> {
+    let (config, plan) = (&setting.config, &setting.plan);
+    let mut authorities_pem = setting.certificates.edge_ca().to_owned();
+    if let Some(file) = &config.brokers.ca {
+        let more = std::fs::read_to_string(file).with_context(|| {
+            format!(
+                "cloud_controller.brokers.ca: read {}: does it exist, and may this process read it?",
+                file.display()
+            )
+        })?;
+        authorities_pem.push_str(&more);
+    }
+    // The router listens for requests on the host of its pages, unless these are on loopback and it has an address of its own.
+    let status = plan.reach(Service::RouterStatus);
+    let own = config.http.map(|address| address.ip());
+    let own = own.filter(|ip| addresses::is_loopback(&status) && !ip.is_unspecified());
+    let router = cloud_controller::BrokerRouter {
+        host: own.map_or_else(|| addresses::host(&status).to_owned(), |ip| ip.to_string()),
+        http_port: plan.http_port,
+        https_port: Some(plan.https_port),
+    };
+    Ok(cloud_controller::BrokerSettings {
+        timeout: config.brokers.timeout,
+        addresses: config.brokers.addresses.clone(),
+        own_domains: vec![plan.domain.clone()],
+        router: Some(router),
+        authorities_pem,
+        skip_ssl_validation: config.brokers.skip_ssl_validation,
+        api_info_location: format!("{}/", plan.api_url().trim_start_matches("https://")),
+        ..cloud_controller::BrokerSettings::default()
+    })
+}
+
 pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
     let loggregator = setting.logs()?;
     let (plan, config) = (&setting.plan, &setting.config);
@@ -130,6 +164,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
             id: "cloud_controller".into(),
             secret: plan.client_secret.clone(),
         }),
+        brokers: brokers(&setting)?,
         app_ssh: app_ssh(&setting)?,
         system_domain: plan.domain.clone(),
         apps_domain: plan.domain.clone(),

@@ -66,6 +66,14 @@ impl CloudController {
             uaa_internal_url: peers.uaa_url.clone(),
             log_cache_internal_url: None,
             uaa_client: None,
+            // Tests run their brokers on this address; all others of the machine stay refused.
+            brokers: cloud_controller::BrokerSettings {
+                addresses: cloud_controller::BrokerAddresses::default()
+                    .permitting(std::net::Ipv4Addr::LOCALHOST.into(), None),
+                timeout: Duration::from_secs(20),
+                api_info_location: "api.test/".to_owned(),
+                ..cloud_controller::BrokerSettings::default()
+            },
             app_ssh: Some(cloud_controller::AppSsh {
                 endpoint: "ssh.apps.test:2222".to_owned(),
                 host_key_fingerprint: "bbXpuKG6zhzdmnxq256TlqzFBzRl2f6OOg722cYNbU8".to_owned(),
