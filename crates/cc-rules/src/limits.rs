@@ -29,6 +29,10 @@ pub struct Limits {
     pub route_policies_per_route: u32,
     /// The maximum number of service instances of one space.
     pub service_instances_per_space: u32,
+    /// The maximum number of service brokers of one space.
+    pub service_brokers_per_space: u32,
+    /// The maximum number of plans in the catalog of one service broker.
+    pub plans_per_broker: u32,
     /// The maximum number of service bindings of one app.
     pub service_bindings_per_app: u32,
     /// The maximum size of the credentials of one service instance, as JSON.
@@ -86,6 +90,8 @@ impl Default for Limits {
             destinations_per_route: 100,
             route_policies_per_route: 100,
             service_instances_per_space: 1000,
+            service_brokers_per_space: 50,
+            plans_per_broker: 1000,
             service_bindings_per_app: 100,
             credentials_bytes: 64 << 10,
             routes_per_manifest: 500,

@@ -178,6 +178,7 @@ impl CloudController {
                 uaa_internal_url: trimmed(config.uaa_internal_url),
                 log_cache_internal_url: config.log_cache_internal_url.map(trimmed),
                 uaa_client: config.uaa_client,
+                dashboards: config.dashboards,
                 app_ssh: config.app_ssh,
                 internal_url: trimmed(config.internal_url),
                 names,

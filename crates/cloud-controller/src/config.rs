@@ -39,6 +39,8 @@ pub struct Config {
     /// The client with `scim.read`, to look up users by name, and `uaa.resource`, to check whether a token was revoked. Without
     /// it the caller's own token is used for the look-up, and a token is valid until it expires.
     pub uaa_client: Option<UaaClient>,
+    /// The client with `clients.admin`, which manages the clients of service brokers' dashboards. `None`: dashboards get no clients.
+    pub dashboards: Option<UaaClient>,
     /// The calls to service brokers.
     pub brokers: osb::Settings,
     /// The SSH proxy. `None`: nobody may use SSH.

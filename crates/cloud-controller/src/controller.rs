@@ -85,6 +85,8 @@ pub(crate) struct Settings {
     pub uaa_internal_url: String,
     pub log_cache_internal_url: Option<String>,
     pub uaa_client: Option<crate::UaaClient>,
+    /// The client that manages the clients of brokers' dashboards. `None`: they are ignored.
+    pub dashboards: Option<crate::UaaClient>,
     pub app_ssh: Option<crate::AppSsh>,
     pub internal_url: String,
     /// The names that no user's domain or route may have.

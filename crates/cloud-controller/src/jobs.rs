@@ -200,7 +200,7 @@ async fn postpone(cc: &Cc, guid: &str, error: ApiError) -> Result<()> {
     job.attempts += 1;
     let is_over = job.attempts >= MOST_ATTEMPTS || !error.status.is_server_error();
     if is_over {
-        outside::give_up(&mut tx, &job).await?;
+        outside::give_up(cc, &mut tx, &job).await?;
         job.end(JobState::Failed);
         job.errors = Json(error.errors);
     } else {

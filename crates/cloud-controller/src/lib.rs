@@ -50,6 +50,7 @@ mod metrics;
 
 mod app_log;
 mod clock;
+mod dashboards;
 mod db;
 mod error;
 mod sealing;

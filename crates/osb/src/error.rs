@@ -17,8 +17,10 @@ pub enum ErrorKind {
     Rejected,
     /// The broker answered with a status that the API does not have here, such as 500 or a redirect.
     BadResponse,
-    /// The body of the answer is not what the status promises, or it is too large.
+    /// The body of the answer is not what the status promises.
     Malformed,
+    /// The body of the answer is larger than a client reads.
+    TooLarge,
     /// The broker answered 409: something else has this guid.
     Conflict,
     /// The broker works in the background only.
@@ -45,7 +47,7 @@ impl ErrorKind {
             Self::Unauthorized => "ServiceBrokerApiAuthenticationFailed",
             Self::Rejected => "ServiceBrokerRequestRejected",
             Self::BadResponse => "ServiceBrokerBadResponse",
-            Self::Malformed => "ServiceBrokerResponseMalformed",
+            Self::Malformed | Self::TooLarge => "ServiceBrokerResponseMalformed",
             Self::Conflict => "ServiceBrokerConflict",
             Self::AsyncRequired => "AsyncRequired",
             Self::RequiresApp => "AppRequired",
@@ -77,6 +79,7 @@ impl ErrorKind {
                 | Self::Unauthorized
                 | Self::BadResponse
                 | Self::Malformed
+                | Self::TooLarge
                 | Self::Concurrency
         )
     }
@@ -129,7 +132,7 @@ impl Error {
                 | ErrorKind::InvalidSyslogDrainUrl
                 | ErrorKind::InvalidVolumeMounts => true,
                 ErrorKind::BadResponse => !is_redirect,
-                ErrorKind::Malformed => self.status != Some(200),
+                ErrorKind::Malformed | ErrorKind::TooLarge => self.status != Some(200),
                 ErrorKind::Forbidden
                 | ErrorKind::BrokerTimeout
                 | ErrorKind::Unauthorized
@@ -165,6 +168,7 @@ mod tests {
             (ErrorKind::Malformed, Some(200), false),
             (ErrorKind::Malformed, Some(201), true),
             (ErrorKind::Malformed, Some(202), true),
+            (ErrorKind::TooLarge, Some(201), true),
             (ErrorKind::BrokerTimeout, Some(408), false),
             (ErrorKind::Rejected, Some(400), false),
             (ErrorKind::Conflict, Some(409), false),

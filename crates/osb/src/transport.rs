@@ -265,7 +265,7 @@ impl Transport {
                 status: Some(status.as_u16()),
                 reason: status.canonical_reason().unwrap_or_default(),
                 ..Error::new(
-                    ErrorKind::Malformed,
+                    ErrorKind::TooLarge,
                     format!(
                         "The service broker returned an invalid response: the body has more than {most} bytes"
                     ),

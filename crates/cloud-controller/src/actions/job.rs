@@ -1,7 +1,7 @@
 //! Jobs. A verb that is short enough ends within its request, and its job is finished when the client receives the URL. A long
 //! verb is enqueued, and [`crate::jobs`] does it in parts. A verb that calls a server outside is [`Outside`].
 
-use super::audit;
+use super::audit::{self, Target};
 use crate::auth::Principal;
 use crate::change::Change;
 use crate::controller::Cc;
@@ -41,7 +41,7 @@ pub(crate) trait Outside {
     ) -> impl Future<Output = ApiResult<Step>> + Send;
 
     /// Undoes what the beginning of the job has marked, because the job fails without a result that could be applied.
-    fn give_up(tx: &mut Change, job: &Job) -> impl Future<Output = ApiResult<()>> + Send;
+    fn give_up(cc: &Cc, tx: &mut Change, job: &Job) -> impl Future<Output = ApiResult<()>> + Send;
 }
 
 /// The step of a job after a part that called a server outside.
@@ -71,10 +71,20 @@ pub(crate) async fn enqueue_with(
     tx: &mut Change,
     who: &Principal,
     operation: &str,
+    resource: (&str, &str),
+    input: Option<Sealed>,
+) -> ApiResult<String> {
+    enqueue_for(tx, audit::actor(who), operation, resource, input).await
+}
+
+/// Creates a job like [`enqueue_with`], in the name of any actor.
+pub(crate) async fn enqueue_for(
+    tx: &mut Change,
+    (actor_guid, actor_type, actor_name): Target<'_>,
+    operation: &str,
     (resource_type, resource_guid): (&str, &str),
     input: Option<Sealed>,
 ) -> ApiResult<String> {
-    let (actor_guid, actor_type, actor_name) = audit::actor(who);
     let job = Job {
         operation: operation.to_owned(),
         state: JobState::Processing,

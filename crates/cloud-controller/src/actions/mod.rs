@@ -18,6 +18,7 @@ pub(crate) mod role;
 pub(crate) mod route;
 pub(crate) mod route_policy;
 pub(crate) mod security_group;
+pub(crate) mod service_broker;
 pub(crate) mod service_credential_binding;
 pub(crate) mod service_instance;
 pub(crate) mod sidecar;

@@ -1,10 +1,13 @@
 //! Verbs of spaces: create, change and remove.
 
 use super::audit::{self, Target};
-use super::{app, route, service_credential_binding as bindings, service_instance};
+use super::{app, route, service_broker, service_credential_binding as bindings, service_instance};
 use crate::change::Change;
 use crate::db::space::{self, Space};
-use crate::db::{self, Connection, app as apps, route as routes, service_instance as instances};
+use crate::db::{
+    self, Connection, app as apps, route as routes, service_broker as brokers,
+    service_instance as instances,
+};
 use crate::error::{ApiError, ApiResult};
 
 pub(crate) async fn create(conn: &mut Connection, space: &Space) -> ApiResult<()> {
@@ -29,7 +32,7 @@ async fn check_name(conn: &mut Connection, space: &Space) -> ApiResult<()> {
     }
 }
 
-/// Removes one part of a space: a service instance, then an app, then a route, and at last the space itself. A job calls it until
+/// Removes one part of a space: a service instance, then a service broker, then an app, then a route, and at last the space itself. A job calls it until
 /// it returns true, which means that the space is gone. Events are recorded in the name of `actor`.
 pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) -> ApiResult<bool> {
     let Some(space) = db::by_guid::<Space>(tx, guid).await? else {
@@ -37,6 +40,10 @@ pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) 
     };
     if let Some(instance) = instances::first_of_space(tx, guid).await? {
         audit::also(service_instance::delete(tx, actor, &instance, &space).await?);
+        return Ok(false);
+    }
+    if let Some(broker) = brokers::first_of_space(tx, guid).await? {
+        audit::also(service_broker::delete_of_space(tx, actor, &broker).await?);
         return Ok(false);
     }
     if let Some(app) = apps::first_of_space(tx, guid).await? {

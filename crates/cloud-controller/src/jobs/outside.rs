@@ -55,12 +55,15 @@ macro_rules! for_verb {
 }
 
 pub(super) fn is_outside(operation: &str) -> bool {
-    matches!(operation, SYNCHRONIZE_BROKER | UPDATE_BROKER | DELETE_BROKER)
+    matches!(
+        operation,
+        SYNCHRONIZE_BROKER | UPDATE_BROKER | DELETE_BROKER
+    )
 }
 
 /// Undoes what the beginning of a job has marked, before the job fails.
-pub(super) async fn give_up(tx: &mut Change, job: &Job) -> ApiResult<()> {
-    for_verb!(job.operation.as_str(), Verb => Verb::give_up(tx, job).await, else Ok(()))
+pub(super) async fn give_up(cc: &Cc, tx: &mut Change, job: &Job) -> ApiResult<()> {
+    for_verb!(job.operation.as_str(), Verb => Verb::give_up(cc, tx, job).await, else Ok(()))
 }
 
 /// The jobs that this process calls for at present.

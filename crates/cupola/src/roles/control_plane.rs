@@ -10,6 +10,9 @@ use clients::uaa::ResourceServer;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 
+/// The Cloud Controller's client at the UAA that manages the clients of service brokers' dashboards.
+const DASHBOARDS: &str = "cc-service-dashboards";
+
 /// Log-cache's client at the UAA, which may introspect tokens.
 const LOG_CACHE: &str = "log_cache";
 
@@ -58,6 +61,7 @@ pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
                 &plan.client_secret,
                 &["scim.read", "uaa.resource"],
             ),
+            uaa::Client::component(DASHBOARDS, &plan.client_secret, &["clients.admin"]),
             uaa::Client::component(LOG_CACHE, &plan.client_secret, &["uaa.resource"]),
             uaa::Client::dashboard(&plan.client_secret, &signed_in_url(plan)),
             uaa::Client::ssh_proxy(&plan.client_secret, &format!("{}/login", plan.url("login"))),
@@ -162,6 +166,10 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         log_cache_internal_url: Some(setting.http(Service::LogCache)),
         uaa_client: Some(cloud_controller::UaaClient {
             id: "cloud_controller".into(),
+            secret: plan.client_secret.clone(),
+        }),
+        dashboards: Some(cloud_controller::UaaClient {
+            id: DASHBOARDS.into(),
             secret: plan.client_secret.clone(),
         }),
         brokers: brokers(&setting)?,

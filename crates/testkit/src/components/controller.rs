@@ -66,6 +66,7 @@ impl CloudController {
             uaa_internal_url: peers.uaa_url.clone(),
             log_cache_internal_url: None,
             uaa_client: None,
+            dashboards: None,
             // Tests run their brokers on this address; all others of the machine stay refused.
             brokers: cloud_controller::BrokerSettings {
                 addresses: cloud_controller::BrokerAddresses::default()
