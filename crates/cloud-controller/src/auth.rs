@@ -13,7 +13,7 @@ use crate::db::user;
 use crate::db::{Connection, role};
 use crate::error::{ApiError, ApiResult};
 use crate::turns::{Turn, Work};
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use clients::uaa::{Claims, TokenError};
 use http::{Method, header, request::Parts};
 use std::sync::Arc;
@@ -216,6 +216,15 @@ impl FromRequestParts<Cc> for Principal {
             .get::<Self>()
             .cloned()
             .ok_or_else(ApiError::not_authenticated)
+    }
+}
+
+impl OptionalFromRequestParts<Cc> for Principal {
+    type Rejection = ApiError;
+
+    /// Returns the principal of a request to an open endpoint, if it sent a token.
+    async fn from_request_parts(parts: &mut Parts, _: &Cc) -> Result<Option<Self>, ApiError> {
+        Ok(parts.extensions.get::<Self>().cloned())
     }
 }
 

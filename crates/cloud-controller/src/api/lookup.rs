@@ -8,12 +8,13 @@
 //!                   usable    hidden, unknown or no right 422   ─▶ suspended 403
 //!                   target    422 for each of these: what something is shared with
 //!  lists            visible   the rows that the caller sees, as a [`Scope`]; `Query::fetch` accepts nothing else
+//!  marketplace      market    the rows that everybody sees, for callers without a token
 //! ```
 //!
 //! Handlers have no other way to a row by its guid: a test keeps `by_guid` and `Select::new` out of `api/`.
 
 use crate::auth::{Access, Principal, Right};
-use crate::db::sight::{self, Above as _, Seen};
+use crate::db::sight::{self, Above as _, OnMarket, Seen};
 use crate::db::{self, Arg, Condition, Connection, ListCondition, Order, Portion, Select};
 use crate::error::{ApiError, ApiResult};
 use std::marker::PhantomData;
@@ -144,6 +145,19 @@ impl Principal {
             most: self.page_bytes(),
             rows: PhantomData,
         }
+    }
+}
+
+/// Returns the rows of the marketplace that a caller sees, or those that everybody sees. `most` is the maximum number of bytes of the
+/// rows that are read at once.
+pub(crate) fn market<R: OnMarket>(who: Option<&Principal>, most: u32) -> Scope<R> {
+    match who {
+        Some(who) => who.visible(),
+        None => Scope {
+            select: Select::new().that(Condition::everybodys::<R>()),
+            most: most as usize,
+            rows: PhantomData,
+        },
     }
 }
 

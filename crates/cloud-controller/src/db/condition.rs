@@ -1,5 +1,6 @@
 //! Conditions on rows. Only `db` can create them, so that SQL is in `db` alone; the other layers use their names.
 
+use super::sight::OnMarket;
 use super::{Arg, Connection};
 use std::borrow::Cow;
 
@@ -56,6 +57,11 @@ impl Condition {
             Spelling::Both(sql) => is_complete(sql),
             Spelling::Each { sqlite, postgres } => is_complete(sqlite) && is_complete(postgres),
         }
+    }
+
+    /// Selects the rows of the marketplace that everybody sees.
+    pub(crate) fn everybodys<R: OnMarket>() -> Self {
+        Self::new(R::PUBLIC, [])
     }
 
     /// Selects no row.

@@ -2,9 +2,10 @@
 
 use super::service_broker::ServiceBroker;
 use super::service_instance::ServiceInstance;
-use super::{Connection, Json, ListCondition, Select, rows};
+use super::{Condition, Connection, Json, ListCondition, Select, rows};
 use cc_rules::metadata::Metadata;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 rows! {
     ServiceOffering in "service_offerings" {
@@ -37,6 +38,27 @@ impl ServiceOffering {
 pub(crate) const OF_BROKER_NAMES: ListCondition = ListCondition(
     "service_broker_guid IN (SELECT guid FROM service_brokers WHERE name IN LIST(?))",
 );
+
+/// Selects the offerings with a plan that may be used in one of some organizations: public ones, those that an organization may use,
+/// and those of brokers of its spaces.
+pub(crate) fn usable_in_organizations(organizations: &[String]) -> Condition {
+    Condition::new(
+        "(guid IN (SELECT service_offering_guid FROM service_plans WHERE is_public = 1
+            OR guid IN (SELECT service_plan_guid FROM service_plan_visibilities WHERE organization_guid IN LIST(?)))
+        OR service_broker_guid IN (SELECT guid FROM service_brokers WHERE space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN LIST(?))))",
+        [organizations.into(), organizations.into()],
+    )
+}
+
+/// Selects the offerings with a plan that may be used in one of some spaces.
+pub(crate) fn usable_in_spaces(spaces: &[String]) -> Condition {
+    Condition::new(
+        "(guid IN (SELECT service_offering_guid FROM service_plans WHERE is_public = 1
+            OR guid IN (SELECT service_plan_guid FROM service_plan_visibilities WHERE organization_guid IN (SELECT organization_guid FROM spaces WHERE guid IN LIST(?))))
+        OR service_broker_guid IN (SELECT guid FROM service_brokers WHERE space_guid IN LIST(?)))",
+        [spaces.into(), spaces.into()],
+    )
+}
 
 pub(crate) async fn of_broker(
     conn: &mut Connection,
@@ -74,8 +96,9 @@ pub(crate) async fn brokers(
     conn: &mut Connection,
     offerings: &[ServiceOffering],
 ) -> sqlx::Result<Vec<ServiceBroker>> {
-    let guids = offerings
+    let guids: BTreeSet<&str> = offerings
         .iter()
-        .map(|offering| offering.service_broker_guid.clone());
-    Select::new().any("guid", guids).all(conn).await
+        .map(|offering| offering.service_broker_guid.as_str())
+        .collect();
+    Select::new().any("guid", guids).all_readable(conn).await
 }

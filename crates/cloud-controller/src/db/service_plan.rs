@@ -2,10 +2,11 @@
 
 use super::service_instance::ServiceInstance;
 use super::service_offering::ServiceOffering;
-use super::{Connection, Json, Select, by_guid, rows};
+use super::{Condition, Connection, Json, ListCondition, Select, by_guid, rows};
 use cc_rules::metadata::Metadata;
 use osb::MaintenanceInfo;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 rows! {
     ServicePlan in "service_plans" {
@@ -37,6 +38,53 @@ impl ServicePlan {
     pub(crate) fn is_updateable(&self, offering: &ServiceOffering) -> bool {
         self.plan_updateable.unwrap_or(offering.plan_updateable)
     }
+}
+
+/// The conditions for plans by what belongs to them, or what they belong to.
+pub(crate) const OF_BROKERS: ListCondition = ListCondition(
+    "service_offering_guid IN (SELECT guid FROM service_offerings WHERE service_broker_guid IN LIST(?))",
+);
+pub(crate) const OF_BROKER_NAMES: ListCondition = ListCondition(
+    "service_offering_guid IN (SELECT o.guid FROM service_offerings o JOIN service_brokers b ON b.guid = o.service_broker_guid WHERE b.name IN LIST(?))",
+);
+pub(crate) const OF_OFFERING_NAMES: ListCondition = ListCondition(
+    "service_offering_guid IN (SELECT guid FROM service_offerings WHERE name IN LIST(?))",
+);
+pub(crate) const OF_INSTANCES: ListCondition = ListCondition(
+    "guid IN (SELECT service_plan_guid FROM service_instances WHERE guid IN LIST(?))",
+);
+
+/// Selects the plans that may be used in one of some organizations: public ones, those that an organization may use, and those of
+/// brokers of its spaces.
+pub(crate) fn usable_in_organizations(organizations: &[String]) -> Condition {
+    Condition::new(
+        "(is_public = 1 OR guid IN (SELECT service_plan_guid FROM service_plan_visibilities WHERE organization_guid IN LIST(?))
+        OR service_offering_guid IN (SELECT o.guid FROM service_offerings o JOIN service_brokers b ON b.guid = o.service_broker_guid
+            WHERE b.space_guid IN (SELECT guid FROM spaces WHERE organization_guid IN LIST(?))))",
+        [organizations.into(), organizations.into()],
+    )
+}
+
+/// Selects the plans that may be used in one of some spaces.
+pub(crate) fn usable_in_spaces(spaces: &[String]) -> Condition {
+    Condition::new(
+        "(is_public = 1 OR guid IN (SELECT service_plan_guid FROM service_plan_visibilities
+            WHERE organization_guid IN (SELECT organization_guid FROM spaces WHERE guid IN LIST(?)))
+        OR service_offering_guid IN (SELECT o.guid FROM service_offerings o JOIN service_brokers b ON b.guid = o.service_broker_guid WHERE b.space_guid IN LIST(?)))",
+        [spaces.into(), spaces.into()],
+    )
+}
+
+/// Returns the offerings of some plans.
+pub(crate) async fn offerings(
+    conn: &mut Connection,
+    plans: &[ServicePlan],
+) -> sqlx::Result<Vec<ServiceOffering>> {
+    let guids: BTreeSet<&str> = plans
+        .iter()
+        .map(|plan| plan.service_offering_guid.as_str())
+        .collect();
+    Select::new().any("guid", guids).all_readable(conn).await
 }
 
 pub(crate) async fn of_offering(

@@ -2,7 +2,8 @@
 
 use super::organization::Organization;
 use super::service_plan::ServicePlan;
-use super::{Condition, Connection, Select, delete, insert, rows};
+use super::{Condition, Connection, Select, delete, execute, insert, rows};
+use std::collections::BTreeSet;
 
 rows! {
     ServicePlanVisibility in "service_plan_visibilities" { service_plan_guid: String, organization_guid: String }
@@ -88,4 +89,23 @@ pub(crate) async fn existing(
         .any("guid", organizations.iter().cloned())
         .all(conn)
         .await
+}
+
+/// Returns those of some plans that single organizations may use.
+pub(crate) async fn restricted(
+    conn: &mut Connection,
+    plans: &[ServicePlan],
+) -> sqlx::Result<BTreeSet<String>> {
+    let guids = plans.iter().map(|plan| plan.guid.clone());
+    let found: Vec<ServicePlanVisibility> = Select::new()
+        .any("service_plan_guid", guids)
+        .all_readable(conn)
+        .await?;
+    Ok(found.into_iter().map(|row| row.service_plan_guid).collect())
+}
+
+/// Forgets which organizations may use a plan.
+pub(crate) async fn clear(conn: &mut Connection, plan: &str) -> sqlx::Result<()> {
+    let sql = "DELETE FROM service_plan_visibilities WHERE service_plan_guid = $1";
+    execute(conn, sql, &[plan.into()]).await.map(drop)
 }

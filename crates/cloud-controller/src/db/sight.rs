@@ -21,6 +21,7 @@ use super::role::Role;
 use super::route::Route;
 use super::route_policy::RoutePolicy;
 use super::security_group::SecurityGroup;
+use super::service_broker::{self, ServiceBroker};
 use super::service_credential_binding::ServiceCredentialBinding;
 use super::service_instance::ServiceInstance;
 use super::sidecar::Sidecar;
@@ -47,6 +48,12 @@ pub(crate) trait Seen: Row {
     fn parent(&self) -> Parent<'_>;
 }
 
+/// A table of the marketplace, which callers without a token may read too.
+pub(crate) trait OnMarket: Seen {
+    /// The condition for the rows that everybody sees.
+    const PUBLIC: &'static str;
+}
+
 /// Builds the condition from a table's `SEEN` or `LISTED` for one user.
 pub(crate) fn seen_by(seen: &'static str, user: &str) -> Condition {
     let user = std::iter::repeat_with(|| Arg::from(user));
@@ -63,6 +70,8 @@ pub(crate) enum Parent<'a> {
     App(&'a str),
     Route(&'a str),
     ServiceInstance(&'a str),
+    ServiceBroker(&'a str),
+    ServiceOffering(&'a str),
 }
 
 /// The rows above a row. `load` returns `None` if a parent was removed, and the row with it.
@@ -149,7 +158,10 @@ impl Above for OfSpace {
                 Some(instance) => instance.space_guid,
                 None => return Ok(None),
             },
-            Parent::Platform | Parent::Organization(_) => return Ok(None),
+            Parent::Platform
+            | Parent::Organization(_)
+            | Parent::ServiceBroker(_)
+            | Parent::ServiceOffering(_) => return Ok(None),
         };
         let Some(space) = by_guid::<Space>(conn, &guid).await? else {
             return Ok(None);
@@ -211,10 +223,15 @@ impl Above for OfAny {
                 space: Some(above.space),
                 organization: Some(above.organization),
             }),
-            Parent::Platform => Some(Self {
-                space: None,
-                organization: None,
-            }),
+            Parent::ServiceBroker(guid) => {
+                let broker = by_guid::<ServiceBroker>(conn, guid).await?;
+                return Self::of_broker(conn, broker).await;
+            }
+            Parent::ServiceOffering(guid) => {
+                let broker = service_broker::of_offering(conn, guid).await?;
+                return Self::of_broker(conn, broker).await;
+            }
+            Parent::Platform => Some(Self::PLATFORM),
         })
     }
     fn organization(&self) -> Option<&Organization> {
@@ -258,6 +275,8 @@ macro_rules! organizations_of_readable_domains {
          UNION SELECT s.organization_guid FROM spaces s JOIN roles r ON r.space_guid = s.guid WHERE r.user_guid = ?"
     };
 }
+
+mod market;
 
 /// Implements [`Seen`] for the rows of an app, which belong to its space.
 macro_rules! of_app {
