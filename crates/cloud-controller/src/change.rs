@@ -279,6 +279,10 @@ mod tests {
         ("api/deployment.rs", "find_to_steer"),
         ("api/network_policy.rs", "requested"),
         ("api/role.rs", "place"),
+        ("api/service_broker.rs", "find_to_change"),
+        ("api/service_offering.rs", "find_to_change"),
+        ("api/service_plan.rs", "find_to_change"),
+        ("api/service_plan_visibility.rs", "find_to_change"),
     ];
 
     #[test]

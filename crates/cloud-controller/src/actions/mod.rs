@@ -21,6 +21,8 @@ pub(crate) mod security_group;
 pub(crate) mod service_broker;
 pub(crate) mod service_credential_binding;
 pub(crate) mod service_instance;
+pub(crate) mod service_offering;
+pub(crate) mod service_plan;
 pub(crate) mod sidecar;
 pub(crate) mod space;
 pub(crate) mod stack;

@@ -43,9 +43,13 @@ mod route;
 mod route_policy;
 mod route_propagation;
 mod security_group;
+mod service_broker;
 mod service_credential_binding;
 mod service_instance;
 mod service_instance_share;
+mod service_offering;
+mod service_plan;
+mod service_plan_visibility;
 mod sidecar;
 mod space;
 mod space_quota;
@@ -113,6 +117,10 @@ fn endpoints() -> Endpoints {
         .merge(feature_flag::routes())
         .merge(environment_group::routes())
         .merge(security_group::routes())
+        .merge(service_broker::routes())
+        .merge(service_offering::routes())
+        .merge(service_plan::routes())
+        .merge(service_plan_visibility::routes())
         .merge(service_instance::routes())
         .merge(service_instance_share::routes())
         .merge(service_credential_binding::routes())

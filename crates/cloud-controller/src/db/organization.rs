@@ -14,6 +14,15 @@ pub(crate) async fn by_name(
     Select::new().is("name", name).first(conn).await
 }
 
+/// Returns the organizations among some guids that exist. One that cannot be read is left out.
+pub(crate) async fn all_of(
+    conn: &mut Connection,
+    guids: &[String],
+) -> sqlx::Result<Vec<Organization>> {
+    let select = Select::new().any("guid", guids.iter().cloned());
+    select.all_readable(conn).await
+}
+
 pub(crate) async fn of_quota(
     conn: &mut Connection,
     quota_guid: &str,

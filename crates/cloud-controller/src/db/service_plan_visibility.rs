@@ -1,6 +1,5 @@
 //! The organizations that may use a plan that is not public.
 
-use super::organization::Organization;
 use super::service_plan::ServicePlan;
 use super::{Condition, Connection, Select, delete, execute, insert, rows};
 use std::collections::BTreeSet;
@@ -77,17 +76,6 @@ pub(crate) async fn is_usable_in(
         .is("guid", plan)
         .and(usable, [organization.into(), space.into()])
         .exists::<ServicePlan>(conn)
-        .await
-}
-
-/// Returns the organizations among some guids that exist.
-pub(crate) async fn existing(
-    conn: &mut Connection,
-    organizations: &[String],
-) -> sqlx::Result<Vec<Organization>> {
-    Select::new()
-        .any("guid", organizations.iter().cloned())
-        .all(conn)
         .await
 }
 

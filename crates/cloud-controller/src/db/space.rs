@@ -19,6 +19,12 @@ pub(crate) async fn by_name(
         .await
 }
 
+/// Returns the spaces among some guids that exist. One that cannot be read is left out.
+pub(crate) async fn all_of(conn: &mut Connection, guids: &[String]) -> sqlx::Result<Vec<Space>> {
+    let select = Select::new().any("guid", guids.iter().cloned());
+    select.all_readable(conn).await
+}
+
 /// Returns the oldest space of an organization.
 pub(crate) async fn first_of_organization(
     conn: &mut Connection,
