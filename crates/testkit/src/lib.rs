@@ -10,6 +10,7 @@
 //! | a database server | [`postgres`]: a real PostgreSQL, and the choice of the database for a whole suite |
 //! | a bucket of S3 | [`moto`]: a server of PyPI |
 //! | a peer that speaks HTTP, a client of it | [`http`] |
+//! | a service broker with every fault | [`broker`] |
 //! | a BBS, a UAA, a Cloud Controller | [`components`]: the real ones, in the test's process |
 //! | a whole foundation of real processes | [`foundation`] |
 //! | a foundation of several machines | [`machines`]: network namespaces, joined by files |
@@ -19,6 +20,7 @@
 //!
 //! Its functions panic when they fail, because a test fails by panicking. No component depends on it, except in tests.
 
+pub mod broker;
 pub mod certs;
 pub mod components;
 pub mod foundation;
