@@ -101,6 +101,7 @@ mod tests {
     use crate::db::process::CheckType;
     use crate::db::role::RoleType;
     use crate::db::security_group::Phase;
+    use crate::db::service_broker::BrokerState;
     use crate::db::sidecar::Origin;
     use crate::db::task::TaskState;
     use std::fmt::Debug;
@@ -152,6 +153,10 @@ mod tests {
         check(PackageType::ALL, "bits");
         check(Strategy::ALL, "rolling");
         check(JobState::ALL, "COMPLETE FAILED PROCESSING");
+        check(
+            BrokerState::ALL,
+            "AVAILABLE SYNCHRONIZING SYNCHRONIZATION_FAILED DELETE_IN_PROGRESS DELETE_FAILED",
+        );
         check(
             RoleType::ALL,
             "organization_user organization_auditor organization_manager organization_billing_manager space_auditor space_developer space_manager space_supporter",

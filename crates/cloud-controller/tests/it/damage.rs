@@ -6,9 +6,16 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
 use std::time::Duration;
+use testkit::broker::Broker;
 
 /// Creates one row of every table that requests can fill, beside those of an app that must not suffer.
 async fn fill(f: &Foundation) -> (String, String) {
+    let broker = Broker::start("db").await;
+    let registered = f.register(&broker, "broker", None).await;
+    let plan = f.plan_of(&registered, "small").await;
+    let organizations = json!([{ "guid": f.organization }]);
+    let visible = json!({ "type": "organization", "organizations": organizations });
+    f.set_visibility(&plan, visible).await;
     let good = f.started_app("good").await;
     let (other, space) = f.another_place("other").await;
     let bad = f.started_app("bad").await;

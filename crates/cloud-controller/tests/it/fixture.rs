@@ -94,6 +94,7 @@ pub(crate) type Users = std::sync::Arc<std::sync::Mutex<Option<Vec<Value>>>>;
 
 pub(crate) struct Foundation {
     pub(crate) users: Users,
+    pub(crate) uaa_clients: crate::dashboards::Clients,
     pub(crate) url: String,
     pub(crate) internal_url: String,
     pub(crate) bbs: clients::bbs::Client,
@@ -128,6 +129,10 @@ impl Settings {
             config.limits = self.limits.clone();
             config.bucket = self.bucket.clone();
             config.nats = self.nats.clone();
+            config.dashboards = Some(cloud_controller::UaaClient {
+                id: "dashboards".to_owned(),
+                secret: "x".to_owned(),
+            });
         })
         .await
     }
@@ -191,6 +196,8 @@ impl Foundation {
                     None => Err(axum::http::StatusCode::NOT_FOUND),
                 }),
             );
+        let uaa_clients = crate::dashboards::Clients::default();
+        let keys = keys.merge(crate::dashboards::clients(uaa_clients.clone()));
         let uaa = serve(keys, None, stop.clone()).await;
         running.push(uaa.running);
 
@@ -213,6 +220,7 @@ impl Foundation {
         let controller = settings.start(&cc_dir).await;
         let mut foundation = Self {
             users,
+            uaa_clients,
             bbs: diego.client(),
             admin: token("admin", ADMIN, 600),
             http: testkit::http::client(),

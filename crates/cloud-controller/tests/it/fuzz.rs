@@ -250,6 +250,9 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
         "buildpacks" => json!([]),
         "stack" | "weight" | "port" | "origin" => Value::Null,
         "type" if key.contains("check") => json!("http"),
+        "type" if key.starts_with("authentication") => json!("basic"),
+        // Nobody listens there, so that the jobs of brokers fail at once.
+        "url" => json!("http://127.0.0.1:9"),
         "type" => json!(*dice.one(&[
             "bits",
             "buildpack",
@@ -257,7 +260,9 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
             "space_auditor",
             "organization_user",
             "user-provided",
-            "app"
+            "app",
+            "public",
+            "organization"
         ])),
         "name" | "host" | "username" => json!(format!("f{}", dice.roll(1_000_000))),
         "path" => json!("/p"),

@@ -4,9 +4,12 @@ use crate::fixture::*;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use testkit::broker::Broker;
 
 /// Creates one of each resource that has links.
-async fn fill(f: &Foundation) {
+async fn fill(f: &Foundation, broker: &Broker) {
+    f.register(broker, "broker", None).await;
+    f.register(broker, "own-broker", Some(&f.space)).await;
     let app = f.started_app("app").await;
     let package = f.package(&app, zip("run", "#!/bin/sh")).await;
     let package = package.as_str();
@@ -84,7 +87,8 @@ fn matches(template: &str, path: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_link_of_every_resource_answers() {
     let f = Foundation::start().await;
-    fill(&f).await;
+    let broker = Broker::start("db").await;
+    fill(&f, &broker).await;
     let endpoints = cloud_controller::endpoints();
     let lists = endpoints
         .iter()

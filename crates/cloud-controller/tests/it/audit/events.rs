@@ -245,7 +245,34 @@ pub(super) const EVENTS: &[(&str, &str)] = &[
         "audit.service_instance.unshare",
     ),
     ("POST /v3/service_route_bindings", "-"),
-    ("POST /v3/service_brokers", "-"),
+    ("POST /v3/service_brokers", "audit.service_broker.create"),
+    (
+        "PATCH /v3/service_brokers/{guid}",
+        "audit.service_broker.update",
+    ),
+    (
+        "DELETE /v3/service_brokers/{guid}",
+        "audit.service_broker.delete",
+    ),
+    ("PATCH /v3/service_offerings/{guid}", "-"),
+    ("DELETE /v3/service_offerings/{guid}", "audit.service.delete"),
+    ("PATCH /v3/service_plans/{guid}", "-"),
+    (
+        "DELETE /v3/service_plans/{guid}",
+        "audit.service_plan.delete",
+    ),
+    (
+        "PATCH /v3/service_plans/{guid}/visibility",
+        "audit.service_plan_visibility.update",
+    ),
+    (
+        "POST /v3/service_plans/{guid}/visibility",
+        "audit.service_plan_visibility.update",
+    ),
+    (
+        "DELETE /v3/service_plans/{guid}/visibility/{organization}",
+        "audit.service_plan_visibility.delete",
+    ),
     (
         "POST /v3/service_credential_bindings",
         "audit.service_binding.create",

@@ -291,11 +291,7 @@ async fn what_is_not_there_yet_is_refused_and_not_advertised() {
     assert_eq!(f.get(&path).await["enabled"], false);
 
     // Clients would understand a 422 as "exists already".
-    for path in [
-        "/v3/isolation_segments",
-        "/v3/service_route_bindings",
-        "/v3/service_brokers",
-    ] {
+    for path in ["/v3/isolation_segments", "/v3/service_route_bindings"] {
         let body = Some(json!({ "name": "x" }));
         let (status, answer) = f.call(Method::POST, path, body).await;
         assert_eq!(status, 404);

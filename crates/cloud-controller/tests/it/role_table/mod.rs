@@ -1,5 +1,7 @@
 //! Compares the API with the role table: every endpoint × every kind of caller × the state of organization and space.
 
+mod inventory;
+mod market;
 mod rows;
 mod world;
 

@@ -1,12 +1,13 @@
 //! The world of the role table: an organization, a space, one caller of each kind, and resources on demand.
 
-use super::{Row, Sent};
+use super::{Row, Sent, market};
 use crate::fixture::*;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use testkit::broker::Broker;
 
 /// The kinds of callers, as the table's header names them.
 pub(crate) const COLUMNS: &str = "ARGMUBODPISN";
@@ -14,6 +15,8 @@ pub(crate) const COLUMNS: &str = "ARGMUBODPISN";
 pub(crate) struct World {
     pub(crate) f: Foundation,
     tokens: HashMap<char, String>,
+    /// The server of all service brokers of this world.
+    pub(super) broker: Broker,
     standing: Mutex<HashMap<String, String>>,
     number: AtomicUsize,
 }
@@ -48,6 +51,7 @@ impl World {
         let world = Self {
             f,
             tokens,
+            broker: Broker::start("service").await,
             standing: Mutex::default(),
             number: AtomicUsize::new(0),
         };
@@ -139,49 +143,6 @@ impl World {
             }
         };
         answer(request.send().await.unwrap()).await
-    }
-
-    /// Creates one new resource of each kind, and returns them as (kind, guid).
-    pub(crate) async fn inventory(&self) -> Vec<(&'static str, String)> {
-        const KINDS: &[&str] = &[
-            "org",
-            "space",
-            "second_space",
-            "app",
-            "running_app",
-            "package",
-            "empty_package",
-            "build",
-            "droplet",
-            "empty_droplet",
-            "deployment",
-            "task",
-            "route",
-            "destination",
-            "guarded_route",
-            "route_policy",
-            "service_instance",
-            "service_credential_binding",
-            "domain",
-            "shared_domain",
-            "org_role",
-            "space_role",
-            "quota",
-            "space_quota",
-            "group",
-            "global_group",
-            "stack",
-            "buildpack",
-            "event",
-            "job",
-            "member",
-        ];
-        let mut things = self.things(true, 'A');
-        let mut all = Vec::new();
-        for kind in KINDS {
-            all.push((*kind, things.fill(&format!("{{{kind}}}")).await));
-        }
-        all
     }
 
     /// Returns the resources of one call: its own, or those that all calls share.
@@ -289,6 +250,9 @@ impl Things<'_> {
     async fn make(&mut self, name: &str) -> Vec<(String, String)> {
         let one = |guid: String| vec![(name.to_owned(), guid)];
         let (w, f) = (self.world, &self.world.f);
+        if let Some(guid) = market::make(w, name).await {
+            return one(guid);
+        }
         match name {
             "org" => one(f.organization.clone()),
             "space" => one(f.space.clone()),

@@ -1,0 +1,40 @@
+//! The things of the marketplace: brokers, offerings and plans. Each is of a broker of its own.
+
+use super::World;
+use serde_json::json;
+
+/// Makes a thing of the marketplace; `None`: the name means something else.
+pub(super) async fn make(world: &World, name: &str) -> Option<String> {
+    let f = &world.f;
+    let register = async |space: Option<&str>| {
+        let name = world.name();
+        f.register(&world.broker, &name, space).await
+    };
+    let own = Some(f.space.as_str());
+    Some(match name {
+        "broker_url" => world.broker.url.clone(),
+        "service_broker" => register(None).await,
+        "space_broker" => register(own).await,
+        "space_offering" => f.offering_of(&register(own).await).await,
+        "space_plan" => f.plan_of(&register(own).await, "small").await,
+        "service_offering" => {
+            let broker = register(None).await;
+            let plan = f.plan_of(&broker, "small").await;
+            f.set_visibility(&plan, json!({ "type": "public" })).await;
+            f.offering_of(&broker).await
+        }
+        "service_plan" => {
+            let plan = f.plan_of(&register(None).await, "small").await;
+            f.set_visibility(&plan, json!({ "type": "public" })).await;
+            plan
+        }
+        "restricted_plan" => {
+            let plan = f.plan_of(&register(None).await, "small").await;
+            let organizations = json!([{ "guid": f.organization }]);
+            let body = json!({ "type": "organization", "organizations": organizations });
+            f.set_visibility(&plan, body).await;
+            plan
+        }
+        _ => return None,
+    })
+}
