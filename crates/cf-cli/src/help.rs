@@ -9,23 +9,23 @@ pub(crate) const ORIGINAL: &[&str] = &[
     "bind-security-group bind-staging-security-group cancel-deployment",
     "cleanup-outdated-service-bindings config continue-deployment copy-source create-app create-app-manifest",
     "create-buildpack create-isolation-segment create-package create-security-group create-service cs",
-    "create-service-broker csb create-service-key csk delete-buildpack",
-    "delete-isolation-segment delete-security-group delete-service-broker delete-service-key dsk",
-    "delete-user disable-feature-flag disable-org-isolation disable-service-access",
-    "download-droplet droplets enable-feature-flag enable-org-isolation enable-service-access feature-flag",
+    "create-service-key csk delete-buildpack",
+    "delete-isolation-segment delete-security-group delete-service-key dsk",
+    "delete-user disable-feature-flag disable-org-isolation",
+    "download-droplet droplets enable-feature-flag enable-org-isolation feature-flag",
     "feature-flags get-health-check get-readiness-health-check install-plugin isolation-segments labels",
-    "list-plugin-repos marketplace m move-route org-users packages passwd pw plugins purge-service-instance",
-    "purge-service-offering remove-plugin-repo rename-org rename-service rename-service-broker rename-space",
+    "list-plugin-repos move-route org-users packages passwd pw plugins purge-service-instance",
+    "remove-plugin-repo rename-org rename-service rename-space",
     "repo-plugins reset-org-default-isolation-segment reset-space-isolation-segment revision revisions rollback",
     "router-groups running-environment-variable-group revg running-security-groups security-group security-groups",
-    "service-access service-brokers service-key service-keys sk set-droplet set-health-check",
+    "service-key service-keys sk set-droplet set-health-check",
     "set-label set-org-default-isolation-segment set-running-environment-variable-group srevg",
     "set-space-isolation-segment set-staging-environment-variable-group ssevg share-private-domain share-route",
     "share-service space-users stack stage-package stage",
     "staging-environment-variable-group sevg staging-security-groups unbind-route-service urs",
     "unbind-running-security-group unbind-security-group unbind-staging-security-group",
     "uninstall-plugin unset-label unset-org-role unset-space-role unshare-private-domain unshare-route unshare-service",
-    "update-buildpack update-destination update-security-group update-service update-service-broker update-stack",
+    "update-buildpack update-destination update-security-group update-service update-stack",
     "upgrade-service v3-push",
 ];
 
@@ -72,12 +72,16 @@ pub(crate) fn overview(ui: &Ui, specs: impl Iterator<Item = &'static Spec>) {
     ui.line("Begin with: cf login -a https://api.<system domain> -u USER, cf target -o ORG -s SPACE, cf push APP");
 }
 
-const VARIABLES: [(&str, &str); 7] = [
+const VARIABLES: [(&str, &str); 8] = [
     (
         "CF_HOME=path/to/dir",
         "Keep the config file in path/to/dir/.cf instead of ~/.cf",
     ),
     ("CF_USERNAME, CF_PASSWORD", "Credentials for 'cf auth'"),
+    (
+        "CF_BROKER_PASSWORD",
+        "Password of a service broker that is registered or changed",
+    ),
     (
         "CF_COLOR=false",
         "Do not colour output (true: always); NO_COLOR does the same",

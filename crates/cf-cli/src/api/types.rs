@@ -96,6 +96,23 @@ answers! {
         guid: String, name: String, #[serde(rename = "type")] kind: String, tags: Vec<String>, syslog_drain_url: Option<String>,
         route_service_url: Option<String>, last_operation: LastOperation,
     }
+    ServiceBroker { guid: String, name: String, url: String }
+    ServiceOffering { guid: String, name: String, description: String, relationships: OfferingRelationships }
+    OfferingRelationships { service_broker: One }
+    ServicePlan {
+        guid: String, name: String, description: String, free: bool, available: bool, visibility_type: String, costs: Vec<Cost>,
+        relationships: PlanRelationships,
+    }
+    Cost { currency: String, amount: f64, unit: String }
+    PlanRelationships { service_offering: One, space: One }
+    Visibility { organizations: Vec<Named> }
+    /// The resources above plans, as far as a request includes them.
+    Market { service_offerings: Vec<ServiceOffering>, service_brokers: Vec<Named>, spaces: Vec<Space>, organizations: Vec<Named> }
+    /// A page of plans.
+    MarketPage { pagination: Pagination, resources: Vec<ServicePlan>, included: Market }
+    /// A page of offerings.
+    OfferingPage { resources: Vec<ServiceOffering>, included: Market }
+
     LastOperation { #[serde(rename = "type")] kind: String, state: String, description: Option<String> }
     ServiceBinding { guid: String, name: Option<String>, last_operation: LastOperation, relationships: BindingRelationships }
     BindingRelationships { app: One, service_instance: One }
@@ -150,6 +167,16 @@ impl ServiceBinding {
 
     pub(crate) fn instance_guid(&self) -> &str {
         self.relationships.service_instance.guid()
+    }
+}
+
+impl ServicePlan {
+    pub(crate) fn offering_guid(&self) -> &str {
+        self.relationships.service_offering.guid()
+    }
+
+    pub(crate) fn space_guid(&self) -> &str {
+        self.relationships.space.guid()
     }
 }
 

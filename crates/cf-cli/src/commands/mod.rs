@@ -1,6 +1,7 @@
 //! All commands: their table, and the dispatch from a name to a function. There is one file per noun.
 
 pub(crate) mod apps;
+mod brokers;
 mod curl;
 mod domains;
 mod env;
@@ -8,6 +9,7 @@ mod events;
 mod lifecycle;
 mod login;
 mod logs;
+mod marketplace;
 mod network;
 mod orgs;
 mod platform;
@@ -15,6 +17,7 @@ mod push;
 mod quotas;
 mod route_policies;
 mod routes;
+mod service_access;
 mod services;
 mod spaces;
 mod ssh;
@@ -33,7 +36,7 @@ use anyhow::Result;
 pub(crate) struct Exit(pub(crate) u8);
 
 /// The tables in the order of `cf help`.
-const TABLES: [&[Spec]; 16] = [
+const TABLES: [&[Spec]; 19] = [
     login::SPECS,
     push::SPECS,
     apps::SPECS,
@@ -49,6 +52,9 @@ const TABLES: [&[Spec]; 16] = [
     routes::SPECS,
     route_policies::SPECS,
     services::SPECS,
+    marketplace::SPECS,
+    brokers::SPECS,
+    service_access::SPECS,
     platform::SPECS,
 ];
 
@@ -261,6 +267,14 @@ async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         "bind-service" => services::bind(s, p).await,
         "unbind-service" => services::unbind(s, p).await,
         "delete-service" => services::delete(s, p).await,
+
+        name if brokers::SPECS.iter().any(|of| of.name == name) => brokers::run(s, spec, p).await,
+        name if marketplace::SPECS.iter().any(|of| of.name == name) => {
+            marketplace::run(s, spec, p).await
+        }
+        name if service_access::SPECS.iter().any(|of| of.name == name) => {
+            service_access::run(s, spec, p).await
+        }
 
         "buildpacks" => platform::buildpacks(s).await,
         "stacks" => platform::stacks(s).await,

@@ -5,6 +5,7 @@
 mod commands;
 mod fixture;
 mod flags;
+mod market;
 mod output;
 mod platform;
 mod pushes;

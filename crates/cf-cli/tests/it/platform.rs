@@ -169,8 +169,12 @@ async fn guard(
             // The connection ends while the client is still sending.
             return ([("connection", "close")], refusal).into_response();
         }
-        let refuse =
-            is_api && (number(given) != number(valid) || std::mem::take(&mut inner.refuse_once));
+        // The marketplace needs no token.
+        let is_open = token.is_empty()
+            && ["/v3/service_plans", "/v3/service_offerings"].contains(&path.as_str());
+        let refuse = is_api
+            && !is_open
+            && (number(given) != number(valid) || std::mem::take(&mut inner.refuse_once));
         refuse.then(|| error(401, 1000, "CF-InvalidAuthToken", "Invalid Auth Token"))
     };
     match refused {
@@ -319,6 +323,7 @@ fn router(platform: Platform) -> Router {
             StatusCode::NO_CONTENT
         }))
         .route("/v3/routes/r1/propagation", get(propagation))
+        .merge(crate::market::routes())
         .route("/api/v1/read/{guid}", get(logs))
         .fallback(anything)
         .method_not_allowed_fallback(anything)
