@@ -129,10 +129,8 @@ fn present(cc: &Cc, plan: &ServicePlan, around: &Surroundings) -> Value {
     let extra = or_none(&plan.extra);
     let info = plan.maintenance_info.as_ref().map(|info| json!(info.0));
     let owner = around.offering(plan);
-    let bindable = plan.bindable.or(owner.map(|owner| owner.bindable));
-    let updateable = plan
-        .plan_updateable
-        .or(owner.map(|owner| owner.plan_updateable));
+    let bindable = owner.map(|owner| plan.is_bindable(owner));
+    let updateable = owner.map(|owner| plan.is_updateable(owner));
     resource(
         guid,
         plan.created_at,

@@ -163,3 +163,67 @@ fn the_text_of_many_errors_is_cut() {
         .collect();
     assert!(errors(json!(services)).chars().count() < 10_010);
 }
+
+/// Returns the pointers of all values of a document.
+fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                pointers(value, &format!("{at}/{key}"), found);
+            }
+        }
+        Value::Array(list) => {
+            for (index, value) in list.iter().enumerate() {
+                pointers(value, &format!("{at}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Each value of a whole catalog is replaced by each odd value. Whatever is accepted obeys the rules that the database needs.
+#[test]
+fn no_odd_value_is_stored() {
+    let mut service = offering("o", "db", json!([plan("p", "small"), plan("q", "big")]));
+    service["tags"] = json!(["sql"]);
+    service["requires"] = json!(["syslog_drain"]);
+    service["metadata"] = json!({ "shareable": true });
+    service["dashboard_client"] = json!({ "id": "c", "secret": "s", "redirect_uri": "u" });
+    let schema = json!({ "$schema": "http://json-schema.org/draft-04/schema#", "type": "object", "properties": { "a": { "enum": [1] } } });
+    service["plans"][0]["schemas"] =
+        json!({ "service_instance": { "create": { "parameters": schema } } });
+    service["plans"][0]["maintenance_info"] = json!({ "version": "1.0.0", "description": "d" });
+    let whole = json!({ "services": [service] });
+    let mut places = Vec::new();
+    pointers(&whole, "", &mut places);
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(1.5),
+        json!(""),
+        json!("\0"),
+        json!("x".repeat(300)),
+        json!([]),
+        json!([null]),
+        json!({}),
+        json!({ "x": [{}] }),
+    ];
+    for place in &places {
+        for value in &odd {
+            let mut changed = whole.clone();
+            *changed.pointer_mut(place).unwrap() = value.clone();
+            let Ok(catalog) = Catalog::check(&changed) else {
+                continue;
+            };
+            assert!(!catalog.offerings.is_empty(), "{place} {value}");
+            for (offering, plan) in catalog.plans() {
+                for text in [&offering.id, &offering.name, &plan.id, &plan.name] {
+                    let is_right = !text.trim().is_empty() && text.len() <= 255;
+                    assert!(is_right && !text.contains('\0'), "{place} {value}");
+                }
+            }
+        }
+    }
+}
