@@ -263,16 +263,21 @@ impl Principal {
         Ok(principal)
     }
 
-    /// Refuses with 403 if the token lacks the scope for reading or for writing. Roles and the existence of the resource do not
-    /// matter.
-    pub(crate) fn check_scope(&self, method: &Method) -> ApiResult<()> {
+    /// Refuses with 403 if the token lacks the scope for reading or for writing, and the other scope that suffices as well, if there
+    /// is one. Roles and the existence of the resource do not matter.
+    pub(crate) fn check_scope(&self, method: &Method, other: Option<&str>) -> ApiResult<()> {
         let reads = *method == Method::GET || *method == Method::HEAD;
         let wanted = if reads {
             "cloud_controller.read"
         } else {
             "cloud_controller.write"
         };
-        if self.is_admin() || (reads && self.reads_all()) || self.claims.has_scope(wanted) {
+        let suffices = |scope: &str| self.claims.has_scope(scope);
+        if self.is_admin()
+            || (reads && self.reads_all())
+            || suffices(wanted)
+            || other.is_some_and(suffices)
+        {
             Ok(())
         } else {
             Err(ApiError::not_authorized())

@@ -139,7 +139,7 @@ impl CloudController {
             blobs,
             verifier: TokenVerifier::new(VerifierConfig {
                 url: config.uaa_internal_url.clone(),
-                audiences: &["cloud_controller"],
+                audiences: &["cloud_controller", "cloud_controller_service_permissions"],
                 resource_server: config.uaa_client.as_ref().map(|client| ResourceServer {
                     client_id: client.id.clone(),
                     secret: client.secret.clone(),
@@ -151,7 +151,8 @@ impl CloudController {
                 .timeout(Duration::from_secs(5))
                 .build()
                 .context("build HTTP client")?,
-            brokers: osb::Client::new(config.brokers).context("make the client of service brokers")?,
+            brokers: osb::Client::new(config.brokers)
+                .context("make the client of service brokers")?,
             seen_users: Mutex::default(),
             turns: Turns::default(),
             usage: Usage::default(),

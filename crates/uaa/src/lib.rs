@@ -64,6 +64,7 @@ const ADMIN_GROUPS: &[&str] = &[
 const USER_GROUPS: &[&str] = &[
     "cloud_controller.read",
     "cloud_controller.write",
+    "cloud_controller_service_permissions.read",
     "network.write",
     "openid",
     "password.write",

@@ -57,6 +57,8 @@ pub(crate) struct Accepts {
     pub open: bool,
     /// A flag: while it is off, the endpoint needs no token.
     pub open_unless: Option<Flag>,
+    /// A scope that suffices instead of the common ones.
+    pub scope: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +126,7 @@ impl Endpoints {
                 body: Content::None,
                 open: false,
                 open_unless: None,
+                scope: None,
             },
             handler,
         });
@@ -173,6 +176,11 @@ impl Endpoints {
     /// Admits requests without a token while a flag is off. A token that is sent must be valid.
     pub(crate) fn open_unless(self, flag: Flag) -> Self {
         self.last(|accepts| accepts.open_unless = Some(flag))
+    }
+
+    /// Admits tokens with this scope, too, which suffices instead of the common ones.
+    pub(crate) fn or_scope(self, scope: &'static str) -> Self {
+        self.last(|accepts| accepts.scope = Some(scope))
     }
 
     pub(crate) fn merge(mut self, other: Self) -> Self {
@@ -237,7 +245,7 @@ async fn admit(cc: &Cc, accepts: Arc<Accepts>, request: Request) -> ApiResult<Re
     if !accepts.open && !is_open_now(cc, &accepts, &parts).await? {
         let mut principal = Principal::of(&parts, cc).await?;
         if accepts.open_unless.is_none() {
-            principal.check_scope(&parts.method)?;
+            principal.check_scope(&parts.method, accepts.scope)?;
         }
         if let Some(work) = work(&accepts, &parts.method) {
             principal.wait_for_turn(cc, work).await?;

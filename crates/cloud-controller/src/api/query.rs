@@ -375,6 +375,7 @@ mod tests {
             body: super::super::endpoint::Content::None,
             open: false,
             open_unless: None,
+            scope: None,
         };
         Query::read(&uri.parse().unwrap(), &accepts)
     }

@@ -59,6 +59,8 @@ pub(super) fn routes() -> Endpoints {
         .get(&format!("{one}/credentials"), credentials)
         .get(&format!("{one}/parameters"), parameters)
         .get(&format!("{one}/permissions"), permissions)
+        // The dashboards of brokers ask with the tokens of their users.
+        .or_scope("cloud_controller_service_permissions.read")
 }
 
 pub(super) fn present(cc: &Cc, instance: &ServiceInstance) -> Value {

@@ -173,3 +173,36 @@ async fn the_clients_of_a_space_end_with_it() {
     .await;
     f.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dashboard_asks_with_its_users_token_what_the_user_may_do() {
+    let f = Foundation::start().await;
+    let guid = f.create_instance("db", json!({})).await;
+    let roles = [
+        ("organization_user", "organization", f.organization.as_str()),
+        ("space_auditor", "space", f.space.as_str()),
+    ];
+    f.user("dev", &roles).await;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let token = sign(&json!({
+        "user_id": "dev-guid", "user_name": "dev", "origin": "uaa", "client_id": "db-dashboard", "cid": "db-dashboard",
+        "scope": ["openid", "cloud_controller_service_permissions.read"],
+        "aud": ["db-dashboard", "openid", "cloud_controller_service_permissions"],
+        "exp": now + 600, "iat": now, "jti": "dashboard-token", "iss": ISSUER,
+    }));
+    let instance = format!("/v3/service_instances/{guid}");
+    let path = format!("{instance}/permissions");
+    let (status, answer) = f.call_as(&token, Method::GET, &path, None).await;
+    assert_eq!(
+        (status, answer),
+        (200, json!({ "manage": false, "read": true }))
+    );
+    for other in [instance.as_str(), "/v3/apps", "/v3/service_instances"] {
+        let (status, answer) = f.call_as(&token, Method::GET, other, None).await;
+        assert_eq!(status, 403, "{other}: {answer}");
+    }
+    f.finish().await;
+}

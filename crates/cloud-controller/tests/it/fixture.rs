@@ -43,7 +43,7 @@ fn issuer() -> &'static Issuer {
     })
 }
 
-const ISSUER: &str = "http://uaa.test/oauth/token";
+pub(crate) const ISSUER: &str = "http://uaa.test/oauth/token";
 
 /// Creates a token of a user with these scopes.
 pub(crate) fn token(user: &str, scopes: &[&str], lifetime: i64) -> String {
@@ -71,7 +71,7 @@ pub(crate) fn client_token(client: &str, scopes: &[&str]) -> String {
     }))
 }
 
-fn sign(claims: &Value) -> String {
+pub(crate) fn sign(claims: &Value) -> String {
     let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::RS256);
     header.kid = Some("test".to_owned());
     jsonwebtoken::encode(

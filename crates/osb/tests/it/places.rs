@@ -6,7 +6,7 @@ use kit::CancellationToken;
 use kit::tls::ClientAuth;
 use osb::{ErrorKind, Router, Settings};
 use testkit::broker::{Broker, catalog};
-use testkit::certs::Authority;
+use testkit::certs::Ca;
 
 fn port(broker: &Broker) -> u16 {
     let port = broker.url.rsplit(':').next().unwrap();
@@ -58,7 +58,7 @@ async fn names_of_the_foundation_are_served_by_its_router() {
 
 #[tokio::test]
 async fn certificates_are_verified() {
-    let identity = Authority::new().issue(&["broker.secure.test"]);
+    let identity = Ca::new().issue(&["broker.secure.test"]);
     let tls = kit::tls::server_config(&identity, ClientAuth::None, &["http/1.1"]).unwrap();
     let listener = testkit::net::listener().await;
     let port = listener.local_addr().unwrap().port();
