@@ -7,6 +7,11 @@ pub(super) const SCHEMA: Schema = Schema {
         Migration::both(1, "users, clients and tokens", USERS_AND_CLIENTS),
         Migration::both(2, "one-time codes, failed logins and signing keys", SHARED),
         Migration::both(3, "what a one-time code is bound to", BOUND_CODES),
+        Migration::both(
+            4,
+            "the group of users for dashboards of services",
+            DASHBOARDS,
+        ),
     ],
     unversioned: UNVERSIONED,
 };
@@ -42,6 +47,11 @@ const SHARED: &str = "
 const BOUND_CODES: &str = "
     ALTER TABLE one_time_codes ADD COLUMN redirect_uri TEXT NOT NULL DEFAULT '';
     ALTER TABLE one_time_codes ADD COLUMN code_challenge TEXT NOT NULL DEFAULT '';";
+
+/// The group that new users get since there are dashboards of services.
+const DASHBOARDS: &str = "
+    INSERT INTO user_groups (user_id, name)
+        SELECT id, 'cloud_controller_service_permissions.read' FROM users WHERE 1 = 1 ON CONFLICT DO NOTHING;";
 
 /// The statements of the time before there were versions.
 const UNVERSIONED: &[&str] = &[

@@ -76,6 +76,8 @@ async fn files_without_versions_are_upgraded() {
                 (&user["userName"], &user["active"]),
                 (&"Ann".into(), &true.into())
             );
+            let groups = user["groups"].to_string();
+            assert!(groups.contains("cloud_controller_service_permissions.read"));
             assert_eq!(uaa.login("ann", "wrong").await.0, 401, "it is counted");
             uaa.stop();
         }
