@@ -32,8 +32,8 @@ async fn check_name(conn: &mut Connection, space: &Space) -> ApiResult<()> {
     }
 }
 
-/// Removes one part of a space: a service instance, then a service broker, then an app, then a route, and at last the space itself. A job calls it until
-/// it returns true, which means that the space is gone. Events are recorded in the name of `actor`.
+/// Removes one part of a space: a service instance, then a service broker, then an app, then a route, and at last the space itself. A
+/// job calls it until it returns true, which means that the space is gone. Events are recorded in the name of `actor`.
 pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) -> ApiResult<bool> {
     let Some(space) = db::by_guid::<Space>(tx, guid).await? else {
         return Ok(true);
