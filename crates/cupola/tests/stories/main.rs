@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod bench_propagation;
+mod brokers;
 mod cell;
 mod dashboard;
 mod firewall;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
                 ssh::STORIES,
                 route_policies::STORIES,
                 services::STORIES,
+                brokers::STORIES,
                 integrity::ON,
                 why::STORIES,
                 dashboard::STORIES,

@@ -45,7 +45,7 @@ fn shows(f: &Foundation, path: &str, is_right: impl Fn(&str) -> bool) -> Result<
 }
 
 /// Returns whether a text occurs in the files of the Cloud Controller's database.
-fn is_stored(f: &Foundation, text: &str) -> Result<bool> {
+pub(crate) fn is_stored(f: &Foundation, text: &str) -> Result<bool> {
     let mut found = false;
     for entry in std::fs::read_dir(f.data.join("cloud-controller"))? {
         let path = entry?.path();

@@ -1,0 +1,114 @@
+//! The story of a service broker that is an app of the foundation: it is registered, its plans are permitted and found, and it is removed.
+
+use crate::services::is_stored;
+use crate::{Story, story};
+use anyhow::{Result, ensure};
+use testkit::foundation::{Foundation, both};
+
+pub(crate) const STORIES: &[Story] = &[story(
+    "brokers_an_app_offers_services_to_others",
+    an_app_is_a_broker,
+)];
+
+const SECRET: &str = "s3cret-of-the-broker";
+
+/// A broker whose password is in its environment.
+const APP: &str = r#"
+import base64, http.server, json, os
+
+CATALOG = {"services": [{
+    "id": "cache-id", "name": "cache", "description": "A cache", "bindable": True,
+    "plans": [{"id": "small-id", "name": "small", "description": "A small one"}],
+}]}
+WANTED = "Basic " + base64.b64encode(("admin:" + os.environ["BROKER_PASSWORD"]).encode()).decode()
+
+class Broker(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        status, body = 404, {}
+        if self.headers.get("Authorization") != WANTED:
+            status = 401
+        elif self.path == "/v2/catalog" and self.headers.get("X-Broker-API-Version") == "2.17":
+            status, body = 200, CATALOG
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+http.server.HTTPServer(("", int(os.environ["PORT"])), Broker).serve_forever()
+"#;
+
+fn push_broker(f: &Foundation) -> Result<()> {
+    let folder = f.folder().join("cache-broker");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("app.py"), APP)?;
+    std::fs::write(folder.join("Procfile"), "web: python3 app.py\n")?;
+    let path = folder.display().to_string();
+    let push = ["push", "cache-broker", "-p", &path, "-m", "64M", "-k"];
+    f.cf_ok(&[&push[..], &["128M", "--no-start"]].concat())?;
+    f.cf_ok(&["set-env", "cache-broker", "BROKER_PASSWORD", SECRET])?;
+    f.cf_ok(&["start", "cache-broker"])?;
+    Ok(())
+}
+
+fn an_app_is_a_broker(f: &mut Foundation) -> Result<()> {
+    push_broker(f)?;
+    let host = f.host("cache-broker");
+    let (plain, tls) = (format!("http://{host}"), format!("https://{host}"));
+
+    // A registration that fails leaves a broker without offerings, which can be changed.
+    let text = f.cf_fails(&["create-service-broker", "caches", "admin", "wrong", &plain])?;
+    ensure!(
+        text.contains("Authentication with the service broker failed"),
+        "{text}"
+    );
+    f.cf_ok(&["update-service-broker", "caches", "admin", SECRET, &plain])?;
+    f.cf_ok(&["update-service-broker", "caches", "admin", SECRET, &tls])?;
+    let table = f.cf_ok(&["service-brokers"])?;
+    ensure!(table.contains("caches") && table.contains(&tls), "{table}");
+
+    // Nobody uses the plan before it is permitted; then everybody finds it, also without a login.
+    let table = f.cf_ok(&["marketplace"])?;
+    ensure!(table.contains("No service offerings found."), "{table}");
+    f.cf_ok(&["enable-service-access", "cache", "-o", "demo"])?;
+    let table = f.cf_ok(&["marketplace"])?;
+    ensure!(
+        table.contains("cache") && table.contains("small"),
+        "{table}"
+    );
+    let table = f.cf_ok(&["service-access", "-e", "cache"])?;
+    ensure!(
+        table.contains("limited") && table.contains("demo"),
+        "{table}"
+    );
+    let home = f.folder().join("home-of-a-guest");
+    let api = f.cf_in(&home, &["api", &f.api(), "--skip-ssl-validation"])?;
+    ensure!(api.status.success(), "{}", both(&api));
+    let seen = both(&f.cf_in(&home, &["marketplace"])?);
+    ensure!(seen.contains("No service offerings found."), "{seen}");
+    f.cf_ok(&["enable-service-access", "cache"])?;
+    let seen = both(&f.cf_in(&home, &["marketplace"])?);
+    ensure!(seen.contains("cache") && seen.contains("small"), "{seen}");
+
+    // The machine itself is no broker, whatever name leads there.
+    let local = ["create-service-broker", "local", "u", "p"];
+    for url in ["http://127.0.0.1:9500", "http://localhost:9500"] {
+        let text = f.cf_fails(&[&local[..], &[url]].concat())?;
+        ensure!(text.contains("not permitted"), "{text}");
+        f.cf_ok(&["delete-service-broker", "local", "-f"])?;
+    }
+
+    // The password is written nowhere.
+    ensure!(!is_stored(f, SECRET)?, "the password is stored in clear");
+    ensure!(!f.log().contains(SECRET), "the password is in the log");
+
+    f.cf_ok(&["purge-service-offering", "cache", "-f"])?;
+    let table = f.cf_ok(&["marketplace"])?;
+    ensure!(table.contains("No service offerings found."), "{table}");
+    f.cf_ok(&["delete-service-broker", "caches", "-f"])?;
+    let table = f.cf_ok(&["service-brokers"])?;
+    ensure!(table.contains("No service brokers found"), "{table}");
+    f.cf_ok(&["delete", "-f", "-r", "cache-broker"])?;
+    Ok(())
+}
