@@ -126,7 +126,7 @@ pub struct Poll {
     /// The binding, if the operation is one of a binding.
     pub binding_guid: Option<String>,
     pub ids: Ids,
-    /// What the broker calls the operation.
+    /// The broker's name of the operation.
     pub operation: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Who may use plans: everybody, organizations, or nobody but administrators.
+//! Access to plans: for everybody, for organizations, or for nobody but administrators.
 
 use super::marketplace::{BROKER, OFFERING, PLANS, by_guid, offering, plans};
 use crate::api::filter;

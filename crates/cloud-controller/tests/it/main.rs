@@ -30,6 +30,7 @@ mod route_policies;
 mod routes;
 mod security_groups;
 mod service_brokers;
+mod service_catalogs;
 mod service_credential_bindings;
 mod service_instances;
 mod service_plans;

@@ -1,6 +1,6 @@
 //! Every call, as a broker receives it and as its answer is read.
 
-use crate::{access, alice, client, ids};
+use crate::fixture::{access, alice, client, ids};
 use cc_rules::ordered_json::OrderedJson;
 use osb::{
     Bind, Bound, Caller, Catalog, Deprovision, OperationState, Poll, Progress, Provision, Unbind,

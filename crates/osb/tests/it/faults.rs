@@ -1,6 +1,6 @@
 //! The faults of brokers: each becomes an error of the right kind, in time, and says whether an orphan may be left.
 
-use crate::{access, access_at, alice, client, ids};
+use crate::fixture::{access, access_at, alice, client, ids};
 use osb::{ErrorKind, Provision};
 use serde_json::json;
 use std::time::Instant;

@@ -4,54 +4,5 @@
 
 mod calls;
 mod faults;
+mod fixture;
 mod places;
-
-use osb::{Addresses, Broker as Access, Caller, Client, Ids, Settings};
-use std::net::Ipv4Addr;
-use std::time::Duration;
-use testkit::broker::{Broker, PASSWORD, USER};
-
-/// Returns a client that may call brokers on the loopback address of these tests.
-fn client() -> Client {
-    client_of(Settings {
-        addresses: Addresses::default().permitting(Ipv4Addr::LOCALHOST.into(), None),
-        ..Settings::default()
-    })
-}
-
-/// Returns a client whose calls end soon and whose answers are small.
-fn client_of(settings: Settings) -> Client {
-    Client::new(Settings {
-        timeout: Duration::from_secs(3),
-        answer_bytes: 100_000,
-        api_info_location: "api.test/".to_owned(),
-        ..settings
-    })
-    .unwrap()
-}
-
-fn access(broker: &Broker) -> Access {
-    access_at(&broker.url)
-}
-
-fn access_at(url: &str) -> Access {
-    Access {
-        url: url.to_owned(),
-        username: USER.to_owned(),
-        password: PASSWORD.to_owned(),
-    }
-}
-
-fn alice() -> Caller {
-    Caller {
-        user_guid: Some("alice-guid".to_owned()),
-        request_id: Some("request-1".to_owned()),
-    }
-}
-
-fn ids() -> Ids {
-    Ids {
-        offering: "db-id".to_owned(),
-        plan: "db-small-id".to_owned(),
-    }
-}

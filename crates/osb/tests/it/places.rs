@@ -1,6 +1,6 @@
 //! The places of brokers: which addresses are called, what the router serves, and whose certificates are trusted.
 
-use crate::{access_at, alice, client, client_of};
+use crate::fixture::{access_at, alice, client, client_of};
 use axum::Json;
 use kit::CancellationToken;
 use kit::tls::ClientAuth;

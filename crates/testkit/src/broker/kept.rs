@@ -4,7 +4,7 @@ use super::{Call, Request};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What a broker keeps, and how it works.
+/// The things that a broker keeps, and how it works.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     instances: BTreeMap<String, Thing>,
