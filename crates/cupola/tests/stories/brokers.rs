@@ -19,6 +19,9 @@ import base64, http.server, json, os
 CATALOG = {"services": [{
     "id": "cache-id", "name": "cache", "description": "A cache", "bindable": True,
     "plans": [{"id": "small-id", "name": "small", "description": "A small one"}],
+    "dashboard_client": {
+        "id": "cache-dashboard", "secret": os.environ["BROKER_PASSWORD"], "redirect_uri": "http://dashboard.test/back",
+    },
 }]}
 WANTED = "Basic " + base64.b64encode(("admin:" + os.environ["BROKER_PASSWORD"]).encode()).decode()
 
@@ -52,6 +55,13 @@ fn push_broker(f: &Foundation) -> Result<()> {
     Ok(())
 }
 
+/// Returns whether the UAA got or lost the client of the dashboard.
+fn dashboard(f: &Foundation, verb: &str) -> Result<bool> {
+    let path = format!("/v3/audit_events?types=audit.service_dashboard_client.{verb}");
+    let events = f.cf_curl(&path)?;
+    Ok(events["resources"][0]["target"]["name"] == "cache-dashboard")
+}
+
 fn an_app_is_a_broker(f: &mut Foundation) -> Result<()> {
     push_broker(f)?;
     let host = f.host("cache-broker");
@@ -67,6 +77,7 @@ fn an_app_is_a_broker(f: &mut Foundation) -> Result<()> {
     f.cf_ok(&["update-service-broker", "caches", "admin", SECRET, &tls])?;
     let table = f.cf_ok(&["service-brokers"])?;
     ensure!(table.contains("caches") && table.contains(&tls), "{table}");
+    ensure!(dashboard(f, "create")?, "the dashboard has no client");
 
     // Nobody uses the plan before it is permitted; then everybody finds it, also without a login.
     let table = f.cf_ok(&["marketplace"])?;
@@ -107,6 +118,7 @@ fn an_app_is_a_broker(f: &mut Foundation) -> Result<()> {
     let table = f.cf_ok(&["marketplace"])?;
     ensure!(table.contains("No service offerings found."), "{table}");
     f.cf_ok(&["delete-service-broker", "caches", "-f"])?;
+    ensure!(dashboard(f, "delete")?, "the dashboard still has a client");
     let table = f.cf_ok(&["service-brokers"])?;
     ensure!(table.contains("No service brokers found"), "{table}");
     f.cf_ok(&["delete", "-f", "-r", "cache-broker"])?;
