@@ -10,5 +10,6 @@ mod forged;
 mod logins;
 mod observed;
 mod refusals;
+mod service_dashboards;
 mod shared;
 mod sign_in;
