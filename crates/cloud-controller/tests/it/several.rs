@@ -4,6 +4,7 @@ use crate::fixture::*;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
+use testkit::broker::{Broker, Call, Fault};
 use testkit::components::CloudController;
 use testkit::wait::until;
 
@@ -34,6 +35,7 @@ async fn several_cloud_controllers_share_a_database_server() {
     one_of_two_gets_the_name(&f, &second).await;
     the_newest_scale_wins(&f, &second).await;
     a_job_of_one_is_seen_by_the_other(&f, &second).await;
+    a_broker_is_called_by_one_of_them(&f).await;
     until("a sync of each of them", || {
         f.last_sync().is_some() && second.last_sync.read().is_some()
     })
@@ -100,4 +102,12 @@ async fn a_job_of_one_is_seen_by_the_other(f: &Foundation, second: &CloudControl
         f.call(Method::GET, &path, None).await.0 == 404
     })
     .await;
+}
+
+async fn a_broker_is_called_by_one_of_them(f: &Foundation) {
+    let broker = Broker::start("db").await;
+    // Both look at the job while the call is under way, and its lease is renewed meanwhile.
+    broker.next(Call::Catalog, Fault::Slow(Duration::from_secs(9)));
+    f.register(&broker, "broker", None).await;
+    assert_eq!(broker.calls(Call::Catalog).len(), 1);
 }
