@@ -1,14 +1,30 @@
-//! The story of a service broker that is an app of the foundation: it is registered, its plans are permitted and found, and it is removed.
+//! Stories of service brokers: one is an app of the foundation, whose plans are permitted and found; one is called while the foundation
+//! is killed.
 
 use crate::services::is_stored;
 use crate::{Story, story};
 use anyhow::{Result, ensure};
-use testkit::foundation::{Foundation, both};
+use serde_json::json;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use testkit::foundation::{Foundation, both, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[story(
     "brokers_an_app_offers_services_to_others",
     an_app_is_a_broker,
 )];
+
+/// The story that kills the foundation. The others do not expect that.
+pub(crate) const AFTER_A_KILL: &[Story] = &[story(
+    "brokers_a_registration_survives_a_kill",
+    a_registration_survives_a_kill,
+)];
+
+/// The address of this machine that the foundation's configuration permits for brokers.
+pub(crate) const CONFIG: &str =
+    "cloud_controller: {brokers: {permitted_addresses: [\"127.0.0.9\"]}}\n";
 
 const SECRET: &str = "s3cret-of-the-broker";
 
@@ -122,5 +138,88 @@ fn an_app_is_a_broker(f: &mut Foundation) -> Result<()> {
     let table = f.cf_ok(&["service-brokers"])?;
     ensure!(table.contains("No service brokers found"), "{table}");
     f.cf_ok(&["delete", "-f", "-r", "cache-broker"])?;
+    Ok(())
+}
+
+/// A broker on this machine. It answers every request with its catalog, or holds it while it hangs.
+struct Local {
+    address: SocketAddr,
+    hangs: Arc<AtomicBool>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Local {
+    /// Starts a broker that hangs. It serves until the program of the stories ends.
+    fn start() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.9:0")?;
+        let local = Self {
+            address: listener.local_addr()?,
+            hangs: Arc::new(AtomicBool::new(true)),
+            calls: Arc::new(AtomicUsize::new(0)),
+        };
+        let (hangs, calls) = (local.hangs.clone(), local.calls.clone());
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                read_head(&mut stream);
+                calls.fetch_add(1, Ordering::SeqCst);
+                if hangs.load(Ordering::SeqCst) {
+                    held.push(stream);
+                    continue;
+                }
+                // A caller that is gone needs no answer.
+                let _ = stream.write_all(catalog().as_bytes());
+            }
+        });
+        Ok(local)
+    }
+}
+
+/// Reads the head of a request without a body.
+fn read_head(stream: &mut TcpStream) {
+    let (mut head, mut piece) = (Vec::new(), [0; 1024]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut piece) {
+            Ok(count) if count > 0 => head.extend_from_slice(&piece[..count]),
+            _ => return,
+        }
+    }
+}
+
+/// Returns the whole answer with the catalog.
+fn catalog() -> String {
+    let plan = json!({ "id": "queue-small-id", "name": "small", "description": "A small one" });
+    let offering = json!({ "id": "queue-id", "name": "queue", "description": "A queue", "bindable": true, "plans": [plan] });
+    let body = json!({ "services": [offering] }).to_string();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn a_registration_survives_a_kill(f: &mut Foundation) -> Result<()> {
+    let local = Local::start()?;
+    let credentials = json!({ "username": "admin", "password": SECRET });
+    let body = json!({
+        "name": "queues",
+        "url": format!("http://{}", local.address),
+        "authentication": { "type": "basic", "credentials": credentials },
+    });
+    let body = body.to_string();
+    let post = ["curl", "/v3/service_brokers", "-X", "POST", "-d"];
+    f.cf_ok(&[&post[..], &[body.as_str()]].concat())?;
+    wait_for("the call", 30, || {
+        Ok((local.calls.load(Ordering::SeqCst) > 0).then_some(()))
+    })?;
+    f.kill()?;
+    local.hangs.store(false, Ordering::SeqCst);
+    f.up()?;
+    wait_for("the offering after the kill", 90, || {
+        let list = f.cf_curl("/v3/service_offerings?names=queue")?;
+        Ok((list["pagination"]["total_results"] == 1).then_some(()))
+    })?;
+    let calls = local.calls.load(Ordering::SeqCst);
+    ensure!(calls == 2, "the broker was called {calls} times");
+    f.cf_ok(&["delete-service-broker", "queues", "-f"])?;
     Ok(())
 }

@@ -66,13 +66,14 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
+    let with_brokers = format!("router: {{register_interval: 5}}\n{}", brokers::CONFIG);
     let groups: [Group<'_>; 5] = [
         (
             "a foundation with route integrity",
             Mode::OneProcess,
             Store::Files,
             None,
-            "router: {register_interval: 5}\n",
+            &with_brokers,
             concat(&[
                 route_propagation::STORIES,
                 seeing_routes::STORIES,
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
                 metrics::STORIES,
                 robustness::STORIES,
                 recovery::STORIES,
+                brokers::AFTER_A_KILL,
                 tour::STORIES,
             ]),
         ),
