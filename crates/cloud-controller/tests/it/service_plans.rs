@@ -245,3 +245,81 @@ async fn an_offering_is_removed_only_without_plans_or_by_purging() {
     assert_eq!(*data, json!({ "request": { "purge": true } }));
     f.finish().await;
 }
+
+/// The requests of the original client (v8 and v9) for brokers, the marketplace and access to plans, as they are on the wire, and the
+/// values that it reads from the answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_original_client_finds_what_it_reads() {
+    let f = Foundation::start().await;
+    let (broker, own) = (Broker::start("db").await, Broker::start("queue").await);
+    let guid = f.register(&broker, "broker", None).await;
+    f.register(&own, "own", Some(&f.space)).await;
+    let found = f
+        .get("/v3/service_brokers?names=broker&page=1&per_page=1")
+        .await;
+    assert_eq!(found["resources"][0]["guid"], json!(guid));
+
+    // enable-service-access -o
+    let path =
+        "/v3/service_offerings?fields%5Bservice_broker%5D=name%2Cguid&names=db&page=1&per_page=2";
+    let found = f.get(path).await;
+    let offering = found["resources"][0].clone();
+    let of_offering = &offering["relationships"]["service_broker"]["data"]["guid"];
+    assert_eq!(of_offering, &json!(guid));
+    let brokers = json!([{ "guid": guid, "name": "broker" }]);
+    assert_eq!(found["included"]["service_brokers"], brokers);
+    let offering = offering["guid"].as_str().unwrap();
+    let plans = format!("/v3/service_plans?names=small&service_offering_guids={offering}");
+    let plan = f.get(&plans).await["resources"][0].clone();
+    assert_eq!(plan["visibility_type"], "admin");
+    let plan = plan["guid"].as_str().unwrap();
+    let visibility = format!("/v3/service_plans/{plan}/visibility");
+    let body = json!({ "type": "organization", "organizations": [{ "guid": f.organization }] });
+    let shown = f.send(Method::POST, &visibility, body).await;
+    assert_eq!(shown["type"], "organization");
+
+    // marketplace
+    let fields = "fields%5Bservice_offering.service_broker%5D=name%2Cguid";
+    let path = format!(
+        "/v3/service_plans?available=true&{fields}&include=service_offering&per_page=5000&space_guids={}",
+        f.space
+    );
+    let found = f.get(&path).await;
+    let included = &found["included"];
+    let offerings = included["service_offerings"].as_array().unwrap();
+    for plan in found["resources"].as_array().unwrap() {
+        assert!(plan["costs"].is_array() && plan["free"].is_boolean());
+        let guid = &plan["relationships"]["service_offering"]["data"]["guid"];
+        let offering = offerings.iter().find(|offering| offering["guid"] == *guid);
+        let offering = offering.unwrap();
+        assert!(offering["description"].is_string());
+        let guid = &offering["relationships"]["service_broker"]["data"]["guid"];
+        let brokers = included["service_brokers"].as_array().unwrap();
+        assert!(brokers.iter().any(|broker| broker["guid"] == *guid));
+    }
+
+    // service-access
+    let path = format!(
+        "/v3/service_plans?include=space.organization&organization_guids={}",
+        f.organization
+    );
+    let found = f.get(&path).await;
+    assert_eq!(found["pagination"]["total_results"], 3);
+    let included = &found["included"];
+    let space = &included["spaces"][0];
+    assert_eq!(space["guid"], json!(f.space));
+    let organization = &space["relationships"]["organization"]["data"]["guid"];
+    assert_eq!(&included["organizations"][0]["guid"], organization);
+    let shown = f.get(&visibility).await;
+    assert_eq!(shown["organizations"][0]["name"], "demo");
+
+    // disable-service-access -o, then without it
+    f.delete(&format!("{visibility}/{}", f.organization)).await;
+    let admin = json!({ "type": "admin" });
+    let shown = f.send(Method::POST, &visibility, admin.clone()).await;
+    assert_eq!(shown, admin);
+    // purge-service-offering
+    let path = format!("/v3/service_offerings/{offering}?purge=true");
+    assert_eq!(f.call(Method::DELETE, &path, None).await.0, 204);
+    f.finish().await;
+}
