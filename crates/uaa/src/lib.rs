@@ -60,11 +60,14 @@ const ADMIN_GROUPS: &[&str] = &[
     "uaa.admin",
 ];
 
+/// The group of every user for the dashboards of services, whose clients alone have its scope.
+const DASHBOARDS: &str = "cloud_controller_service_permissions.read";
+
 /// The groups of every user, which decide the scopes of their tokens.
 const USER_GROUPS: &[&str] = &[
     "cloud_controller.read",
     "cloud_controller.write",
-    "cloud_controller_service_permissions.read",
+    DASHBOARDS,
     "network.write",
     "openid",
     "password.write",
@@ -195,6 +198,7 @@ impl Client {
                     "cloud_controller.admin_read_only",
                     "cloud_controller.global_auditor",
                 ])
+                .filter(|scope| **scope != DASHBOARDS)
                 .map(ToString::to_string)
                 .collect(),
             authorities: vec!["uaa.none".into()],
