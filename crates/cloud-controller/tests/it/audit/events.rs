@@ -255,7 +255,10 @@ pub(super) const EVENTS: &[(&str, &str)] = &[
         "audit.service_broker.delete",
     ),
     ("PATCH /v3/service_offerings/{guid}", "-"),
-    ("DELETE /v3/service_offerings/{guid}", "audit.service.delete"),
+    (
+        "DELETE /v3/service_offerings/{guid}",
+        "audit.service.delete",
+    ),
     ("PATCH /v3/service_plans/{guid}", "-"),
     (
         "DELETE /v3/service_plans/{guid}",
