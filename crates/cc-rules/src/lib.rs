@@ -6,8 +6,9 @@
 //! [`manifest`], [`route_rules`], [`policy_source`], [`label_selector`] and [`metadata`] read and check what users send, within
 //! [`limits`]; [`names`] has the names that no user may have. [`recipe`] builds what Diego gets from what users want;
 //! [`buildpacks`] lists the built-in buildpacks, which stage apps. [`services`] writes what apps see of their service instances, with
-//! [`ordered_json`]. [`propagation`] judges which routers have a change of a route.
+//! [`ordered_json`]. [`broker_operations`] decides what follows from the answers of service brokers. [`propagation`] judges which routers have a change of a route.
 
+pub mod broker_operations;
 pub mod buildpacks;
 pub mod label_selector;
 pub mod limits;
