@@ -11,7 +11,8 @@ use std::collections::HashSet;
 pub(crate) const OLD_RECORDS: &[&str] = &[
     "DELETE FROM audit_events WHERE id IN (SELECT id FROM audit_events WHERE created_at < $1 LIMIT $2)",
     "DELETE FROM app_usage_events WHERE id IN (SELECT id FROM app_usage_events WHERE created_at < $1 LIMIT $2)",
-    "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE state <> 'PROCESSING' AND updated_at < $1 LIMIT $2)",
+    "DELETE FROM service_usage_events WHERE id IN (SELECT id FROM service_usage_events WHERE created_at < $1 LIMIT $2)",
+    "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE state NOT IN ('PROCESSING', 'POLLING') AND updated_at < $1 LIMIT $2)",
     "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE state IN ('SUCCEEDED', 'FAILED') AND updated_at < $1 LIMIT $2)",
     "DELETE FROM builds WHERE id IN (SELECT id FROM builds WHERE state <> 'STAGING' AND updated_at < $1 LIMIT $2)",
     "DELETE FROM deployments WHERE id IN (SELECT id FROM deployments WHERE state = 'FINALIZED' AND updated_at < $1 LIMIT $2)",

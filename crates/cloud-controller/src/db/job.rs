@@ -1,12 +1,26 @@
 //! Jobs: clients poll them while a long verb runs in parts.
 
-use super::{Connection, Json, Readable, Select, rows, spelled};
+use super::{Arg, Connection, Json, Readable, Select, execute, rows, spelled};
 use crate::sealing::Sealed;
 use serde_json::Value;
 
 spelled! {
-    JobState { Complete = "COMPLETE", Failed = "FAILED", Processing = "PROCESSING" }
+    JobState {
+        Complete = "COMPLETE", Failed = "FAILED", Processing = "PROCESSING",
+        /// A broker has accepted what the job is for, and is asked again and again how far it is.
+        Polling = "POLLING",
+    }
 }
+
+impl JobState {
+    /// Returns whether the job has more to do.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Processing | Self::Polling)
+    }
+}
+
+/// The states of the jobs that have more to do.
+const OPEN: [JobState; 2] = [JobState::Processing, JobState::Polling];
 
 rows! {
     Job in "jobs" {
@@ -34,7 +48,7 @@ impl Job {
 
     /// Returns whether a process may do the next part at the time `now`.
     pub(crate) fn is_free_for(&self, process: &str, now: i64) -> bool {
-        self.state == JobState::Processing
+        self.state.is_open()
             && self.due_at <= now
             && (self.leased_by == process || self.leased_until <= now)
     }
@@ -42,10 +56,32 @@ impl Job {
 
 /// Returns the jobs under way, the oldest first.
 pub(crate) async fn open(conn: &mut Connection) -> sqlx::Result<Readable<Job>> {
+    Select::new().any("state", OPEN).readable(conn).await
+}
+
+/// Returns the job under way that does an operation with a resource.
+pub(crate) async fn open_of(
+    conn: &mut Connection,
+    operation: &str,
+    resource: &str,
+) -> sqlx::Result<Option<Job>> {
     Select::new()
-        .is("state", JobState::Processing)
-        .readable(conn)
+        .is("resource_guid", resource)
+        .is("operation", operation)
+        .any("state", OPEN)
+        .first(conn)
         .await
+}
+
+/// Renews the leases that a process has on some jobs.
+pub(crate) async fn renew(
+    conn: &mut Connection,
+    process: &str,
+    jobs: &[String],
+    until: i64,
+) -> sqlx::Result<u64> {
+    let sql = "UPDATE jobs SET leased_until = $1 WHERE leased_by = $2 AND guid IN LIST($3)";
+    execute(conn, sql, &[Arg::from(until), process.into(), jobs.into()]).await
 }
 
 #[cfg(test)]
@@ -70,6 +106,11 @@ mod tests {
             ..job
         };
         assert!(!ended.is_free_for("a", 30));
+        let polling = Job {
+            state: JobState::Polling,
+            ..ended
+        };
+        assert!(polling.is_free_for("a", 30));
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub(super) const SCHEMA: Schema = Schema {
             "service brokers, offerings, plans",
             include_str!("schema/8_service_brokers.sql"),
         ),
+        Migration::each(
+            9,
+            "managed service instances, shares, usage events of services",
+            include_str!("schema/9_managed_instances.sqlite.sql"),
+            include_str!("schema/9_managed_instances.postgres.sql"),
+        ),
     ],
     unversioned: UNVERSIONED,
 };

@@ -102,6 +102,7 @@ mod tests {
     use crate::db::role::RoleType;
     use crate::db::security_group::Phase;
     use crate::db::service_broker::BrokerState;
+    use crate::db::service_usage_event::UsageState;
     use crate::db::sidecar::Origin;
     use crate::db::task::TaskState;
     use std::fmt::Debug;
@@ -152,7 +153,8 @@ mod tests {
         check(PolicyScope::ALL, "any org space");
         check(PackageType::ALL, "bits");
         check(Strategy::ALL, "rolling");
-        check(JobState::ALL, "COMPLETE FAILED PROCESSING");
+        check(JobState::ALL, "COMPLETE FAILED PROCESSING POLLING");
+        check(UsageState::ALL, "CREATED UPDATED DELETED");
         check(
             BrokerState::ALL,
             "AVAILABLE SYNCHRONIZING SYNCHRONIZATION_FAILED DELETE_IN_PROGRESS DELETE_FAILED",

@@ -1,12 +1,13 @@
 //! Usage events: what every app, task and staging used in which time, for billing.
 //!
 //! No verb writes them. Triggers note every process, task and build whose use may have changed, and the commit compares each
-//! with its previously recorded use ([`write_events`]). So no path can change the use without an event.
+//! with its previously recorded use ([`write_events`]). So no path can change the use without an event. Service instances have events
+//! of their own ([`service_usage_event`]), which the same commit writes.
 
 use super::app::AppState;
 use super::build::BuildState;
 use super::task::TaskState;
-use super::{Arg, Condition, Connection, execute, rows};
+use super::{Arg, Condition, Connection, execute, rows, service_usage_event};
 use kit::db::{FromRow, Row, query, query_as, query_scalar};
 
 rows! {
@@ -133,7 +134,11 @@ pub(super) async fn write_events(conn: &mut Connection) -> sqlx::Result<()> {
     let changed: Vec<(String, String)> =
         super::readable_rows(&changed, |row| Ok((row.try_get(0)?, row.try_get(1)?)));
     for (kind, guid) in changed {
-        match write_events_of(conn, &kind, &guid).await {
+        let written = match kind.as_str() {
+            "service_instance" => service_usage_event::write_event_of(conn, &guid).await,
+            _ => write_events_of(conn, &kind, &guid).await,
+        };
+        match written {
             // A row that cannot be read has no events, so that the changes of others are committed.
             Err(error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
                 tracing::warn!(kind, guid, %error, "row-damaged");
