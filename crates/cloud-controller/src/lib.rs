@@ -126,7 +126,6 @@ mod tests {
         "isolation_segment",
         "manifest",
         "route_propagation",
-        "service_instance_share",
         "why",
     ];
 

@@ -50,6 +50,7 @@ mod service_instance_share;
 mod service_offering;
 mod service_plan;
 mod service_plan_visibility;
+mod service_usage_event;
 mod sidecar;
 mod space;
 mod space_quota;
@@ -127,6 +128,7 @@ fn endpoints() -> Endpoints {
         .merge(organization_quota::routes())
         .merge(space_quota::routes())
         .merge(usage_event::routes())
+        .merge(service_usage_event::routes())
         .merge(isolation_segment::routes())
         .merge(network_policy::routes())
         .merge(why::routes())

@@ -1,5 +1,4 @@
-//! The endpoints `/v3/app_usage_events` and `/v3/service_usage_events`, for callers who read everything; others see an empty
-//! list. No events of the use of services are recorded yet.
+//! The endpoints `/v3/app_usage_events`, for callers who read everything; others see an empty list.
 
 use super::prelude::*;
 use crate::db::usage_event::{self, AppUsageEvent};
@@ -12,17 +11,6 @@ pub(super) fn routes() -> Endpoints {
         .post(
             "/v3/app_usage_events/actions/destructively_purge_all_and_reseed",
             purge,
-        )
-        .get("/v3/service_usage_events", list_of_services)
-        .lists(&[
-            "after_guid",
-            "service_instance_types",
-            "service_offering_guids",
-        ])
-        .get("/v3/service_usage_events/{guid}", show_of_service)
-        .post(
-            "/v3/service_usage_events/actions/destructively_purge_all_and_reseed",
-            purge_of_services,
         )
 }
 
@@ -46,7 +34,8 @@ fn present(cc: &Cc, event: &AppUsageEvent) -> Value {
     )
 }
 
-fn unknown_place(noun: &str) -> ApiError {
+/// Returns the refusal of a place in the order of events that is none.
+pub(super) fn unknown_place(noun: &str) -> ApiError {
     ApiError::unprocessable(format!(
         "After guid filter must be a valid {noun} usage event guid."
     ))
@@ -79,22 +68,5 @@ async fn purge(State(cc): State<Cc>, who: Principal) -> ApiResult {
     let mut tx = cc.change().await?;
     usage_event::purge_and_reseed(&mut tx).await?;
     tx.commit(Unrecorded::NoSuchEvent).await?;
-    Ok(ok(json!({})))
-}
-
-async fn list_of_services(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
-    if query.value("after_guid").is_some() && who.reads_all() {
-        return Err(unknown_place("service"));
-    }
-    Ok(ok(cc.page(&query, query.empty(), Vec::new())))
-}
-
-async fn show_of_service(_who: Principal) -> ApiResult {
-    Err(ApiError::not_found("Service usage event"))
-}
-
-/// Accepts the purge of service usage events, of which there are none.
-async fn purge_of_services(who: Principal) -> ApiResult {
-    who.must_be_admin()?;
     Ok(ok(json!({})))
 }

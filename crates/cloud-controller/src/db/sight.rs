@@ -24,6 +24,7 @@ use super::security_group::SecurityGroup;
 use super::service_broker::{self, ServiceBroker};
 use super::service_credential_binding::ServiceCredentialBinding;
 use super::service_instance::ServiceInstance;
+use super::service_usage_event::ServiceUsageEvent;
 use super::sidecar::Sidecar;
 use super::space::Space;
 use super::space_quota::SpaceQuota;
@@ -327,6 +328,7 @@ of_platform! {
         (SELECT m.organization_guid FROM roles m WHERE m.user_guid = ? AND m.organization_guid IS NOT NULL)))",
     // Only callers who read everything see it.
     AppUsageEvent = "App usage event" seen "1 = 0",
+    ServiceUsageEvent = "Service usage event" seen "1 = 0",
     SecurityGroup = "Security group" seen concat!(
         "(running = 1 OR staging = 1 OR guid IN (SELECT security_group_guid FROM security_group_spaces WHERE space_guid IN (", readable_spaces!(), ")))"
     ),
@@ -361,9 +363,16 @@ impl Seen for App {
     }
 }
 
+/// An instance is seen in its own space and in those with which it is shared. Its own space decides about writing.
 impl Seen for ServiceInstance {
     const NOUN: &'static str = "Service instance";
-    const SEEN: &'static str = concat!("space_guid IN (", readable_spaces!(), ")");
+    const SEEN: &'static str = concat!(
+        "(space_guid IN (",
+        readable_spaces!(),
+        ") OR guid IN (SELECT service_instance_guid FROM service_instance_shares WHERE space_guid IN (",
+        readable_spaces!(),
+        ")))"
+    );
     type Of = OfSpace;
     fn parent(&self) -> Parent<'_> {
         Parent::Space(&self.space_guid)
