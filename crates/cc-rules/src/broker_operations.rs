@@ -12,7 +12,7 @@
 //! A stage is stored before its request is sent. So whoever continues after a crash knows that the broker may have the request
 //! already, and repeats it: each request names the guid of its instance or binding, and a broker does nothing twice for the same guid.
 //!
-//! The `calls` of the Cloud Controller send the requests and store what is decided here.
+//! The jobs of the Cloud Controller send the requests and store what is decided here.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

@@ -35,7 +35,9 @@ pub struct Limits {
     pub plans_per_broker: u32,
     /// The maximum number of service bindings of one app.
     pub service_bindings_per_app: u32,
-    /// The maximum size of the credentials of one service instance, as JSON.
+    /// The maximum number of service bindings of one app to one instance, of which it finds the newest one.
+    pub service_bindings_per_app_and_instance: u32,
+    /// The maximum size of the credentials of one service instance or binding, as JSON.
     pub credentials_bytes: u32,
     /// The maximum number of routes in one manifest, over all its apps.
     pub routes_per_manifest: u32,
@@ -93,6 +95,7 @@ impl Default for Limits {
             service_brokers_per_space: 50,
             plans_per_broker: 1000,
             service_bindings_per_app: 100,
+            service_bindings_per_app_and_instance: 5,
             credentials_bytes: 64 << 10,
             routes_per_manifest: 500,
             apps_per_manifest: 50,

@@ -68,6 +68,15 @@ impl Metadata {
         json!({ "labels": self.labels, "annotations": self.annotations })
     }
 
+    /// Returns the annotations that others than the users of the foundation may see, such as service brokers: those with a prefix.
+    pub fn public_annotations(&self) -> BTreeMap<String, String> {
+        let is_public = |(key, _): &(&String, &String)| key.contains('/');
+        let public = self.annotations.iter().filter(is_public);
+        public
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
     /// Merges `{"labels": {k: v|null}, "annotations": {…}}`; null removes a key. If anything is wrong, nothing changes.
     pub fn merge(&mut self, limits: &Limits, change: &Value) -> Result<(), MetadataError> {
         let change = change.as_object().ok_or(MetadataError::NotAnObject)?;
@@ -308,6 +317,15 @@ mod tests {
         assert!(refused(json!({"annotations": {"a": "x".repeat(5001)}})).contains("5000"));
         assert!(refused(json!({"tags": {}})).contains("unexpected field(s): 'tags'"));
         assert!(refused(json!({"labels": []})).contains("'labels' is not an object"));
+    }
+
+    #[test]
+    fn annotations_with_a_prefix_are_public() {
+        let mut metadata = Metadata::default();
+        let change = json!({"annotations": {"own": "a", "example.com/seen": "b"}, "labels": {"example.com/x": "c"}});
+        metadata.merge(&Limits::default(), &change).unwrap();
+        let public: Vec<_> = metadata.public_annotations().into_iter().collect();
+        assert_eq!(public, [("example.com/seen".to_owned(), "b".to_owned())]);
     }
 
     #[test]

@@ -32,6 +32,8 @@ const LONGEST_FILE_NAME: usize = 253;
 pub struct Binding {
     /// The name of the offering, or [`USER_PROVIDED`].
     pub label: String,
+    /// The name of the plan of a managed instance.
+    pub plan: Option<String>,
     pub tags: Vec<String>,
     pub instance_guid: String,
     pub instance_name: String,
@@ -64,6 +66,11 @@ impl Binding {
 #[derive(serde::Serialize)]
 struct Presented<'a> {
     label: &'a str,
+    /// Managed instances have it, and its value is null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<&'a str>,
     name: &'a str,
     tags: &'a [String],
     instance_guid: &'a str,
@@ -79,6 +86,8 @@ impl<'a> From<&'a Binding> for Presented<'a> {
     fn from(binding: &'a Binding) -> Self {
         Self {
             label: &binding.label,
+            provider: binding.plan.is_some().then_some(()),
+            plan: binding.plan.as_deref(),
             name: binding.name(),
             tags: &binding.tags,
             instance_guid: &binding.instance_guid,
@@ -286,6 +295,7 @@ fn described(binding: &Binding) -> Vec<(String, OrderedJson)> {
     };
     for (key, value) in [
         ("label", text(&binding.label)),
+        ("plan", optional(&binding.plan)),
         ("name", text(binding.name())),
         ("tags", OrderedJson::List(tags)),
         ("instance_guid", text(&binding.instance_guid)),

@@ -105,6 +105,32 @@ impl ApiError {
             format!("Feature Disabled: {}", custom.unwrap_or(flag)),
         )
     }
+    /// Returns the error of a job whose broker did not do what was requested.
+    pub(crate) fn unable(verb: &str, detail: impl std::fmt::Display) -> Self {
+        Self::new(
+            400,
+            10009,
+            "UnableToPerform",
+            format!("{verb} could not be completed: {detail}"),
+        )
+    }
+    pub(crate) fn job_timeout() -> Self {
+        Self::new(
+            524,
+            290_006,
+            "JobTimeout",
+            "The job execution has timed out.",
+        )
+    }
+    /// Returns the refusal of a request about an instance with which a broker is busy.
+    pub(crate) fn instance_busy(name: &str) -> Self {
+        Self::new(
+            409,
+            60016,
+            "AsyncServiceInstanceOperationInProgress",
+            format!("An operation for service instance {name} is in progress."),
+        )
+    }
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(503, 10015, "ServiceUnavailable", detail)
     }

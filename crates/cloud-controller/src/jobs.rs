@@ -10,16 +10,19 @@
 //! alone. So a job continues after a crash where its last commit left it, in this
 //! process or, when the lease has ended, in another one. All open jobs get a turn in each pass.
 //!
-//! Jobs that call servers outside are done beside the passes ([`outside`]), so that no other job waits for a server.
+//! Jobs that call servers outside are done beside the passes ([`outside`]), so that no other job waits for a server. A job can wait for
+//! others, such as the deletion of an app for the removal of its bindings at their brokers ([`Progress::Wait`]).
 //!
-//! Callers: the component runs [`run`]; handlers that enqueued a job call [`wait`].
+//! Callers: the component runs [`run`]; handlers that enqueued a job call [`wait`] or [`wait_briefly`].
 
+mod operation;
 mod outside;
 
 use crate::actions::job::{
-    APPLY_MANIFEST, DELETE_DOMAIN, DELETE_ORGANIZATION, DELETE_SPACE, DELETE_UNMAPPED_ROUTES,
+    APPLY_MANIFEST, DELETE_APP, DELETE_DOMAIN, DELETE_ORGANIZATION, DELETE_SPACE,
+    DELETE_UNMAPPED_ROUTES, Progress,
 };
-use crate::actions::{domain, manifest, organization, space};
+use crate::actions::{app, domain, manifest, organization, space};
 use crate::change::Change;
 use crate::clock;
 use crate::controller::Cc;
@@ -49,6 +52,9 @@ const MOST_ATTEMPTS: i64 = 8;
 /// The maximum time for which a request waits for its job. After it the response is sent, and the job continues.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The maximum time for which a request waits for the answer of a broker, which is another's server and may be slow.
+const BRIEF_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Does jobs until shutdown.
 pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
     let process = clock::guid();
@@ -73,20 +79,40 @@ pub(crate) async fn run(cc: &Cc, shutdown: &CancellationToken) {
 
 /// Waits until a job has ended, as long as a request may.
 pub(crate) async fn wait(cc: &Cc, guid: &str) {
+    wait_for(cc, guid, PATIENCE).await;
+}
+
+/// Waits until a broker has answered the first request of a job, for a shorter time than [`wait`].
+pub(crate) async fn wait_briefly(cc: &Cc, guid: &str) {
+    wait_for(cc, guid, BRIEF_PATIENCE).await;
+}
+
+/// Waits until no job works on a resource, as long as a request may.
+pub(crate) async fn wait_for_resource(cc: &Cc, operation: &str, resource: &str) {
+    let job = async {
+        let mut conn = cc.db.read().await?;
+        job::open_of(&mut conn, operation, resource).await
+    };
+    if let Ok(Some(job)) = job.await {
+        wait_for(cc, &job.guid, PATIENCE).await;
+    }
+}
+
+async fn wait_for(cc: &Cc, guid: &str, patience: Duration) {
     let mut ends = cc.ended_jobs.subscribe();
     let ended = async {
-        while is_open(cc, guid).await.unwrap_or(false) {
+        while is_processing(cc, guid).await.unwrap_or(false) {
             if ends.changed().await.is_err() {
                 return;
             }
         }
     };
-    if tokio::time::timeout(PATIENCE, ended).await.is_err() {
+    if tokio::time::timeout(patience, ended).await.is_err() {
         tracing::info!(job = guid, "job-outlasts-its-request");
     }
 }
 
-async fn is_open(cc: &Cc, guid: &str) -> sqlx::Result<bool> {
+async fn is_processing(cc: &Cc, guid: &str) -> sqlx::Result<bool> {
     let mut conn = cc.db.read().await?;
     let job = db::by_guid::<Job>(&mut conn, guid).await?;
     Ok(job.is_some_and(|job| job.state == JobState::Processing))
@@ -111,8 +137,11 @@ async fn pass(cc: &Cc, process: &str, calls: &mut Calls) -> Result<Option<Durati
             pause = pause.min(calls.begin(cc, job, process));
             continue;
         }
+        pause = pause.min(until_due(job, clock::now()));
         match advance(cc, &job.guid, process).await {
-            Ok(more) => has_more |= more,
+            Ok(Progress::More) => has_more = true,
+            Ok(Progress::Wait(wait)) => pause = pause.min(wait),
+            Ok(Progress::Done) => {}
             Err(error) => failure = Some(error),
         }
     }
@@ -122,72 +151,94 @@ async fn pass(cc: &Cc, process: &str, calls: &mut Calls) -> Result<Option<Durati
     }
 }
 
-/// Does parts of a job in one change. Returns whether it has more to do now.
-async fn advance(cc: &Cc, guid: &str, process: &str) -> Result<bool> {
+/// Returns the pause until a job is due, if it is not due now.
+fn until_due(job: &Job, now: i64) -> Duration {
+    match u64::try_from(job.due_at.saturating_sub(now)) {
+        Ok(micros) if micros > 0 => PERIOD.min(Duration::from_micros(micros)),
+        _ => PERIOD,
+    }
+}
+
+/// Does parts of a job in one change. A job that is not this process's to do has nothing to do now.
+async fn advance(cc: &Cc, guid: &str, process: &str) -> Result<Progress> {
     let mut tx = cc.change().await?;
     let now = clock::now();
     let Some(mut job) = db::by_guid::<Job>(&mut tx, guid)
         .await?
         .filter(|job| job.is_free_for(process, now))
     else {
-        return Ok(false);
+        return Ok(Progress::Done);
     };
-    let is_done = match parts(cc, &mut tx, &mut job).await {
-        Ok(is_done) => is_done,
+    let progress = match parts(cc, &mut tx, &mut job).await {
+        Ok(progress) => progress,
         Err(error) => {
             drop(tx);
             postpone(cc, guid, error).await?;
-            return Ok(false);
+            return Ok(Progress::Done);
         }
     };
     job.attempts = 0;
     job.leased_by = process.to_owned();
     job.leased_until = now + LEASE;
-    if is_done {
-        job.end(JobState::Complete);
+    match progress {
+        Progress::More => {}
+        Progress::Wait(pause) => job.due_at = due_after(pause),
+        Progress::Done => job.end(JobState::Complete),
     }
     job.touch();
     db::update(&mut tx, &job).await?;
     tx.commit(Unrecorded::Consequence).await?;
-    if is_done {
+    if progress == Progress::Done {
         cc.ended_jobs.send_modify(|ended| *ended += 1);
     }
-    Ok(!is_done)
+    Ok(progress)
 }
 
-/// Does parts until the budget is spent. Returns whether the job is done.
-async fn parts(cc: &Cc, tx: &mut Change, job: &mut Job) -> ApiResult<bool> {
+/// Returns the time after a pause, in microseconds since the epoch.
+fn due_after(pause: Duration) -> i64 {
+    let micros = i64::try_from(pause.as_micros()).unwrap_or(i64::MAX);
+    clock::now().saturating_add(micros)
+}
+
+/// Does parts until the budget is spent, or until the job must wait.
+async fn parts(cc: &Cc, tx: &mut Change, job: &mut Job) -> ApiResult<Progress> {
     let began = Instant::now();
     let is_alone = job.operation == APPLY_MANIFEST;
-    while !part(cc, tx, job).await? {
-        job.parts += 1;
+    loop {
+        match part(cc, tx, job).await? {
+            Progress::More => job.parts += 1,
+            other => return Ok(other),
+        }
         if is_alone || began.elapsed() >= BUDGET {
-            return Ok(false);
+            return Ok(Progress::More);
         }
     }
-    Ok(true)
 }
 
-async fn part(cc: &Cc, tx: &mut Change, job: &Job) -> ApiResult<bool> {
+async fn part(cc: &Cc, tx: &mut Change, job: &Job) -> ApiResult<Progress> {
     let actor = (
         job.actor_guid.as_str(),
         job.actor_type.as_str(),
         job.actor_name.as_str(),
     );
-    let guid = &job.resource_guid;
+    let (guid, since) = (&job.resource_guid, job.created_at);
+    let settings = &cc.settings;
     match job.operation.as_str() {
-        APPLY_MANIFEST => {
-            let input = job.input.as_ref();
-            manifest::apply_part(tx, &cc.settings, actor, guid, input, job.parts).await
-        }
-        DELETE_DOMAIN => domain::delete_part(tx, actor, guid).await,
-        DELETE_ORGANIZATION => organization::delete_part(tx, actor, guid).await,
-        DELETE_SPACE => space::delete_part(tx, actor, guid).await,
-        DELETE_UNMAPPED_ROUTES => space::delete_unmapped_part(tx, actor, guid).await,
+        APPLY_MANIFEST => manifest::apply_part(tx, settings, actor, job).await,
+        DELETE_APP => app::delete_part(tx, settings, actor, (guid, since)).await,
+        DELETE_DOMAIN => Ok(domain::delete_part(tx, actor, guid).await?.into()),
+        DELETE_ORGANIZATION => organization::delete_part(tx, settings, actor, (guid, since)).await,
+        DELETE_SPACE => space::delete_part(tx, settings, actor, (guid, since)).await,
+        DELETE_UNMAPPED_ROUTES => Ok(space::delete_unmapped_part(tx, actor, guid).await?.into()),
         other => Err(ApiError::unprocessable(format!(
             "The operation '{other}' is unknown to this version of the Cloud Controller"
         ))),
     }
+}
+
+/// Returns whether an error may pass. A broker that refused a removal is none: its users decide what follows.
+fn may_pass(error: &ApiError) -> bool {
+    error.status.is_server_error() && error.status != http::StatusCode::BAD_GATEWAY
 }
 
 /// Notes a failure, after the change that failed was rolled back. The job is due again later, or fails if that is of no use.
@@ -198,7 +249,7 @@ async fn postpone(cc: &Cc, guid: &str, error: ApiError) -> Result<()> {
         return Ok(());
     };
     job.attempts += 1;
-    let is_over = job.attempts >= MOST_ATTEMPTS || !error.status.is_server_error();
+    let is_over = job.attempts >= MOST_ATTEMPTS || !may_pass(&error);
     if is_over {
         outside::give_up(cc, &mut tx, &job).await?;
         job.end(JobState::Failed);
@@ -230,5 +281,20 @@ mod tests {
             .map(|n| pause_after(n) / 1_000_000)
             .collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+    }
+
+    #[test]
+    fn a_job_that_waits_is_looked_at_when_it_is_due() {
+        let pause = |due_at| {
+            let job = Job {
+                due_at,
+                ..Job::default()
+            };
+            until_due(&job, 1_000_000).as_millis()
+        };
+        assert_eq!(pause(0), 5000, "it is due already");
+        assert_eq!(pause(1_000_000), 5000);
+        assert_eq!(pause(1_400_000), 400);
+        assert_eq!(pause(60_000_000), 5000);
     }
 }

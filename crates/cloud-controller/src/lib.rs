@@ -86,6 +86,7 @@ mod tests {
                 "guard",
                 "label_selector",
                 "lookup",
+                "managed_instance",
                 "mod",
                 "present",
                 "query",
@@ -94,8 +95,22 @@ mod tests {
                 "upload",
             ],
         ),
-        // Auditing and copying serve many nouns.
-        ("actions", &["audit", "audit_changes", "copy", "mod"]),
+        // Auditing and copying serve many nouns. Managed instances and their bindings are the nouns `service_instance` and
+        // `service_credential_binding`; their verbs call brokers and have files of their own.
+        (
+            "actions",
+            &[
+                "audit",
+                "audit_changes",
+                "broker_call",
+                "copy",
+                "managed_binding",
+                "managed_instance",
+                "managed_update",
+                "mod",
+                "orphan",
+            ],
+        ),
         // `resource` contains files that packages share; `usage` contains sums over processes and tasks.
         (
             "db",

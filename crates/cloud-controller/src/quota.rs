@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
+pub(crate) mod services;
+
 /// The limits of one quota; `None` means unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -164,22 +166,6 @@ pub(crate) async fn must_limit_logs<'a>(
         }
     }
     Ok(())
-}
-
-/// Returns the API's object of what is in use.
-pub(crate) async fn summary(conn: &mut Connection, scope: Scope<'_>) -> ApiResult<Value> {
-    let apps = usage::of_apps(conn, scope).await?;
-    let routes = usage::of_routes(conn, scope).await?;
-    Ok(json!({
-        "started_instances": apps.instances,
-        "memory_in_mb": apps.memory_in_mb,
-        "routes": routes.routes,
-        "service_instances": 0,
-        "reserved_ports": routes.reserved_ports,
-        "domains": usage::private_domains(conn, scope).await?,
-        "per_app_tasks": apps.tasks,
-        "service_keys": 0,
-    }))
 }
 
 /// The kind of resource that a change uses up. It decides which limits are checked and which text a refusal has.

@@ -7,6 +7,7 @@ mod plan;
 mod schema;
 
 pub use errors::CatalogErrors;
+pub use plan::is_semantic_version;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -32,7 +32,9 @@ pub use answer::{
     Binding, Bound, FetchedBinding, FetchedInstance, LastOperation, OperationState, Outcome,
     Progress,
 };
-pub use catalog::{Catalog, CatalogErrors, DashboardClient, MaintenanceInfo, Offering, Plan};
+pub use catalog::{
+    Catalog, CatalogErrors, DashboardClient, MaintenanceInfo, Offering, Plan, is_semantic_version,
+};
 pub use client::{Calls, Client};
 pub use error::{Error, ErrorKind};
 pub use request::{

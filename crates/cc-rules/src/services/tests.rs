@@ -7,6 +7,7 @@ fn json(text: &str) -> OrderedJson {
 fn binding() -> Binding {
     Binding {
         label: USER_PROVIDED.to_owned(),
+        plan: None,
         tags: vec!["sql".to_owned()],
         instance_guid: "i-guid".to_owned(),
         instance_name: "db".to_owned(),
@@ -177,4 +178,29 @@ fn addresses_and_names_are_checked() {
     );
     assert_eq!(tags_problem(&["x".repeat(2048)]), None);
     assert!(tags_problem(&["x".repeat(2048), "y".to_owned()]).is_some());
+}
+
+#[test]
+fn a_managed_binding_has_the_plan_and_a_provider_without_a_value() {
+    let managed = Binding {
+        label: "postgres".to_owned(),
+        plan: Some("small".to_owned()),
+        credentials: OrderedJson::Object(Vec::new()),
+        ..binding()
+    };
+    assert_eq!(
+        vcap_services(std::slice::from_ref(&managed)),
+        concat!(
+            r#"{"postgres":[{"label":"postgres","provider":null,"plan":"small","name":"db","tags":["sql"],"#,
+            r#""instance_guid":"i-guid","instance_name":"db","binding_guid":"b-guid","binding_name":null,"credentials":{},"syslog_drain_url":null,"volume_mounts":[]}]}"#
+        )
+    );
+    let files = deliver(&[managed], Delivery::Folders).unwrap().files;
+    let content = |path: &str| {
+        let file = files.iter().find(|file| file.path == path);
+        file.map(|file| file.content.as_str())
+    };
+    assert_eq!(content("db/plan"), Some("small"));
+    assert_eq!(content("db/type"), Some("postgres"));
+    assert_eq!(content("db/provider"), Some("postgres"));
 }

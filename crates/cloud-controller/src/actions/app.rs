@@ -1,5 +1,8 @@
 //! Verbs of apps: create, change, start, stop and remove.
 
+use super::audit::{self, Target};
+use super::job::Progress;
+use super::managed_binding::{self, Removal};
 use super::{process as verbs, sidecar};
 use crate::change::Change;
 use crate::controller::Settings;
@@ -8,6 +11,7 @@ use crate::db::buildpack;
 use crate::db::deployment::{self, Deployment, DeploymentReason};
 use crate::db::droplet::{Droplet, DropletState};
 use crate::db::process;
+use crate::db::space::Space;
 use crate::db::stack;
 use crate::db::{self, Connection};
 use crate::error::{ApiError, ApiResult};
@@ -321,6 +325,30 @@ pub(crate) async fn delete(tx: &mut Change, app: &App) -> ApiResult<()> {
     db::delete::<App>(tx, &app.guid).await?;
     tx.clean_up();
     Ok(())
+}
+
+/// Removes an app together with its bindings. A job calls it until the app is gone; it waits for the jobs that remove bindings at their
+/// brokers. A removal that has failed since `since` ends it. The events are recorded in the name of `actor`.
+pub(crate) async fn delete_part(
+    tx: &mut Change,
+    settings: &Settings,
+    actor: Target<'_>,
+    (guid, since): (&str, i64),
+) -> ApiResult<Progress> {
+    let Some(app) = db::by_guid::<App>(tx, guid).await? else {
+        return Ok(Progress::Done);
+    };
+    let space = db::by_guid::<Space>(tx, &app.space_guid).await?;
+    let space = space.ok_or_else(|| ApiError::not_found("Space"))?;
+    let bound = (&app, &space, since);
+    match managed_binding::remove_of_app(tx, settings, actor, bound).await? {
+        Removal::Gone => {}
+        Removal::Waiting => return Ok(Progress::WAIT),
+        Removal::Failed(text) => return Err(ApiError::unprocessable(text)),
+    }
+    audit::also(audit::deleted_app(tx, actor, &app, &space).await?);
+    delete(tx, &app).await?;
+    Ok(Progress::Done)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::db::job::{Job, JobState};
 use crate::db::{Connection, insert};
 use crate::error::{ApiError, ApiResult};
 use crate::sealing::Sealed;
+use std::time::Duration;
 
 /// The operations that call a server outside.
 pub(crate) const SYNCHRONIZE_BROKER: &str = "service_broker.catalog.synchronize";
@@ -16,6 +17,7 @@ pub(crate) const UPDATE_BROKER: &str = "service_broker.update";
 pub(crate) const DELETE_BROKER: &str = "service_broker.delete";
 
 /// The operations that are done in parts.
+pub(crate) const DELETE_APP: &str = "app.delete";
 pub(crate) const DELETE_DOMAIN: &str = "domain.delete";
 pub(crate) const DELETE_SPACE: &str = "space.delete";
 pub(crate) const DELETE_UNMAPPED_ROUTES: &str = "space.delete_unmapped_routes";
@@ -54,6 +56,42 @@ pub(crate) enum Step {
     },
     /// The job fails, and what the part changed stays.
     Failed(ApiError),
+}
+
+/// The operations that call a service broker.
+pub(crate) const CREATE_SERVICE_INSTANCE: &str = "service_instance.create";
+pub(crate) const UPDATE_SERVICE_INSTANCE: &str = "service_instance.update";
+pub(crate) const DELETE_SERVICE_INSTANCE: &str = "service_instance.delete";
+pub(crate) const CREATE_SERVICE_BINDING: &str = "service_bindings.create";
+pub(crate) const DELETE_SERVICE_BINDING: &str = "service_bindings.delete";
+pub(crate) const CREATE_SERVICE_KEY: &str = "service_keys.create";
+pub(crate) const DELETE_SERVICE_KEY: &str = "service_keys.delete";
+/// The operations that remove what a failed request may have left at a broker.
+pub(crate) const REMOVE_ORPHANED_INSTANCE: &str = "service_instance.remove_orphan";
+pub(crate) const REMOVE_ORPHANED_BINDING: &str = "service_binding.remove_orphan";
+
+/// The result of one part of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is more to do now.
+    More,
+    /// There is more to do after a pause, when another job has come further.
+    Wait(Duration),
+    Done,
+}
+
+impl Progress {
+    /// The pause of a job that waits for jobs of its own.
+    pub(crate) const WAIT: Self = Self::Wait(Duration::from_millis(400));
+}
+
+impl From<bool> for Progress {
+    fn from(is_done: bool) -> Self {
+        match is_done {
+            true => Self::Done,
+            false => Self::More,
+        }
+    }
 }
 
 /// Creates a job that begins after the commit, in the name of the caller. Returns its guid.

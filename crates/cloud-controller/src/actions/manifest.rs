@@ -1,9 +1,10 @@
 //! Applies manifests to a space, and generates the manifest of an app.
 
 use super::audit::{self, Target};
+use super::job::Progress;
 use super::process::Wish;
 use super::{
-    app as apps_verbs, process as process_verbs, route as route_verbs,
+    app as apps_verbs, managed_binding, process as process_verbs, route as route_verbs,
     service_credential_binding as bindings, sidecar as sidecar_verbs,
 };
 use crate::change::Change;
@@ -12,6 +13,7 @@ use crate::db::app::{self, App, AppState};
 use crate::db::buildpack;
 use crate::db::destination;
 use crate::db::domain::{self, Domain};
+use crate::db::job::Job;
 use crate::db::process;
 use crate::db::route::{self, Route};
 use crate::db::service_instance;
@@ -52,30 +54,34 @@ pub(crate) fn input(
     Ok(keys.seal_as(space_guid, &input)?)
 }
 
-/// Applies the manifest of the app at the place `at`. A job calls it with each place until it returns true, which means that this
-/// was the last app. If an app fails, nothing of it is changed, and those before it stay as they are. Events are recorded in the
+/// Applies the manifest of the next app. A job calls it until all apps are done. An app waits until the brokers have made the bindings
+/// of the app before it. If an app fails, nothing of it is changed, and those before it stay as they are. Events are recorded in the
 /// name of `actor`.
 pub(crate) async fn apply_part(
     tx: &mut Change,
     settings: &Settings,
     actor: Target<'_>,
-    space_guid: &str,
-    input: Option<&Sealed>,
-    at: i64,
-) -> ApiResult<bool> {
+    job: &Job,
+) -> ApiResult<Progress> {
+    let (space_guid, input) = (&job.resource_guid, job.input.as_ref());
     let unreadable = || ApiError::unprocessable("The manifest of the job cannot be read");
     let opened = settings
         .keys
         .open_as(space_guid, input.ok_or_else(unreadable)?);
     let input: Input = opened.map_err(|_| unreadable())?;
     let manifests = manifest::parse(&settings.limits, input.manifest.as_bytes())?;
-    let at = usize::try_from(at).unwrap_or(usize::MAX);
-    let Some(wanted) = manifests.get(at) else {
-        return Ok(true);
-    };
+    let at = usize::try_from(job.parts).unwrap_or(usize::MAX);
     let space = db::by_guid::<Space>(tx, space_guid)
         .await?
         .ok_or_else(|| ApiError::not_found("Space"))?;
+    if let Some(previous) = at.checked_sub(1).and_then(|at| manifests.get(at))
+        && !managed_binding::is_applied(tx, &space, previous).await?
+    {
+        return Ok(Progress::WAIT);
+    }
+    let Some(wanted) = manifests.get(at) else {
+        return Ok(Progress::Done);
+    };
     let before = audit::Snapshot::of_name(tx, &space, &wanted.name).await?;
     let of_app = |error: ApiError| match error.status.is_server_error() {
         true => error,
@@ -83,9 +89,10 @@ pub(crate) async fn apply_part(
     };
     let app = apply(tx, settings, &space, input.admin, wanted).await;
     let app = app.map_err(of_app)?;
+    let mut is_bound = true;
     for service in &wanted.services {
         let bound = bindings::apply(tx, settings, actor, (&app, &space), service).await;
-        bound.map_err(of_app)?;
+        is_bound &= bound.map_err(of_app)?;
     }
     let deliverable = bindings::check_delivery(tx, &settings.keys, &app).await;
     deliverable.map_err(of_app)?;
@@ -93,7 +100,7 @@ pub(crate) async fn apply_part(
     if !before.exists() {
         tx.log_creation(&app.guid);
     }
-    Ok(at + 1 == manifests.len())
+    Ok((is_bound && at + 1 == manifests.len()).into())
 }
 
 /// Applies one app's manifest, and marks the processes whose instances or routes change. Returns the app.

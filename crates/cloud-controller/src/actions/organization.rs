@@ -1,9 +1,11 @@
 //! Verbs of organizations: create, change and remove.
 
 use super::audit::{self, Target};
+use super::job::Progress;
 use super::{role, space};
 use crate::auth::Principal;
 use crate::change::Change;
+use crate::controller::Settings;
 use crate::db::organization::{self, Organization};
 use crate::db::organization_quota;
 use crate::db::role::RoleType;
@@ -54,17 +56,24 @@ async fn check_name(conn: &mut Connection, organization: &Organization) -> ApiRe
     }
 }
 
-/// Removes one part of an organization: a part of a space, and at last the organization itself. A job calls it until it returns
-/// true, which means that the organization is gone. Events are recorded in the name of `actor`.
-pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) -> ApiResult<bool> {
+/// Removes one part of an organization: a part of a space, and at last the organization itself. A job calls it until the organization is
+/// gone; see [`space::delete_part`]. Events are recorded in the name of `actor`.
+pub(crate) async fn delete_part(
+    tx: &mut Change,
+    settings: &Settings,
+    actor: Target<'_>,
+    (guid, since): (&str, i64),
+) -> ApiResult<Progress> {
     let Some(organization) = db::by_guid::<Organization>(tx, guid).await? else {
-        return Ok(true);
+        return Ok(Progress::Done);
     };
     if let Some(space) = spaces::first_of_organization(tx, guid).await? {
-        space::delete_part(tx, actor, &space.guid).await?;
-        return Ok(false);
+        return match space::delete_part(tx, settings, actor, (&space.guid, since)).await? {
+            Progress::Done => Ok(Progress::More),
+            other => Ok(other),
+        };
     }
     audit::also(audit::deleted_organization(tx, actor, &organization).await?);
     db::delete::<Organization>(tx, guid).await?;
-    Ok(true)
+    Ok(Progress::Done)
 }

@@ -1,4 +1,4 @@
-//! Verbs of service instances: create, change and remove.
+//! Verbs of service instances: create, change and remove user-provided ones. Those of managed ones are in `managed_instance`.
 
 use super::audit::{self, Target};
 use super::service_credential_binding;
@@ -19,14 +19,24 @@ pub(crate) async fn create(
     instance: &mut ServiceInstance,
 ) -> ApiResult<()> {
     check_name(conn, instance).await?;
+    check_number(conn, settings, &instance.space_guid).await?;
+    instance.last_operation = Json(LastOperation::done("create", SUCCEEDED));
+    db::insert(conn, instance).await?;
+    Ok(())
+}
+
+/// Refuses one more instance in a space that has as many as it may have.
+pub(super) async fn check_number(
+    conn: &mut Connection,
+    settings: &Settings,
+    space: &str,
+) -> ApiResult<()> {
     let most = settings.limits.service_instances_per_space;
-    if service_instance::count_in_space(conn, &instance.space_guid).await? >= i64::from(most) {
+    if service_instance::count_in_space(conn, space).await? >= i64::from(most) {
         return Err(ApiError::unprocessable(format!(
             "The space has {most} service instances already; a space may have at most {most}"
         )));
     }
-    instance.last_operation = Json(LastOperation::done("create", SUCCEEDED));
-    db::insert(conn, instance).await?;
     Ok(())
 }
 
@@ -43,9 +53,10 @@ pub(crate) async fn update(
     service_credential_binding::follow(conn, keys, instance).await
 }
 
-async fn check_name(conn: &mut Connection, instance: &ServiceInstance) -> ApiResult<()> {
+/// Refuses a name that another instance has in the space, or that one has that is shared with it.
+pub(super) async fn check_name(conn: &mut Connection, instance: &ServiceInstance) -> ApiResult<()> {
     let name = &instance.name;
-    match service_instance::by_name(conn, &instance.space_guid, name).await? {
+    match service_instance::usable_by_name(conn, &instance.space_guid, name).await? {
         Some(other) if other.guid != instance.guid => Err(ApiError::unprocessable(format!(
             "The service instance name is taken: {name}."
         ))),
@@ -53,7 +64,7 @@ async fn check_name(conn: &mut Connection, instance: &ServiceInstance) -> ApiRes
     }
 }
 
-/// Removes an instance and its bindings. The events are recorded in the name of `actor`.
+/// Removes a user-provided instance and its bindings. The events are recorded in the name of `actor`.
 pub(crate) async fn delete(
     tx: &mut Change,
     actor: Target<'_>,

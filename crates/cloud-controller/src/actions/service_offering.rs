@@ -1,7 +1,7 @@
 //! Verbs of service offerings: remove. The jobs of brokers create and change them.
 
 use super::audit::{self, Place, Target};
-use super::service_instance;
+use super::managed_instance;
 use crate::change::Change;
 use crate::db::service_offering::{self, ServiceOffering};
 use crate::db::service_plan;
@@ -23,7 +23,7 @@ pub(crate) async fn delete(
             let Some(space) = db::by_guid::<Space>(tx, &instance.space_guid).await? else {
                 break;
             };
-            audit::also(service_instance::delete(tx, actor, &instance, &space).await?);
+            audit::also(managed_instance::purge(tx, actor, &instance, &space).await?);
         }
     } else if !service_plan::of_offering(tx, &offering.guid)
         .await?

@@ -1,13 +1,14 @@
 //! The endpoints `/v3/apps`: the app itself, its state, its droplet, its environment.
 
 use super::prelude::*;
-use crate::actions::{self, audit, job};
+use crate::actions::{self, audit, job, managed_binding};
 use crate::db::app::{App, AppState};
 use crate::db::droplet::Droplet;
 use crate::db::environment_group;
 use crate::db::process;
 use crate::db::space::Space;
 use crate::flags::Flag;
+use crate::jobs;
 use cc_rules::recipe::environment::vcap_application;
 
 pub(super) fn routes() -> Endpoints {
@@ -299,6 +300,12 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let mut tx = cc.change().await?;
     let found = who.find::<App>(&mut tx, &guid, Right::Develop).await?;
     let (app, space) = (found.row, found.of.space);
+    if managed_binding::has_managed(&mut tx, &app).await? {
+        let job = job::enqueue(&mut tx, &who, job::DELETE_APP, ("apps", &guid)).await?;
+        tx.commit(Unrecorded::ByJob).await?;
+        jobs::wait(&cc, &job).await;
+        return Ok(cc.accepted(&job));
+    }
     let actor = audit::actor(&who);
     actions::service_credential_binding::delete_of_app(&mut tx, actor, &app, &space).await?;
     actions::app::delete(&mut tx, &app).await?;

@@ -112,7 +112,7 @@ async fn usage_summary(State(cc): State<Cc>, who: Principal) -> ApiResult {
         return Err(ApiError::unknown_request());
     }
     let mut conn = cc.db.read().await?;
-    let used = crate::quota::summary(&mut conn, db::usage::Scope::Foundation).await?;
+    let used = crate::quota::services::summary(&mut conn, db::usage::Scope::Foundation).await?;
     Ok(ok(
         json!({ "usage_summary": used, "links": { "self": cc.link("/v3/info/usage_summary") } }),
     ))

@@ -11,11 +11,13 @@ async fn show(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) ->
     let mut conn = cc.db.read().await?;
     let job = who.find::<Job>(&mut conn, &guid, Right::Read).await?.row;
     let mut links = cc.links(&format!("/v3/jobs/{guid}"), &[]);
-    if !job.operation.contains("delete") || job.operation.starts_with("space.") {
-        links.insert(
-            job.resource_type.clone(),
-            cc.link(&format!("/v3/{}/{}", job.resource_type, job.resource_guid)),
-        );
+    let is_gone = ["delete", "orphan"]
+        .iter()
+        .any(|word| job.operation.contains(word));
+    if !is_gone || job.operation.starts_with("space.") {
+        let kind = job.resource_type.trim_end_matches('s');
+        let link = cc.link(&format!("/v3/{kind}s/{}", job.resource_guid));
+        links.insert(job.resource_type.clone(), link);
     }
     Ok(ok(resource(
         &job.guid,

@@ -13,6 +13,7 @@ mod fields;
 mod guard;
 mod label_selector;
 mod lookup;
+mod managed_instance;
 mod present;
 mod query;
 mod quota_limits;

@@ -218,7 +218,7 @@ async fn usage_summary(
     let mut conn = cc.db.read().await?;
     who.find::<Organization>(&mut conn, &guid, Right::Read)
         .await?;
-    let used = crate::quota::summary(&mut conn, Scope::Organization(&guid)).await?;
+    let used = crate::quota::services::summary(&mut conn, Scope::Organization(&guid)).await?;
     Ok(ok(json!({ "usage_summary": used, "links": {
         "self": cc.link(&format!("/v3/organizations/{guid}/usage_summary")), "organization": cc.link(&format!("/v3/organizations/{guid}")),
     } })))

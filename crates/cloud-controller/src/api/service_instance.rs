@@ -1,14 +1,17 @@
-//! The endpoints `/v3/service_instances`: instances of services, all of which are user-provided.
+//! The endpoints `/v3/service_instances`: instances of services, which users provide or brokers make. What concerns managed ones alone is in
+//! `managed_instance`.
 //!
-//! Credentials are sealed in the database and shown by their own endpoint alone, which leaves an event. There are no plans of
-//! brokers, so a managed instance is refused as one of an unknown plan.
+//! Credentials are sealed in the database and shown by their own endpoint alone, which leaves an event.
 
 use super::fields::{self, Fields};
+use super::managed_instance::{self as managed, Plans};
 use super::prelude::*;
 use super::present::ok_ordered;
 use crate::actions::{self, audit};
 use crate::clock;
-use crate::db::service_instance::{InstanceType, LastOperation, ServiceInstance};
+use crate::db::service_instance::{
+    self, InstanceType, LastOperation, OF_PLAN_NAMES, ServiceInstance,
+};
 use crate::db::space::Space;
 use crate::flags::Flag;
 use cc_rules::ordered_json::OrderedJson;
@@ -52,6 +55,9 @@ pub(super) fn routes() -> Endpoints {
             "credentials.*",
             "syslog_drain_url",
             "route_service_url",
+            "parameters.*",
+            "maintenance_info.version",
+            "relationships.service_plan.data.guid",
             "metadata",
         ])
         .delete(one, remove)
@@ -63,7 +69,7 @@ pub(super) fn routes() -> Endpoints {
         .or_scope("cloud_controller_service_permissions.read")
 }
 
-pub(super) fn present(cc: &Cc, instance: &ServiceInstance) -> Value {
+pub(super) fn present(cc: &Cc, instance: &ServiceInstance, plans: &Plans) -> Value {
     let guid = &instance.guid;
     let path = format!("{PATH}/{guid}");
     let of = |kind: &str| format!("/v3/{kind}?service_instance_guids={guid}");
@@ -76,10 +82,9 @@ pub(super) fn present(cc: &Cc, instance: &ServiceInstance) -> Value {
                 of("service_credential_bindings"),
             ),
             ("service_route_bindings", of("service_route_bindings")),
-            ("credentials", format!("{path}/credentials")),
         ],
     );
-    resource(
+    let mut shown = resource(
         guid,
         instance.created_at,
         instance.updated_at,
@@ -88,13 +93,19 @@ pub(super) fn present(cc: &Cc, instance: &ServiceInstance) -> Value {
             "tags": instance.tags.0,
             "last_operation": present_operation(&instance.last_operation.0),
             "type": instance.r#type,
-            "syslog_drain_url": instance.syslog_drain_url,
-            "route_service_url": instance.route_service_url,
             "relationships": { "space": to_one(Some(&instance.space_guid)) },
             "metadata": instance.metadata.0.present(),
             "links": links,
         }),
-    )
+    );
+    if instance.is_managed() {
+        managed::add(cc, instance, plans, &mut shown);
+    } else {
+        shown["syslog_drain_url"] = json!(instance.syslog_drain_url);
+        shown["route_service_url"] = json!(instance.route_service_url);
+        shown["links"]["credentials"] = cc.link(&format!("{path}/credentials"));
+    }
+    shown
 }
 
 pub(super) fn present_operation(operation: &LastOperation) -> Value {
@@ -114,19 +125,26 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
         check_type(kind).map_err(ApiError::bad_query)?;
         select = select.is("type", kind);
     }
-    for (name, column) in [("names", "name"), ("space_guids", "space_guid")] {
+    for (name, column) in [
+        ("names", "name"),
+        ("service_plan_guids", "service_plan_guid"),
+    ] {
         select = query.filter(select, name, column);
     }
-    select = query.filter_by(select, "organization_guids", db::space::OF_ORGANIZATIONS);
-    let has_plan = ["service_plan_guids", "service_plan_names"];
-    if has_plan.iter().any(|name| query.value(name).is_some()) {
-        select = select.that(db::Condition::never());
+    select = query.filter_by(select, "service_plan_names", OF_PLAN_NAMES);
+    if let Some(spaces) = query.values("space_guids") {
+        select = select.that(service_instance::is_of_or_shared_with(&spaces));
+    }
+    if let Some(organizations) = query.values("organization_guids") {
+        select = select.that(service_instance::is_of_or_shared_within(&organizations));
     }
     let mut conn = cc.db.read().await?;
     let found = query.fetch(&mut conn, select).await?;
-    let resources = found.rows.iter().map(|row| present(&cc, row)).collect();
+    let plans = managed::plans_of(&mut conn, &found.rows).await?;
+    let shown = found.rows.iter().map(|row| present(&cc, row, &plans));
+    let resources = shown.collect();
     let mut answer = cc.page(&query, found.page, resources);
-    if let Some(included) = fields.included(&mut conn, &who, &found.rows).await? {
+    if let Some(included) = fields.included(&mut conn, &found.rows).await? {
         answer["included"] = included;
     }
     Ok(ok(answer))
@@ -146,8 +164,9 @@ async fn show(
     let fields = Fields::of(&query)?;
     let mut conn = cc.db.read().await?;
     let instance = find(&mut conn, &who, &guid, Right::Read).await?.row;
-    let mut answer = present(&cc, &instance);
-    if let Some(included) = fields.included(&mut conn, &who, &[instance]).await? {
+    let plans = managed::plans_of(&mut conn, std::slice::from_ref(&instance)).await?;
+    let mut answer = present(&cc, &instance, &plans);
+    if let Some(included) = fields.included(&mut conn, &[instance]).await? {
         answer["included"] = included;
     }
     Ok(ok(answer))
@@ -164,8 +183,8 @@ async fn find(
 
 /// The part of a request that creates or changes an instance. Absent fields stay as they are.
 #[derive(Default)]
-struct Wish {
-    tags: Option<Vec<String>>,
+pub(super) struct Wish {
+    pub tags: Option<Vec<String>>,
     /// The new credentials. `Some(None)`: the instance has none from now on.
     credentials: Option<Option<OrderedJson>>,
     syslog_drain_url: Option<Option<String>>,
@@ -173,7 +192,7 @@ struct Wish {
 }
 
 impl Wish {
-    fn read(cc: &Cc, body: &mut Body) -> ApiResult<Self> {
+    pub(super) fn read(cc: &Cc, body: &mut Body) -> ApiResult<Self> {
         let syslog_drain_url =
             read_url(body, "syslog_drain_url", services::syslog_drain_url_problem);
         let route_service_url = read_url(
@@ -210,7 +229,7 @@ impl Wish {
 }
 
 /// Reads the name without the spaces around it.
-fn read_name(body: &mut Body) -> String {
+pub(super) fn read_name(body: &mut Body) -> String {
     let name = body.required_string("name");
     if name.trim().is_empty() && !name.is_empty() {
         body.problem("Name can't be blank");
@@ -273,7 +292,11 @@ fn read_url(
 /// Notes the keys of managed instances in the body of a user-provided one, and the other way round.
 fn check_keys(body: &mut Body, kind: InstanceType) {
     let foreign: &[&str] = match kind {
-        InstanceType::UserProvided => &["parameters", "relationships.service_plan"],
+        InstanceType::UserProvided => &[
+            "parameters",
+            "maintenance_info",
+            "relationships.service_plan",
+        ],
         InstanceType::Managed => &["credentials", "syslog_drain_url", "route_service_url"],
     };
     for key in foreign {
@@ -321,6 +344,10 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         Err(problem) => body.problem(problem),
     }
     let wish = Wish::read(&cc, &mut body)?;
+    let order = match instance.is_managed() {
+        true => Some(managed::Order::read(&mut body)?),
+        false => None,
+    };
     body.merge_metadata(&mut instance.metadata)?;
     let request = body.finish()?;
     wish.apply(&cc, &mut instance)?;
@@ -331,16 +358,15 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .named::<Space>(&mut tx, &instance.space_guid, Right::Develop, unseen)
         .await?
         .row;
-    if instance.r#type == InstanceType::Managed {
-        return Err(ApiError::unprocessable(
-            "Invalid service plan. Ensure that the service plan exists, is available, and you have access to it.",
-        ));
+    if let Some(order) = order {
+        let wanted = (&mut instance, &space);
+        return managed::create(&cc, &who, tx, wanted, (order, request)).await;
     }
     actions::service_instance::create(&mut tx, &cc.settings, &mut instance).await?;
     let data = recorded(request);
     let trail = record(&mut tx, &who, "create", &instance, &space, data).await?;
     tx.commit(trail).await?;
-    Ok(created(present(&cc, &instance)))
+    Ok(created(present(&cc, &instance, &Plans::new())))
 }
 
 async fn update(
@@ -351,6 +377,10 @@ async fn update(
 ) -> ApiResult {
     let mut tx = cc.change().await?;
     let found = find(&mut tx, &who, &guid, Right::Develop).await?;
+    check_keys(&mut body, found.row.r#type);
+    if found.row.is_managed() {
+        return managed::update(&cc, &who, tx, found, body).await;
+    }
     let (mut instance, space) = (found.row, found.of.space);
     let before = instance.clone();
     if body.has("name") {
@@ -364,20 +394,23 @@ async fn update(
     let data = recorded(request);
     let trail = record(&mut tx, &who, "update", &before, &space, data).await?;
     tx.commit(trail).await?;
-    Ok(ok(present(&cc, &instance)))
+    Ok(ok(present(&cc, &instance, &Plans::new())))
 }
 
-/// Removes an instance. To purge a user-provided one is the same, because no broker has a part of it.
+/// Removes an instance. To purge a user-provided one is the same as to delete it, because no broker has a part of it.
 async fn remove(
     State(cc): State<Cc>,
     who: Principal,
     Path(guid): Path<String>,
     query: Query,
 ) -> ApiResult {
-    query.flag("purge")?;
+    let purge = query.flag("purge")?.unwrap_or_default();
     let mut tx = cc.change().await?;
     let found = find(&mut tx, &who, &guid, Right::Develop).await?;
     let (instance, space) = (found.row, found.of.space);
+    if instance.is_managed() {
+        return managed::remove(&cc, &who, tx, (instance, space), purge).await;
+    }
     let actor = audit::actor(&who);
     let trail = actions::service_instance::delete(&mut tx, actor, &instance, &space).await?;
     tx.commit(trail).await?;
@@ -387,7 +420,11 @@ async fn remove(
 /// Shows the credentials, and records that somebody saw them. If the disk accepts no writes, reading is possible without an event.
 async fn credentials(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut conn = cc.db.read().await?;
-    let found = find(&mut conn, &who, &guid, Right::ReadSecrets).await?;
+    let found = find(&mut conn, &who, &guid, Right::Read).await?;
+    if found.row.is_managed() {
+        return Err(ApiError::not_found("Service instance"));
+    }
+    found.access.must(Right::ReadSecrets)?;
     let (instance, space) = (found.row, found.of.space);
     drop(conn);
     let opened = cc
@@ -419,13 +456,11 @@ pub(super) fn tolerate_full_disk(noted: ApiResult<()>, guid: &str) -> ApiResult<
 }
 
 async fn parameters(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    find(&mut *cc.db.read().await?, &who, &guid, Right::Read).await?;
-    Err(ApiError::new(
-        400,
-        120_004,
-        "ServiceFetchInstanceParametersNotSupported",
-        "This service does not support fetching service instance parameters.",
-    ))
+    let found = find(&mut *cc.db.read().await?, &who, &guid, Right::Read).await?;
+    match found.row.is_managed() {
+        true => managed::parameters(&cc, &who, found).await,
+        false => Err(managed::not_supported()),
+    }
 }
 
 /// Shows what the caller may do. It answers for every instance, also for one that the caller does not see.

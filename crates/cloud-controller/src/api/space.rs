@@ -280,7 +280,7 @@ async fn usage_summary(
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
     who.find::<Space>(&mut conn, &guid, Right::Read).await?;
-    let used = crate::quota::summary(&mut conn, Scope::Space(&guid)).await?;
+    let used = crate::quota::services::summary(&mut conn, Scope::Space(&guid)).await?;
     Ok(ok(json!({ "usage_summary": used, "links": {
         "self": cc.link(&format!("/v3/spaces/{guid}/usage_summary")), "space": cc.link(&format!("/v3/spaces/{guid}")),
     } })))

@@ -73,15 +73,16 @@ pub(crate) async fn open_of(
         .await
 }
 
-/// Renews the leases that a process has on some jobs.
-pub(crate) async fn renew(
+/// Makes a job of a resource due now, so that it notices that something else has begun.
+pub(crate) async fn hasten(
     conn: &mut Connection,
-    process: &str,
-    jobs: &[String],
-    until: i64,
-) -> sqlx::Result<u64> {
-    let sql = "UPDATE jobs SET leased_until = $1 WHERE leased_by = $2 AND guid IN LIST($3)";
-    execute(conn, sql, &[Arg::from(until), process.into(), jobs.into()]).await
+    operation: &str,
+    resource: &str,
+) -> sqlx::Result<()> {
+    let sql = "UPDATE jobs SET due_at = 0 WHERE resource_guid = $1 AND operation = $2 AND state IN ('PROCESSING', 'POLLING')";
+    execute(conn, sql, &[Arg::from(resource), operation.into()])
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]

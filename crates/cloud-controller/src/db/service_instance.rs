@@ -1,11 +1,11 @@
 //! Instances of services. A broker makes a managed one from a plan of its catalog. A user-provided one is what its owner writes down
 //! about a service that runs elsewhere.
 
-use super::service_plan::MaintenanceInfo;
 use super::{Condition, Connection, Json, ListCondition, Select, rows, spelled};
 use crate::clock;
 use crate::sealing::Sealed;
 use cc_rules::metadata::Metadata;
+use osb::MaintenanceInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -156,6 +156,19 @@ pub(crate) async fn usable_by_name(
     named.first(conn).await
 }
 
+/// Returns the managed instances among some guids.
+pub(crate) async fn managed_among(
+    conn: &mut Connection,
+    guids: &[String],
+) -> sqlx::Result<Vec<String>> {
+    let managed = Select::new().is("type", InstanceType::Managed);
+    let found: Vec<ServiceInstance> = managed
+        .any("guid", guids.iter().cloned())
+        .all_readable(conn)
+        .await?;
+    Ok(found.into_iter().map(|instance| instance.guid).collect())
+}
+
 pub(crate) async fn count_in_space(conn: &mut Connection, space: &str) -> sqlx::Result<i64> {
     let of_space = Select::new().is("space_guid", space);
     of_space.count::<ServiceInstance>(conn).await
@@ -171,12 +184,23 @@ pub(crate) async fn names_of_app(conn: &mut Connection, app: &str) -> sqlx::Resu
     Ok(names)
 }
 
-/// Returns the oldest instance of a space.
-pub(crate) async fn first_of_space(
+/// Returns the oldest user-provided instance of a space.
+pub(crate) async fn first_provided(
     conn: &mut Connection,
     space: &str,
 ) -> sqlx::Result<Option<ServiceInstance>> {
-    Select::new().is("space_guid", space).first(conn).await
+    let of_space = Select::new().is("space_guid", space);
+    let provided = of_space.is("type", InstanceType::UserProvided);
+    provided.first(conn).await
+}
+
+/// Returns the managed instances of a space, the oldest first.
+pub(crate) async fn managed_of_space(
+    conn: &mut Connection,
+    space: &str,
+) -> sqlx::Result<Vec<ServiceInstance>> {
+    let of_space = Select::new().is("space_guid", space);
+    of_space.is("type", InstanceType::Managed).all(conn).await
 }
 
 #[cfg(test)]

@@ -102,6 +102,18 @@ pub(crate) async fn has_instances(conn: &mut Connection, plan: &str) -> sqlx::Re
         .await
 }
 
+/// Returns the plans of some instances.
+pub(crate) async fn of_instances(
+    conn: &mut Connection,
+    instances: &[ServiceInstance],
+) -> sqlx::Result<Vec<ServicePlan>> {
+    let guids: BTreeSet<&str> = instances
+        .iter()
+        .filter_map(|instance| instance.service_plan_guid.as_deref())
+        .collect();
+    Select::new().any("guid", guids).all_readable(conn).await
+}
+
 /// Returns the offering of a plan.
 pub(crate) async fn offering(
     conn: &mut Connection,

@@ -122,6 +122,28 @@ pub(crate) async fn of_routes(conn: &mut Connection, scope: Scope<'_>) -> sqlx::
     })
 }
 
+/// The use by services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServiceUsage {
+    /// The number of managed instances.
+    pub instances: i64,
+    pub keys: i64,
+}
+
+pub(crate) async fn of_services(
+    conn: &mut Connection,
+    scope: Scope<'_>,
+) -> sqlx::Result<ServiceUsage> {
+    let sql = "WITH i AS (SELECT guid, type FROM service_instances WHERE space_guid IN (SELECT guid FROM spaces WHERE (here)))
+        SELECT (SELECT COUNT(*) FROM i WHERE type = 'managed'),
+            (SELECT COUNT(*) FROM service_credential_bindings WHERE type = 'key' AND service_instance_guid IN (SELECT guid FROM i))";
+    let row = scope.row(conn, sql).await?;
+    Ok(ServiceUsage {
+        instances: row.try_get(0)?,
+        keys: row.try_get(1)?,
+    })
+}
+
 /// Returns the number of private domains. For a space it is the number of its organization.
 pub(crate) async fn private_domains(conn: &mut Connection, scope: Scope<'_>) -> sqlx::Result<i64> {
     let sql = match scope {

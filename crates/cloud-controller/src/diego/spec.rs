@@ -11,6 +11,7 @@ use crate::db::route::{self, Mapping};
 use crate::db::security_group::{self, Phase, SecurityGroup};
 use crate::db::service_credential_binding;
 use crate::db::service_instance::ServiceInstance;
+use crate::db::service_plan::{self, ServicePlan};
 use crate::db::sidecar::{self, Sidecar};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Select};
@@ -22,7 +23,7 @@ use cc_rules::recipe::{
     self, AppIdentity, AppSpec, Artifact, CheckKind, HealthCheck, ReadinessCheck, SidecarSpec,
 };
 use cc_rules::services::{self, Binding, Delivered, USER_PROVIDED};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use wire::lrp_routes::{ROUTE_POLICY_SCOPE, ROUTE_POLICY_SOURCES};
 
 /// Returns the names and guids of an app, its space and its organization.
@@ -97,14 +98,16 @@ pub(crate) async fn bindings(
     app: &App,
 ) -> Result<Vec<Binding>> {
     let mut all = Vec::new();
-    for binding in service_credential_binding::of_app(conn, &app.guid).await? {
+    for binding in service_credential_binding::active_of_app(conn, &app.guid).await? {
         let instance: ServiceInstance = db::by_guid(conn, &binding.service_instance_guid)
             .await?
             .context("the binding's service instance does not exist any more")?;
         let credentials = keys.open_json(&binding.guid, binding.credentials.as_ref())?;
+        let (label, plan, tags) = offered(conn, &instance).await?;
         all.push(Binding {
-            label: USER_PROVIDED.to_owned(),
-            tags: instance.tags.0,
+            label,
+            plan,
+            tags,
             instance_guid: instance.guid,
             instance_name: instance.name,
             binding_guid: binding.guid,
@@ -114,6 +117,28 @@ pub(crate) async fn bindings(
         });
     }
     Ok(all)
+}
+
+/// Returns the label of an instance, its plan, and its tags with those of its offering. A user-provided instance has no plan.
+async fn offered(
+    conn: &mut Connection,
+    instance: &ServiceInstance,
+) -> Result<(String, Option<String>, Vec<String>)> {
+    let Some(guid) = &instance.service_plan_guid else {
+        let own = instance.tags.0.clone();
+        return Ok((USER_PROVIDED.to_owned(), None, own));
+    };
+    let plan: ServicePlan = db::by_guid(conn, guid)
+        .await?
+        .context("the service instance's plan does not exist any more")?;
+    let offering = service_plan::offering(conn, &plan)
+        .await?
+        .context("the plan's offering does not exist any more")?;
+    let mut seen = HashSet::new();
+    let mut tags = offering.tags.0;
+    tags.extend_from_slice(&instance.tags.0);
+    tags.retain(|tag| seen.insert(tag.clone()));
+    Ok((offering.name, Some(plan.name), tags))
 }
 
 /// Returns the bindings of an app as its containers get them.

@@ -8,7 +8,9 @@
 //! Each job has a task of its own while it is called, and only so many run at once. A job continues in the next process if this one
 //! dies: a call is repeated, and its result is applied once, because only the holder of the lease applies one.
 
+use super::operation::{self, Brokers};
 use super::postpone;
+use crate::actions::broker_call::Operation;
 use crate::actions::job::{DELETE_BROKER, Outside, SYNCHRONIZE_BROKER, Step, UPDATE_BROKER};
 use crate::actions::service_broker::{Delete, Synchronize, Update};
 use crate::change::Change;
@@ -58,7 +60,7 @@ pub(super) fn is_outside(operation: &str) -> bool {
     matches!(
         operation,
         SYNCHRONIZE_BROKER | UPDATE_BROKER | DELETE_BROKER
-    )
+    ) || Operation::of(operation).is_some()
 }
 
 /// Undoes what the beginning of a job has marked, before the job fails.
@@ -71,6 +73,7 @@ pub(super) async fn give_up(cc: &Cc, tx: &mut Change, job: &Job) -> ApiResult<()
 pub(super) struct Calls {
     tasks: JoinSet<()>,
     jobs: Arc<Mutex<HashSet<String>>>,
+    brokers: Brokers,
 }
 
 /// The place of a job among those that are called for. It is free again when this value is dropped, even by a panic.
@@ -113,12 +116,13 @@ impl Calls {
             guid: job.guid.clone(),
         };
         let (cc, operation, process) = (cc.clone(), job.operation.clone(), process.to_owned());
+        let brokers = self.brokers.clone();
         self.tasks.spawn(async move {
             let guid = place.guid.clone();
             let done = for_verb!(
                 operation.as_str(),
                 Verb => part::<Verb>(&cc, &guid, &process).await,
-                else Ok(())
+                else operation::part(&cc, (&guid, &process), &brokers).await
             );
             drop(place);
             match done {
@@ -138,7 +142,7 @@ impl Calls {
 }
 
 /// Returns the time until which a lease that begins now holds.
-fn lease() -> i64 {
+pub(super) fn lease() -> i64 {
     clock::now() + i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX)
 }
 
@@ -146,19 +150,8 @@ async fn part<V: Outside>(cc: &Cc, guid: &str, process: &str) -> Result<()> {
     let Some(job) = claim(cc, guid, process).await? else {
         return Ok(());
     };
-    let called = {
-        let call = V::call(cc, &job);
-        tokio::pin!(call);
-        loop {
-            tokio::select! {
-                called = &mut call => break called,
-                () = tokio::time::sleep(RENEWAL) => {
-                    if !renew(cc, guid, process).await? {
-                        return Ok(());
-                    }
-                }
-            }
-        }
+    let Some(called) = leased(cc, (guid, process), V::call(cc, &job)).await? else {
+        return Ok(());
     };
     let mut tx = cc.change().await?;
     let Some(mut job) = held(&mut tx, guid, process).await? else {
@@ -173,6 +166,25 @@ async fn part<V: Outside>(cc: &Cc, guid: &str, process: &str) -> Result<()> {
         Err(error) => {
             drop(tx);
             postpone(cc, guid, error).await
+        }
+    }
+}
+
+/// Waits for a call and renews the lease meanwhile. Returns `None` if the lease was lost.
+pub(super) async fn leased<F: Future>(
+    cc: &Cc,
+    (guid, process): (&str, &str),
+    call: F,
+) -> Result<Option<F::Output>> {
+    tokio::pin!(call);
+    loop {
+        tokio::select! {
+            called = &mut call => return Ok(Some(called)),
+            () = tokio::time::sleep(RENEWAL) => {
+                if !renew(cc, guid, process).await? {
+                    return Ok(None);
+                }
+            }
         }
     }
 }
@@ -195,9 +207,9 @@ async fn claim(cc: &Cc, guid: &str, process: &str) -> Result<Option<Job>> {
 }
 
 /// Returns a job that this process still holds.
-async fn held(tx: &mut Change, guid: &str, process: &str) -> Result<Option<Job>> {
+pub(super) async fn held(tx: &mut Change, guid: &str, process: &str) -> Result<Option<Job>> {
     let job = db::by_guid::<Job>(tx, guid).await?;
-    Ok(job.filter(|job| job.state == JobState::Processing && job.leased_by == process))
+    Ok(job.filter(|job| job.state.is_open() && job.leased_by == process))
 }
 
 /// Holds a job for longer. Returns whether this process still holds it.
@@ -213,7 +225,7 @@ async fn renew(cc: &Cc, guid: &str, process: &str) -> Result<bool> {
 }
 
 /// Commits what a part changed, together with the step of its job.
-async fn end_part(cc: &Cc, mut tx: Change, mut job: Job, step: Step) -> Result<()> {
+pub(super) async fn end_part(cc: &Cc, mut tx: Change, mut job: Job, step: Step) -> Result<()> {
     job.parts += 1;
     job.attempts = 0;
     job.leased_by = String::new();

@@ -73,7 +73,7 @@ fn maintenance_info(reader: &mut Reader<'_>) -> Option<MaintenanceInfo> {
 }
 
 /// Returns whether a text is a version as semver.org defines it.
-fn is_semantic_version(text: &str) -> bool {
+pub fn is_semantic_version(text: &str) -> bool {
     let (text, build) = match text.split_once('+') {
         Some((text, build)) => (text, Some(build)),
         None => (text, None),

@@ -1,0 +1,346 @@
+//! The jobs that make and remove bindings at their brokers: what is asked, and what follows from the replies.
+
+use super::{note, operations, place};
+use crate::actions::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject};
+use crate::actions::{audit, orphan, service_credential_binding as verbs};
+use crate::change::Change;
+use crate::controller::Settings;
+use crate::db::app::App;
+use crate::db::service_credential_binding::ServiceCredentialBinding;
+use crate::db::service_instance::{
+    CREATE, DELETE, FAILED, IN_PROGRESS, SUCCEEDED, ServiceInstance,
+};
+use crate::db::{self, Connection, job};
+use crate::error::{ApiError, ApiResult};
+use cc_rules::broker_operations::{Stage, Step, Verb};
+use cc_rules::ordered_json::OrderedJson;
+use cc_rules::services;
+
+const NOT_RETRIEVABLE: &str =
+    "The broker responded asynchronously but does not support fetching binding data";
+
+/// Returns the binding that a job makes, or the error of a job whose binding is gone or is removed meanwhile.
+async fn found(
+    conn: &mut Connection,
+    errand: Errand<'_>,
+) -> ApiResult<Result<ServiceCredentialBinding, ApiError>> {
+    let guid = errand.guid();
+    let Some(binding) = db::by_guid::<ServiceCredentialBinding>(conn, guid).await? else {
+        return Ok(Err(ApiError::new(
+            404,
+            10010,
+            "ResourceNotFound",
+            format!("The binding could not be found: {guid}"),
+        )));
+    };
+    let operation = &binding.last_operation.0;
+    if !operation.does(CREATE) {
+        let other = format!("{} {}", operation.r#type, operation.state);
+        return Ok(Err(ApiError::unable(CREATE, other)));
+    }
+    Ok(Ok(binding))
+}
+
+async fn subject_of(
+    conn: &mut Connection,
+    binding: &ServiceCredentialBinding,
+) -> ApiResult<Subject> {
+    let guid = &binding.service_instance_guid;
+    let instance = db::by_guid::<ServiceInstance>(conn, guid).await?;
+    let instance = instance.ok_or_else(|| ApiError::not_found("Service instance"))?;
+    Subject::of(conn, instance).await
+}
+
+pub(in crate::actions) async fn prepare_create(
+    tx: &mut Change,
+    errand: Errand<'_>,
+) -> ApiResult<Next> {
+    let binding = match found(tx, errand).await? {
+        Ok(binding) => binding,
+        Err(error) => return Ok(Next::After(After::Failed(error))),
+    };
+    let subject = subject_of(tx, &binding).await?;
+    let app = match &binding.app_guid {
+        Some(guid) => db::by_guid::<App>(tx, guid).await?,
+        None => None,
+    };
+    let question = match errand.accepted() {
+        Some(operation) => subject.poll(operation, Some(binding.guid.clone()), Fetch::Binding),
+        None => Question::Bind(osb::Bind {
+            instance_guid: subject.instance.guid.clone(),
+            binding_guid: binding.guid.clone(),
+            ids: subject.ids(),
+            context: subject.context(),
+            app_guid: binding.app_guid.clone(),
+            resource: resource(app.as_ref()),
+            parameters: errand.task.parameters.clone(),
+            predecessor: None,
+            accepts_incomplete: true,
+            requires: subject.offering.requires.0.clone(),
+        }),
+    };
+    let longest = subject.plan.maximum_polling_duration;
+    errand.call(&subject.broker, longest, question)
+}
+
+/// Returns the `bind_resource` of a request: the app, or nothing for a key.
+fn resource(app: Option<&App>) -> OrderedJson {
+    let text = |text: &str| OrderedJson::Text(text.to_owned());
+    let Some(app) = app else {
+        return OrderedJson::Object(Vec::new());
+    };
+    let annotations = app.metadata.0.public_annotations();
+    let annotations = annotations
+        .iter()
+        .map(|(key, value)| (key.clone(), text(value)));
+    OrderedJson::Object(vec![
+        ("app_guid".to_owned(), text(&app.guid)),
+        ("space_guid".to_owned(), text(&app.space_guid)),
+        (
+            "app_annotations".to_owned(),
+            OrderedJson::Object(annotations.collect()),
+        ),
+    ])
+}
+
+pub(in crate::actions) async fn settle_create(
+    tx: &mut Change,
+    errand: Errand<'_>,
+    call: &Call,
+    reply: Reply,
+) -> ApiResult<After> {
+    let mut binding = match found(tx, errand).await? {
+        Ok(binding) => binding,
+        // The job that removes the binding waits for this one.
+        Err(error) => return Ok(After::Failed(error)),
+    };
+    let subject = subject_of(tx, &binding).await?;
+    let Reply {
+        content,
+        description,
+        made,
+    } = reply;
+    let is_report = content.is_report();
+    let description = description.as_deref();
+    let failed = match errand.step(Verb::Bind, call, content) {
+        Step::Succeed => {
+            let made = made.binding.unwrap_or_default();
+            match keep(tx, errand.settings, &mut binding, made).await? {
+                Ok(()) => {
+                    note(tx, &mut binding, (CREATE, SUCCEEDED), description).await?;
+                    recorded(tx, errand, "create", (&binding, &subject.instance)).await?;
+                    return Ok(After::Done);
+                }
+                Err(text) => (text.clone(), true, ApiError::unable("bind", text)),
+            }
+        }
+        Step::Poll { .. } if !subject.offering.bindings_retrievable => {
+            let error = ApiError::new(
+                400,
+                90001,
+                "ServiceBindingInvalid",
+                format!("The service binding is invalid: {NOT_RETRIEVABLE}"),
+            );
+            (NOT_RETRIEVABLE.to_owned(), true, error)
+        }
+        Step::Poll { stage, after } => {
+            note(tx, &mut binding, (CREATE, IN_PROGRESS), description).await?;
+            if !is_report {
+                recorded(tx, errand, "start_create", (&binding, &subject.instance)).await?;
+            }
+            let pause = after;
+            return Ok(After::Again { stage, pause });
+        }
+        Step::Resend { after } => return Ok(After::resend(after)),
+        Step::Fail {
+            text,
+            leaves_something,
+        } => {
+            let verb = match is_report {
+                true => CREATE,
+                false => "bind",
+            };
+            (text.clone(), leaves_something, ApiError::unable(verb, text))
+        }
+        Step::Expire {
+            text,
+            leaves_something,
+        } => (text, leaves_something, ApiError::job_timeout()),
+    };
+    let (text, leaves_something, error) = failed;
+    note(tx, &mut binding, (CREATE, FAILED), Some(&text)).await?;
+    if leaves_something {
+        let orphan = (&subject, binding.guid.as_str());
+        orphan::of_binding(tx, &errand.settings.keys, errand.actor(), orphan).await?;
+    }
+    Ok(After::Failed(error))
+}
+
+/// Stores what a broker returned for a binding, and returns what is wrong with it.
+async fn keep(
+    tx: &mut Change,
+    settings: &Settings,
+    binding: &mut ServiceCredentialBinding,
+    made: osb::Binding,
+) -> ApiResult<Result<(), String>> {
+    let nothing = OrderedJson::Object(Vec::new());
+    let credentials = made.credentials.unwrap_or(nothing);
+    let (most, size) = (
+        settings.limits.credentials_bytes as usize,
+        credentials.text().len(),
+    );
+    if size > most {
+        return Ok(Err(format!(
+            "The service broker returned credentials of {size} bytes, and a binding may have at most {most}"
+        )));
+    }
+    binding.credentials = settings.keys.seal_json(&binding.guid, Some(&credentials))?;
+    let app = match &binding.app_guid {
+        Some(guid) => db::by_guid::<App>(tx, guid).await?,
+        None => return Ok(Ok(())),
+    };
+    let drain = made.syslog_drain_url.as_deref();
+    binding.syslog_drain_url = drain.map(services::stored_drain_url);
+    let Some(app) = app else {
+        return Ok(Ok(()));
+    };
+    // Whether the app can get its bindings is checked with the new one among them.
+    let before = binding.last_operation.clone();
+    note(tx, binding, (CREATE, SUCCEEDED), None).await?;
+    let delivered = verbs::check_delivery(tx, &settings.keys, &app).await;
+    binding.last_operation = before;
+    match delivered {
+        Ok(()) => Ok(Ok(())),
+        Err(error) if error.status.is_server_error() => Err(error),
+        Err(error) => {
+            binding.credentials = None;
+            binding.syslog_drain_url = None;
+            Ok(Err(error.to_string()))
+        }
+    }
+}
+
+/// Records what a job did with a binding.
+async fn recorded(
+    tx: &mut Change,
+    errand: Errand<'_>,
+    verb: &str,
+    (binding, instance): (&ServiceCredentialBinding, &ServiceInstance),
+) -> ApiResult<()> {
+    let space = place(tx, binding, instance).await?;
+    let request = errand.task.request.clone();
+    let data = match errand.task.is_of_manifest {
+        true => serde_json::json!({ "manifest_triggered": true, "request": request }),
+        false => serde_json::json!({ "request": request }),
+    };
+    let trail = verbs::record(tx, errand.actor(), verb, (binding, &space), data).await?;
+    audit::also(trail);
+    Ok(())
+}
+
+pub(in crate::actions) async fn prepare_delete(
+    tx: &mut Change,
+    errand: Errand<'_>,
+) -> ApiResult<Next> {
+    let guid = errand.guid();
+    let Some(binding) = db::by_guid::<ServiceCredentialBinding>(tx, guid).await? else {
+        return Ok(Next::After(After::Done));
+    };
+    let (creation, _) = operations(&binding);
+    // The broker may have the request to make the binding, and must not get the one to remove it first.
+    let is_being_made = job::open_of(tx, creation, guid).await?.is_some();
+    if errand.task.stage == Stage::Unsent && is_being_made {
+        return Ok(Next::After(After::WAIT));
+    }
+    let subject = subject_of(tx, &binding).await?;
+    let question = match errand.accepted() {
+        Some(operation) => subject.poll(operation, Some(binding.guid.clone()), Fetch::Nothing),
+        None => Question::Unbind(osb::Unbind {
+            instance_guid: subject.instance.guid.clone(),
+            binding_guid: binding.guid.clone(),
+            ids: subject.ids(),
+            accepts_incomplete: true,
+        }),
+    };
+    let longest = subject.plan.maximum_polling_duration;
+    errand.call(&subject.broker, longest, question)
+}
+
+pub(in crate::actions) async fn settle_delete(
+    tx: &mut Change,
+    errand: Errand<'_>,
+    call: &Call,
+    reply: Reply,
+) -> ApiResult<After> {
+    let found = db::by_guid::<ServiceCredentialBinding>(tx, errand.guid()).await?;
+    let Some(mut binding) = found else {
+        return Ok(After::Done);
+    };
+    let subject = subject_of(tx, &binding).await?;
+    let Reply {
+        content,
+        description,
+        ..
+    } = reply;
+    let (is_report, is_busy) = (content.is_report(), content.is_busy());
+    match errand.step(Verb::Unbind, call, content) {
+        Step::Succeed => {
+            let space = place(tx, &binding, &subject.instance).await?;
+            audit::also(verbs::delete(tx, errand.actor(), &binding, &space).await?);
+            Ok(After::Done)
+        }
+        Step::Poll { stage, after } => {
+            let state = (DELETE, IN_PROGRESS);
+            note(tx, &mut binding, state, description.as_deref()).await?;
+            if !is_report {
+                let space = place(tx, &binding, &subject.instance).await?;
+                let data = verbs::removal(&binding);
+                let place = (&binding, &space);
+                let trail = verbs::record(tx, errand.actor(), "start_delete", place, data).await?;
+                audit::also(trail);
+            }
+            let pause = after;
+            Ok(After::Again { stage, pause })
+        }
+        Step::Resend { after } => Ok(After::resend(after)),
+        Step::Fail { text, .. } => {
+            let name = &subject.instance.name;
+            let (verb, text) = match (is_report, is_busy) {
+                (true, _) => (DELETE, text),
+                (false, true) => (
+                    "unbind",
+                    "The service broker rejected the request due to an operation being in progress for the service binding.".to_owned(),
+                ),
+                (false, false) => (
+                    "unbind",
+                    format!("Service broker failed to delete service binding for instance {name}: {text}"),
+                ),
+            };
+            note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;
+            Ok(After::Failed(ApiError::unable(verb, text)))
+        }
+        Step::Expire { text, .. } => {
+            note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;
+            Ok(After::Failed(ApiError::job_timeout()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_gets_the_app_of_a_binding() {
+        let app = App {
+            guid: "a".to_owned(),
+            space_guid: "s".to_owned(),
+            ..App::default()
+        };
+        assert_eq!(
+            resource(Some(&app)).text(),
+            r#"{"app_guid":"a","space_guid":"s","app_annotations":{}}"#
+        );
+        assert_eq!(resource(None).text(), "{}");
+    }
+}
