@@ -8,7 +8,7 @@ mod question;
 mod subject;
 
 pub(crate) use question::{Call, Content, Fetch, Made, Question, Reply, send};
-pub(crate) use subject::{Subject, above_plan, ids};
+pub(crate) use subject::{Subject, ids};
 
 use super::audit::Target;
 use super::job::{

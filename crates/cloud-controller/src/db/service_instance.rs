@@ -84,11 +84,6 @@ impl LastOperation {
         Self::of(kind, INITIAL, None)
     }
 
-    /// Returns an operation that a job does now.
-    pub(crate) fn begun(kind: &str) -> Self {
-        Self::of(kind, IN_PROGRESS, None)
-    }
-
     /// Notes the progress of an operation of a kind. It begins with the first note.
     pub(crate) fn note(&mut self, kind: &str, state: &str, description: Option<&str>) {
         let began = match self.r#type == kind && self.is_under_way() {

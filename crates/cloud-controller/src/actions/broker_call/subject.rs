@@ -122,7 +122,7 @@ pub(crate) fn ids(offering: &ServiceOffering, plan: &ServicePlan) -> osb::Ids {
 }
 
 /// Returns the offering and the broker of a plan.
-pub(crate) async fn above_plan(
+async fn above_plan(
     conn: &mut Connection,
     plan: &ServicePlan,
 ) -> sqlx::Result<Option<(ServiceOffering, ServiceBroker)>> {
