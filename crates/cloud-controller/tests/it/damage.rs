@@ -60,6 +60,15 @@ async fn fill(f: &Foundation) -> (String, String) {
     }
     let service = f.create_instance("service", json!({ "k": "v" })).await;
     f.bind(&bad, &service).await;
+    let managed = f.create_managed("managed", &plan).await;
+    f.bind_managed(&bad, &managed).await;
+    let flag = "/v3/feature_flags/service_instance_sharing";
+    f.send(Method::PATCH, flag, json!({ "enabled": true }))
+        .await;
+    let target = f.another_space(&f.organization, "target").await;
+    let shares = format!("/v3/service_instances/{managed}/relationships/shared_spaces");
+    let target = json!({ "data": [{ "guid": target }] });
+    f.send(Method::POST, &shares, target).await;
     f.user("u", &[("organization_user", "organization", &other)])
         .await;
     (good, bad)

@@ -457,7 +457,8 @@ impl Foundation {
     pub(crate) async fn ended_job(&self, path: &str) -> Value {
         wait_for("the end of a job", async || {
             let job = self.get(path).await;
-            (job["state"] != "PROCESSING").then_some(job)
+            let is_open = job["state"] == "PROCESSING" || job["state"] == "POLLING";
+            (!is_open).then_some(job)
         })
         .await
     }

@@ -63,6 +63,8 @@ fn kind(name: &str) -> &str {
         "security_groups" => "group",
         "audit_events" => "event",
         "route_policies" => "route_policy",
+        "managed_instance" => "service_instance",
+        "managed_binding" | "service_key" => "service_credential_binding",
         other => other.trim_end_matches('s'),
     }
 }
@@ -75,7 +77,7 @@ fn any(dice: &mut Dice, things: &Things) -> String {
 fn fitting(dice: &mut Dice, name: &str, things: &Things) -> String {
     let fits: Vec<&String> = things
         .iter()
-        .filter(|(other, _)| *other == kind(name))
+        .filter(|(other, _)| kind(other) == kind(name))
         .map(|(_, guid)| guid)
         .collect();
     if fits.is_empty() || dice.roll(5) == 0 {
@@ -230,8 +232,6 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
         "data.username",
         "data.password",
         "options.*",
-        "parameters.*",
-        "relationships.service_plan",
     ];
     if unsupported.iter().any(|start| key.starts_with(start)) {
         return None;
@@ -260,7 +260,9 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
             "space_auditor",
             "organization_user",
             "user-provided",
+            "managed",
             "app",
+            "key",
             "public",
             "organization"
         ])),
@@ -274,13 +276,27 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
         "route_policies_scope" => json!(*dice.one(&["any", "org", "space"])),
         "enforce_route_policies" => json!(true),
         "protocol" => json!(*dice.one(&["http2", "tcp"])),
-        "strategy" => json!(*dice.one(&["rolling", "single"])),
+        "strategy" => json!(*dice.one(&["rolling", "single", "multiple"])),
+        "version" => json!("1.0.0"),
         "command" | "user" => json!("vcap"),
         last if last.contains("_in_") || last.ends_with("instances") || last == "max_in_flight" => {
             json!(1 + dice.roll(64))
         }
         _ => json!("x"),
     })
+}
+
+/// Returns whether a key belongs to the other kind of service instances.
+fn is_foreign(key: &str, is_managed: bool) -> bool {
+    let keys: &[&str] = match is_managed {
+        true => &["credentials", "syslog_drain_url", "route_service_url"],
+        false => &[
+            "parameters",
+            "maintenance_info",
+            "relationships.service_plan",
+        ],
+    };
+    keys.iter().any(|start| key.starts_with(start))
 }
 
 fn body(dice: &mut Dice, endpoint: &ApiEndpoint, things: &Things) -> Vec<u8> {
@@ -295,8 +311,9 @@ fn body(dice: &mut Dice, endpoint: &ApiEndpoint, things: &Things) -> Vec<u8> {
         7 => br#"{"unknown":{"deep":[1]}}"#.to_vec(),
         _ => {
             let (mut map, daring) = (Map::new(), dice.roll(3) == 0);
+            let is_managed = dice.roll(2) == 0;
             for key in &endpoint.keys {
-                if !daring && dice.roll(6) == 0 {
+                if !daring && (dice.roll(6) == 0 || is_foreign(key, is_managed)) {
                     continue;
                 }
                 match dice.roll(if daring { 4 } else { 40 }) {

@@ -8,7 +8,7 @@ use testkit::broker::Broker;
 
 /// Creates one of each resource that has links.
 async fn fill(f: &Foundation, broker: &Broker) {
-    f.register(broker, "broker", None).await;
+    let (plan, _) = f.offer(broker, "broker").await;
     f.register(broker, "own-broker", Some(&f.space)).await;
     let app = f.started_app("app").await;
     let package = f.package(&app, zip("run", "#!/bin/sh")).await;
@@ -48,6 +48,9 @@ async fn fill(f: &Foundation, broker: &Broker) {
     }
     let service = f.create_instance("service", json!({ "k": "v" })).await;
     f.bind(&app, &service).await;
+    let managed = f.create_managed("managed", &plan).await;
+    f.bind_managed(&app, &managed).await;
+    f.create_key(&managed, "key").await;
     let roles: &[(&str, &str, &str)] = &[
         ("organization_user", "organization", &f.organization),
         ("space_developer", "space", &f.space),

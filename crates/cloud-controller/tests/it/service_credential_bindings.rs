@@ -286,10 +286,13 @@ async fn wrong_bindings_are_refused_with_the_originals_texts() {
     let far = f.send(Method::POST, INSTANCES, far).await;
     let far = far["guid"].as_str().unwrap();
     let key = json!({ "type": "key", "name": "k", "relationships": { "service_instance": { "data": { "guid": db } } } });
+    let mut again = body(&app, &db);
+    again["name"] = json!("main");
     for (body, text) in [
+        (again, "The app is already bound to the service instance"),
         (
             body(&app, &db),
-            "The app is already bound to the service instance",
+            "The binding name cannot be changed for the same app and service instance",
         ),
         (
             body(&app, far),

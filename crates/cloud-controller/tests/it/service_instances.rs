@@ -183,6 +183,7 @@ async fn wrong_instances_are_refused_with_the_originals_texts() {
         body[key] = value;
         body
     };
+    let of_plan = |plan: &str| f.managed_body("x", plan);
     for (body, text) in [
         (
             with("type", Value::Null),
@@ -218,6 +219,10 @@ async fn wrong_instances_are_refused_with_the_originals_texts() {
         ),
         (
             with("type", json!("managed")),
+            "Relationships Service plan can't be blank",
+        ),
+        (
+            of_plan("none"),
             "Invalid service plan. Ensure that the service plan exists, is available, and you have access to it.",
         ),
         (

@@ -238,7 +238,7 @@ pub(super) const EVENTS: &[(&str, &str)] = &[
     ),
     (
         "POST /v3/service_instances/{guid}/relationships/shared_spaces",
-        "-",
+        "audit.service_instance.share",
     ),
     (
         "DELETE /v3/service_instances/{guid}/relationships/shared_spaces/{space}",

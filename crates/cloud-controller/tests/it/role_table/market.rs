@@ -1,4 +1,4 @@
-//! The things of the marketplace: brokers, offerings and plans. Each is of a broker of its own.
+//! The things of the marketplace: brokers, offerings, plans, and what brokers make of them. Each is of a broker of its own.
 
 use super::World;
 use serde_json::json;
@@ -28,6 +28,12 @@ pub(super) async fn make(world: &World, name: &str) -> Option<String> {
             f.set_visibility(&plan, json!({ "type": "public" })).await;
             plan
         }
+        "managed_instance" => instance(world).await,
+        "managed_binding" => {
+            let app = f.create_app(&world.name()).await;
+            f.bind_managed(&app, &instance(world).await).await
+        }
+        "service_key" => f.create_key(&instance(world).await, &world.name()).await,
         "restricted_plan" => {
             let plan = f.plan_of(&register(None).await, "small").await;
             let organizations = json!([{ "guid": f.organization }]);
@@ -37,4 +43,10 @@ pub(super) async fn make(world: &World, name: &str) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// Makes a managed instance of a plan that everybody may use.
+async fn instance(world: &World) -> String {
+    let (plan, _) = world.f.offer(&world.broker, &world.name()).await;
+    world.f.create_managed(&world.name(), &plan).await
 }
