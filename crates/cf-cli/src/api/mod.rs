@@ -292,13 +292,23 @@ impl Session {
 
     /// Waits for the job that a response names in `Location`, if any.
     pub(crate) async fn finish(&self, response: &Response) -> Result<()> {
+        self.follow(response, true).await.map(drop)
+    }
+
+    /// Waits for the job that a response names, if any. Returns whether all is done: a caller who does not want to wait for brokers
+    /// waits until one has accepted what the job is for.
+    pub(crate) async fn follow(
+        &self,
+        response: &Response,
+        waits_for_brokers: bool,
+    ) -> Result<bool> {
         match response.location().filter(|_| response.status == 202) {
-            Some(job) => self.wait_for_job(&job).await,
-            None => Ok(()),
+            Some(job) => self.wait_for_job(&job, waits_for_brokers).await,
+            None => Ok(true),
         }
     }
 
-    async fn wait_for_job(&self, url: &str) -> Result<()> {
+    async fn wait_for_job(&self, url: &str, waits_for_brokers: bool) -> Result<bool> {
         let begun = Instant::now();
         loop {
             let job: Job = self.get(url).await?;
@@ -307,8 +317,9 @@ impl Session {
                     for warning in &job.warnings {
                         self.ui.warn(&warning.detail);
                     }
-                    return Ok(());
+                    return Ok(true);
                 }
+                "POLLING" if !waits_for_brokers => return Ok(false),
                 "FAILED" if job.errors.is_empty() => {
                     bail!("Job ({}) failed without a reason.", job.guid)
                 }

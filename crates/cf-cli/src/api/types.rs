@@ -94,27 +94,40 @@ answers! {
 
     ServiceInstance {
         guid: String, name: String, #[serde(rename = "type")] kind: String, tags: Vec<String>, syslog_drain_url: Option<String>,
-        route_service_url: Option<String>, last_operation: LastOperation,
+        route_service_url: Option<String>, last_operation: LastOperation, dashboard_url: Option<String>, upgrade_available: Option<bool>,
+        maintenance_info: Option<MaintenanceInfo>, relationships: InstanceRelationships,
     }
+    InstanceRelationships { space: One, service_plan: One }
+    MaintenanceInfo { version: String, description: Option<String> }
+    /// A page of service instances.
+    InstancePage { pagination: Pagination, resources: Vec<ServiceInstance>, included: Market }
+    /// The use of a service instance in the spaces with which it is shared.
+    ShareUsage { usage_summary: Vec<SpaceUsage> }
+    SpaceUsage { space: Guid, bound_app_count: i64 }
     ServiceBroker { guid: String, name: String, url: String }
-    ServiceOffering { guid: String, name: String, description: String, relationships: OfferingRelationships }
+    ServiceOffering {
+        guid: String, name: String, description: String, documentation_url: Option<String>, tags: Vec<String>,
+        relationships: OfferingRelationships,
+    }
     OfferingRelationships { service_broker: One }
     ServicePlan {
         guid: String, name: String, description: String, free: bool, available: bool, visibility_type: String, costs: Vec<Cost>,
-        relationships: PlanRelationships,
+        maintenance_info: Option<MaintenanceInfo>, relationships: PlanRelationships,
     }
     Cost { currency: String, amount: f64, unit: String }
     PlanRelationships { service_offering: One, space: One }
     Visibility { organizations: Vec<Named> }
-    /// The resources above plans, as far as a request includes them.
-    Market { service_offerings: Vec<ServiceOffering>, service_brokers: Vec<Named>, spaces: Vec<Space>, organizations: Vec<Named> }
+    /// The resources above instances and plans, as far as a request includes them.
+    Market { service_plans: Vec<ServicePlan>, service_offerings: Vec<ServiceOffering>, service_brokers: Vec<Named>, spaces: Vec<Space>, organizations: Vec<Named> }
     /// A page of plans.
     MarketPage { pagination: Pagination, resources: Vec<ServicePlan>, included: Market }
     /// A page of offerings.
     OfferingPage { resources: Vec<ServiceOffering>, included: Market }
 
-    LastOperation { #[serde(rename = "type")] kind: String, state: String, description: Option<String> }
-    ServiceBinding { guid: String, name: Option<String>, last_operation: LastOperation, relationships: BindingRelationships }
+    LastOperation {
+        #[serde(rename = "type")] kind: String, state: String, description: Option<String>, created_at: String, updated_at: String,
+    }
+    ServiceBinding { guid: String, created_at: String, name: Option<String>, last_operation: LastOperation, relationships: BindingRelationships }
     BindingRelationships { app: One, service_instance: One }
 
     Stack { name: String, description: Option<String>, state: Option<String> }
@@ -157,6 +170,39 @@ impl App {
 impl One {
     pub(crate) fn guid(&self) -> &str {
         self.data.as_ref().map_or("", |d| d.guid.as_str())
+    }
+}
+
+impl ServiceInstance {
+    pub(crate) fn is_managed(&self) -> bool {
+        self.kind == "managed"
+    }
+
+    /// Returns the version of its plan that the instance has; empty if the plan has no versions.
+    pub(crate) fn version(&self) -> &str {
+        let info = self.maintenance_info.as_ref();
+        info.map_or("", |info| info.version.as_str())
+    }
+
+    pub(crate) fn is_upgradable(&self) -> bool {
+        self.upgrade_available.unwrap_or_default()
+    }
+}
+
+impl LastOperation {
+    pub(crate) fn is(&self, kind: &str, state: &str) -> bool {
+        self.kind == kind && self.state == state
+    }
+}
+
+impl Market {
+    /// Adds what another page includes.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.service_plans.extend(more.service_plans);
+        self.service_offerings.extend(more.service_offerings);
+        self.service_brokers.extend(more.service_brokers);
+        self.spaces.extend(more.spaces);
+        self.organizations.extend(more.organizations);
     }
 }
 

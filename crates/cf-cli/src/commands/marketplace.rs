@@ -81,15 +81,7 @@ pub(super) async fn plans(s: &Session, query: &[(&str, &str)]) -> Result<MarketP
     while let Some(next) = all.pagination.next.take().and_then(|next| next.href) {
         let more = page(s, &next).await?;
         all.resources.extend(more.resources);
-        let (included, more_included) = (&mut all.included, more.included);
-        included
-            .service_offerings
-            .extend(more_included.service_offerings);
-        included
-            .service_brokers
-            .extend(more_included.service_brokers);
-        included.spaces.extend(more_included.spaces);
-        included.organizations.extend(more_included.organizations);
+        all.included.add(more.included);
         all.pagination = more.pagination;
     }
     Ok(all)

@@ -9,6 +9,7 @@ mod events;
 mod lifecycle;
 mod login;
 mod logs;
+mod managed_services;
 mod marketplace;
 mod network;
 mod orgs;
@@ -18,6 +19,10 @@ mod quotas;
 mod route_policies;
 mod routes;
 mod service_access;
+mod service_bindings;
+mod service_info;
+mod service_keys;
+mod service_sharing;
 mod services;
 mod spaces;
 mod ssh;
@@ -36,7 +41,7 @@ use anyhow::Result;
 pub(crate) struct Exit(pub(crate) u8);
 
 /// The tables in the order of `cf help`.
-const TABLES: [&[Spec]; 19] = [
+const TABLES: [&[Spec]; 24] = [
     login::SPECS,
     push::SPECS,
     apps::SPECS,
@@ -51,7 +56,12 @@ const TABLES: [&[Spec]; 19] = [
     domains::SPECS,
     routes::SPECS,
     route_policies::SPECS,
+    service_info::SPECS,
+    managed_services::SPECS,
     services::SPECS,
+    service_bindings::SPECS,
+    service_keys::SPECS,
+    service_sharing::SPECS,
     marketplace::SPECS,
     brokers::SPECS,
     service_access::SPECS,
@@ -260,13 +270,24 @@ async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         "remove-route-policy" => route_policies::remove(s, p).await,
         "delete-orphaned-routes" => routes::delete_orphaned_routes(s, p).await,
 
-        "services" => services::services(s, p).await,
-        "service" => services::service(s, p).await,
         "create-user-provided-service" => services::create(s, p).await,
         "update-user-provided-service" => services::update(s, p).await,
-        "bind-service" => services::bind(s, p).await,
-        "unbind-service" => services::unbind(s, p).await,
         "delete-service" => services::delete(s, p).await,
+        name if service_info::SPECS.iter().any(|of| of.name == name) => {
+            service_info::run(s, spec, p).await
+        }
+        name if managed_services::SPECS.iter().any(|of| of.name == name) => {
+            managed_services::run(s, spec, p).await
+        }
+        name if service_bindings::SPECS.iter().any(|of| of.name == name) => {
+            service_bindings::run(s, spec, p).await
+        }
+        name if service_keys::SPECS.iter().any(|of| of.name == name) => {
+            service_keys::run(s, spec, p).await
+        }
+        name if service_sharing::SPECS.iter().any(|of| of.name == name) => {
+            service_sharing::run(s, spec, p).await
+        }
 
         name if brokers::SPECS.iter().any(|of| of.name == name) => brokers::run(s, spec, p).await,
         name if marketplace::SPECS.iter().any(|of| of.name == name) => {
@@ -371,9 +392,9 @@ mod tests {
             assert!(find(name).is_none(), "{name} is a command of this client");
         }
         assert!(
-            help::of_the_original("create-service")
+            help::of_the_original("create-buildpack")
                 .unwrap()
-                .contains("'create-service'")
+                .contains("'create-buildpack'")
         );
         assert!(help::of_the_original("psh").is_none());
     }

@@ -1,18 +1,17 @@
-//! Service instances that users provide, and their bindings to apps.
+//! Service instances: create, change and delete those that users provide, and delete all kinds. The other commands of services have files of
+//! their own, and use the helpers of this one.
 
-use super::routes::names;
-use crate::api::types::{App, ServiceBinding, ServiceInstance};
+use crate::api::types::ServiceInstance;
 use crate::api::{Request, filter};
 use crate::args::{Flag, Parsed, Spec, Usage, switch, value};
 use crate::session::{Session, Target};
 use anyhow::{Context as _, Result, bail};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
 
-const GROUP: &str = "Services";
-const INSTANCES: &str = "/v3/service_instances";
-const BINDINGS: &str = "/v3/service_credential_bindings";
+pub(super) const GROUP: &str = "Services";
+pub(super) const INSTANCES: &str = "/v3/service_instances";
+pub(super) const BINDINGS: &str = "/v3/service_credential_bindings";
 
 const CREDENTIALS: Flag = value(
     Some('p'),
@@ -32,28 +31,16 @@ const ROUTE_SERVICE: Flag = value(
     "ROUTE_SERVICE_URL",
     "URL to which requests for bound routes are forwarded (https)",
 );
-const TAGS: Flag = value(Some('t'), "", "TAGS", "Tags, separated by commas");
-const WAIT: Flag = switch(Some('w'), "wait", "Wait until it is done");
+pub(super) const TAGS: Flag = value(Some('t'), "", "TAGS", "Tags, separated by commas");
+pub(super) const PARAMETERS: Flag = value(
+    Some('c'),
+    "",
+    "PARAMETERS",
+    "Parameters for the broker, as a JSON object or as the path of a file with one",
+);
+pub(super) const WAIT: Flag = switch(Some('w'), "wait", "Wait until the broker is done");
 
 pub(super) const SPECS: &[Spec] = &[
-    Spec {
-        name: "services",
-        alias: "s",
-        group: GROUP,
-        about: "List all service instances in the target space",
-        args: &[],
-        flags: &[switch(None, "no-apps", "Leave out the bound apps")],
-        examples: &["cf services"],
-    },
-    Spec {
-        name: "service",
-        alias: "",
-        group: GROUP,
-        about: "Show a service instance and the apps that are bound to it",
-        args: &["SERVICE_INSTANCE"],
-        flags: &[switch(None, "guid", "Show only the guid")],
-        examples: &["cf service my-db"],
-    },
     Spec {
         name: "create-user-provided-service",
         alias: "cups",
@@ -77,38 +64,6 @@ pub(super) const SPECS: &[Spec] = &[
         examples: &["cf update-user-provided-service my-db -p /path/to/credentials.json"],
     },
     Spec {
-        name: "bind-service",
-        alias: "bs",
-        group: GROUP,
-        about: "Bind a service instance to an app, which gets its credentials with its next start",
-        args: &["APP_NAME", "SERVICE_INSTANCE"],
-        flags: &[
-            value(
-                None,
-                "binding-name",
-                "BINDING_NAME",
-                "Name under which the app finds the binding",
-            ),
-            value(
-                Some('c'),
-                "",
-                "PARAMETERS",
-                "Parameters for a broker, as a JSON object or as the path of a file with one",
-            ),
-            WAIT,
-        ],
-        examples: &["cf bind-service my-app my-db --binding-name main"],
-    },
-    Spec {
-        name: "unbind-service",
-        alias: "us",
-        group: GROUP,
-        about: "Remove the binding between an app and a service instance",
-        args: &["APP_NAME", "SERVICE_INSTANCE"],
-        flags: &[WAIT],
-        examples: &["cf unbind-service my-app my-db"],
-    },
-    Spec {
         name: "delete-service",
         alias: "ds",
         group: GROUP,
@@ -120,7 +75,11 @@ pub(super) const SPECS: &[Spec] = &[
 ];
 
 /// Returns an instance of the targeted space, if it exists.
-async fn find(s: &Session, name: &str, target: &Target) -> Result<Option<ServiceInstance>> {
+pub(super) async fn find(
+    s: &Session,
+    name: &str,
+    target: &Target,
+) -> Result<Option<ServiceInstance>> {
     let names = filter(name);
     let query = [
         ("names", names.as_str()),
@@ -129,13 +88,13 @@ async fn find(s: &Session, name: &str, target: &Target) -> Result<Option<Service
     s.first(INSTANCES, &query).await
 }
 
-async fn instance(s: &Session, name: &str, target: &Target) -> Result<ServiceInstance> {
+pub(super) async fn instance(s: &Session, name: &str, target: &Target) -> Result<ServiceInstance> {
     find(s, name, target)
         .await?
         .with_context(|| format!("Service instance '{name}' not found."))
 }
 
-fn announce(s: &Session, what: &str, names: &[&str], target: &Target) {
+pub(super) fn announce(s: &Session, what: &str, names: &[&str], target: &Target) {
     let place = [&*target.org.name, &*target.space.name, &*target.user];
     s.ui.flavor(
         &format!("{what} in org {{}} / space {{}} as {{}}..."),
@@ -164,6 +123,33 @@ fn object(s: &Session, flag: &str, text: &str) -> Result<Option<Value>> {
     }
 }
 
+/// Returns the parameters of `-c`.
+pub(super) fn parameters(s: &Session, p: &Parsed) -> Result<Option<Value>> {
+    let Some(text) = p.get("c") else {
+        return Ok(None);
+    };
+    let found = object(s, "c", text)?;
+    let missing = || Usage(format!("the file {text:?} of the flag -c does not exist"));
+    Ok(Some(found.with_context(missing)?))
+}
+
+/// Sends a request whose job calls a broker. Returns whether all is done: without `--wait` it is enough that the broker works.
+pub(super) async fn send(s: &Session, p: &Parsed, request: Request) -> Result<bool> {
+    let waits = p.has("wait");
+    let response = s.call(request).await?;
+    if waits && response.status == 202 {
+        s.ui.line("Waiting for the operation to complete...");
+    }
+    s.follow(&response, waits).await
+}
+
+/// Says that a broker works on an instance.
+pub(super) fn in_progress(s: &Session, what: &str, name: &str) {
+    s.ui.line(format!(
+        "{what} in progress. Use 'cf services' or 'cf service {name}' to check operation status."
+    ));
+}
+
 /// Returns the credentials of `-p`. A text that is neither an object nor a file is a list of names, whose values are asked for.
 fn credentials(s: &Session, text: &str) -> Result<Value> {
     if let Some(object) = object(s, "p", text)? {
@@ -181,7 +167,7 @@ fn credentials(s: &Session, text: &str) -> Result<Value> {
     Ok(asked.into())
 }
 
-fn tags(text: &str) -> Vec<&str> {
+pub(super) fn tags(text: &str) -> Vec<&str> {
     let tags = text.split(',').map(str::trim);
     tags.filter(|tag| !tag.is_empty()).collect()
 }
@@ -237,101 +223,16 @@ pub(super) async fn update(s: &Session, p: &Parsed) -> Result<()> {
     Ok(())
 }
 
-/// Returns the binding of an app to an instance, if there is one.
-async fn binding(
-    s: &Session,
-    app: &App,
-    instance: &ServiceInstance,
-) -> Result<Option<ServiceBinding>> {
-    let query = [
-        ("type", "app"),
-        ("app_guids", app.guid.as_str()),
-        ("service_instance_guids", instance.guid.as_str()),
-    ];
-    s.first(BINDINGS, &query).await
-}
-
-pub(super) async fn bind(s: &Session, p: &Parsed) -> Result<()> {
-    let target = s.require_space()?;
-    let (app_name, name) = (p.arg(0), p.arg(1));
-    let (binding_name, _) = (p.get("binding-name"), p.has("wait"));
-    let parameters =
-        match p.get("c") {
-            None => None,
-            Some(text) => Some(object(s, "c", text)?.with_context(|| {
-                Usage(format!("the file {text:?} of the flag -c does not exist"))
-            })?),
-        };
-    match binding_name {
-        None => announce(
-            s,
-            "Binding service instance {} to app {}",
-            &[name, app_name],
-            &target,
-        ),
-        Some(own) => announce(
-            s,
-            "Binding service instance {} to app {} with binding name {}",
-            &[name, app_name, own],
-            &target,
-        ),
-    }
-    let found = instance(s, name, &target).await?;
-    let app = s.app(app_name, &target).await?;
-    if binding(s, &app, &found).await?.is_some() {
-        s.ui.line(format!(
-            "App {app_name} is already bound to service instance {name}."
-        ));
-        s.ui.ok();
-        return Ok(());
-    }
-    let mut body = json!({ "type": "app", "relationships": {
-        "app": { "data": { "guid": app.guid } },
-        "service_instance": { "data": { "guid": found.guid } },
-    } });
-    if let Some(own) = binding_name {
-        body["name"] = own.into();
-    }
-    if let Some(parameters) = parameters {
-        body["parameters"] = parameters;
-    }
-    let request = Request::new(Method::POST, BINDINGS).json(&body)?;
-    let response = s.call(request).await?;
-    s.finish(&response).await?;
-    s.ui.ok();
-    s.ui.blank();
-    s.ui.line(format!(
-        "TIP: Use 'cf restage {app_name}' to ensure your env variable changes take effect"
-    ));
-    Ok(())
-}
-
-pub(super) async fn unbind(s: &Session, p: &Parsed) -> Result<()> {
-    let target = s.require_space()?;
-    let (app_name, name) = (p.arg(0), p.arg(1));
-    p.has("wait");
-    announce(
-        s,
-        "Unbinding app {} from service {}",
-        &[app_name, name],
-        &target,
-    );
-    let found = instance(s, name, &target).await?;
-    let app = s.app(app_name, &target).await?;
-    match binding(s, &app, &found).await? {
-        Some(binding) => s.delete(&format!("{BINDINGS}/{}", binding.guid)).await?,
-        None => s.ui.warn(format!(
-            "Binding between {name} and {app_name} did not exist"
-        )),
-    }
-    s.ui.ok();
-    Ok(())
-}
-
 pub(super) async fn delete(s: &Session, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
     let name = p.arg(0);
     p.has("wait");
+    if !p.has("force") {
+        s.ui.line("This action impacts all resources scoped to this service instance, including service bindings, service keys and route bindings.");
+        s.ui.line(
+            "This will remove the service instance from any spaces where it has been shared.",
+        );
+    }
     let question = format!("Really delete the service instance {}?", s.ui.named(name));
     if !p.has("force") && !s.ui.confirm(&question)? {
         s.ui.line("Delete cancelled");
@@ -341,132 +242,14 @@ pub(super) async fn delete(s: &Session, p: &Parsed) -> Result<()> {
     match find(s, name, &target).await? {
         None => s.ui.line(format!("Service instance {name} did not exist.")),
         Some(found) => {
-            s.delete(&format!("{INSTANCES}/{}", found.guid)).await?;
-            s.ui.line(format!("Service instance {name} deleted."));
+            let path = format!("{INSTANCES}/{}", found.guid);
+            match send(s, p, Request::new(Method::DELETE, path)).await? {
+                true => s.ui.line(format!("Service instance {name} deleted.")),
+                false => in_progress(s, "Delete", name),
+            }
         }
     }
     s.ui.ok();
-    Ok(())
-}
-
-/// Returns the bindings of instances to apps.
-async fn bindings(s: &Session, instances: &[ServiceInstance]) -> Result<Vec<ServiceBinding>> {
-    let guids: Vec<&str> = instances.iter().map(|one| one.guid.as_str()).collect();
-    let mut all = Vec::new();
-    for batch in guids.chunks(200) {
-        let batch = batch.join(",");
-        let query = [
-            ("type", "app"),
-            ("service_instance_guids", batch.as_str()),
-            ("per_page", "5000"),
-        ];
-        all.extend(s.list::<ServiceBinding>(BINDINGS, &query).await?);
-    }
-    Ok(all)
-}
-
-/// Returns the names of the bound apps by guid.
-async fn app_names(s: &Session, bindings: &[ServiceBinding]) -> Result<BTreeMap<String, String>> {
-    let guids: BTreeSet<String> = bindings.iter().map(|b| b.app_guid().to_owned()).collect();
-    names(s, "/v3/apps", guids).await
-}
-
-pub(super) async fn services(s: &Session, p: &Parsed) -> Result<()> {
-    let target = s.require_space()?;
-    announce(s, "Getting service instances", &[], &target);
-    s.ui.blank();
-    let query = [
-        ("space_guids", target.space.guid.as_str()),
-        ("order_by", "name"),
-        ("per_page", "5000"),
-    ];
-    let instances: Vec<ServiceInstance> = s.list(INSTANCES, &query).await?;
-    let hides_apps = p.has("no-apps");
-    if instances.is_empty() {
-        s.ui.line("No service instances found.");
-        return Ok(());
-    }
-    let bindings = match hides_apps {
-        true => Vec::new(),
-        false => bindings(s, &instances).await?,
-    };
-    let apps = app_names(s, &bindings).await?;
-    let rows = instances.iter().map(|one| {
-        let bound = bindings.iter().filter(|b| b.instance_guid() == one.guid);
-        let mut bound: Vec<&str> = bound
-            .filter_map(|b| apps.get(b.app_guid()).map(String::as_str))
-            .collect();
-        bound.sort_unstable();
-        let operation = &one.last_operation;
-        let mut row = vec![one.name.clone(), one.kind.clone(), String::new()];
-        if !hides_apps {
-            row.push(bound.join(", "));
-        }
-        row.push(format!("{} {}", operation.kind, operation.state));
-        row.extend([String::new(), String::new()]);
-        row
-    });
-    let rows = rows.collect();
-    let mut header = vec!["name", "offering", "plan"];
-    if !hides_apps {
-        header.push("bound apps");
-    }
-    header.extend(["last operation", "broker", "upgrade available"]);
-    s.ui.table("", &header, rows);
-    Ok(())
-}
-
-pub(super) async fn service(s: &Session, p: &Parsed) -> Result<()> {
-    let target = s.require_space()?;
-    let name = p.arg(0);
-    if p.has("guid") {
-        let found = instance(s, name, &target).await?;
-        s.ui.line(&found.guid);
-        return Ok(());
-    }
-    announce(s, "Showing info of service {}", &[name], &target);
-    s.ui.blank();
-    let found = instance(s, name, &target).await?;
-    s.ui.key_values(&[
-        ("name", found.name.clone()),
-        ("guid", found.guid.clone()),
-        ("type", found.kind.clone()),
-        ("tags", found.tags.join(", ")),
-        (
-            "route service url",
-            found.route_service_url.clone().unwrap_or_default(),
-        ),
-        (
-            "syslog drain url",
-            found.syslog_drain_url.clone().unwrap_or_default(),
-        ),
-    ]);
-    s.ui.blank();
-    s.ui.line("Showing status of last operation:");
-    let operation = &found.last_operation;
-    s.ui.key_values(&[(
-        "   status",
-        format!("{} {}", operation.kind, operation.state),
-    )]);
-    s.ui.blank();
-    s.ui.line("Showing bound apps:");
-    let bindings = bindings(s, std::slice::from_ref(&found)).await?;
-    if bindings.is_empty() {
-        s.ui.line("   There are no bound apps for this service instance.");
-        return Ok(());
-    }
-    let apps = app_names(s, &bindings).await?;
-    let rows = bindings.iter().map(|binding| {
-        let operation = &binding.last_operation;
-        vec![
-            apps.get(binding.app_guid()).cloned().unwrap_or_default(),
-            binding.name.clone().unwrap_or_default(),
-            format!("{} {}", operation.kind, operation.state),
-            operation.description.clone().unwrap_or_default(),
-        ]
-    });
-    let header = ["name", "binding name", "status", "message"];
-    s.ui.table("   ", &header, rows.collect());
     Ok(())
 }
 

@@ -149,8 +149,10 @@ async fn ready() -> (Person, String) {
         platform.mapped = true;
         platform.has_everything = true;
         let app = format!("cf:app:{}", crate::platform::APP);
-        let instance = serde_json::json!({"guid": "si0", "name": "word", "type": "user-provided"});
+        let instance = serde_json::json!({"guid": "si0", "name": "word", "type": "managed", "upgrade_available": true});
         platform.service_instances = vec![instance];
+        let key = serde_json::json!({"guid": "b0", "name": "word", "type": "key"});
+        platform.service_bindings = vec![key];
         let sources = ["cf:any", &app, "cf:space:s1", "cf:org:o1"];
         platform.route_policies = sources
             .iter()

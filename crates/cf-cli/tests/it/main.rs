@@ -5,6 +5,7 @@
 mod commands;
 mod fixture;
 mod flags;
+mod managed_services;
 mod market;
 mod output;
 mod platform;

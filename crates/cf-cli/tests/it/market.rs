@@ -22,7 +22,7 @@ fn accepted(platform: &Platform) -> Response {
     (StatusCode::ACCEPTED, [("location", url)]).into_response()
 }
 
-fn included() -> Value {
+pub(crate) fn included() -> Value {
     let of_broker = json!({ "service_broker": { "data": { "guid": "b" } } });
     json!({
         "service_brokers": [{ "guid": "b", "name": "db-broker" }],
@@ -33,7 +33,7 @@ fn included() -> Value {
 }
 
 /// Returns two plans: one for everybody, and one that an organization may use.
-fn plans() -> Value {
+pub(crate) fn plans() -> Value {
     let of_offering = json!({ "service_offering": { "data": { "guid": "o" } } });
     let cost = json!({ "currency": "USD", "amount": 9.5, "unit": "MONTHLY" });
     json!([

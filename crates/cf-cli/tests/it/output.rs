@@ -103,7 +103,7 @@ async fn commands_of_the_original_point_at_it() {
         "create-buildpack",
         "help create-buildpack",
         "help csk",
-        "create-service x y z",
+        "create-buildpack x y z",
     ] {
         let seen = person.types(line).await;
         assert_eq!((seen.code, seen.out.as_str()), (1, ""), "{line}");

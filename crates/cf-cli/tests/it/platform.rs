@@ -44,6 +44,10 @@ pub(crate) struct Inner {
     pub(crate) route_policies: Vec<Value>,
     pub(crate) service_instances: Vec<Value>,
     pub(crate) service_bindings: Vec<Value>,
+    /// Whether a broker does what is requested about services, by a job.
+    pub(crate) has_broker: bool,
+    /// The number of polls of such a job for which its broker still works.
+    pub(crate) broker_polls: u32,
     /// Whether a request that no other route serves gets one resource, or a list of one, instead of 404.
     pub(crate) has_everything: bool,
     /// Whether the API calls the next token invalid, once.
@@ -283,21 +287,26 @@ fn router(platform: Platform) -> Router {
         .route("/v3/service_instances", get(|State(p): P, Query(q): Query<HashMap<String, String>>| async move {
             let wanted = q.get("names");
             let instances = p.lock().unwrap().service_instances.clone();
-            list(instances.into_iter().filter(|one| wanted.is_none_or(|name| one["name"] == name.as_str())).collect())
+            let found = instances.into_iter().filter(|one| wanted.is_none_or(|name| one["name"] == name.as_str()));
+            let Json(mut found) = list(found.collect());
+            found["included"] = crate::managed_services::included();
+            Json(found)
         }).post(|State(p): P, Json(mut body): Json<Value>| async move {
             let mut inner = p.lock().unwrap();
             inner.bodies.push(body.clone());
             body["guid"] = json!(format!("si{}", inner.service_instances.len()));
             body["last_operation"] = json!({"type": "create", "state": "succeeded", "description": "Operation succeeded"});
             inner.service_instances.push(body.clone());
-            (StatusCode::CREATED, Json(body))
+            crate::managed_services::answer(&inner, StatusCode::CREATED, body)
         }))
         .route("/v3/service_instances/{guid}", patch(|State(p): P, Json(body): Json<Value>| async move {
-            p.lock().unwrap().bodies.push(body.clone());
-            Json(body)
+            let mut inner = p.lock().unwrap();
+            inner.bodies.push(body.clone());
+            crate::managed_services::answer(&inner, StatusCode::OK, body)
         }).delete(|State(p): P, Path(guid): Path<String>| async move {
-            p.lock().unwrap().service_instances.retain(|one| one["guid"] != guid.as_str());
-            StatusCode::NO_CONTENT
+            let mut inner = p.lock().unwrap();
+            inner.service_instances.retain(|one| one["guid"] != guid.as_str());
+            crate::managed_services::answer(&inner, StatusCode::NO_CONTENT, Value::Null)
         }))
         .route("/v3/service_credential_bindings", get(|State(p): P| async move { list(p.lock().unwrap().service_bindings.clone()) })
             .post(|State(p): P, Json(mut body): Json<Value>| async move {
@@ -306,11 +315,12 @@ fn router(platform: Platform) -> Router {
                 body["guid"] = json!("b1");
                 body["last_operation"] = json!({"type": "create", "state": "succeeded"});
                 inner.service_bindings.push(body.clone());
-                (StatusCode::CREATED, Json(body))
+                crate::managed_services::answer(&inner, StatusCode::CREATED, body)
             }))
         .route("/v3/service_credential_bindings/{guid}", delete(|State(p): P| async move {
-            p.lock().unwrap().service_bindings.clear();
-            StatusCode::NO_CONTENT
+            let mut inner = p.lock().unwrap();
+            inner.service_bindings.clear();
+            crate::managed_services::answer(&inner, StatusCode::NO_CONTENT, Value::Null)
         }))
         .route("/v3/routes", get(|State(p): P| async move { list(vec![route(&p.lock().unwrap())]) }))
         .route("/v3/routes/r1/destinations", post(|State(p): P| async move {
@@ -324,6 +334,7 @@ fn router(platform: Platform) -> Router {
         }))
         .route("/v3/routes/r1/propagation", get(propagation))
         .merge(crate::market::routes())
+        .merge(crate::managed_services::routes())
         .route("/api/v1/read/{guid}", get(logs))
         .fallback(anything)
         .method_not_allowed_fallback(anything)

@@ -266,7 +266,7 @@ async fn no_binding_is_left_at_a_broker_that_fails() {
         (Fault::ActAndBreak, "could not be reached"),
         (Fault::ActAndAnswer(201, large), "may have at most 200"),
         // The offering does not require the permission for logs.
-        (Fault::ActAndAnswer(201, drain), "syslog"),
+        (Fault::ActAndAnswer(201, drain), "stream logs"),
     ];
     for (fault, text) in faults {
         let shown = format!("{fault:?}");
