@@ -102,8 +102,8 @@ async fn commands_of_the_original_point_at_it() {
     for line in [
         "create-buildpack",
         "help create-buildpack",
-        "help csk",
-        "create-buildpack x y z",
+        "help pw",
+        "create-security-group x y z",
     ] {
         let seen = person.types(line).await;
         assert_eq!((seen.code, seen.out.as_str()), (1, ""), "{line}");
