@@ -27,6 +27,7 @@ use kit::CancellationToken;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::TcpListener;
 
 pub const USER: &str = "broker-user";
 pub const PASSWORD: &str = "br0ker-passw0rd";
@@ -113,6 +114,11 @@ pub fn catalog(offering: &str) -> Value {
 impl Broker {
     /// Starts a broker on loopback with the catalog of one offering.
     pub async fn start(offering: &str) -> Self {
+        Self::start_on(net::listener().await, offering)
+    }
+
+    /// Starts a broker on another address of the machine. The caller is in a runtime.
+    pub fn start_on(listener: TcpListener, offering: &str) -> Self {
         let shared = Arc::new(Mutex::new(Shared {
             catalog: catalog(offering),
             kept: Kept::default(),
@@ -120,7 +126,6 @@ impl Broker {
             once: BTreeMap::new(),
             always: BTreeMap::new(),
         }));
-        let listener = net::listener().await;
         let address = listener.local_addr().expect("the listener is bound");
         let stop = CancellationToken::new();
         let app = Router::new().fallback(serve).with_state(shared.clone());

@@ -79,7 +79,7 @@ async fn page(s: &Session, query: &[(&str, &str)]) -> Result<InstancePage> {
     Ok(all)
 }
 
-/// What is above an instance.
+/// The rows above an instance.
 struct Above<'a> {
     plan: &'a ServicePlan,
     offering: &'a ServiceOffering,

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 /// The plans of some instances, by guid.
 pub(super) type Plans = BTreeMap<String, ServicePlan>;
 
-/// What an event shows instead of parameters.
+/// The text that an event has instead of parameters.
 const HIDDEN: &str = "[PRIVATE DATA HIDDEN]";
 
 const UNUSABLE: &str = "Invalid service plan. Ensure that the service plan exists, is available, and you have access to it.";

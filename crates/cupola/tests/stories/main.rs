@@ -13,6 +13,7 @@ mod firewall;
 mod full_disk;
 mod integrity;
 mod lesson_pages;
+mod managed_services;
 mod many_machines;
 mod metrics;
 mod networking;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
                 route_policies::STORIES,
                 services::STORIES,
                 brokers::STORIES,
+                managed_services::STORIES,
                 integrity::ON,
                 why::STORIES,
                 dashboard::STORIES,
