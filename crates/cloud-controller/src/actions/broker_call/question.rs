@@ -1,6 +1,7 @@
 //! The question of a job to a broker, and the reply. It is asked outside of any change.
 
 use cc_rules::broker_operations::{Answer, Polling, Report, Stage};
+use cc_rules::ordered_json::OrderedJson;
 use osb::{ErrorKind, OperationState};
 use serde_json::Value;
 use std::time::Duration;
@@ -110,22 +111,40 @@ pub(crate) async fn send(client: &osb::Client, call: &Call) -> Reply {
         Question::Provision(wish) => changed(calls.provision(wish).await),
         Question::Update(wish) => changed(calls.update(wish).await),
         Question::Deprovision(wish) => changed(calls.deprovision(wish).await),
-        Question::Bind(wish) => match calls.bind(wish).await {
-            Ok(osb::Bound::Done(binding)) => Reply {
-                made: Made {
-                    binding: Some(binding),
-                    ..Made::default()
-                },
-                ..Answer::Done.into()
-            },
-            Ok(osb::Bound::Started { operation }) => Answer::Accepted { operation }.into(),
-            Err(error) => error.into(),
-        },
+        Question::Bind(wish) => {
+            let named = wish_of_key(wish, client.key_client());
+            bound(calls.bind(named.as_ref().unwrap_or(wish)).await)
+        }
         Question::Unbind(wish) => match calls.unbind(wish).await {
             Ok(progress) => answer(progress).into(),
             Err(error) => error.into(),
         },
         Question::Poll { poll, fetch } => poll_and_fetch(calls, poll, *fetch).await,
+    }
+}
+
+/// Returns the wish for a key with the client of the UAA that services may trust, if there is one.
+fn wish_of_key(wish: &osb::Bind, client: Option<&str>) -> Option<osb::Bind> {
+    let client = client.filter(|_| wish.app_guid.is_none())?;
+    let name = "credential_client_id".to_owned();
+    let resource = OrderedJson::Object(vec![(name, OrderedJson::Text(client.to_owned()))]);
+    Some(osb::Bind {
+        resource,
+        ..wish.clone()
+    })
+}
+
+fn bound(result: Result<osb::Bound, osb::Error>) -> Reply {
+    match result {
+        Ok(osb::Bound::Done(binding)) => Reply {
+            made: Made {
+                binding: Some(binding),
+                ..Made::default()
+            },
+            ..Answer::Done.into()
+        },
+        Ok(osb::Bound::Started { operation }) => Answer::Accepted { operation }.into(),
+        Err(error) => error.into(),
     }
 }
 
@@ -200,4 +219,33 @@ async fn poll_and_fetch(calls: osb::Calls<'_>, poll: &osb::Poll, fetch: Fetch) -
         }
     }
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_the_client_that_services_may_trust() {
+        let key = osb::Bind {
+            instance_guid: "i".to_owned(),
+            binding_guid: "b".to_owned(),
+            ids: osb::Ids::default(),
+            context: osb::Context::default(),
+            app_guid: None,
+            resource: OrderedJson::Object(Vec::new()),
+            parameters: None,
+            predecessor: None,
+            accepts_incomplete: true,
+            requires: Vec::new(),
+        };
+        let named = wish_of_key(&key, Some("keys")).unwrap();
+        assert_eq!(named.resource.text(), r#"{"credential_client_id":"keys"}"#);
+        assert_eq!(wish_of_key(&key, None), None);
+        let of_app = osb::Bind {
+            app_guid: Some("a".to_owned()),
+            ..key
+        };
+        assert_eq!(wish_of_key(&of_app, Some("keys")), None);
+    }
 }
