@@ -17,6 +17,7 @@ mod links;
 mod managed_bindings;
 mod managed_faults;
 mod managed_instances;
+mod managed_requests;
 mod managed_sharing;
 mod manifests;
 mod names;
