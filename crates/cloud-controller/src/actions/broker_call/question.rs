@@ -141,7 +141,7 @@ fn bound(result: Result<osb::Bound, osb::Error>) -> Reply {
                 binding: Some(binding),
                 ..Made::default()
             },
-            ..Answer::Done.into()
+            ..Reply::from(Answer::Done)
         },
         Ok(osb::Bound::Started { operation }) => Answer::Accepted { operation }.into(),
         Err(error) => error.into(),
@@ -157,7 +157,7 @@ fn changed(result: Result<osb::Outcome, osb::Error>) -> Reply {
                 metadata: outcome.metadata,
                 binding: None,
             },
-            ..answer(outcome.progress).into()
+            ..Reply::from(answer(outcome.progress))
         },
         Err(error) => error.into(),
     }
