@@ -343,7 +343,7 @@ pub(crate) async fn delete_part(
     let bound = (&app, &space, since);
     match managed_binding::remove_of_app(tx, settings, actor, bound).await? {
         Removal::Gone => {}
-        Removal::Waiting => return Ok(Progress::WAIT),
+        Removal::Waiting => return Ok(Progress::waiting(since)),
         Removal::Failed(text) => return Err(ApiError::unprocessable(text)),
     }
     audit::also(audit::deleted_app(tx, actor, &app, &space).await?);

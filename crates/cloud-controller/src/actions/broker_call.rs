@@ -14,7 +14,7 @@ use super::audit::Target;
 use super::job::{
     CREATE_SERVICE_BINDING, CREATE_SERVICE_INSTANCE, CREATE_SERVICE_KEY, DELETE_SERVICE_BINDING,
     DELETE_SERVICE_INSTANCE, DELETE_SERVICE_KEY, REMOVE_ORPHANED_BINDING, REMOVE_ORPHANED_INSTANCE,
-    UPDATE_SERVICE_INSTANCE,
+    UPDATE_SERVICE_INSTANCE, waiting_pause,
 };
 use super::managed_update::InstanceChange;
 use super::orphan::Orphan;
@@ -136,6 +136,12 @@ impl<'a> Errand<'a> {
             began => clock::now().saturating_sub(began),
         };
         Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+    }
+
+    /// Returns the step of a job that waits for jobs below it. The pause grows with the age of the job; a job below it that ends makes it
+    /// due at once.
+    pub(super) fn wait(&self) -> Next {
+        Next::After(After::Wait(waiting_pause(self.job.created_at)))
     }
 
     /// Returns the call of a broker with a question.

@@ -4,6 +4,7 @@
 use super::audit::{self, Target};
 use crate::auth::Principal;
 use crate::change::Change;
+use crate::clock;
 use crate::controller::Cc;
 use crate::db::job::{Job, JobState};
 use crate::db::{Connection, insert};
@@ -80,9 +81,26 @@ pub(crate) enum Progress {
     Done,
 }
 
+/// The shortest and the longest pause of a job that waits for other jobs.
+const SHORTEST_WAIT: Duration = Duration::from_millis(400);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Returns the pause of a job that waits for other jobs. It grows with the age of the job, so that hundreds that wait for slow brokers do
+/// not hold the writer of the database again and again.
+pub(crate) fn waiting_pause(created_at: i64) -> Duration {
+    let age = clock::now().saturating_sub(created_at);
+    let age = Duration::from_micros(u64::try_from(age).unwrap_or_default());
+    (age / 10).clamp(SHORTEST_WAIT, LONGEST_WAIT)
+}
+
 impl Progress {
-    /// The pause of a job that waits for jobs of its own.
-    pub(crate) const WAIT: Self = Self::Wait(Duration::from_millis(400));
+    /// A short pause of a job that waits for other jobs.
+    pub(crate) const WAIT: Self = Self::Wait(SHORTEST_WAIT);
+
+    /// Returns the pause of a job that was created at this time and waits for other jobs.
+    pub(crate) fn waiting(created_at: i64) -> Self {
+        Self::Wait(waiting_pause(created_at))
+    }
 }
 
 impl From<bool> for Progress {
@@ -155,4 +173,18 @@ pub(crate) async fn complete(
     };
     insert(conn, &job).await?;
     Ok(job.guid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_of_a_job_that_waits_grows_with_its_age() {
+        let pause = |seconds: i64| waiting_pause(clock::now() - seconds * 1_000_000);
+        assert_eq!(pause(0), SHORTEST_WAIT);
+        assert_eq!(pause(-5), SHORTEST_WAIT, "the clock was set back");
+        assert!((Duration::from_secs(1)..LONGEST_WAIT).contains(&pause(10)));
+        assert_eq!(pause(3600), LONGEST_WAIT);
+    }
 }

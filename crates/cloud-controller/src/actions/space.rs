@@ -58,7 +58,7 @@ pub(crate) async fn delete_part(
     }
     match removal {
         Removal::Gone => {}
-        Removal::Waiting => return Ok(Progress::WAIT),
+        Removal::Waiting => return Ok(Progress::waiting(since)),
         Removal::Failed(text) => return Err(failed(&space, &text)),
     }
     if let Some(broker) = brokers::first_of_space(tx, guid).await? {

@@ -9,7 +9,8 @@
 //! the same request again, and brokers do nothing twice for the same guid (`cc_rules::broker_operations`). A job ends only with what its
 //! broker did, or by a time limit: a failure of the database postpones it.
 //!
-//! Each broker gets a few calls at a time, so that one that hangs stops only its own jobs.
+//! Each broker gets a few calls at a time, so that one that hangs stops only its own jobs. A job whose broker has no room is looked at again
+//! when there is room, so that hundreds of them do not hold the writer of the database again and again.
 
 use super::outside::{end_part, held, lease, leased};
 use super::{due_after, pause_after};
@@ -25,34 +26,86 @@ use anyhow::Result;
 use cc_rules::broker_operations::Stage;
 use clients::request_id;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The number of calls to one broker that are under way at a time.
 const MOST_CALLS_OF_BROKER: usize = 8;
 
-/// The pause of a job whose broker has too many calls.
-const QUEUE: Duration = Duration::from_millis(200);
+/// The number of jobs whose brokers are remembered. A job that is forgotten is looked at once more in vain.
+const MOST_REMEMBERED: usize = 10_000;
 
-/// The calls of each broker.
+/// The permission for one call.
+type Permit = OwnedSemaphorePermit;
+
+/// The calls of each broker, and the jobs whose broker had no room.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Brokers(Arc<Mutex<HashMap<String, Arc<Semaphore>>>>);
+pub(super) struct Brokers(Arc<Mutex<Rooms>>);
 
-impl Brokers {
-    /// Returns the permission for a call to a broker, unless it has too many.
-    fn permit(&self, broker: &str) -> Option<OwnedSemaphorePermit> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = all
+#[derive(Debug, Default)]
+struct Rooms {
+    calls: HashMap<String, Arc<Semaphore>>,
+    /// The brokers of the jobs that wait for room, by job.
+    waiting: HashMap<String, String>,
+}
+
+impl Rooms {
+    fn permit(&mut self, broker: &str) -> Option<Permit> {
+        let calls = self
+            .calls
             .entry(broker.to_owned())
             .or_insert_with(|| Arc::new(Semaphore::new(MOST_CALLS_OF_BROKER)));
         calls.clone().try_acquire_owned().ok()
     }
 }
 
-/// Looks at a job once.
-pub(super) async fn part(cc: &Cc, (guid, process): (&str, &str), brokers: &Brokers) -> Result<()> {
-    let begun = match begin(cc, (guid, process), brokers).await {
+/// The room for a job, as far as it is known before the job is looked at.
+#[derive(Debug)]
+pub(super) enum Room {
+    Unknown,
+    Full,
+    Free(Permit),
+}
+
+impl Brokers {
+    fn rooms(&self) -> MutexGuard<'_, Rooms> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the room for a job. It is known for jobs whose broker had no room before.
+    pub(super) fn room(&self, job: &str) -> Room {
+        let mut rooms = self.rooms();
+        let Some(broker) = rooms.waiting.get(job).cloned() else {
+            return Room::Unknown;
+        };
+        let Some(permit) = rooms.permit(&broker) else {
+            return Room::Full;
+        };
+        rooms.waiting.remove(job);
+        Room::Free(permit)
+    }
+
+    /// Returns the permission for a call of a job to a broker. Without room, the job waits for it.
+    fn permit(&self, job: &str, broker: &str) -> Option<Permit> {
+        let mut rooms = self.rooms();
+        let permit = rooms.permit(broker);
+        if permit.is_none() {
+            if rooms.waiting.len() >= MOST_REMEMBERED {
+                rooms.waiting.clear();
+            }
+            rooms.waiting.insert(job.to_owned(), broker.to_owned());
+        }
+        permit
+    }
+}
+
+/// Looks at a job once. The caller may have the permission for its call already.
+pub(super) async fn part(
+    cc: &Cc,
+    (guid, process): (&str, &str),
+    (brokers, permit): (&Brokers, Option<Permit>),
+) -> Result<()> {
+    let begun = match begin(cc, (guid, process), (brokers, permit)).await {
         Ok(begun) => begun,
         Err(error) => return postpone(cc, guid, error).await,
     };
@@ -77,8 +130,8 @@ pub(super) async fn part(cc: &Cc, (guid, process): (&str, &str), brokers: &Broke
 async fn begin(
     cc: &Cc,
     (guid, process): (&str, &str),
-    brokers: &Brokers,
-) -> ApiResult<Option<(Call, OwnedSemaphorePermit)>> {
+    (brokers, permit): (&Brokers, Option<Permit>),
+) -> ApiResult<Option<(Call, Permit)>> {
     let mut tx = cc.change().await?;
     let now = clock::now();
     let job = db::by_guid::<Job>(&mut tx, guid).await?;
@@ -93,8 +146,9 @@ async fn begin(
             return Ok(None);
         }
     };
-    let Some(permit) = brokers.permit(&call.broker_guid) else {
-        end(cc, tx, job, (task, After::Wait(QUEUE))).await?;
+    // Without room nothing is stored.
+    let permit = permit.or_else(|| brokers.permit(guid, &call.broker_guid));
+    let Some(permit) = permit else {
         return Ok(None);
     };
     task.begin(now);
@@ -185,11 +239,18 @@ mod tests {
     fn a_broker_that_hangs_stops_only_its_own_calls() {
         let brokers = Brokers::default();
         let permits: Vec<_> = (0..MOST_CALLS_OF_BROKER)
-            .map(|_| brokers.permit("slow").unwrap())
+            .map(|_| brokers.permit("a", "slow").unwrap())
             .collect();
-        assert!(brokers.permit("slow").is_none());
-        assert!(brokers.permit("other").is_some());
+        assert!(matches!(brokers.room("b"), Room::Unknown));
+        assert!(brokers.permit("b", "slow").is_none());
+        assert!(matches!(brokers.room("b"), Room::Full));
+        assert!(brokers.permit("c", "other").is_some());
         drop(permits);
-        assert!(brokers.permit("slow").is_some());
+        assert!(matches!(brokers.room("b"), Room::Free(_)));
+        assert!(
+            matches!(brokers.room("b"), Room::Unknown),
+            "it got its turn"
+        );
+        assert!(brokers.permit("d", "slow").is_some());
     }
 }

@@ -8,7 +8,7 @@
 //! Each job has a task of its own while it is called, and only so many run at once. A job continues in the next process if this one
 //! dies: a call is repeated, and its result is applied once, because only the holder of the lease applies one.
 
-use super::operation::{self, Brokers};
+use super::operation::{self, Brokers, Room};
 use super::postpone;
 use crate::actions::broker_call::Operation;
 use crate::actions::job::{DELETE_BROKER, Outside, SYNCHRONIZE_BROKER, Step, UPDATE_BROKER};
@@ -109,6 +109,11 @@ impl Calls {
         if jobs.len() >= MOST_CALLS {
             return CROWDED;
         }
+        let permit = match self.brokers.room(&job.guid) {
+            Room::Unknown => None,
+            Room::Full => return CROWDED,
+            Room::Free(permit) => Some(permit),
+        };
         jobs.insert(job.guid.clone());
         drop(jobs);
         let place = Place {
@@ -122,7 +127,7 @@ impl Calls {
             let done = for_verb!(
                 operation.as_str(),
                 Verb => part::<Verb>(&cc, &guid, &process).await,
-                else operation::part(&cc, (&guid, &process), &brokers).await
+                else operation::part(&cc, (&guid, &process), (&brokers, permit)).await
             );
             drop(place);
             match done {

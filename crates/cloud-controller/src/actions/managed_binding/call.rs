@@ -2,6 +2,7 @@
 
 use super::{note, operations, place};
 use crate::actions::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject};
+use crate::actions::job::DELETE_SERVICE_INSTANCE;
 use crate::actions::{audit, orphan, service_credential_binding as verbs};
 use crate::change::Change;
 use crate::controller::Settings;
@@ -287,6 +288,7 @@ pub(in crate::actions) async fn settle_delete(
         Step::Succeed => {
             let space = place(tx, &binding, &subject.instance).await?;
             audit::also(verbs::delete(tx, errand.actor(), &binding, &space).await?);
+            ended(tx, &binding).await?;
             Ok(After::Done)
         }
         Step::Poll { stage, after } => {
@@ -317,13 +319,22 @@ pub(in crate::actions) async fn settle_delete(
                 ),
             };
             note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;
+            ended(tx, &binding).await?;
             Ok(After::Failed(ApiError::unable(verb, text)))
         }
         Step::Expire { text, .. } => {
             note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;
+            ended(tx, &binding).await?;
             Ok(After::Failed(ApiError::job_timeout()))
         }
     }
+}
+
+/// Makes the job due that deletes the instance of a binding, because it waits for this end.
+async fn ended(tx: &mut Change, binding: &ServiceCredentialBinding) -> ApiResult<()> {
+    let instance = &binding.service_instance_guid;
+    job::hasten(tx, DELETE_SERVICE_INSTANCE, instance).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ pub(in crate::actions) async fn prepare_delete(
         let removal = (&instance, since);
         match managed_binding::remove_of_instance(tx, settings, actor, removal).await? {
             Removal::Gone => {}
-            Removal::Waiting => return Ok(Next::After(After::WAIT)),
+            Removal::Waiting => return Ok(errand.wait()),
             Removal::Failed(text) => {
                 fail(tx, guid, &text).await?;
                 let error = ApiError::unable(DELETE, text);
