@@ -125,7 +125,8 @@ pub(crate) async fn send(client: &osb::Client, call: &Call) -> Reply {
 
 /// Returns the wish for a key with the client of the UAA that services may trust, if there is one.
 fn wish_of_key(wish: &osb::Bind, client: Option<&str>) -> Option<osb::Bind> {
-    let client = client.filter(|_| wish.app_guid.is_none())?;
+    // The resource of another binding is an app or a route.
+    let client = client.filter(|_| wish.resource.is_empty())?;
     let name = "credential_client_id".to_owned();
     let resource = OrderedJson::Object(vec![(name, OrderedJson::Text(client.to_owned()))]);
     Some(osb::Bind {
@@ -242,10 +243,11 @@ mod tests {
         let named = wish_of_key(&key, Some("keys")).unwrap();
         assert_eq!(named.resource.text(), r#"{"credential_client_id":"keys"}"#);
         assert_eq!(wish_of_key(&key, None), None);
-        let of_app = osb::Bind {
-            app_guid: Some("a".to_owned()),
+        let route = ("route".to_owned(), OrderedJson::Text("a.test".to_owned()));
+        let of_route = osb::Bind {
+            resource: OrderedJson::Object(vec![route]),
             ..key
         };
-        assert_eq!(wish_of_key(&of_app, Some("keys")), None);
+        assert_eq!(wish_of_key(&of_route, Some("keys")), None);
     }
 }
