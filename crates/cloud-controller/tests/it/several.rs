@@ -36,6 +36,7 @@ async fn several_cloud_controllers_share_a_database_server() {
     the_newest_scale_wins(&f, &second).await;
     a_job_of_one_is_seen_by_the_other(&f, &second).await;
     a_broker_is_called_by_one_of_them(&f).await;
+    an_instance_is_made_by_one_of_them(&f).await;
     until("a sync of each of them", || {
         f.last_sync().is_some() && second.last_sync.read().is_some()
     })
@@ -110,4 +111,13 @@ async fn a_broker_is_called_by_one_of_them(f: &Foundation) {
     broker.next(Call::Catalog, Fault::Slow(Duration::from_secs(9)));
     f.register(&broker, "broker", None).await;
     assert_eq!(broker.calls(Call::Catalog).len(), 1);
+}
+
+async fn an_instance_is_made_by_one_of_them(f: &Foundation) {
+    let broker = Broker::start("cache").await;
+    let (plan, _) = f.offer(&broker, "caches").await;
+    broker.next(Call::Provision, Fault::Slow(Duration::from_secs(9)));
+    let guid = f.create_managed("cache", &plan).await;
+    assert_eq!(broker.calls(Call::Provision).len(), 1);
+    assert_eq!(broker.instances(), [guid]);
 }
