@@ -87,8 +87,19 @@ pub(crate) async fn wait_briefly(cc: &Cc, guid: &str) {
     wait_for(cc, guid, BRIEF_PATIENCE).await;
 }
 
-/// Waits until no job works on a resource, as long as a request may.
-pub(crate) async fn wait_for_resource(cc: &Cc, operation: &str, resource: &str) {
+/// Waits until no job does an operation with any of these resources, as long as a request may.
+pub(crate) async fn wait_for_resources(cc: &Cc, operation: &str, resources: &[String]) {
+    let all = async {
+        for resource in resources {
+            wait_for_resource(cc, operation, resource).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        tracing::info!(operation, "jobs-outlast-their-request");
+    }
+}
+
+async fn wait_for_resource(cc: &Cc, operation: &str, resource: &str) {
     let job = async {
         let mut conn = cc.db.read().await?;
         job::open_of(&mut conn, operation, resource).await

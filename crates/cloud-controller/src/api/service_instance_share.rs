@@ -204,9 +204,8 @@ async fn unshare(
             }
         }
         tx.commit(Unrecorded::ByJob).await?;
-        for binding in bound {
-            jobs::wait_for_resource(&cc, DELETE_SERVICE_BINDING, &binding.guid).await;
-        }
+        let bound: Vec<String> = bound.into_iter().map(|binding| binding.guid).collect();
+        jobs::wait_for_resources(&cc, DELETE_SERVICE_BINDING, &bound).await;
     }
     let text = failure.unwrap_or_default();
     Err(ApiError::new(
