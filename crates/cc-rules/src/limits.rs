@@ -37,6 +37,8 @@ pub struct Limits {
     pub service_bindings_per_app: u32,
     /// The maximum number of service bindings of one app to one instance, of which it finds the newest one.
     pub service_bindings_per_app_and_instance: u32,
+    /// The maximum number of routes that are bound to one service instance.
+    pub route_bindings_per_service_instance: u32,
     /// The maximum size of the credentials of one service instance or binding, as JSON.
     pub credentials_bytes: u32,
     /// The maximum number of routes in one manifest, over all its apps.
@@ -96,6 +98,7 @@ impl Default for Limits {
             plans_per_broker: 1000,
             service_bindings_per_app: 100,
             service_bindings_per_app_and_instance: 5,
+            route_bindings_per_service_instance: 500,
             credentials_bytes: 64 << 10,
             routes_per_manifest: 500,
             apps_per_manifest: 50,

@@ -136,7 +136,6 @@ mod tests {
     /// The nouns that the API shows without a table of their own.
     const WITHOUT_TABLE: &[&str] = &[
         "app_feature",
-        "empty",
         "info",
         "isolation_segment",
         "manifest",

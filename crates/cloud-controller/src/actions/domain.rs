@@ -1,7 +1,7 @@
 //! Verbs of domains: create and remove. They decide who may have which name.
 
 use super::audit::{self, Target};
-use super::route;
+use super::{route, service_route_binding};
 use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::domain::{self, Domain};
@@ -92,6 +92,7 @@ pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) 
         return Ok(true);
     };
     if let Some(route) = routes::first_of_domain(tx, guid).await? {
+        service_route_binding::delete_of_route(tx, actor, &route).await?;
         audit::also(audit::deleted_route(tx, actor, &route).await?);
         route::delete(tx, &route).await?;
         return Ok(false);

@@ -29,6 +29,7 @@ pub(crate) mod service_instance;
 pub(crate) mod service_instance_share;
 pub(crate) mod service_offering;
 pub(crate) mod service_plan;
+pub(crate) mod service_route_binding;
 pub(crate) mod sidecar;
 pub(crate) mod space;
 pub(crate) mod stack;

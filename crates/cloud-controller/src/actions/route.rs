@@ -170,6 +170,12 @@ pub(super) async fn mark_processes_of(tx: &mut Change, route: &str) -> ApiResult
     mark_processes(tx, &destinations).await
 }
 
+/// Marks the processes to which some routes lead, in one generation. A destination that cannot be read is left out.
+pub(super) async fn mark_processes_of_all(tx: &mut Change, routes: &[String]) -> ApiResult<()> {
+    let destinations = destination::of_routes(tx, routes).await?;
+    mark_processes(tx, &destinations).await
+}
+
 /// Adds destinations; one that exists already stays unchanged. Marks the processes whose routes change.
 pub(crate) async fn map(
     tx: &mut Change,

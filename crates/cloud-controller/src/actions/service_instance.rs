@@ -1,7 +1,7 @@
 //! Verbs of service instances: create, change and remove user-provided ones. Those of managed ones are in `managed_instance`.
 
 use super::audit::{self, Target};
-use super::service_credential_binding;
+use super::{service_credential_binding, service_route_binding};
 use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::service_instance::{self, LastOperation, ServiceInstance};
@@ -42,15 +42,16 @@ pub(super) async fn check_number(
 
 /// Stores what a request changed in an instance, and changes its bindings like it.
 pub(crate) async fn update(
-    conn: &mut Connection,
+    tx: &mut Change,
     keys: &Keyring,
     instance: &mut ServiceInstance,
 ) -> ApiResult<()> {
-    check_name(conn, instance).await?;
+    check_name(tx, instance).await?;
     instance.last_operation = Json(LastOperation::done("update", SUCCEEDED));
     instance.touch();
-    db::update(conn, instance).await?;
-    service_credential_binding::follow(conn, keys, instance).await
+    db::update(tx, instance).await?;
+    service_credential_binding::follow(tx, keys, instance).await?;
+    service_route_binding::follow(tx, instance).await
 }
 
 /// Refuses a name that another instance has in the space, or that one has that is shared with it.
@@ -71,6 +72,7 @@ pub(crate) async fn delete(
     instance: &ServiceInstance,
     space: &Space,
 ) -> ApiResult<Trail> {
+    service_route_binding::delete_of_instance(tx, actor, instance, space).await?;
     service_credential_binding::delete_of_instance(tx, actor, instance, space).await?;
     db::delete::<ServiceInstance>(tx, &instance.guid).await?;
     let kind = "audit.user_provided_service_instance.delete";

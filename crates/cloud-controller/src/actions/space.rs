@@ -3,7 +3,9 @@
 use super::audit::{self, Target};
 use super::job::Progress;
 use super::managed_binding::Removal;
-use super::{app, managed_instance, route, service_broker, service_instance};
+use super::{
+    app, managed_instance, route, service_broker, service_instance, service_route_binding,
+};
 use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::space::{self, Space};
@@ -83,6 +85,7 @@ pub(crate) async fn delete_part(
         return Ok(Progress::More);
     }
     if let Some(route) = routes::first_of_space(tx, guid).await? {
+        service_route_binding::delete_of_route(tx, actor, &route).await?;
         audit::also(audit::deleted_route(tx, actor, &route).await?);
         route::delete(tx, &route).await?;
         return Ok(Progress::More);
@@ -105,7 +108,7 @@ fn failed(space: &Space, text: &str) -> ApiError {
     )
 }
 
-/// Removes one route of a space that has no destination. A job calls it until it returns true, which means that there is none left.
+/// Removes one route of a space that has no destination and no service. A job calls it until it returns true, which means that there is none left.
 /// The event is recorded in the name of `actor`.
 pub(crate) async fn delete_unmapped_part(
     tx: &mut Change,

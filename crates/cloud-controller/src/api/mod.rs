@@ -27,7 +27,6 @@ mod deployment;
 mod destination;
 mod domain;
 mod droplet;
-mod empty;
 mod environment_group;
 mod feature_flag;
 mod info;
@@ -52,6 +51,7 @@ mod service_offering;
 mod service_plan;
 mod service_plan_visibility;
 mod service_usage_event;
+mod service_route_binding;
 mod sidecar;
 mod space;
 mod space_quota;
@@ -126,6 +126,7 @@ fn endpoints() -> Endpoints {
         .merge(service_instance::routes())
         .merge(service_instance_share::routes())
         .merge(service_credential_binding::routes())
+        .merge(service_route_binding::routes())
         .merge(organization_quota::routes())
         .merge(space_quota::routes())
         .merge(usage_event::routes())
@@ -133,7 +134,6 @@ fn endpoints() -> Endpoints {
         .merge(isolation_segment::routes())
         .merge(network_policy::routes())
         .merge(why::routes())
-        .merge(empty::routes())
 }
 
 /// Answers an unknown request. Outside of `/v3` errors have the older form.

@@ -164,9 +164,7 @@ async fn page(cc: &Cc, who: &Principal, query: &Query, select: Scope<Route>) -> 
     }
     select = query.filter_by(select, "organization_guids", db::space::OF_ORGANIZATIONS);
     select = query.filter_by(select, "app_guids", route::LEADS_TO_APPS);
-    if query.values("service_instance_guids").is_some() {
-        select = select.that(db::Condition::never());
-    }
+    select = query.filter_by(select, "service_instance_guids", route::BOUND_TO_INSTANCES);
     let found = query.fetch(&mut conn, select).await?;
     let resources = present_all(cc, &mut conn, &found.rows).await?;
     let mut answer = cc.page(query, found.page, resources);
@@ -335,6 +333,8 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let mut tx = cc.change().await?;
     let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
     let (route, space) = (found.row, found.of.space);
+    let actor = audit::actor(&who);
+    actions::service_route_binding::delete_of_route(&mut tx, actor, &route).await?;
     actions::route::delete(&mut tx, &route).await?;
     let trail = audit::record(
         &mut tx,

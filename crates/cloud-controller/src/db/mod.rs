@@ -45,6 +45,7 @@ pub(crate) mod service_offering;
 pub(crate) mod service_plan;
 pub(crate) mod service_plan_visibility;
 pub(crate) mod service_usage_event;
+pub(crate) mod service_route_binding;
 pub(crate) mod sidecar;
 pub(crate) mod sight;
 pub(crate) mod space;

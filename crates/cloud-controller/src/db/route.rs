@@ -25,6 +25,11 @@ pub(crate) fn is_of_or_shared_with(spaces: &[String]) -> Condition {
 pub(crate) const LEADS_TO_APPS: ListCondition =
     ListCondition("guid IN (SELECT route_guid FROM destinations WHERE app_guid IN LIST(?))");
 
+/// The condition for routes that are bound to one of some service instances.
+pub(crate) const BOUND_TO_INSTANCES: ListCondition = ListCondition(
+    "guid IN (SELECT route_guid FROM service_route_bindings WHERE service_instance_guid IN LIST(?))",
+);
+
 /// Selects the routes with a destination in an app.
 pub(crate) fn leads_to(app: &str) -> Condition {
     let sql = "guid IN (SELECT route_guid FROM destinations WHERE app_guid = ?)";
@@ -109,7 +114,7 @@ pub(crate) async fn first_of_space(
     Select::new().is("space_guid", space).first(conn).await
 }
 
-/// Returns the oldest route of a space that has no destination.
+/// Returns the oldest route of a space that has no destination and is not bound to a service.
 pub(crate) async fn first_unmapped(
     conn: &mut Connection,
     space: &str,
@@ -117,6 +122,10 @@ pub(crate) async fn first_unmapped(
     Select::new()
         .is("space_guid", space)
         .and("guid NOT IN (SELECT route_guid FROM destinations)", [])
+        .and(
+            "guid NOT IN (SELECT route_guid FROM service_route_bindings)",
+            [],
+        )
         .first(conn)
         .await
 }
@@ -230,6 +239,8 @@ pub(crate) struct Mapping {
     pub options: Option<Map<String, Value>>,
     /// The route policies, which are present on domains that enforce them.
     pub policy: Option<Policy>,
+    /// The address of the service to which the route is bound. Requests go there first.
+    pub route_service_url: Option<String>,
     /// The generation in which the destination changed last; `None` if that was before there were generations.
     pub generation: Option<u64>,
 }
@@ -250,7 +261,8 @@ pub(crate) async fn mappings(
     let rows = query(
         "SELECT r.host, d.name, r.path, d.internal, t.port, t.protocol, r.options, d.organization_guid,
                 d.enforce_route_policies, d.route_policies_scope,
-                (SELECT string_agg(source, ',' ORDER BY id) FROM route_policies WHERE route_guid = r.guid), t.generation
+                (SELECT string_agg(source, ',' ORDER BY id) FROM route_policies WHERE route_guid = r.guid), t.generation,
+                (SELECT route_service_url FROM service_route_bindings WHERE route_guid = r.guid)
          FROM destinations t
          JOIN routes r ON r.guid = t.route_guid JOIN domains d ON d.guid = r.domain_guid
          WHERE t.app_guid = $1 AND t.process_type = $2 ORDER BY t.id",
@@ -282,6 +294,7 @@ pub(crate) async fn mappings(
                 protocol: row.try_get(5)?,
                 options: options.0,
                 policy,
+                route_service_url: row.try_get(12)?,
                 // A generation that cannot be read costs the receipts of the route, not the route.
                 generation: generation(row.try_get::<i64, _>(11).unwrap_or_default()),
             })

@@ -40,6 +40,11 @@ pub(super) const SCHEMA: Schema = Schema {
             include_str!("schema/9_managed_instances.sqlite.sql"),
             include_str!("schema/9_managed_instances.postgres.sql"),
         ),
+        Migration::both(
+            10,
+            "bindings of routes to services",
+            include_str!("schema/10_service_route_bindings.sql"),
+        ),
     ],
     unversioned: UNVERSIONED,
 };

@@ -52,6 +52,14 @@ pub(crate) const IN_PROGRESS: &str = "in progress";
 pub(crate) const SUCCEEDED: &str = "succeeded";
 pub(crate) const FAILED: &str = "failed";
 
+impl ServiceInstance {
+    /// Returns whether routes can be bound to the instance.
+    pub(crate) fn is_route_service(&self) -> bool {
+        let url = self.route_service_url.as_deref();
+        url.is_some_and(|url| !url.is_empty())
+    }
+}
+
 /// The last thing that was done with an instance or a binding. Times are in microseconds since the epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LastOperation {

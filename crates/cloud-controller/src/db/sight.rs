@@ -25,6 +25,7 @@ use super::service_broker::{self, ServiceBroker};
 use super::service_credential_binding::ServiceCredentialBinding;
 use super::service_instance::ServiceInstance;
 use super::service_usage_event::ServiceUsageEvent;
+use super::service_route_binding::ServiceRouteBinding;
 use super::sidecar::Sidecar;
 use super::space::Space;
 use super::space_quota::SpaceQuota;
@@ -395,6 +396,20 @@ impl Seen for ServiceCredentialBinding {
             Some(app) => Parent::App(app),
             None => Parent::ServiceInstance(&self.service_instance_guid),
         }
+    }
+}
+
+/// A binding is seen in the space of its route. Organization auditors see the route and not what it is bound to.
+impl Seen for ServiceRouteBinding {
+    const NOUN: &'static str = "Service route binding";
+    const SEEN: &'static str = concat!(
+        "route_guid IN (SELECT guid FROM routes WHERE space_guid IN (",
+        readable_spaces!(),
+        "))"
+    );
+    type Of = OfSpace;
+    fn parent(&self) -> Parent<'_> {
+        Parent::Route(&self.route_guid)
     }
 }
 

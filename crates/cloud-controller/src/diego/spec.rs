@@ -304,7 +304,7 @@ fn routes(mappings: &[Mapping]) -> Routes {
             port: port(mapping),
             protocol: Some(mapping.protocol.to_string()),
             options: options(mapping),
-            route_service_url: None,
+            route_service_url: mapping.route_service_url.clone(),
             generation: mapping.generation,
         });
     Routes {

@@ -58,6 +58,7 @@ async fn fill(f: &Foundation) -> (String, String) {
     ] {
         f.send(Method::POST, path, body).await;
     }
+    f.bind_new_route("route-service").await;
     let service = f.create_instance("service", json!({ "k": "v" })).await;
     f.bind(&bad, &service).await;
     let managed = f.create_managed("managed", &plan).await;

@@ -51,6 +51,7 @@ async fn fill(f: &Foundation, broker: &Broker) {
     let managed = f.create_managed("managed", &plan).await;
     f.bind_managed(&app, &managed).await;
     f.create_key(&managed, "key").await;
+    f.bind_new_route("service").await;
     let roles: &[(&str, &str, &str)] = &[
         ("organization_user", "organization", &f.organization),
         ("space_developer", "space", &f.space),

@@ -39,6 +39,7 @@ mod service_catalogs;
 mod service_credential_bindings;
 mod service_instances;
 mod service_plans;
+mod service_route_bindings;
 mod several;
 mod sidecars;
 mod spelling;

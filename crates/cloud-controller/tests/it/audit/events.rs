@@ -244,7 +244,18 @@ pub(super) const EVENTS: &[(&str, &str)] = &[
         "DELETE /v3/service_instances/{guid}/relationships/shared_spaces/{space}",
         "audit.service_instance.unshare",
     ),
-    ("POST /v3/service_route_bindings", "-"),
+    (
+        "POST /v3/service_route_bindings",
+        "audit.service_route_binding.create",
+    ),
+    (
+        "PATCH /v3/service_route_bindings/{guid}",
+        "audit.service_route_binding.update",
+    ),
+    (
+        "DELETE /v3/service_route_bindings/{guid}",
+        "audit.service_route_binding.delete",
+    ),
     ("POST /v3/service_brokers", "audit.service_broker.create"),
     (
         "PATCH /v3/service_brokers/{guid}",

@@ -27,6 +27,8 @@ impl World {
             "managed_instance",
             "managed_binding",
             "service_key",
+            "route_service",
+            "service_route_binding",
             "service_broker",
             "service_offering",
             "service_plan",

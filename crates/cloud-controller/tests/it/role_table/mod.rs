@@ -126,7 +126,7 @@ fn expected(row: &Row, column: char, cell: char, state: State) -> (u16, Option<i
         State::SpaceSuspended => matches!(column, 'D' | 'P' | 'I' | 'S'),
     };
     match cell {
-        'x' | 'y' if row.looks_at_state && stopped => (
+        'x' | 'y' | 'n' if row.looks_at_state && stopped => (
             403,
             Some(if state == State::OrganizationSuspended {
                 10017

@@ -310,13 +310,8 @@ impl Things<'_> {
                     .await)
             }
             "task" => {
-                let app = self.app().await;
-                one(w
-                    .post(
-                        &format!("/v3/apps/{app}/tasks"),
-                        json!({ "command": "true" }),
-                    )
-                    .await)
+                let path = format!("/v3/apps/{}/tasks", self.app().await);
+                one(w.post(&path, json!({ "command": "true" })).await)
             }
             "sidecar" => {
                 let app = self.app().await;
@@ -340,6 +335,8 @@ impl Things<'_> {
                 let instance = f.create_instance(&w.name(), json!({ "k": "v" })).await;
                 one(f.bind(&self.app().await, &instance).await)
             }
+            "route_service" => one(f.create_route_service(&w.name()).await),
+            "service_route_binding" => one(f.bind_new_route(&w.name()).await),
             "shared_route" => {
                 let (route, space) = (
                     f.create_route(&w.name(), "").await,
@@ -363,12 +360,10 @@ impl Things<'_> {
                 ]
             }
             "domain" => one(self.domain().await),
-            "doomed_shared_domain" => one(w
-                .post(
-                    "/v3/domains",
-                    json!({ "name": format!("{}.test", w.name()) }),
-                )
-                .await),
+            "doomed_shared_domain" => {
+                let body = json!({ "name": format!("{}.test", w.name()) });
+                one(w.post("/v3/domains", body).await)
+            }
             "lent_domain" => {
                 let (domain, to) = (
                     self.domain().await,

@@ -1,0 +1,242 @@
+//! Verbs of service route bindings: bind a route to a service instance, and unbind it. Requests for a bound route go to the service
+//! first, so each verb marks the processes behind the route; instances that run stay as they are.
+
+use super::audit::{self, Target};
+use super::route::{mark_processes_of, mark_processes_of_all};
+use crate::change::Change;
+use crate::controller::Settings;
+use crate::db::domain::Domain;
+use crate::db::route::Route;
+use crate::db::service_instance::{LastOperation, ServiceInstance};
+use crate::db::service_route_binding::{self, ServiceRouteBinding};
+use crate::db::space::Space;
+use crate::db::{self, Connection, Json, Trail};
+use crate::error::{ApiError, ApiResult};
+use serde_json::json;
+
+/// Binds a route to an instance.
+pub(crate) async fn create(
+    tx: &mut Change,
+    settings: &Settings,
+    (route, instance): (&Route, &ServiceInstance),
+    binding: &mut ServiceRouteBinding,
+) -> ApiResult<()> {
+    let Some(domain) = db::by_guid::<Domain>(tx, &route.domain_guid).await? else {
+        return Err(ApiError::not_found("Domain"));
+    };
+    let bound = service_route_binding::of_route(tx, &route.guid).await?;
+    check(route, &domain, instance, bound.as_ref())?;
+    let most = settings.limits.route_bindings_per_service_instance;
+    let siblings = service_route_binding::count_of_instance(tx, &instance.guid).await?;
+    if siblings >= i64::from(most) {
+        return Err(ApiError::unprocessable(format!(
+            "The service instance is bound to {most} routes already; an instance may be bound to at most {most}"
+        )));
+    }
+    binding
+        .route_service_url
+        .clone_from(&instance.route_service_url);
+    binding.last_operation = Json(LastOperation::done("create", None));
+    db::insert(tx, binding).await?;
+    mark_processes_of(tx, &route.guid).await
+}
+
+/// Checks a route and an instance that are to be bound. `bound`: the binding that the route has already.
+fn check(
+    route: &Route,
+    domain: &Domain,
+    instance: &ServiceInstance,
+    bound: Option<&ServiceRouteBinding>,
+) -> ApiResult<()> {
+    let refused = |text: &str| Err(ApiError::unprocessable(text));
+    if !instance.is_route_service() {
+        return refused("This service instance does not support route binding");
+    }
+    if domain.internal {
+        return refused("Route services cannot be bound to internal routes");
+    }
+    if route.space_guid != instance.space_guid {
+        return refused("The service instance and the route are in different spaces");
+    }
+    match bound {
+        None => Ok(()),
+        Some(bound) if bound.service_instance_guid == instance.guid => Err(ApiError::new(
+            422,
+            130_008,
+            "ServiceInstanceAlreadyBoundToSameRoute",
+            "The route and service instance are already bound.",
+        )),
+        Some(_) => refused("A route may only be bound to a single service instance"),
+    }
+}
+
+/// Passes the changed address of an instance on to its bindings. An instance with bound routes keeps an address, because requests
+/// would otherwise reach the apps without a visit to the service, which may be what protects them.
+pub(super) async fn follow(tx: &mut Change, instance: &ServiceInstance) -> ApiResult<()> {
+    let bindings = service_route_binding::of_instance(tx, &instance.guid).await?;
+    if !bindings.is_empty() && !instance.is_route_service() {
+        let (name, routes) = (&instance.name, bindings.len());
+        return Err(ApiError::unprocessable(format!(
+            "The service instance '{name}' is bound to {routes} route(s), whose requests would reach the apps without it: unbind the routes before its route_service_url is removed"
+        )));
+    }
+    let mut routes = Vec::new();
+    for mut binding in bindings {
+        if binding.route_service_url == instance.route_service_url {
+            continue;
+        }
+        binding
+            .route_service_url
+            .clone_from(&instance.route_service_url);
+        binding.touch();
+        db::update(tx, &binding).await?;
+        routes.push(binding.route_guid);
+    }
+    mark_processes_of_all(tx, &routes).await
+}
+
+/// Returns a binding as the target of an event. Bindings have no names.
+pub(crate) fn target(binding: &ServiceRouteBinding) -> Target<'_> {
+    (&binding.guid, "service_route_binding", "")
+}
+
+/// Removes a binding. The event is recorded in this space, in the name of `actor`.
+pub(crate) async fn delete(
+    tx: &mut Change,
+    actor: Target<'_>,
+    binding: &ServiceRouteBinding,
+    space: &Space,
+) -> ApiResult<Trail> {
+    mark_processes_of(tx, &binding.route_guid).await?;
+    remove(tx, actor, binding, space).await
+}
+
+/// Removes the row of a binding, and records that.
+async fn remove(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    binding: &ServiceRouteBinding,
+    space: &Space,
+) -> ApiResult<Trail> {
+    db::delete::<ServiceRouteBinding>(conn, &binding.guid).await?;
+    let request = json!({
+        "app_guid": null,
+        "route_guid": binding.route_guid,
+        "service_instance_guid": binding.service_instance_guid,
+    });
+    let (kind, data) = (
+        "audit.service_route_binding.delete",
+        json!({ "request": request }),
+    );
+    audit::record_of(conn, actor, kind, target(binding), space, data).await
+}
+
+/// Removes the binding of a route, which is removed next. The processes behind the route are marked with it.
+pub(crate) async fn delete_of_route(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    route: &Route,
+) -> ApiResult<()> {
+    let Some(binding) = service_route_binding::of_route(conn, &route.guid).await? else {
+        return Ok(());
+    };
+    if let Some(space) = db::by_guid::<Space>(conn, &route.space_guid).await? {
+        audit::also(remove(conn, actor, &binding, &space).await?);
+    }
+    Ok(())
+}
+
+/// Removes all bindings of an instance, which is removed next.
+pub(super) async fn delete_of_instance(
+    tx: &mut Change,
+    actor: Target<'_>,
+    instance: &ServiceInstance,
+    space: &Space,
+) -> ApiResult<()> {
+    let bindings = service_route_binding::of_instance(tx, &instance.guid).await?;
+    let routes: Vec<String> = bindings.iter().map(|one| one.route_guid.clone()).collect();
+    mark_processes_of_all(tx, &routes).await?;
+    for binding in &bindings {
+        audit::also(remove(tx, actor, binding, space).await?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(guid: &str, space: &str, url: Option<&str>) -> ServiceInstance {
+        ServiceInstance {
+            guid: guid.to_owned(),
+            space_guid: space.to_owned(),
+            route_service_url: url.map(str::to_owned),
+            ..ServiceInstance::fresh()
+        }
+    }
+
+    #[test]
+    fn a_route_and_an_instance_of_one_space_are_bound_once() {
+        let route = Route {
+            space_guid: "s".to_owned(),
+            ..Route::fresh()
+        };
+        let domain = |internal| Domain {
+            internal,
+            ..Domain::fresh()
+        };
+        let bound = |instance: &str| ServiceRouteBinding {
+            service_instance_guid: instance.to_owned(),
+            ..ServiceRouteBinding::fresh()
+        };
+        let url = Some("https://service.test");
+        for (instance, internal, bound, wanted) in [
+            (instance("a", "s", url), false, None, ""),
+            (
+                instance("a", "s", None),
+                false,
+                None,
+                "does not support route binding",
+            ),
+            (
+                instance("a", "s", Some("")),
+                true,
+                None,
+                "does not support route binding",
+            ),
+            (
+                instance("a", "other", url),
+                true,
+                None,
+                "cannot be bound to internal routes",
+            ),
+            (
+                instance("a", "other", url),
+                false,
+                Some(bound("b")),
+                "in different spaces",
+            ),
+            (
+                instance("a", "s", url),
+                false,
+                Some(bound("a")),
+                "are already bound.",
+            ),
+            (
+                instance("a", "s", url),
+                false,
+                Some(bound("b")),
+                "to a single service instance",
+            ),
+        ] {
+            let checked = check(&route, &domain(internal), &instance, bound.as_ref());
+            match checked {
+                Ok(()) => assert_eq!(wanted, "", "{instance:?}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!wanted.is_empty() && text.ends_with(wanted), "{text}");
+                }
+            }
+        }
+    }
+}
