@@ -2,11 +2,13 @@
 
 mod halves;
 mod otlp;
+mod route_services;
 mod tls;
 
 pub use halves::Difference;
 pub(crate) use halves::{Lasting, Serving};
 pub use otlp::Otlp;
+pub use route_services::{AddressRange, RouteServices};
 pub use tls::{
     Certificate, CertificateRule, ClientCertValidation, ForwardedClientCert, FrontTls, MtlsDomain,
     Subject, TlsTerms, XfccFormat,
@@ -278,50 +280,6 @@ impl LogField {
         let found = Self::ALL.iter().find(|(_, field)| *field == self);
         found.map_or("", |(name, _)| name)
     }
-}
-
-/// The configuration of route services: services that requests of some routes pass on their way to the app.
-#[derive(Clone)]
-pub struct RouteServices {
-    /// The secret that all routers of the foundation share.
-    pub secret: String,
-    /// The previous secret, which is accepted while the secret is being changed.
-    pub secret_decrypt_only: Option<String>,
-    /// The time that a service may take to send a request back.
-    pub timeout: Duration,
-    /// Whether services are asked to send requests back by HTTPS.
-    pub recommend_https: bool,
-    pub max_attempts: usize,
-    /// Whether signatures are also checked on routes without a service.
-    pub strict_signature_validation: bool,
-    pub websockets: bool,
-    /// The certificate that the router presents to services.
-    pub identity: Option<Certificate>,
-    /// The TLS versions and suites towards services.
-    pub tls_terms: TlsTerms,
-    pub skip_ssl_validation: bool,
-    /// Whether a service that is an app of this foundation is reached without leaving it.
-    pub hairpinning: bool,
-    /// The only hosts for which that is done (`*.` is one label); empty: all hosts.
-    pub hairpinning_allowlist: Vec<String>,
-    /// The addresses at which no service may be, after resolution of its name.
-    pub egress_blocklist: Vec<AddressRange>,
-}
-
-impl std::fmt::Debug for RouteServices {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RouteServices")
-            .field("secret", &"<redacted>")
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A range of addresses with the same first bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressRange {
-    pub(crate) ip: IpAddr,
-    pub(crate) bits: u32,
 }
 
 /// The changes to every response, including the router's own.

@@ -29,6 +29,7 @@ pub(super) fn route_services(keys: &mut Keys<'_>, terms: &TlsTerms) -> Option<Ro
     }
     Some(RouteServices {
         secret_decrypt_only,
+        rotation: None,
         timeout: timeout.unwrap_or(Duration::from_secs(60)),
         recommend_https,
         max_attempts: own.signed("max_attempts").unwrap_or(3).max(1),
@@ -37,6 +38,8 @@ pub(super) fn route_services(keys: &mut Keys<'_>, terms: &TlsTerms) -> Option<Ro
         identity: tls::pair_or_none(&mut own, "cert_chain", "private_key"),
         tls_terms: terms.clone(),
         skip_ssl_validation,
+        authorities: String::new(),
+        system_authorities: false,
         hairpinning,
         hairpinning_allowlist: allowlist.unwrap_or_default(),
         egress_blocklist,

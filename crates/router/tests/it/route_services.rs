@@ -20,6 +20,7 @@ pub(crate) fn services() -> RouteServices {
     RouteServices {
         secret: "route-secret".into(),
         secret_decrypt_only: None,
+        rotation: None,
         timeout: Duration::from_secs(60),
         recommend_https: true,
         max_attempts: 3,
@@ -28,6 +29,8 @@ pub(crate) fn services() -> RouteServices {
         identity: None,
         tls_terms: TlsTerms::default(),
         skip_ssl_validation: false,
+        authorities: String::new(),
+        system_authorities: false,
         hairpinning: false,
         hairpinning_allowlist: Vec::new(),
         egress_blocklist: Vec::new(),
@@ -396,4 +399,53 @@ async fn a_service_behind_the_own_port_sees_the_client() {
     ];
     let forged = request(world.addr, "GET", "localhost", "/dump", &note, "").await;
     assert_eq!(line(&forged.text(), "x-forwarded-proto: "), "http");
+}
+
+/// Routers derive the keys of a rotation from their common secret, so a request may return through another router.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_returns_through_another_router_whose_keys_rotate_alike() {
+    let day = Some(Duration::from_secs(86_400));
+    let rotating = |rotation| RouteServices {
+        rotation,
+        ..services()
+    };
+    let one = world(Some(rotating(day))).await;
+    let app = Backend::start("app").await;
+    let (_service, url) = service(&one).await;
+    bind(&one, "app.test", &app, &url).await;
+    let sent = one.get("app.test", "/x").await.text();
+    let note = (
+        line(&sent, "x-cf-proxy-signature: "),
+        line(&sent, "x-cf-proxy-metadata: "),
+    );
+    for (rotation, status) in [(day, 200), (None, 502)] {
+        let other = world(Some(rotating(rotation))).await;
+        bind(&other, "app.test", &app, &url).await;
+        let reply = signed(&other, "app.test", note).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+    }
+}
+
+/// Services have authorities of their own, which are accepted in addition to those of backends.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_of_services_is_accepted() {
+    let authority = Ca::new();
+    let tls = server_config(
+        &authority.issue(&["127.0.0.1"]),
+        ClientAuth::None,
+        &["http/1.1"],
+    );
+    let service = Backend::start_tls("service", tls.unwrap()).await;
+    let app = Backend::start("app").await;
+    for (authorities, status) in [(authority.pem.clone(), 200), (String::new(), 526)] {
+        let world = world(Some(RouteServices {
+            authorities,
+            ..services()
+        }))
+        .await;
+        let url = format!("https://{}/dump/service", service.addr);
+        bind(&world, "app.test", &app, &url).await;
+        let reply = world.get("app.test", "/").await;
+        assert_eq!(reply.status, status, "{reply:?}");
+    }
 }

@@ -9,6 +9,7 @@
 //! A service that is itself an app of this foundation is reached through the router's own table (hairpinning), if the operator
 //! permits its name.
 
+mod keys;
 pub(crate) mod services;
 mod signature;
 
@@ -133,7 +134,7 @@ pub(crate) fn sign(
     let host = request_host(request.fields.text(context.host));
     let path = String::from_utf8_lossy(request.target());
     let url = format!("{scheme}://{host}{path}");
-    let sealed = services.key.seal(&url, OffsetDateTime::now_utc());
+    let sealed = services.keys.seal(&url, OffsetDateTime::now_utc());
     let sealed = sealed.ok_or(Rejection::RouteServiceFailed)?;
     for (name, value) in [
         (Known::XCfForwardedUrl, &url),

@@ -4,6 +4,7 @@
 //! nonce in the metadata header. Any router with the same secret can read it, including an original gorouter.
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
@@ -13,6 +14,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 const ROUNDS: NonZeroU32 = NonZeroU32::new(100_001).expect("not zero");
+
+const KEY_LEN: usize = 16;
 
 /// A derived key.
 #[derive(Debug)]
@@ -36,10 +39,21 @@ struct Metadata {
     nonce: String,
 }
 
-impl Key {
-    /// Derives the key of a secret. This is slow on purpose, and done once per secret.
-    pub(super) fn derive(secret: &str) -> anyhow::Result<Self> {
-        let mut bytes = [0; 16];
+/// A secret as a router keeps it, from which keys are made.
+#[derive(Clone)]
+pub(super) struct Root([u8; KEY_LEN]);
+
+/// Prints nothing of the secret.
+impl std::fmt::Debug for Root {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Root").finish_non_exhaustive()
+    }
+}
+
+impl Root {
+    /// Derives the root of a secret. This is slow on purpose, and done once per secret.
+    pub(super) fn derive(secret: &str) -> Self {
+        let mut bytes = [0; KEY_LEN];
         pbkdf2::derive(
             PBKDF2_HMAC_SHA256,
             ROUNDS,
@@ -47,8 +61,26 @@ impl Key {
             secret.as_bytes(),
             &mut bytes,
         );
-        let key = UnboundKey::new(&AES_128_GCM, &bytes)
-            .map_err(|_| anyhow::anyhow!("make a key of route_services_secret"))?;
+        Self(bytes)
+    }
+
+    /// Returns the key of the secret, which is the one that an original gorouter has.
+    pub(super) fn key(&self) -> anyhow::Result<Key> {
+        Key::of(&self.0)
+    }
+
+    /// Returns the key of a period of the rotation.
+    pub(super) fn key_of(&self, period: i64) -> anyhow::Result<Key> {
+        let root = hmac::Key::new(HMAC_SHA256, &self.0);
+        let derived = hmac::sign(&root, &period.to_be_bytes());
+        Key::of(&derived.as_ref()[..KEY_LEN])
+    }
+}
+
+impl Key {
+    fn of(bytes: &[u8]) -> anyhow::Result<Self> {
+        let key = UnboundKey::new(&AES_128_GCM, bytes)
+            .map_err(|_| anyhow::anyhow!("make a key of the route services' secret"))?;
         Ok(Self(LessSafeKey::new(key)))
     }
 
@@ -108,7 +140,7 @@ pub(crate) struct Soundness {
 #[cfg(test)]
 impl Soundness {
     pub(crate) fn new() -> Self {
-        let key = Key::derive("secret").unwrap();
+        let key = Root::derive("secret").key().unwrap();
         let now = OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
         let sealed = key.seal("https://a.test/", now).unwrap();
         Self { key, sealed }
@@ -135,7 +167,7 @@ mod tests {
 
     #[test]
     fn only_the_same_secret_opens() {
-        let (ours, other) = (Key::derive("ours").unwrap(), Key::derive("other").unwrap());
+        let [ours, other] = ["ours", "other"].map(|secret| Root::derive(secret).key().unwrap());
         let now = OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
         let sealed = ours.seal("http://app.test/x?y", now).unwrap();
         let open =
@@ -155,7 +187,7 @@ mod tests {
     /// The note was made by an independent implementation of the same recipe.
     #[test]
     fn a_note_of_another_implementation_opens() {
-        let key = Key::derive("route-secret").unwrap();
+        let key = Root::derive("route-secret").key().unwrap();
         let (url, at) = key.open(SIGNATURE.as_bytes(), METADATA.as_bytes()).unwrap();
         assert_eq!(url, "https://app.test/path?q=1");
         assert_eq!(at.unix_timestamp(), 1_767_225_600);
