@@ -43,6 +43,9 @@ pub(crate) struct Bundle {
     pub(crate) nats_password: String,
     /// The password of the pages of routers; only in bundles of routers.
     pub(crate) status_password: Option<String>,
+    /// The secret of the notes for route services; only in bundles of routers. Bundles of earlier versions have none.
+    #[serde(default)]
+    pub(crate) route_services_secret: Option<String>,
     pub(crate) admin_user: String,
     pub(crate) components_ca: String,
     pub(crate) instances_ca: String,
@@ -190,6 +193,7 @@ mod tests {
             nats_servers: vec!["10.0.0.2:4222".into()],
             nats_password: "a-secret".into(),
             status_password: None,
+            route_services_secret: None,
             admin_user: "admin".into(),
             components_ca: String::new(),
             instances_ca: String::new(),

@@ -7,6 +7,7 @@ mod cell;
 mod certificates;
 mod database;
 mod file;
+mod route_services;
 mod sockets;
 mod ssh;
 mod traces;
@@ -18,6 +19,7 @@ mod tests;
 pub(crate) use brokers::Brokers;
 pub(crate) use cell::Cell;
 pub(crate) use certificates::CertificateFiles;
+pub(crate) use route_services::RouteServices;
 pub(crate) use sockets::{Bus, Cluster};
 
 use crate::addresses::{Configured, Service};
@@ -78,6 +80,7 @@ pub(crate) struct Config {
     pub(crate) access_log_rotation: Option<Rotation>,
     /// Whether requests may ask the router for a trace.
     pub(crate) tracing: Tracing,
+    pub(crate) route_services: RouteServices,
     /// The UDP address, on loopback, on which log-cache receives dropsonde envelopes; `None` means that it receives none.
     pub(crate) dropsonde: Option<SocketAddr>,
     pub(crate) retention: cloud_controller::Retention,
@@ -189,6 +192,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
     }
     let edge = CertificateFiles::check("router", file.router.cert, file.router.key, &mut problems);
     let tracing = traces::check(file.router.tracing, &mut problems);
+    let route_services = route_services::check(file.router.route_services, &mut problems);
     let dropsonde = address(
         "log_cache.dropsonde",
         file.log_cache.dropsonde,
@@ -242,6 +246,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
             file.router.access_log_keep.unwrap_or(Rotation::KEEP),
         ),
         tracing,
+        route_services,
         dropsonde,
         retention,
         ssh,

@@ -109,6 +109,8 @@ fn make(
         nats_servers: nats_servers(plan)?,
         nats_password: plan.nats_password.clone(),
         status_password: is_router.then(|| plan.status_password.clone()),
+        route_services_secret: Some(plan.route_services_secret.clone())
+            .filter(|secret| is_router && !secret.is_empty()),
         admin_user: plan.admin_user.clone(),
         components_ca: certificates.components_ca().to_owned(),
         instances_ca: certificates.instances_ca().to_owned(),
@@ -191,7 +193,8 @@ mod tests {
     const PLAN: &str = r#"{"tag": "a", "domain": "a.test", "cell_ip": "10.0.0.1", "http_port": 80, "https_port": 443,
         "ports": {"nats": 1, "bbs": 2, "locket": 3, "auctioneer": 4, "rep": 5, "cloud_controller": 6,
             "cloud_controller_internal": 7, "uaa": 8, "log_cache": 9, "log_ingress": 10, "router_status": 11},
-        "nats_password": "n", "status_password": "s", "client_secret": "c", "admin_user": "admin"}"#;
+        "nats_password": "n", "status_password": "s", "client_secret": "c", "route_services_secret": "r",
+        "admin_user": "admin"}"#;
 
     fn plan(advertised: &[(Service, &str)]) -> Plan {
         let mut plan: Plan = serde_json::from_str(PLAN).unwrap();
@@ -231,6 +234,7 @@ mod tests {
         assert_eq!(names, ["cell", "metron", "operator"]);
         assert!(cell.instances_ca_key.is_some() && cell.edge.is_none());
         assert!(cell.status_password.is_none() && cell.identity.is_none());
+        assert!(cell.route_services_secret.is_none());
         assert_eq!(cell.peers.len(), 4);
         assert_eq!(cell.nats_servers, ["10.0.0.2:4222"]);
 
@@ -239,6 +243,7 @@ mod tests {
         assert_eq!(names, ["gorouter", "metron"]);
         assert!(router.instances_ca_key.is_none() && router.edge.is_some());
         assert_eq!(router.status_password.as_deref(), Some("s"));
+        assert_eq!(router.route_services_secret.as_deref(), Some("r"));
         assert_eq!(router.identity_domains, identities);
         let keys = std::fs::read_to_string(folder.path().join("components_ca.key")).unwrap();
         let text = serde_json::to_string(&router).unwrap();

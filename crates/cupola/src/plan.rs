@@ -59,6 +59,9 @@ pub(crate) struct Plan {
     /// The host key of the ssh-proxy, as a PEM text. Clients know its fingerprint from the API. Plans of earlier versions have none.
     #[serde(default)]
     pub(crate) ssh_host_key: String,
+    /// The secret from which routers derive the keys of their notes for route services. Plans of earlier versions have none.
+    #[serde(default)]
+    pub(crate) route_services_secret: String,
     pub(crate) admin_user: String,
 }
 
@@ -135,6 +138,7 @@ impl Plan {
         plan.check_origin(config, bundle)?;
         plan.add_ports(&config.data)?;
         plan.add_ssh(&config.data)?;
+        plan.add_route_services_secret();
         plan.follow(config);
         if let Some(bundle) = bundle {
             plan.join(bundle);
@@ -196,6 +200,7 @@ impl Plan {
             status_password: random_hex(16),
             client_secret: random_hex(24),
             ssh_host_key: String::new(),
+            route_services_secret: String::new(),
             admin_user: "admin".into(),
         })
     }
@@ -250,6 +255,8 @@ impl Plan {
             self.status_password.clone_from(password);
         }
         self.client_secret.clear();
+        let secret = bundle.route_services_secret.as_deref();
+        self.route_services_secret = secret.unwrap_or_default().to_owned();
         self.admin_user.clone_from(&bundle.admin_user);
     }
 
@@ -305,6 +312,13 @@ impl Plan {
             self.ssh_host_key = ssh_proxy::host_key::create()?;
         }
         Ok(())
+    }
+
+    /// Chooses the secret of the routers' notes if there is none.
+    fn add_route_services_secret(&mut self) {
+        if self.route_services_secret.is_empty() && !self.joined {
+            self.route_services_secret = random_hex(32);
+        }
     }
 
     /// Returns the ports that the plan has given away.

@@ -183,6 +183,8 @@ pub(super) struct RouterSection {
     pub(super) access_log_keep: Option<u32>,
     /// Whether requests may ask for a trace, and who receives it.
     pub(super) tracing: super::traces::TracingSection,
+    /// How requests reach the services to which routes are bound.
+    pub(super) route_services: super::route_services::RouteServicesSection,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -48,7 +48,7 @@ fn config(data: &Path, text: &str) -> Config {
 }
 
 #[test]
-fn a_plan_of_an_earlier_version_gets_an_ssh_proxy() {
+fn a_plan_of_an_earlier_version_gets_an_ssh_proxy_and_a_secret_of_route_services() {
     let text = r#"{"tag": "a", "domain": "a.test", "cell_ip": "10.0.0.1", "http_port": 80, "https_port": 443,
         "ports": {"nats": 1, "bbs": 2, "locket": 3, "auctioneer": 4, "rep": 5, "cloud_controller": 6,
             "cloud_controller_internal": 7, "uaa": 8, "log_cache": 9, "log_ingress": 10, "router_status": 11},
@@ -61,8 +61,11 @@ fn a_plan_of_an_earlier_version_gets_an_ssh_proxy() {
     let port = plan.ports.ssh_proxy;
     assert_eq!(plan.ssh_endpoint(None), format!("ssh.a.test:{port}"));
     assert_eq!(plan.ssh_endpoint(Some("paas:22")), "paas:22");
+    plan.add_route_services_secret();
+    assert_eq!(plan.route_services_secret.len(), 64);
     let kept = plan.clone();
     plan.add_ssh(Path::new("/somewhere")).unwrap();
+    plan.add_route_services_secret();
     assert_eq!(plan, kept);
 }
 

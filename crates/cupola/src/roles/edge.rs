@@ -126,6 +126,7 @@ pub(crate) async fn router(setting: Setting) -> Result<Run> {
                 domains: identity_domains(&setting),
                 ..router::FrontTls::default()
             },
+            route_services: route_services(&setting),
             ..router::Settings::default()
         },
     })
@@ -201,6 +202,46 @@ fn identity_domains(setting: &Setting) -> Vec<router::MtlsDomain> {
     };
     let names = setting.config.identity_domain_names();
     names.iter().map(domain).collect()
+}
+
+/// Returns the settings of route services; `None` if this machine joined by a bundle without their secret.
+fn route_services(setting: &Setting) -> Option<router::RouteServices> {
+    let (config, plan) = (&setting.config.route_services, &setting.plan);
+    let (secret, secret_decrypt_only, rotation) = match &config.shared {
+        Some((secret, previous)) => (secret.clone(), previous.clone(), None),
+        None if plan.route_services_secret.is_empty() => {
+            tracing::warn!(
+                "route-services-off: the bundle of this machine has no secret of route services, so requests for bound routes are refused with 502: create a new one with `cupola join-bundle --roles router`"
+            );
+            return None;
+        }
+        None => {
+            let secret = plan.route_services_secret.clone();
+            (secret, None, Some(config.rotation))
+        }
+    };
+    let all = || vec![format!("*.{}", plan.domain)];
+    let hosts = config.hairpinning.clone().unwrap_or_else(all);
+    Some(router::RouteServices {
+        secret,
+        secret_decrypt_only,
+        rotation,
+        timeout: config.timeout,
+        recommend_https: true,
+        return_port: (plan.https_port != 443).then_some(plan.https_port),
+        max_attempts: config.attempts,
+        strict_signature_validation: false,
+        websockets: config.websockets,
+        identity: None,
+        tls_terms: router::TlsTerms::default(),
+        skip_ssl_validation: config.skip_ssl_validation,
+        // A service may also be behind the foundation's own HTTPS port.
+        authorities: format!("{}\n{}", setting.certificates.edge_ca(), config.authorities),
+        system_authorities: true,
+        hairpinning: !hosts.is_empty(),
+        hairpinning_allowlist: hosts,
+        egress_blocklist: config.egress_blocklist.clone(),
+    })
 }
 
 /// Returns the router's own address as others see it: that of a listener if it is configured, else the cell's.

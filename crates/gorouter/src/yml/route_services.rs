@@ -32,6 +32,7 @@ pub(super) fn route_services(keys: &mut Keys<'_>, terms: &TlsTerms) -> Option<Ro
         rotation: None,
         timeout: timeout.unwrap_or(Duration::from_secs(60)),
         recommend_https,
+        return_port: None,
         max_attempts: own.signed("max_attempts").unwrap_or(3).max(1),
         strict_signature_validation: own.flag("strict_signature_validation", false),
         websockets: own.flag("enable_websockets", true),

@@ -18,6 +18,8 @@ pub struct RouteServices {
     pub timeout: Duration,
     /// Whether services are asked to send requests back by HTTPS.
     pub recommend_https: bool,
+    /// The port at which services send requests back. `None`: the port of the scheme, which the url leaves out, as in gorouter.
+    pub return_port: Option<u16>,
     pub max_attempts: usize,
     /// Whether signatures are also checked on routes without a service.
     pub strict_signature_validation: bool,
@@ -69,7 +71,8 @@ impl AddressRange {
         (bits <= most).then_some(Self { ip, bits })
     }
 
-    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+    /// Returns whether an address is in the range. An IPv4 address may also be mapped into IPv6.
+    pub fn contains(&self, ip: IpAddr) -> bool {
         let number = |ip: IpAddr| match ip.to_canonical() {
             IpAddr::V4(ip) => (u128::from(u32::from(ip)) << 96, true),
             IpAddr::V6(ip) => (u128::from(ip), false),

@@ -23,6 +23,7 @@ pub(crate) fn services() -> RouteServices {
         rotation: None,
         timeout: Duration::from_secs(60),
         recommend_https: true,
+        return_port: None,
         max_attempts: 3,
         strict_signature_validation: false,
         websockets: true,
@@ -424,6 +425,28 @@ async fn a_request_returns_through_another_router_whose_keys_rotate_alike() {
         let reply = signed(&other, "app.test", note).await;
         assert_eq!(reply.status, status, "{reply:?}");
     }
+}
+
+/// A router at another port than that of the scheme names it to services, and knows its own route again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_shown_the_port_for_its_way_back() {
+    let world = world(Some(RouteServices {
+        return_port: Some(8443),
+        ..services()
+    }))
+    .await;
+    let app = Backend::start("app").await;
+    let (_service, url) = service(&world).await;
+    bind(&world, "app.test", &app, &url).await;
+    let sent = world.get("app.test:8080", "/x").await.text();
+    let shown = line(&sent, "x-cf-forwarded-url: ");
+    assert_eq!(shown, "https://app.test:8443/x");
+    let note = (
+        line(&sent, "x-cf-proxy-signature: "),
+        line(&sent, "x-cf-proxy-metadata: "),
+    );
+    let reply = signed(&world, "app.test:8443", note).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
 }
 
 /// Services have authorities of their own, which are accepted in addition to those of backends.

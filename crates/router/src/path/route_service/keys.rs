@@ -138,6 +138,7 @@ mod tests {
             rotation,
             timeout: Duration::from_secs(60),
             recommend_https: true,
+            return_port: None,
             max_attempts: 3,
             strict_signature_validation: false,
             websockets: true,

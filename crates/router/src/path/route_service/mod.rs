@@ -133,7 +133,9 @@ pub(crate) fn sign(
     };
     let host = request_host(request.fields.text(context.host));
     let path = String::from_utf8_lossy(request.target());
-    let url = format!("{scheme}://{host}{path}");
+    let port = services.settings.return_port;
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    let url = format!("{scheme}://{host}{port}{path}");
     let sealed = services.keys.seal(&url, OffsetDateTime::now_utc());
     let sealed = sealed.ok_or(Rejection::RouteServiceFailed)?;
     for (name, value) in [
