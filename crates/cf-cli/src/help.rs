@@ -5,7 +5,7 @@ use crate::ui::Ui;
 
 /// The commands of the cf CLI that this client does not have, with their aliases.
 pub(crate) const ORIGINAL: &[&str] = &[
-    "add-plugin-repo apply-manifest bind-route-service brs bind-running-security-group",
+    "add-plugin-repo apply-manifest bind-running-security-group",
     "bind-security-group bind-staging-security-group cancel-deployment",
     "cleanup-outdated-service-bindings config continue-deployment copy-source create-app create-app-manifest",
     "create-buildpack create-isolation-segment create-package create-security-group",
@@ -22,7 +22,7 @@ pub(crate) const ORIGINAL: &[&str] = &[
     "set-label set-org-default-isolation-segment set-running-environment-variable-group srevg",
     "set-space-isolation-segment set-staging-environment-variable-group ssevg share-private-domain share-route",
     "space-users stack stage-package stage",
-    "staging-environment-variable-group sevg staging-security-groups unbind-route-service urs",
+    "staging-environment-variable-group sevg staging-security-groups",
     "unbind-running-security-group unbind-security-group unbind-staging-security-group",
     "uninstall-plugin unset-label unset-org-role unset-space-role unshare-private-domain unshare-route",
     "update-buildpack update-destination update-security-group update-stack",

@@ -129,6 +129,8 @@ answers! {
     }
     ServiceBinding { guid: String, created_at: String, name: Option<String>, last_operation: LastOperation, relationships: BindingRelationships }
     BindingRelationships { app: One, service_instance: One }
+    RouteBinding { guid: String, relationships: RouteBindingRelationships }
+    RouteBindingRelationships { route: One, service_instance: One }
 
     Stack { name: String, description: Option<String>, state: Option<String> }
     Buildpack {
@@ -223,6 +225,16 @@ impl ServicePlan {
 
     pub(crate) fn space_guid(&self) -> &str {
         self.relationships.space.guid()
+    }
+}
+
+impl RouteBinding {
+    pub(crate) fn route_guid(&self) -> &str {
+        self.relationships.route.guid()
+    }
+
+    pub(crate) fn instance_guid(&self) -> &str {
+        self.relationships.service_instance.guid()
     }
 }
 

@@ -17,6 +17,7 @@ mod platform;
 mod push;
 mod quotas;
 mod route_policies;
+mod route_services;
 mod routes;
 mod service_access;
 mod service_bindings;
@@ -41,7 +42,7 @@ use anyhow::Result;
 pub(crate) struct Exit(pub(crate) u8);
 
 /// The tables in the order of `cf help`.
-const TABLES: [&[Spec]; 24] = [
+const TABLES: [&[Spec]; 25] = [
     login::SPECS,
     push::SPECS,
     apps::SPECS,
@@ -59,6 +60,7 @@ const TABLES: [&[Spec]; 24] = [
     service_info::SPECS,
     managed_services::SPECS,
     services::SPECS,
+    route_services::SPECS,
     service_bindings::SPECS,
     service_keys::SPECS,
     service_sharing::SPECS,
@@ -273,6 +275,8 @@ async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         "create-user-provided-service" => services::create(s, p).await,
         "update-user-provided-service" => services::update(s, p).await,
         "delete-service" => services::delete(s, p).await,
+        "bind-route-service" => route_services::bind(s, spec, p).await,
+        "unbind-route-service" => route_services::unbind(s, spec, p).await,
         name if service_info::SPECS.iter().any(|of| of.name == name) => {
             service_info::run(s, spec, p).await
         }

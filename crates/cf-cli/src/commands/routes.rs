@@ -152,7 +152,7 @@ pub(super) const SPECS: &[Spec] = &[
 ];
 
 /// A route as the user types it: domain, host, path, port.
-struct Wanted {
+pub(super) struct Wanted {
     domain: Domain,
     host: String,
     path: String,
@@ -160,7 +160,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    async fn of(s: &Session, spec: &Spec, p: &Parsed, domain: &str) -> Result<Self> {
+    pub(super) async fn of(s: &Session, spec: &Spec, p: &Parsed, domain: &str) -> Result<Self> {
         let port = p.number::<u32>(spec, "port")?;
         let path = match p.get("path").unwrap_or_default() {
             "" => String::new(),
@@ -186,11 +186,11 @@ impl Wanted {
         })
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         url(&self.domain.name, &self.host, &self.path, self.port)
     }
 
-    async fn find(&self, s: &Session) -> Result<Option<Route>> {
+    pub(super) async fn find(&self, s: &Session) -> Result<Option<Route>> {
         let port = self.port.unwrap_or(0).to_string();
         let mut query = vec![
             ("domain_guids", self.domain.guid.as_str()),
@@ -203,7 +203,7 @@ impl Wanted {
         s.first("/v3/routes", &query).await
     }
 
-    fn not_found(&self) -> String {
+    pub(super) fn not_found(&self) -> String {
         let Self {
             domain,
             host,
@@ -332,6 +332,7 @@ pub(super) async fn routes(s: &Session, p: &Parsed) -> Result<()> {
             .collect(),
     )
     .await?;
+    let services = super::route_services::instances(s, &routes).await?;
     let row = |r: &Route| {
         let distinct = |each: &dyn Fn(&Destination) -> Option<String>| {
             r.destinations
@@ -356,7 +357,7 @@ pub(super) async fn routes(s: &Session, p: &Parsed) -> Result<()> {
             distinct(&|d| d.protocol.clone()),
             distinct(&|d| d.port.map(|p| p.to_string())),
             distinct(&|d| d.app.guid.as_ref().and_then(name)),
-            String::new(),
+            services.get(&r.guid).cloned().unwrap_or_default(),
             shown_options(r),
         ]
     };

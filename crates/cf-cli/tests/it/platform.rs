@@ -44,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) route_policies: Vec<Value>,
     pub(crate) service_instances: Vec<Value>,
     pub(crate) service_bindings: Vec<Value>,
+    pub(crate) route_bindings: Vec<Value>,
     /// Whether a broker does what is requested about services, by a job.
     pub(crate) has_broker: bool,
     /// The number of polls of such a job for which its broker still works.
@@ -321,6 +322,18 @@ fn router(platform: Platform) -> Router {
             let mut inner = p.lock().unwrap();
             inner.service_bindings.clear();
             crate::managed_services::answer(&inner, StatusCode::NO_CONTENT, Value::Null)
+        }))
+        .route("/v3/service_route_bindings", get(|State(p): P| async move { list(p.lock().unwrap().route_bindings.clone()) })
+            .post(|State(p): P, Json(mut body): Json<Value>| async move {
+                let mut inner = p.lock().unwrap();
+                inner.bodies.push(body.clone());
+                body["guid"] = json!("rb1");
+                inner.route_bindings.push(body.clone());
+                (StatusCode::CREATED, Json(body))
+            }))
+        .route("/v3/service_route_bindings/{guid}", delete(|State(p): P| async move {
+            p.lock().unwrap().route_bindings.clear();
+            StatusCode::NO_CONTENT
         }))
         .route("/v3/routes", get(|State(p): P| async move { list(vec![route(&p.lock().unwrap())]) }))
         .route("/v3/routes/r1/destinations", post(|State(p): P| async move {

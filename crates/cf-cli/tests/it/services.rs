@@ -188,3 +188,80 @@ async fn mistakes_are_reported_before_anything_is_sent() {
     }
     assert!(person.platform.lock().unwrap().bodies.is_empty());
 }
+
+#[tokio::test]
+async fn a_route_is_bound_shown_and_unbound() {
+    let person = person().await;
+    let words = ["cups", "gate", "-r", "https://gate.test"];
+    assert_eq!(person.runs(&words, |_| {}).await.code, 0);
+
+    let seen = person
+        .types("bind-route-service apps.test gate --hostname dora --path v2")
+        .await;
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    assert_eq!(
+        seen.out,
+        "Binding route dora.apps.test/v2 to service instance gate in org org / space space as admin...\nOK\n\n"
+    );
+    let bound = json!({"relationships": {"route": {"data": {"guid": "r1"}}, "service_instance": {"data": {"guid": "si0"}}}});
+    assert_eq!(sent(&person), bound);
+    let seen = person.types("brs apps.test gate -n dora -w").await;
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    let already = "Route dora.apps.test is already bound to service instance gate.\nOK\n";
+    assert!(seen.out.contains(already), "{}", seen.out);
+    let seen = person.types("routes").await;
+    let row = seen.out.lines().last().unwrap_or_default();
+    let columns: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(columns, ["space", "dora", "apps.test", "http", "gate"]);
+
+    let seen = person
+        .answers("unbind-route-service apps.test gate -n dora", "n\n")
+        .await;
+    assert!(
+        seen.out
+            .contains("Really unbind route dora.apps.test from service instance gate?")
+            && seen.out.contains("Unbind cancelled"),
+        "{}",
+        seen.out
+    );
+    let seen = person.types("urs apps.test gate -n dora -f").await;
+    assert!(
+        seen.out
+            .contains("Unbinding route dora.apps.test from service instance gate in org"),
+        "{}",
+        seen.out
+    );
+    assert!(person.platform.lock().unwrap().route_bindings.is_empty());
+    let seen = person.types("urs apps.test gate -n dora -f").await;
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    let not = "Route dora.apps.test was not bound to service instance gate.\nOK\n";
+    assert!(seen.out.contains(not), "{}", seen.out);
+
+    // Parameters are for the services of brokers; the platform decides whether they are accepted.
+    let words = [
+        "brs",
+        "apps.test",
+        "gate",
+        "-n",
+        "dora",
+        "-c",
+        r#"{"a": 1}"#,
+    ];
+    assert_eq!(person.runs(&words, |_| {}).await.code, 0);
+    assert_eq!(sent(&person)["parameters"], json!({"a": 1}));
+    for (line, text) in [
+        (
+            "brs apps.test none -n dora",
+            "Service instance 'none' not found.",
+        ),
+        (
+            "brs none.test gate -n dora",
+            "Domain 'none.test' not found.",
+        ),
+        ("brs apps.test gate -n dora -c no-file", "does not exist"),
+    ] {
+        let seen = person.types(line).await;
+        assert_eq!(seen.code, 1, "{line}");
+        assert!(seen.err.contains(text), "{line}: {}", seen.err);
+    }
+}
