@@ -245,7 +245,7 @@ fn health_checks(f: &mut Foundation) -> Result<()> {
         f.get(&f.host("socket"), "/healthy")?.status == 200,
         "not healthy"
     );
-    websocket(f)?;
+    websocket(f, &f.host("socket"))?;
     // The app listens four seconds after its start.
     f.cf_ok(&[
         "push",
@@ -286,14 +286,15 @@ fn health_checks(f: &mut Foundation) -> Result<()> {
     f.cf_ok(&["delete", "socket", "-f", "-r"]).map(drop)
 }
 
-fn websocket(f: &Foundation) -> Result<()> {
+/// Opens a WebSocket at a host, whose app sends back what it gets.
+pub(crate) fn websocket(f: &Foundation, host: &str) -> Result<()> {
     let port = f.plan["http_port"].as_u64().context("no port")?;
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     write!(
         stream,
         "GET /chat HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        f.host("socket")
+        host
     )?;
     let mut seen = Vec::new();
     let mut byte = [0];

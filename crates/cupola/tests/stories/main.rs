@@ -24,6 +24,7 @@ mod robustness;
 mod route_policies;
 mod route_propagation;
 mod route_registrar;
+mod route_services;
 mod seeing_routes;
 mod services;
 mod ssh;
@@ -67,14 +68,14 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let with_brokers = format!("router: {{register_interval: 5}}\n{}", brokers::CONFIG);
+    let with_services = format!("{}{}", route_services::CONFIG, brokers::CONFIG);
     let groups: [Group<'_>; 5] = [
         (
             "a foundation with route integrity",
             Mode::OneProcess,
             Store::Files,
             None,
-            &with_brokers,
+            &with_services,
             concat(&[
                 route_propagation::STORIES,
                 seeing_routes::STORIES,
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
                 route_policies::STORIES,
                 services::STORIES,
                 brokers::STORIES,
+                route_services::STORIES,
                 integrity::ON,
                 why::STORIES,
                 dashboard::STORIES,
