@@ -4,13 +4,14 @@
 use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeSet;
-use testkit::foundation::wait_for;
+use testkit::foundation::{example, wait_for};
 use testkit::machines::{CELLS, CONTROL, Machines, ROUTERS};
 
 pub(crate) const STORIES: &[Story<Machines>] = &[
     story("machines_join_by_files_alone", join_by_files),
     story("machines_share_the_instances_of_an_app", instances_spread),
     story("machines_are_all_asked_by_why", all_are_asked),
+    story("machines_share_the_key_of_route_services", share_a_key),
     story("machines_lose_a_server_of_the_bus", lose_a_bus_server),
     story("machines_replace_a_lost_cell", lose_a_cell),
     story("machines_stop_an_app_everywhere", stop_everywhere),
@@ -90,6 +91,30 @@ fn all_are_asked(m: &mut Machines) -> Result<()> {
         ensure!(count("table") == INSTANCES * ROUTERS.len(), "{explanation}");
         Ok(Some(()))
     })
+}
+
+/// Tests that a request visits its route service by each router. Containers send it back to the first router, also when it came by the
+/// second one, so each router accepts what the other has sealed.
+fn share_a_key(m: &mut Machines) -> Result<()> {
+    // Containers reach no router on another machine unless a group permits it.
+    let group = r#"{"name":"to-the-router","globally_enabled":{"running":true},"rules":[{"protocol":"tcp","destination":"10.77.0.5","ports":"443"}]}"#;
+    m.cf_ok(&["curl", "/v3/security_groups", "-X", "POST", "-d", group])?;
+    let service = example("route-service");
+    m.cf_ok(&["push", "gate", "-p", &service, "-m", "64M", "-k", "128M"])?;
+    let url = format!("https://{}", m.host("gate"));
+    m.cf_ok(&["cups", "gate", "-r", &url])?;
+    m.cf_ok(&["bind-route-service", m.domain(), "gate", "--hostname", APP])?;
+    for router in ROUTERS {
+        wait_for(&format!("a visit by {router}"), 60, || {
+            let shown = m.get(router, &m.host(APP), "/headers")?;
+            let is_visited = shown.to_ascii_lowercase().contains("x-visited: gate");
+            Ok(is_visited.then_some(()))
+        })?;
+    }
+    m.cf_ok(&["delete-service", "gate", "-f"])?;
+    m.cf_ok(&["delete", "gate", "-f", "-r"])?;
+    let guids = wait_for_instances(m, &CELLS, 10)?;
+    both_routers_serve(m, APP, &guids)
 }
 
 fn lose_a_bus_server(m: &mut Machines) -> Result<()> {
