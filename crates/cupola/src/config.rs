@@ -19,13 +19,13 @@ mod tests;
 pub(crate) use brokers::Brokers;
 pub(crate) use cell::Cell;
 pub(crate) use certificates::CertificateFiles;
-pub(crate) use route_services::RouteServices;
 pub(crate) use sockets::{Bus, Cluster};
 
 use crate::addresses::{Configured, Service};
 use anyhow::{Context as _, Result, bail};
 use cloud_controller::IdentityDomain;
 use file::ConfigFile;
+use route_services::RouteServices;
 use router::Rotation;
 use ssh::Ssh;
 use std::collections::BTreeMap;
