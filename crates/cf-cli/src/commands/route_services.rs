@@ -5,6 +5,7 @@ use super::services;
 use crate::api::Request;
 use crate::api::types::{Route, RouteBinding, ServiceInstance};
 use crate::args::{Flag, Parsed, Spec, Usage, switch, value};
+use crate::propagation;
 use crate::session::Session;
 use anyhow::{Context as _, Result};
 use reqwest::Method;
@@ -109,7 +110,15 @@ pub(super) async fn bind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let response = s.call(request).await?;
     s.finish(&response).await?;
     s.ui.ok();
+    show_propagation(s, &route).await;
     Ok(())
+}
+
+/// Waits until the routers of a route that leads somewhere have its change, and shows how far it has come.
+async fn show_propagation(s: &Session, route: &Route) {
+    if !route.destinations.is_empty() {
+        propagation::show(s, std::slice::from_ref(route)).await;
+    }
 }
 
 pub(super) async fn unbind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
@@ -135,13 +144,16 @@ pub(super) async fn unbind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     );
     let instance = services::instance(s, name, &target).await?;
     let route = wanted.find(s).await?.with_context(|| wanted.not_found())?;
-    match binding(s, &route, &instance).await? {
-        Some(binding) => s.delete(&format!("{BINDINGS}/{}", binding.guid)).await?,
-        None => s.ui.line(format!(
+    let Some(binding) = binding(s, &route, &instance).await? else {
+        s.ui.line(format!(
             "Route {url} was not bound to service instance {name}."
-        )),
-    }
+        ));
+        s.ui.ok();
+        return Ok(());
+    };
+    s.delete(&format!("{BINDINGS}/{}", binding.guid)).await?;
     s.ui.ok();
+    show_propagation(s, &route).await;
     Ok(())
 }
 
