@@ -108,8 +108,8 @@ fn failed(space: &Space, text: &str) -> ApiError {
     )
 }
 
-/// Removes one route of a space that has no destination and no service. A job calls it until it returns true, which means that there is none left.
-/// The event is recorded in the name of `actor`.
+/// Removes one route of a space that has no destination and no service. A job calls it until it returns true, which means that there is
+/// none left. The event is recorded in the name of `actor`.
 pub(crate) async fn delete_unmapped_part(
     tx: &mut Change,
     actor: Target<'_>,
