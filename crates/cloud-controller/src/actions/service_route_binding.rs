@@ -7,50 +7,76 @@ use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::domain::Domain;
 use crate::db::route::Route;
-use crate::db::service_instance::{LastOperation, ServiceInstance};
+use crate::db::service_instance::{CREATE, DELETE, FAILED, LastOperation, ServiceInstance};
 use crate::db::service_route_binding::{self, ServiceRouteBinding};
 use crate::db::space::Space;
 use crate::db::{self, Connection, Json, Trail};
 use crate::error::{ApiError, ApiResult};
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Binds a route to an instance.
+/// The permissions of an instance.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Whether requests may be forwarded to its service.
+    pub forwards: bool,
+    /// Whether it can be bound to anything.
+    pub binds: bool,
+}
+
+/// Binds a route to a user-provided instance.
 pub(crate) async fn create(
     tx: &mut Change,
     settings: &Settings,
     (route, instance): (&Route, &ServiceInstance),
     binding: &mut ServiceRouteBinding,
 ) -> ApiResult<()> {
-    let Some(domain) = db::by_guid::<Domain>(tx, &route.domain_guid).await? else {
-        return Err(ApiError::not_found("Domain"));
+    let terms = Terms {
+        forwards: instance.is_route_service(),
+        binds: true,
     };
-    let bound = service_route_binding::of_route(tx, &route.guid).await?;
-    check(route, &domain, instance, bound.as_ref())?;
-    let most = settings.limits.route_bindings_per_service_instance;
-    let siblings = service_route_binding::count_of_instance(tx, &instance.guid).await?;
-    if siblings >= i64::from(most) {
-        return Err(ApiError::unprocessable(format!(
-            "The service instance is bound to {most} routes already; an instance may be bound to at most {most}"
-        )));
-    }
+    admit(tx, settings, (route, instance), terms).await?;
     binding
         .route_service_url
         .clone_from(&instance.route_service_url);
-    binding.last_operation = Json(LastOperation::done("create", None));
+    binding.last_operation = Json(LastOperation::done(CREATE, None));
     db::insert(tx, binding).await?;
     mark_processes_of(tx, &route.guid).await
 }
 
+/// Refuses a route and an instance that cannot be bound. Returns a binding of both whose creation failed, which the new one replaces.
+pub(super) async fn admit(
+    tx: &mut Change,
+    settings: &Settings,
+    (route, instance): (&Route, &ServiceInstance),
+    terms: Terms,
+) -> ApiResult<Option<ServiceRouteBinding>> {
+    let Some(domain) = db::by_guid::<Domain>(tx, &route.domain_guid).await? else {
+        return Err(ApiError::not_found("Domain"));
+    };
+    let bound = service_route_binding::of_route(tx, &route.guid).await?;
+    check((route, &domain), (instance, terms), bound.as_ref())?;
+    let most = settings.limits.route_bindings_per_service_instance;
+    let siblings = service_route_binding::count_of_instance(tx, &instance.guid).await?;
+    if bound.is_none() && siblings >= i64::from(most) {
+        return Err(ApiError::unprocessable(format!(
+            "The service instance is bound to {most} routes already; an instance may be bound to at most {most}"
+        )));
+    }
+    Ok(bound)
+}
+
 /// Checks a route and an instance that are to be bound. `bound`: the binding that the route has already.
 fn check(
-    route: &Route,
-    domain: &Domain,
-    instance: &ServiceInstance,
+    (route, domain): (&Route, &Domain),
+    (instance, terms): (&ServiceInstance, Terms),
     bound: Option<&ServiceRouteBinding>,
 ) -> ApiResult<()> {
     let refused = |text: &str| Err(ApiError::unprocessable(text));
-    if !instance.is_route_service() {
+    if !terms.forwards {
         return refused("This service instance does not support route binding");
+    }
+    if !terms.binds {
+        return refused("This service instance does not support binding");
     }
     if domain.internal {
         return refused("Route services cannot be bound to internal routes");
@@ -58,15 +84,29 @@ fn check(
     if route.space_guid != instance.space_guid {
         return refused("The service instance and the route are in different spaces");
     }
-    match bound {
+    let is_other = |bound: &ServiceRouteBinding| bound.service_instance_guid != instance.guid;
+    if bound.is_some_and(is_other) {
+        return refused("A route may only be bound to a single service instance");
+    }
+    let operation = &instance.last_operation.0;
+    if instance.is_managed() && operation.is(CREATE, FAILED) {
+        return refused("Service instance not found");
+    }
+    if instance.is_managed() && operation.is_under_way() {
+        return refused("There is an operation in progress for the service instance");
+    }
+    match bound.map(|bound| &bound.last_operation.0) {
         None => Ok(()),
-        Some(bound) if bound.service_instance_guid == instance.guid => Err(ApiError::new(
+        Some(operation) if operation.is(CREATE, FAILED) => Ok(()),
+        Some(operation) if operation.r#type == DELETE => {
+            refused("The binding is getting deleted or its deletion failed")
+        }
+        Some(_) => Err(ApiError::new(
             422,
             130_008,
             "ServiceInstanceAlreadyBoundToSameRoute",
             "The route and service instance are already bound.",
         )),
-        Some(_) => refused("A route may only be bound to a single service instance"),
     }
 }
 
@@ -96,8 +136,30 @@ pub(super) async fn follow(tx: &mut Change, instance: &ServiceInstance) -> ApiRe
 }
 
 /// Returns a binding as the target of an event. Bindings have no names.
-pub(crate) fn target(binding: &ServiceRouteBinding) -> Target<'_> {
+fn target(binding: &ServiceRouteBinding) -> Target<'_> {
     (&binding.guid, "service_route_binding", "")
+}
+
+/// Records what was done with a binding.
+pub(crate) async fn record(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    verb: &str,
+    (binding, space): (&ServiceRouteBinding, &Space),
+    request: Value,
+) -> ApiResult<Trail> {
+    let kind = format!("audit.service_route_binding.{verb}");
+    let data = json!({ "request": request });
+    audit::record_of(conn, actor, &kind, target(binding), space, data).await
+}
+
+/// Returns the request to remove a binding as its events have it.
+pub(super) fn removal(binding: &ServiceRouteBinding) -> Value {
+    json!({
+        "app_guid": null,
+        "route_guid": binding.route_guid,
+        "service_instance_guid": binding.service_instance_guid,
+    })
 }
 
 /// Removes a binding. The event is recorded in this space, in the name of `actor`.
@@ -119,16 +181,7 @@ async fn remove(
     space: &Space,
 ) -> ApiResult<Trail> {
     db::delete::<ServiceRouteBinding>(conn, &binding.guid).await?;
-    let request = json!({
-        "app_guid": null,
-        "route_guid": binding.route_guid,
-        "service_instance_guid": binding.service_instance_guid,
-    });
-    let (kind, data) = (
-        "audit.service_route_binding.delete",
-        json!({ "request": request }),
-    );
-    audit::record_of(conn, actor, kind, target(binding), space, data).await
+    record(conn, actor, "delete", (binding, space), removal(binding)).await
 }
 
 /// Removes the binding of a route, which is removed next. The processes behind the route are marked with it.
@@ -165,6 +218,7 @@ pub(super) async fn delete_of_instance(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::service_instance::{IN_PROGRESS, INITIAL, InstanceType, SUCCEEDED, UPDATE};
 
     fn instance(guid: &str, space: &str, url: Option<&str>) -> ServiceInstance {
         ServiceInstance {
@@ -172,6 +226,20 @@ mod tests {
             space_guid: space.to_owned(),
             route_service_url: url.map(str::to_owned),
             ..ServiceInstance::fresh()
+        }
+    }
+
+    fn operation(kind: &str, state: &str) -> Json<LastOperation> {
+        let mut operation = LastOperation::default();
+        operation.note(kind, state, None);
+        Json(operation)
+    }
+
+    fn binding(instance: &str, kind: &str, state: &str) -> ServiceRouteBinding {
+        ServiceRouteBinding {
+            service_instance_guid: instance.to_owned(),
+            last_operation: operation(kind, state),
+            ..ServiceRouteBinding::fresh()
         }
     }
 
@@ -185,10 +253,7 @@ mod tests {
             internal,
             ..Domain::fresh()
         };
-        let bound = |instance: &str| ServiceRouteBinding {
-            service_instance_guid: instance.to_owned(),
-            ..ServiceRouteBinding::fresh()
-        };
+        let bound = |instance: &str| binding(instance, CREATE, SUCCEEDED);
         let url = Some("https://service.test");
         for (instance, internal, bound, wanted) in [
             (instance("a", "s", url), false, None, ""),
@@ -229,7 +294,12 @@ mod tests {
                 "to a single service instance",
             ),
         ] {
-            let checked = check(&route, &domain(internal), &instance, bound.as_ref());
+            let terms = Terms {
+                forwards: instance.is_route_service(),
+                binds: true,
+            };
+            let domain = domain(internal);
+            let checked = check((&route, &domain), (&instance, terms), bound.as_ref());
             match checked {
                 Ok(()) => assert_eq!(wanted, "", "{instance:?}"),
                 Err(error) => {
@@ -237,6 +307,82 @@ mod tests {
                     assert!(!wanted.is_empty() && text.ends_with(wanted), "{text}");
                 }
             }
+        }
+    }
+    #[test]
+    fn an_operation_of_the_instance_or_the_binding_comes_first() {
+        let terms = Terms {
+            forwards: true,
+            binds: true,
+        };
+        let (route, domain) = (Route::fresh(), Domain::fresh());
+        let managed = |kind: &str, state: &str| ServiceInstance {
+            guid: "a".to_owned(),
+            r#type: InstanceType::Managed,
+            last_operation: operation(kind, state),
+            ..ServiceInstance::fresh()
+        };
+        let ready = managed(UPDATE, FAILED);
+        let checked = |instance: &ServiceInstance, terms, bound: Option<ServiceRouteBinding>| {
+            let checked = check((&route, &domain), (instance, terms), bound.as_ref());
+            checked.map_err(|error| error.to_string()).err()
+        };
+        let unbindable = Terms {
+            binds: false,
+            ..terms
+        };
+        let unforwarding = Terms {
+            forwards: false,
+            ..terms
+        };
+        let in_progress = "There is an operation in progress for the service instance";
+        for (instance, terms, bound, wanted) in [
+            (ready.clone(), terms, None, None),
+            (
+                ready.clone(),
+                unforwarding,
+                None,
+                Some("This service instance does not support route binding"),
+            ),
+            (
+                ready.clone(),
+                unbindable,
+                None,
+                Some("This service instance does not support binding"),
+            ),
+            (
+                managed(CREATE, FAILED),
+                terms,
+                None,
+                Some("Service instance not found"),
+            ),
+            (managed(UPDATE, IN_PROGRESS), terms, None, Some(in_progress)),
+            (managed(CREATE, INITIAL), terms, None, Some(in_progress)),
+            (
+                ready.clone(),
+                terms,
+                Some(binding("a", CREATE, FAILED)),
+                None,
+            ),
+            (
+                ready.clone(),
+                terms,
+                Some(binding("a", DELETE, FAILED)),
+                Some("The binding is getting deleted or its deletion failed"),
+            ),
+            (
+                ready,
+                terms,
+                Some(binding("a", CREATE, INITIAL)),
+                Some("The route and service instance are already bound."),
+            ),
+        ] {
+            let shown = format!("{:?} {bound:?}", instance.last_operation);
+            assert_eq!(
+                checked(&instance, terms, bound).as_deref(),
+                wanted,
+                "{shown}"
+            );
         }
     }
 }
