@@ -5,7 +5,7 @@
 //! ([`Removal`]). The texts are those of the original.
 
 use super::audit::{self, Target};
-use super::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject, Task};
+use super::broker_call::{self, After, Call, Errand, Fetch, Next, Question, Reply, Subject, Task};
 use super::job::{CREATE_ROUTE_BINDING, DELETE_ROUTE_BINDING, enqueue_for};
 use super::managed_binding::{NOT_RETRIEVABLE, Removal};
 use super::route::mark_processes_of;
@@ -133,6 +133,54 @@ pub(crate) async fn of_managed(
     Ok(instance.is_managed().then_some(binding))
 }
 
+/// The question for the parameters of a binding.
+pub(crate) struct Fetching {
+    broker: osb::Broker,
+    ids: osb::Ids,
+    instance_guid: String,
+    binding_guid: String,
+}
+
+/// Returns the question for the parameters of a binding, or `None` if its instance has no broker.
+pub(crate) async fn fetching(
+    conn: &mut Connection,
+    settings: &Settings,
+    binding: &ServiceRouteBinding,
+) -> ApiResult<Option<Fetching>> {
+    let instance = instance_of(conn, binding).await?;
+    if !instance.is_managed() {
+        return Ok(None);
+    }
+    let subject = Subject::of(conn, instance).await?;
+    if !subject.offering.bindings_retrievable {
+        return Err(ApiError::bad_request(
+            "this service does not support fetching route bindings parameters.",
+        ));
+    }
+    Ok(Some(Fetching {
+        broker: broker_call::address(&settings.keys, &subject.broker)?,
+        ids: subject.ids(),
+        instance_guid: subject.instance.guid,
+        binding_guid: binding.guid.clone(),
+    }))
+}
+
+impl Fetching {
+    /// Asks the broker, while no change and no connection is held.
+    pub(crate) async fn ask(
+        &self,
+        client: &osb::Client,
+        caller: &osb::Caller,
+    ) -> ApiResult<OrderedJson> {
+        let calls = client.at(&self.broker, caller);
+        let fetched = calls
+            .fetch_binding(&self.instance_guid, &self.binding_guid, &self.ids)
+            .await?;
+        let nothing = OrderedJson::Object(Vec::new());
+        Ok(fetched.parameters.unwrap_or(nothing))
+    }
+}
+
 /// Stores the progress of an operation.
 async fn note(
     conn: &mut Connection,
@@ -180,7 +228,8 @@ async fn found(
     Ok(Ok(binding))
 }
 
-async fn instance_of(
+/// Returns the instance of a binding.
+pub(crate) async fn instance_of(
     conn: &mut Connection,
     binding: &ServiceRouteBinding,
 ) -> ApiResult<ServiceInstance> {
@@ -189,10 +238,7 @@ async fn instance_of(
     instance.ok_or_else(|| ApiError::not_found("Service instance"))
 }
 
-pub(crate) async fn subject_of(
-    conn: &mut Connection,
-    binding: &ServiceRouteBinding,
-) -> ApiResult<Subject> {
+async fn subject_of(conn: &mut Connection, binding: &ServiceRouteBinding) -> ApiResult<Subject> {
     let instance = instance_of(conn, binding).await?;
     Subject::of(conn, instance).await
 }

@@ -1,15 +1,21 @@
 //! The endpoints `/v3/service_route_bindings`: bindings of routes to the services that their requests visit first.
 //!
-//! A binding is seen in the space of its route. Who creates one needs the right in the space of the instance, as in the original.
+//! A binding is seen in the space of its route. Who creates one needs the right in the space of the instance, as in the original. A user-provided
+//! instance is bound at once, and a managed one by a job, which asks its broker.
 
 use super::prelude::*;
+use super::present::ok_ordered;
 use super::service_instance::present_operation;
-use crate::actions::{self, audit};
+use crate::actions::broker_call::Task;
+use crate::actions::{audit, managed_route_binding as managed, service_route_binding as verbs};
 use crate::db::route::Route;
 use crate::db::service_credential_binding::OF_INSTANCE_NAMES;
-use crate::db::service_instance::ServiceInstance;
+use crate::db::service_instance::{self, CREATE, DELETE, INITIAL, LastOperation, ServiceInstance};
 use crate::db::service_route_binding::ServiceRouteBinding;
 use crate::db::space::Space;
+use crate::jobs;
+use cc_rules::ordered_json::OrderedJson;
+use serde_json::Map;
 use std::collections::BTreeSet;
 
 const INCLUDES: &[&str] = &["route", "service_instance"];
@@ -41,10 +47,12 @@ pub(super) fn routes() -> Endpoints {
         .get(&format!("{one}/parameters"), parameters)
 }
 
-fn present(cc: &Cc, binding: &ServiceRouteBinding) -> Value {
+/// Presents a binding. Only those of managed instances may have parameters.
+fn present(cc: &Cc, binding: &ServiceRouteBinding, is_managed: bool) -> Value {
     let (route, instance) = (&binding.route_guid, &binding.service_instance_guid);
-    let links = cc.links(
-        &format!("{PATH}/{}", binding.guid),
+    let path = format!("{PATH}/{}", binding.guid);
+    let mut links = cc.links(
+        &path,
         &[
             (
                 "service_instance",
@@ -53,6 +61,10 @@ fn present(cc: &Cc, binding: &ServiceRouteBinding) -> Value {
             ("route", format!("/v3/routes/{route}")),
         ],
     );
+    if is_managed {
+        let link = cc.link(&format!("{path}/parameters"));
+        links.insert("parameters".to_owned(), link);
+    }
     resource(
         &binding.guid,
         binding.created_at,
@@ -68,6 +80,27 @@ fn present(cc: &Cc, binding: &ServiceRouteBinding) -> Value {
             "links": links,
         }),
     )
+}
+
+async fn present_all(
+    cc: &Cc,
+    conn: &mut Connection,
+    bindings: &[ServiceRouteBinding],
+) -> ApiResult<Vec<Value>> {
+    let instances = bindings.iter().map(|one| &one.service_instance_guid);
+    let managed = service_instance::managed_among(conn, instances).await?;
+    let one =
+        |row: &ServiceRouteBinding| present(cc, row, managed.contains(&row.service_instance_guid));
+    Ok(bindings.iter().map(one).collect())
+}
+
+async fn present_one(
+    cc: &Cc,
+    conn: &mut Connection,
+    binding: &ServiceRouteBinding,
+) -> ApiResult<Value> {
+    let all = present_all(cc, conn, std::slice::from_ref(binding)).await?;
+    Ok(all.into_iter().next().unwrap_or_default())
 }
 
 async fn included(
@@ -107,7 +140,7 @@ async fn list(State(cc): State<Cc>, who: Principal, query: Query) -> ApiResult {
     select = query.filter_by(select, "service_instance_names", OF_INSTANCE_NAMES);
     let mut conn = cc.db.read().await?;
     let found = query.fetch(&mut conn, select).await?;
-    let resources = found.rows.iter().map(|row| present(&cc, row)).collect();
+    let resources = present_all(&cc, &mut conn, &found.rows).await?;
     let mut answer = cc.page(&query, found.page, resources);
     if !include.is_empty() {
         answer["included"] = included(&cc, &mut conn, &who, &include, &found.rows).await?;
@@ -133,7 +166,7 @@ async fn show(
     let include = query.include(INCLUDES)?;
     let mut conn = cc.db.read().await?;
     let binding = find(&mut conn, &who, &guid, Right::Read).await?.row;
-    let mut answer = present(&cc, &binding);
+    let mut answer = present_one(&cc, &mut conn, &binding).await?;
     if !include.is_empty() {
         answer["included"] = included(&cc, &mut conn, &who, &include, &[binding]).await?;
     }
@@ -150,18 +183,12 @@ async fn find_route(conn: &mut Connection, who: &Principal, guid: &str) -> ApiRe
     Ok(found)
 }
 
-async fn record(
-    conn: &mut Connection,
-    who: &Principal,
-    verb: &str,
-    binding: &ServiceRouteBinding,
-    space: &Space,
-    request: Value,
-) -> ApiResult<db::Trail> {
-    let kind = format!("audit.service_route_binding.{verb}");
-    let target = actions::service_route_binding::target(binding);
-    let data = json!({ "request": request });
-    audit::record(conn, who, &kind, target, space, data).await
+/// Returns a request as its event has it, without the parameters, which may be secret.
+fn recorded(mut request: Map<String, Value>) -> Value {
+    if let Some(parameters) = request.get_mut("parameters") {
+        *parameters = json!("[PRIVATE DATA HIDDEN]");
+    }
+    request.into()
 }
 
 async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
@@ -170,8 +197,9 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         route_guid: body.required_relationship("route"),
         ..ServiceRouteBinding::fresh()
     };
+    let parameters = body.ordered("parameters")?;
     body.merge_metadata(&mut binding.metadata)?;
-    let request = body.finish()?;
+    let request = recorded(body.finish()?);
     let mut tx = cc.change().await?;
     let guid = &binding.service_instance_guid;
     let unseen = format!("The service instance could not be found: {guid}");
@@ -179,18 +207,26 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
         .named::<ServiceInstance>(&mut tx, guid, Right::Support, &unseen)
         .await?;
     let route = find_route(&mut tx, &who, &binding.route_guid).await?.row;
-    if request.contains_key("parameters") {
+    let (space, instance) = (instance.of.space, instance.row);
+    let (pair, actor) = ((&route, &instance), audit::actor(&who));
+    let settings = &cc.settings;
+    if instance.is_managed() {
+        let parameters = parameters.filter(|parameters| *parameters != OrderedJson::Null);
+        let wish = (&mut binding, Task::new(request, parameters));
+        let job = managed::create(&mut tx, settings, actor, pair, wish).await?;
+        tx.commit(Unrecorded::ByJob).await?;
+        jobs::wait_briefly(&cc, &job).await;
+        return Ok(cc.accepted(&job));
+    }
+    if parameters.is_some() {
         return Err(ApiError::unprocessable(
             "Binding parameters are not supported for user-provided service instances",
         ));
     }
-    let pair = (&route, &instance.row);
-    let settings = &cc.settings;
-    actions::service_route_binding::create(&mut tx, settings, pair, &mut binding).await?;
-    let (space, request) = (&instance.of.space, Value::Object(request));
-    let trail = record(&mut tx, &who, "create", &binding, space, request).await?;
+    verbs::create(&mut tx, settings, pair, &mut binding).await?;
+    let trail = verbs::record(&mut tx, actor, "create", (&binding, &space), request).await?;
     tx.commit(trail).await?;
-    Ok(created(present(&cc, &binding)))
+    Ok(created(present(&cc, &binding, false)))
 }
 
 async fn update(
@@ -202,29 +238,142 @@ async fn update(
     let mut tx = cc.change().await?;
     let found = find(&mut tx, &who, &guid, Right::Develop).await?;
     let (mut binding, space) = (found.row, found.of.space);
+    if binding.last_operation.0.does(DELETE) {
+        return Err(ApiError::unprocessable(
+            "The service route binding is being deleted",
+        ));
+    }
     body.merge_metadata(&mut binding.metadata)?;
-    let request = Value::Object(body.finish()?);
+    let request = body.finish()?.into();
     binding.touch();
     db::update(&mut tx, &binding).await?;
-    let trail = record(&mut tx, &who, "update", &binding, &space, request).await?;
+    let answer = present_one(&cc, &mut tx, &binding).await?;
+    let actor = audit::actor(&who);
+    let trail = verbs::record(&mut tx, actor, "update", (&binding, &space), request).await?;
     tx.commit(trail).await?;
-    Ok(ok(present(&cc, &binding)))
+    Ok(ok(answer))
 }
 
 async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
     let mut tx = cc.change().await?;
     let found = find(&mut tx, &who, &guid, Right::Support).await?;
-    let (binding, space) = (found.row, found.of.space);
+    let (mut binding, space) = (found.row, found.of.space);
     let actor = audit::actor(&who);
-    let trail = actions::service_route_binding::delete(&mut tx, actor, &binding, &space).await?;
-    tx.commit(trail).await?;
-    Ok(no_content())
+    let subject = managed::instance_of(&mut tx, &binding).await?;
+    if !subject.is_managed() {
+        let trail = verbs::delete(&mut tx, actor, &binding, &space).await?;
+        tx.commit(trail).await?;
+        return Ok(no_content());
+    }
+    check_idle(&binding.last_operation.0, &subject.last_operation.0)?;
+    let job = managed::begin_delete(&mut tx, &cc.settings, actor, &mut binding).await?;
+    tx.commit(Unrecorded::ByJob).await?;
+    jobs::wait_briefly(&cc, &job).await;
+    Ok(cc.accepted(&job))
 }
 
-/// Refuses, after the check of the right to write, which the original makes here although nothing is written.
+/// Refuses a removal while something else is done with the binding or its instance. A binding that its broker makes in the background can be
+/// removed.
+fn check_idle(binding: &LastOperation, instance: &LastOperation) -> ApiResult<()> {
+    let what = if binding.is(CREATE, INITIAL) || binding.does(DELETE) {
+        "binding"
+    } else if instance.is_under_way() {
+        "instance"
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::unprocessable(format!(
+        "There is an operation in progress for the service {what}."
+    )))
+}
+
+/// Fetches the parameters from the broker. The right to write is checked, as the original does here, although nothing is written.
 async fn parameters(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) -> ApiResult {
-    find(&mut *cc.db.read().await?, &who, &guid, Right::Develop).await?;
-    Err(ApiError::bad_request(
-        "user provided service instances do not support fetching route bindings parameters.",
-    ))
+    let mut conn = cc.db.read().await?;
+    let found = find(&mut conn, &who, &guid, Right::Read).await?;
+    must_be_made(&found.row.last_operation.0)?;
+    found.access.must(Right::Develop)?;
+    let question = managed::fetching(&mut conn, &cc.settings, &found.row).await?;
+    drop(conn);
+    let Some(question) = question else {
+        return Err(ApiError::bad_request(
+            "user provided service instances do not support fetching route bindings parameters.",
+        ));
+    };
+    let caller = osb::Caller {
+        user_guid: Some(who.guid().to_owned()),
+        request_id: Some(clients::request_id::current()).filter(|id| !id.is_empty()),
+    };
+    let parameters = question.ask(&cc.brokers, &caller).await?;
+    Ok(ok_ordered(&parameters))
+}
+
+/// Answers 404 for a binding that its broker has not made, or does not keep.
+fn must_be_made(operation: &LastOperation) -> ApiResult<()> {
+    if operation.is(CREATE, service_instance::SUCCEEDED) {
+        return Ok(());
+    }
+    let what = match operation.r#type == CREATE {
+        true => "Creation",
+        false => "Deletion",
+    };
+    let detail = format!("{what} of route binding {}", operation.state);
+    Err(ApiError::new(404, 10010, "ResourceNotFound", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::service_instance::{FAILED, IN_PROGRESS, SUCCEEDED, UPDATE};
+
+    fn operation(kind: &str, state: &str) -> LastOperation {
+        let mut operation = LastOperation::default();
+        operation.note(kind, state, None);
+        operation
+    }
+
+    #[test]
+    fn a_binding_is_removed_while_nothing_else_is_done() {
+        for (binding, instance, wanted) in [
+            ((CREATE, SUCCEEDED), (CREATE, SUCCEEDED), ""),
+            ((CREATE, IN_PROGRESS), (CREATE, SUCCEEDED), ""),
+            ((CREATE, FAILED), (UPDATE, FAILED), ""),
+            ((DELETE, FAILED), (CREATE, SUCCEEDED), ""),
+            ((CREATE, INITIAL), (CREATE, SUCCEEDED), "service binding."),
+            (
+                (DELETE, IN_PROGRESS),
+                (CREATE, SUCCEEDED),
+                "service binding.",
+            ),
+            (
+                (CREATE, SUCCEEDED),
+                (UPDATE, IN_PROGRESS),
+                "service instance.",
+            ),
+        ] {
+            let [binding, instance] =
+                [binding, instance].map(|(kind, state)| operation(kind, state));
+            let checked = check_idle(&binding, &instance);
+            let text = checked.map_err(|error| error.to_string()).err();
+            let text = text.unwrap_or_default();
+            assert!(
+                text.ends_with(wanted) && text.is_empty() == wanted.is_empty(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn parameters_are_those_of_a_binding_that_was_made() {
+        for (kind, state, wanted) in [
+            (CREATE, SUCCEEDED, ""),
+            (CREATE, IN_PROGRESS, "Creation of route binding in progress"),
+            (CREATE, FAILED, "Creation of route binding failed"),
+            (DELETE, FAILED, "Deletion of route binding failed"),
+        ] {
+            let made = must_be_made(&operation(kind, state));
+            let text = made.map_err(|error| error.to_string()).err();
+            assert_eq!(text.unwrap_or_default(), wanted);
+        }
+    }
 }
