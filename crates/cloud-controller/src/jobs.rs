@@ -19,10 +19,10 @@ mod operation;
 mod outside;
 
 use crate::actions::job::{
-    APPLY_MANIFEST, DELETE_APP, DELETE_DOMAIN, DELETE_ORGANIZATION, DELETE_SPACE,
+    APPLY_MANIFEST, DELETE_APP, DELETE_DOMAIN, DELETE_ORGANIZATION, DELETE_ROUTE, DELETE_SPACE,
     DELETE_UNMAPPED_ROUTES, Progress,
 };
-use crate::actions::{app, domain, manifest, organization, space};
+use crate::actions::{app, domain, manifest, organization, route_deletion, space};
 use crate::change::Change;
 use crate::clock;
 use crate::controller::Cc;
@@ -237,8 +237,9 @@ async fn part(cc: &Cc, tx: &mut Change, job: &Job) -> ApiResult<Progress> {
     match job.operation.as_str() {
         APPLY_MANIFEST => manifest::apply_part(tx, settings, actor, job).await,
         DELETE_APP => app::delete_part(tx, settings, actor, (guid, since)).await,
-        DELETE_DOMAIN => Ok(domain::delete_part(tx, actor, guid).await?.into()),
+        DELETE_DOMAIN => domain::delete_part(tx, settings, actor, (guid, since)).await,
         DELETE_ORGANIZATION => organization::delete_part(tx, settings, actor, (guid, since)).await,
+        DELETE_ROUTE => route_deletion::delete_part(tx, settings, actor, (guid, since)).await,
         DELETE_SPACE => space::delete_part(tx, settings, actor, (guid, since)).await,
         DELETE_UNMAPPED_ROUTES => Ok(space::delete_unmapped_part(tx, actor, guid).await?.into()),
         other => Err(ApiError::unprocessable(format!(

@@ -1,8 +1,8 @@
 //! Jobs that call a service broker: what each of them remembers, what it asks, and what follows from the reply.
 //!
 //! `crate::jobs::operation` looks at a job: [`prepare`] within a change, [`send`] outside of any, [`settle`] within another change. The
-//! verbs are in `managed_instance`, `managed_update`, `managed_binding` and `orphan`; the decisions are in
-//! `cc_rules::broker_operations`.
+//! verbs are in `managed_instance`, `managed_update`, `managed_binding`, `managed_route_binding` and `orphan`; the
+//! decisions are in `cc_rules::broker_operations`.
 
 mod question;
 mod subject;
@@ -12,13 +12,13 @@ pub(crate) use subject::{Subject, ids};
 
 use super::audit::Target;
 use super::job::{
-    CREATE_SERVICE_BINDING, CREATE_SERVICE_INSTANCE, CREATE_SERVICE_KEY, DELETE_SERVICE_BINDING,
-    DELETE_SERVICE_INSTANCE, DELETE_SERVICE_KEY, REMOVE_ORPHANED_BINDING, REMOVE_ORPHANED_INSTANCE,
-    UPDATE_SERVICE_INSTANCE, waiting_pause,
+    CREATE_ROUTE_BINDING, CREATE_SERVICE_BINDING, CREATE_SERVICE_INSTANCE, CREATE_SERVICE_KEY,
+    DELETE_ROUTE_BINDING, DELETE_SERVICE_BINDING, DELETE_SERVICE_INSTANCE, DELETE_SERVICE_KEY,
+    REMOVE_ORPHANED_BINDING, REMOVE_ORPHANED_INSTANCE, UPDATE_SERVICE_INSTANCE, waiting_pause,
 };
 use super::managed_update::InstanceChange;
 use super::orphan::Orphan;
-use super::{managed_binding, managed_instance, managed_update, orphan};
+use super::{managed_binding, managed_instance, managed_route_binding, managed_update, orphan};
 use crate::change::Change;
 use crate::clock;
 use crate::controller::Settings;
@@ -40,6 +40,8 @@ pub(crate) enum Operation {
     DeleteInstance,
     CreateBinding,
     DeleteBinding,
+    CreateRouteBinding,
+    DeleteRouteBinding,
     RemoveOrphan,
 }
 
@@ -52,6 +54,8 @@ impl Operation {
             DELETE_SERVICE_INSTANCE => Self::DeleteInstance,
             CREATE_SERVICE_BINDING | CREATE_SERVICE_KEY => Self::CreateBinding,
             DELETE_SERVICE_BINDING | DELETE_SERVICE_KEY => Self::DeleteBinding,
+            CREATE_ROUTE_BINDING => Self::CreateRouteBinding,
+            DELETE_ROUTE_BINDING => Self::DeleteRouteBinding,
             REMOVE_ORPHANED_INSTANCE | REMOVE_ORPHANED_BINDING => Self::RemoveOrphan,
             _ => return None,
         })
@@ -256,6 +260,8 @@ pub(crate) async fn prepare(
         Operation::DeleteInstance => managed_instance::prepare_delete(tx, errand).await?,
         Operation::CreateBinding => managed_binding::prepare_create(tx, errand).await?,
         Operation::DeleteBinding => managed_binding::prepare_delete(tx, errand).await?,
+        Operation::CreateRouteBinding => managed_route_binding::prepare_create(tx, errand).await?,
+        Operation::DeleteRouteBinding => managed_route_binding::prepare_delete(tx, errand).await?,
         Operation::RemoveOrphan => orphan::prepare(tx, errand).await?,
     };
     Ok((task, next))
@@ -284,6 +290,12 @@ pub(crate) async fn settle(
         }
         Operation::CreateBinding => managed_binding::settle_create(tx, errand, call, reply).await?,
         Operation::DeleteBinding => managed_binding::settle_delete(tx, errand, call, reply).await?,
+        Operation::CreateRouteBinding => {
+            managed_route_binding::settle_create(tx, errand, call, reply).await?
+        }
+        Operation::DeleteRouteBinding => {
+            managed_route_binding::settle_delete(tx, errand, call, reply).await?
+        }
         Operation::RemoveOrphan => {
             let (failures, after) = orphan::settle(errand, call, reply);
             task.failures = failures;
@@ -310,6 +322,9 @@ pub(crate) async fn give_up(tx: &mut Change, job: &Job, text: &str) -> ApiResult
         Operation::CreateBinding | Operation::DeleteBinding => {
             managed_binding::fail(tx, guid, text).await
         }
+        Operation::CreateRouteBinding | Operation::DeleteRouteBinding => {
+            managed_route_binding::fail(tx, guid, text).await
+        }
         Operation::RemoveOrphan => Ok(()),
     }
 }
@@ -324,6 +339,10 @@ mod tests {
             ("service_instance.create", Some(Operation::CreateInstance)),
             ("service_keys.create", Some(Operation::CreateBinding)),
             ("service_bindings.delete", Some(Operation::DeleteBinding)),
+            (
+                "service_route_bindings.delete",
+                Some(Operation::DeleteRouteBinding),
+            ),
             (
                 "service_binding.remove_orphan",
                 Some(Operation::RemoveOrphan),

@@ -1,10 +1,13 @@
 //! Verbs of domains: create and remove. They decide who may have which name.
 
 use super::audit::{self, Target};
-use super::{route, service_route_binding};
+use super::job::Progress;
+use super::managed_binding::Removal;
+use super::route_deletion;
 use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::domain::{self, Domain};
+use crate::db::service_instance::DELETE;
 use crate::db::{self, Connection, route as routes};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
@@ -85,19 +88,26 @@ async fn check_neighbours(conn: &mut Connection, domain: &Domain) -> ApiResult<(
     }
 }
 
-/// Removes one part of a domain: a route, and at last the domain itself. A job calls it until it returns true, which means that the
-/// domain is gone. Events are recorded in the name of `actor`.
-pub(crate) async fn delete_part(tx: &mut Change, actor: Target<'_>, guid: &str) -> ApiResult<bool> {
+/// Removes one part of a domain: a route, and at last the domain itself. A job calls it until the domain is gone; it waits for the jobs
+/// that remove the bindings of routes at their brokers. A removal that has failed since `since` ends it. Events are recorded in the name of
+/// `actor`.
+pub(crate) async fn delete_part(
+    tx: &mut Change,
+    settings: &Settings,
+    actor: Target<'_>,
+    (guid, since): (&str, i64),
+) -> ApiResult<Progress> {
     let Some(domain) = db::by_guid::<Domain>(tx, guid).await? else {
-        return Ok(true);
+        return Ok(Progress::Done);
     };
     if let Some(route) = routes::first_of_domain(tx, guid).await? {
-        service_route_binding::delete_of_route(tx, actor, &route).await?;
-        audit::also(audit::deleted_route(tx, actor, &route).await?);
-        route::delete(tx, &route).await?;
-        return Ok(false);
+        return match route_deletion::remove(tx, settings, actor, (&route, since)).await? {
+            Removal::Gone => Ok(Progress::More),
+            Removal::Waiting => Ok(Progress::WAIT),
+            Removal::Failed(text) => Err(ApiError::unable(DELETE, text)),
+        };
     }
     audit::also(audit::deleted_domain(tx, actor, &domain).await?);
     db::delete::<Domain>(tx, guid).await?;
-    Ok(true)
+    Ok(Progress::Done)
 }

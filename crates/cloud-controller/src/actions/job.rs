@@ -20,6 +20,7 @@ pub(crate) const DELETE_BROKER: &str = "service_broker.delete";
 /// The operations that are done in parts.
 pub(crate) const DELETE_APP: &str = "app.delete";
 pub(crate) const DELETE_DOMAIN: &str = "domain.delete";
+pub(crate) const DELETE_ROUTE: &str = "route.delete";
 pub(crate) const DELETE_SPACE: &str = "space.delete";
 pub(crate) const DELETE_UNMAPPED_ROUTES: &str = "space.delete_unmapped_routes";
 pub(crate) const DELETE_ORGANIZATION: &str = "organization.delete";
@@ -67,6 +68,8 @@ pub(crate) const CREATE_SERVICE_BINDING: &str = "service_bindings.create";
 pub(crate) const DELETE_SERVICE_BINDING: &str = "service_bindings.delete";
 pub(crate) const CREATE_SERVICE_KEY: &str = "service_keys.create";
 pub(crate) const DELETE_SERVICE_KEY: &str = "service_keys.delete";
+pub(crate) const CREATE_ROUTE_BINDING: &str = "service_route_bindings.create";
+pub(crate) const DELETE_ROUTE_BINDING: &str = "service_route_bindings.delete";
 /// The operations that remove what a failed request may have left at a broker.
 pub(crate) const REMOVE_ORPHANED_INSTANCE: &str = "service_instance.remove_orphan";
 pub(crate) const REMOVE_ORPHANED_BINDING: &str = "service_binding.remove_orphan";

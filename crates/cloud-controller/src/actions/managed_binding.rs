@@ -5,7 +5,9 @@
 
 mod call;
 
-pub(super) use call::{prepare_create, prepare_delete, settle_create, settle_delete};
+pub(super) use call::{
+    NOT_RETRIEVABLE, prepare_create, prepare_delete, settle_create, settle_delete,
+};
 
 use super::audit::{self, Target};
 use super::broker_call::{Subject, Task};

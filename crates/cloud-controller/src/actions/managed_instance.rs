@@ -11,7 +11,7 @@ use super::audit::{self, Target};
 use super::broker_call::{Errand, Made, Subject, Task};
 use super::job::{CREATE_SERVICE_INSTANCE, DELETE_SERVICE_INSTANCE, enqueue_for};
 use super::managed_binding::{self, Removal};
-use super::{orphan, service_instance};
+use super::{orphan, service_instance, service_route_binding};
 use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::service_broker::BrokerState;
@@ -152,6 +152,7 @@ pub(crate) async fn purge(
     space: &Space,
 ) -> ApiResult<Trail> {
     managed_binding::purge_of_instance(tx, actor, instance, space).await?;
+    service_route_binding::delete_of_instance(tx, actor, instance, space).await?;
     unshare_all(tx, actor, instance, space).await?;
     db::delete::<ServiceInstance>(tx, &instance.guid).await?;
     tracing::info!(guid = instance.guid, "service-instance-purged");

@@ -6,9 +6,12 @@
 
 use super::audit::{self, Target};
 use super::broker_call::{self, After, Call, Errand, Fetch, Next, Question, Reply, Subject, Task};
-use super::job::{CREATE_ROUTE_BINDING, DELETE_ROUTE_BINDING, enqueue_for};
+use super::job::{
+    CREATE_ROUTE_BINDING, DELETE_DOMAIN, DELETE_ROUTE, DELETE_ROUTE_BINDING, DELETE_SPACE,
+    enqueue_for,
+};
 use super::managed_binding::{NOT_RETRIEVABLE, Removal};
-use super::route::mark_processes_of;
+use super::route::{self, mark_processes_of};
 use super::service_route_binding::Terms;
 use super::{orphan, service_route_binding as verbs};
 use crate::change::Change;
@@ -175,7 +178,8 @@ impl Fetching {
         let calls = client.at(&self.broker, caller);
         let fetched = calls
             .fetch_binding(&self.instance_guid, &self.binding_guid, &self.ids)
-            .await?;
+            .await
+            .map_err(|error| broker_call::refused(&error))?;
         let nothing = OrderedJson::Object(Vec::new());
         Ok(fetched.parameters.unwrap_or(nothing))
     }
@@ -363,6 +367,25 @@ async fn recorded(
     Ok(())
 }
 
+/// Removes the route of a binding that was removed because the route is removed. So no request reaches its apps without the service in
+/// between.
+async fn follow(tx: &mut Change, errand: Errand<'_>, route: &str) -> ApiResult<()> {
+    let Some(route) = db::by_guid::<Route>(tx, route).await? else {
+        return Ok(());
+    };
+    for (operation, guid) in [
+        (DELETE_ROUTE, &route.guid),
+        (DELETE_DOMAIN, &route.domain_guid),
+        (DELETE_SPACE, &route.space_guid),
+    ] {
+        if job::open_of(tx, operation, guid).await?.is_some() {
+            audit::also(audit::deleted_route(tx, errand.actor(), &route).await?);
+            return route::delete(tx, &route).await;
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn prepare_delete(tx: &mut Change, errand: Errand<'_>) -> ApiResult<Next> {
     let guid = errand.guid();
     let Some(binding) = db::by_guid::<ServiceRouteBinding>(tx, guid).await? else {
@@ -408,6 +431,7 @@ pub(super) async fn settle_delete(
         Step::Succeed => {
             let space = &subject.space;
             audit::also(verbs::delete(tx, errand.actor(), &binding, space).await?);
+            follow(tx, errand, &binding.route_guid).await?;
             Ok(After::Done)
         }
         Step::Poll { stage, after } => {

@@ -1,7 +1,7 @@
 //! Removes what a failed request may have left at a broker: an instance or a binding that the broker may have made and that no row has.
 //!
-//! Callers: `managed_instance` and `managed_binding` enqueue a job for each possible orphan, in the change that notes the failure. The job
-//! repeats its request ever more rarely until the broker has removed the orphan, or has none.
+//! Callers: `managed_instance`, `managed_binding` and `managed_route_binding` enqueue a job for each possible orphan, in the change that
+//! notes the failure. The job repeats its request ever more rarely until the broker has removed the orphan, or has none.
 
 use super::audit::Target;
 use super::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject, Task};

@@ -3,9 +3,7 @@
 use super::audit::{self, Target};
 use super::job::Progress;
 use super::managed_binding::Removal;
-use super::{
-    app, managed_instance, route, service_broker, service_instance, service_route_binding,
-};
+use super::{app, managed_instance, route, route_deletion, service_broker, service_instance};
 use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::space::{self, Space};
@@ -85,10 +83,11 @@ pub(crate) async fn delete_part(
         return Ok(Progress::More);
     }
     if let Some(route) = routes::first_of_space(tx, guid).await? {
-        service_route_binding::delete_of_route(tx, actor, &route).await?;
-        audit::also(audit::deleted_route(tx, actor, &route).await?);
-        route::delete(tx, &route).await?;
-        return Ok(Progress::More);
+        return match route_deletion::remove(tx, settings, actor, (&route, since)).await? {
+            Removal::Gone => Ok(Progress::More),
+            Removal::Waiting => Ok(Progress::WAIT),
+            Removal::Failed(text) => Err(failed(&space, &text)),
+        };
     }
     audit::also(audit::deleted_space(tx, actor, &space).await?);
     db::delete::<Space>(tx, guid).await?;

@@ -1,13 +1,14 @@
 //! The endpoints `/v3/routes`.
 
 use super::prelude::*;
-use crate::actions::{self, audit, job};
+use crate::actions::{self, audit, job, managed_route_binding};
 use crate::db::app::App;
 use crate::db::destination::{self, Destination};
 use crate::db::domain::{self, Domain};
 use crate::db::route::{self, Route};
 use crate::db::space::Space;
 use crate::flags::Flag;
+use crate::jobs;
 use std::collections::HashMap;
 
 pub(super) fn routes() -> Endpoints {
@@ -333,6 +334,13 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
     let mut tx = cc.change().await?;
     let found = who.find::<Route>(&mut tx, &guid, Right::Support).await?;
     let (route, space) = (found.row, found.of.space);
+    let bound = managed_route_binding::of_managed(&mut tx, &guid).await?;
+    if bound.is_some() {
+        let job = job::enqueue(&mut tx, &who, job::DELETE_ROUTE, ("routes", &guid)).await?;
+        tx.commit(Unrecorded::ByJob).await?;
+        jobs::wait(&cc, &job).await;
+        return Ok(cc.accepted(&job));
+    }
     let actor = audit::actor(&who);
     actions::service_route_binding::delete_of_route(&mut tx, actor, &route).await?;
     actions::route::delete(&mut tx, &route).await?;
@@ -345,7 +353,7 @@ async fn remove(State(cc): State<Cc>, who: Principal, Path(guid): Path<String>) 
         json!({ "request": { "recursive": true } }),
     )
     .await?;
-    let job = job::complete(&mut tx, "route.delete", ("routes", &guid)).await?;
+    let job = job::complete(&mut tx, job::DELETE_ROUTE, ("routes", &guid)).await?;
     tx.commit(trail).await?;
     Ok(cc.accepted(&job))
 }

@@ -300,8 +300,9 @@ async fn parameters(State(cc): State<Cc>, who: Principal, Path(guid): Path<Strin
             "user provided service instances do not support fetching route bindings parameters.",
         ));
     };
+    let (actor, kind, _) = audit::actor(&who);
     let caller = osb::Caller {
-        user_guid: Some(who.guid().to_owned()),
+        user_guid: (kind == "user").then(|| actor.to_owned()),
         request_id: Some(clients::request_id::current()).filter(|id| !id.is_empty()),
     };
     let parameters = question.ask(&cc.brokers, &caller).await?;

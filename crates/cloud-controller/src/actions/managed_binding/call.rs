@@ -17,7 +17,7 @@ use cc_rules::broker_operations::{Stage, Step, Verb};
 use cc_rules::ordered_json::OrderedJson;
 use cc_rules::services;
 
-const NOT_RETRIEVABLE: &str =
+pub(in crate::actions) const NOT_RETRIEVABLE: &str =
     "The broker responded asynchronously but does not support fetching binding data";
 
 /// Returns the binding that a job makes, or the error of a job whose binding is gone or is removed meanwhile.

@@ -1,11 +1,10 @@
 //! The jobs that make and remove managed instances at their brokers: what is asked, and what follows from the replies.
 
 use super::{fail, found, keep, note, record, space_of, unshare_all, version_json};
-use crate::actions::audit;
 use crate::actions::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject};
 use crate::actions::job::CREATE_SERVICE_INSTANCE;
 use crate::actions::managed_binding::{self, Removal};
-use crate::actions::orphan;
+use crate::actions::{audit, managed_route_binding, orphan};
 use crate::change::Change;
 use crate::db::service_instance::{
     CREATE, DELETE, FAILED, IN_PROGRESS, SUCCEEDED, ServiceInstance,
@@ -146,8 +145,10 @@ pub(in crate::actions) async fn prepare_delete(
     if errand.task.stage == Stage::Unsent {
         let (settings, actor) = (errand.settings, errand.actor());
         let since = errand.job.created_at;
-        let removal = (&instance, since);
-        match managed_binding::remove_of_instance(tx, settings, actor, removal).await? {
+        let what = (&instance, since);
+        let bound = managed_binding::remove_of_instance(tx, settings, actor, what).await?;
+        let routed = managed_route_binding::remove_of_instance(tx, settings, actor, what).await?;
+        match bound.and(routed) {
             Removal::Gone => {}
             Removal::Waiting => return Ok(errand.wait()),
             Removal::Failed(text) => {
