@@ -18,6 +18,7 @@ mod managed_bindings;
 mod managed_faults;
 mod managed_instances;
 mod managed_requests;
+mod managed_route_bindings;
 mod managed_sharing;
 mod manifests;
 mod names;
