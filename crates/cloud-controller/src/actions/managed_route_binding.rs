@@ -5,7 +5,7 @@
 //! ([`Removal`]). The texts are those of the original.
 
 use super::audit::{self, Target};
-use super::broker_call::{self, After, Call, Errand, Fetch, Next, Question, Reply, Subject, Task};
+use super::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject, Task};
 use super::job::{
     CREATE_ROUTE_BINDING, DELETE_DOMAIN, DELETE_ROUTE, DELETE_ROUTE_BINDING, DELETE_SPACE,
     enqueue_for,
@@ -134,55 +134,6 @@ pub(crate) async fn of_managed(
     };
     let instance = instance_of(conn, &binding).await?;
     Ok(instance.is_managed().then_some(binding))
-}
-
-/// The question for the parameters of a binding.
-pub(crate) struct Fetching {
-    broker: osb::Broker,
-    ids: osb::Ids,
-    instance_guid: String,
-    binding_guid: String,
-}
-
-/// Returns the question for the parameters of a binding, or `None` if its instance has no broker.
-pub(crate) async fn fetching(
-    conn: &mut Connection,
-    settings: &Settings,
-    binding: &ServiceRouteBinding,
-) -> ApiResult<Option<Fetching>> {
-    let instance = instance_of(conn, binding).await?;
-    if !instance.is_managed() {
-        return Ok(None);
-    }
-    let subject = Subject::of(conn, instance).await?;
-    if !subject.offering.bindings_retrievable {
-        return Err(ApiError::bad_request(
-            "this service does not support fetching route bindings parameters.",
-        ));
-    }
-    Ok(Some(Fetching {
-        broker: broker_call::address(&settings.keys, &subject.broker)?,
-        ids: subject.ids(),
-        instance_guid: subject.instance.guid,
-        binding_guid: binding.guid.clone(),
-    }))
-}
-
-impl Fetching {
-    /// Asks the broker, while no change and no connection is held.
-    pub(crate) async fn ask(
-        &self,
-        client: &osb::Client,
-        caller: &osb::Caller,
-    ) -> ApiResult<OrderedJson> {
-        let calls = client.at(&self.broker, caller);
-        let fetched = calls
-            .fetch_binding(&self.instance_guid, &self.binding_guid, &self.ids)
-            .await
-            .map_err(|error| broker_call::refused(&error))?;
-        let nothing = OrderedJson::Object(Vec::new());
-        Ok(fetched.parameters.unwrap_or(nothing))
-    }
 }
 
 /// Stores the progress of an operation.

@@ -3,10 +3,11 @@
 //! A binding is seen in the space of its route. Who creates one needs the right in the space of the instance, as in the original. A user-provided
 //! instance is bound at once, and a managed one by a job, which asks its broker.
 
+use super::managed_instance::{parameters_of, plans_of, recorded};
 use super::prelude::*;
 use super::present::ok_ordered;
 use super::service_instance::present_operation;
-use crate::actions::broker_call::Task;
+use crate::actions::broker_call::{self, Subject, Task};
 use crate::actions::{audit, managed_route_binding as managed, service_route_binding as verbs};
 use crate::db::route::Route;
 use crate::db::service_credential_binding::OF_INSTANCE_NAMES;
@@ -15,7 +16,6 @@ use crate::db::service_route_binding::ServiceRouteBinding;
 use crate::db::space::Space;
 use crate::jobs;
 use cc_rules::ordered_json::OrderedJson;
-use serde_json::Map;
 use std::collections::BTreeSet;
 
 const INCLUDES: &[&str] = &["route", "service_instance"];
@@ -87,8 +87,10 @@ async fn present_all(
     conn: &mut Connection,
     bindings: &[ServiceRouteBinding],
 ) -> ApiResult<Vec<Value>> {
-    let instances = bindings.iter().map(|one| &one.service_instance_guid);
-    let managed = service_instance::managed_among(conn, instances).await?;
+    let instances: BTreeSet<&String> = bindings.iter().map(|b| &b.service_instance_guid).collect();
+    let instances: Vec<String> = instances.into_iter().cloned().collect();
+    let managed = service_instance::managed_among(conn, &instances).await?;
+    let managed: BTreeSet<String> = managed.into_iter().collect();
     let one =
         |row: &ServiceRouteBinding| present(cc, row, managed.contains(&row.service_instance_guid));
     Ok(bindings.iter().map(one).collect())
@@ -120,9 +122,10 @@ async fn included(
     if asks_for("service_instance") {
         let guids: BTreeSet<&String> = bindings.iter().map(|b| &b.service_instance_guid).collect();
         let rows: Vec<ServiceInstance> = who.visible().any("guid", guids).all(conn).await?;
+        let plans = plans_of(conn, &rows).await?;
         let shown = rows
             .iter()
-            .map(|row| super::service_instance::present(cc, row));
+            .map(|row| super::service_instance::present(cc, row, &plans));
         included["service_instances"] = shown.collect();
     }
     Ok(included)
@@ -183,23 +186,17 @@ async fn find_route(conn: &mut Connection, who: &Principal, guid: &str) -> ApiRe
     Ok(found)
 }
 
-/// Returns a request as its event has it, without the parameters, which may be secret.
-fn recorded(mut request: Map<String, Value>) -> Value {
-    if let Some(parameters) = request.get_mut("parameters") {
-        *parameters = json!("[PRIVATE DATA HIDDEN]");
-    }
-    request.into()
-}
-
 async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResult {
     let mut binding = ServiceRouteBinding {
         service_instance_guid: body.required_relationship("service_instance"),
         route_guid: body.required_relationship("route"),
         ..ServiceRouteBinding::fresh()
     };
-    let parameters = body.ordered("parameters")?;
+    let parameters = parameters_of(&mut body)?;
     body.merge_metadata(&mut binding.metadata)?;
-    let request = recorded(body.finish()?);
+    let request = body.finish()?;
+    let has_parameters = request.contains_key("parameters");
+    let request = recorded(request);
     let mut tx = cc.change().await?;
     let guid = &binding.service_instance_guid;
     let unseen = format!("The service instance could not be found: {guid}");
@@ -211,14 +208,13 @@ async fn create(State(cc): State<Cc>, who: Principal, mut body: Body) -> ApiResu
     let (pair, actor) = ((&route, &instance), audit::actor(&who));
     let settings = &cc.settings;
     if instance.is_managed() {
-        let parameters = parameters.filter(|parameters| *parameters != OrderedJson::Null);
         let wish = (&mut binding, Task::new(request, parameters));
         let job = managed::create(&mut tx, settings, actor, pair, wish).await?;
         tx.commit(Unrecorded::ByJob).await?;
         jobs::wait_briefly(&cc, &job).await;
         return Ok(cc.accepted(&job));
     }
-    if parameters.is_some() {
+    if has_parameters {
         return Err(ApiError::unprocessable(
             "Binding parameters are not supported for user-provided service instances",
         ));
@@ -293,20 +289,31 @@ async fn parameters(State(cc): State<Cc>, who: Principal, Path(guid): Path<Strin
     let found = find(&mut conn, &who, &guid, Right::Read).await?;
     must_be_made(&found.row.last_operation.0)?;
     found.access.must(Right::Develop)?;
-    let question = managed::fetching(&mut conn, &cc.settings, &found.row).await?;
-    drop(conn);
-    let Some(question) = question else {
+    let instance = managed::instance_of(&mut conn, &found.row).await?;
+    if !instance.is_managed() {
         return Err(ApiError::bad_request(
             "user provided service instances do not support fetching route bindings parameters.",
         ));
-    };
+    }
+    let subject = Subject::of(&mut conn, instance).await?;
+    drop(conn);
+    if !subject.offering.bindings_retrievable {
+        return Err(ApiError::bad_request(
+            "this service does not support fetching route bindings parameters.",
+        ));
+    }
+    let broker = broker_call::address(&cc.settings.keys, &subject.broker)?;
     let (actor, kind, _) = audit::actor(&who);
     let caller = osb::Caller {
         user_guid: (kind == "user").then(|| actor.to_owned()),
         request_id: Some(clients::request_id::current()).filter(|id| !id.is_empty()),
     };
-    let parameters = question.ask(&cc.brokers, &caller).await?;
-    Ok(ok_ordered(&parameters))
+    let calls = cc.brokers.at(&broker, &caller);
+    let instance = subject.instance.guid.as_str();
+    let fetched = calls.fetch_binding(instance, &guid, &subject.ids()).await;
+    let fetched = fetched.map_err(|error| broker_call::refused(&error))?;
+    let nothing = OrderedJson::Object(Vec::new());
+    Ok(ok_ordered(&fetched.parameters.unwrap_or(nothing)))
 }
 
 /// Answers 404 for a binding that its broker has not made, or does not keep.

@@ -8,7 +8,6 @@ use cc_rules::metadata::Metadata;
 use osb::MaintenanceInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeSet;
 
 spelled! {
     InstanceType { UserProvided = "user-provided", Managed = "managed" }
@@ -176,19 +175,6 @@ pub(crate) async fn managed_among(
 pub(crate) async fn count_in_space(conn: &mut Connection, space: &str) -> sqlx::Result<i64> {
     let of_space = Select::new().is("space_guid", space);
     of_space.count::<ServiceInstance>(conn).await
-}
-
-/// Returns which of some instances are managed.
-pub(crate) async fn managed_among<'a>(
-    conn: &mut Connection,
-    guids: impl IntoIterator<Item = &'a String>,
-) -> sqlx::Result<BTreeSet<String>> {
-    let guids: BTreeSet<&String> = guids.into_iter().collect();
-    let managed = Select::new()
-        .is("type", InstanceType::Managed)
-        .any("guid", guids);
-    let instances: Vec<ServiceInstance> = managed.all_readable(conn).await?;
-    Ok(instances.into_iter().map(|one| one.guid).collect())
 }
 
 /// Returns the names of the instances to which an app is bound.
