@@ -17,7 +17,7 @@ const BINDINGS: &str = "/v3/service_route_bindings";
 
 const HOSTNAME: Flag = value(Some('n'), "hostname", "HOSTNAME", "Host name of the route");
 const PATH: Flag = value(None, "path", "PATH", "Path of the route");
-const WAIT: Flag = switch(Some('w'), "wait", "Wait until it is done");
+const WAIT: Flag = switch(Some('w'), "wait", "Wait until the broker is done");
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {
@@ -73,8 +73,7 @@ async fn binding(
 
 pub(super) async fn bind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    let name = p.arg(1);
-    p.has("wait");
+    let (name, wait) = (p.arg(1), p.has("wait"));
     let parameters =
         match p.get("c") {
             None => None,
@@ -108,10 +107,18 @@ pub(super) async fn bind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     }
     let request = Request::new(Method::POST, BINDINGS).json(&body)?;
     let response = s.call(request).await?;
-    s.finish(&response).await?;
-    s.ui.ok();
-    show_propagation(s, &route).await;
+    let is_done = s.follow(&response, wait).await?;
+    end(s, &route, is_done, "Binding").await;
     Ok(())
+}
+
+/// Ends a command with what the routers have, or with the note that a broker still works.
+async fn end(s: &Session, route: &Route, is_done: bool, verb: &str) {
+    s.ui.ok();
+    match is_done {
+        true => show_propagation(s, route).await,
+        false => s.ui.line(format!("{verb} in progress.")),
+    }
 }
 
 /// Waits until the routers of a route that leads somewhere have its change, and shows how far it has come.
@@ -123,8 +130,7 @@ async fn show_propagation(s: &Session, route: &Route) {
 
 pub(super) async fn unbind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    let name = p.arg(1);
-    p.has("wait");
+    let (name, wait) = (p.arg(1), p.has("wait"));
     let wanted = Wanted::of(s, spec, p, p.arg(0)).await?;
     let url = wanted.url();
     let question = format!(
@@ -151,9 +157,10 @@ pub(super) async fn unbind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         s.ui.ok();
         return Ok(());
     };
-    s.delete(&format!("{BINDINGS}/{}", binding.guid)).await?;
-    s.ui.ok();
-    show_propagation(s, &route).await;
+    let path = format!("{BINDINGS}/{}", binding.guid);
+    let response = s.call(Request::new(Method::DELETE, path)).await?;
+    let is_done = s.follow(&response, wait).await?;
+    end(s, &route, is_done, "Unbinding").await;
     Ok(())
 }
 

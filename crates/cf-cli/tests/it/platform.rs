@@ -329,11 +329,12 @@ fn router(platform: Platform) -> Router {
                 inner.bodies.push(body.clone());
                 body["guid"] = json!("rb1");
                 inner.route_bindings.push(body.clone());
-                (StatusCode::CREATED, Json(body))
+                crate::managed_services::answer(&inner, StatusCode::CREATED, body)
             }))
         .route("/v3/service_route_bindings/{guid}", delete(|State(p): P| async move {
-            p.lock().unwrap().route_bindings.clear();
-            StatusCode::NO_CONTENT
+            let mut inner = p.lock().unwrap();
+            inner.route_bindings.clear();
+            crate::managed_services::answer(&inner, StatusCode::NO_CONTENT, Value::Null)
         }))
         .route("/v3/routes", get(|State(p): P| async move { list(vec![route(&p.lock().unwrap())]) }))
         .route("/v3/routes/r1/destinations", post(|State(p): P| async move {

@@ -237,6 +237,24 @@ async fn a_route_is_bound_shown_and_unbound() {
     let not = "Route dora.apps.test was not bound to service instance gate.\nOK\n";
     assert!(seen.out.contains(not), "{}", seen.out);
 
+    // A broker may work for days, so only -w waits for it.
+    person.platform.lock().unwrap().has_broker = true;
+    for (line, end) in [
+        ("brs apps.test gate -n dora", "OK\n\nBinding in progress.\n"),
+        (
+            "urs apps.test gate -n dora -f",
+            "OK\n\nUnbinding in progress.\n",
+        ),
+        ("brs apps.test gate -n dora -w", "OK\n\n"),
+        ("urs apps.test gate -n dora -f -w", "OK\n\n"),
+    ] {
+        person.platform.lock().unwrap().broker_polls = 2;
+        let seen = person.types(line).await;
+        assert_eq!(seen.code, 0, "{line}: {}", seen.err);
+        assert!(seen.out.ends_with(end), "{line}: {}", seen.out);
+    }
+    person.platform.lock().unwrap().has_broker = false;
+
     // Parameters are for the services of brokers; the platform decides whether they are accepted.
     let words = [
         "brs",
