@@ -95,8 +95,9 @@ mod tests {
                 "upload",
             ],
         ),
-        // Auditing and copying serve many nouns. Managed instances and their bindings are the nouns `service_instance` and
-        // `service_credential_binding`; their verbs call brokers and have files of their own.
+        // Auditing and copying serve many nouns. Managed instances and their bindings are the nouns `service_instance`,
+        // `service_credential_binding` and `service_route_binding`; their verbs call brokers and have files of their own. A route is
+        // deleted after its binding.
         (
             "actions",
             &[
@@ -106,9 +107,11 @@ mod tests {
                 "copy",
                 "managed_binding",
                 "managed_instance",
+                "managed_route_binding",
                 "managed_update",
                 "mod",
                 "orphan",
+                "route_deletion",
             ],
         ),
         // `resource` contains files that packages share; `usage` contains sums over processes and tasks.
