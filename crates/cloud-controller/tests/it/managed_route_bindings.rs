@@ -106,8 +106,12 @@ fn guids(list: &Value) -> Vec<String> {
 /// Sends a request that begins a job, and returns the job when it has ended.
 async fn ended(f: &Foundation, method: Method, path: &str, body: Value) -> Value {
     let job = begun(f, method, path, body).await;
+    end_of(f, &job).await
+}
+
+async fn end_of(f: &Foundation, job: &str) -> Value {
     wait_for("the end of a job", async || {
-        let job = f.get(&job).await;
+        let job = f.get(job).await;
         let is_over = job["state"] == "COMPLETE" || job["state"] == "FAILED";
         if is_over { Ok(job) } else { Err(job) }
     })
@@ -447,5 +451,45 @@ async fn a_space_goes_with_its_bindings_and_a_purge_leaves_them_at_the_broker() 
     assert_eq!(other.broker.instances(), [""; 0]);
     assert_eq!(other.broker.bindings(), [""; 0]);
     assert_eq!(guids(&f.get(BINDINGS).await), [""; 0]);
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_neither_loses_nor_repeats_a_binding() {
+    let mut f = Foundation::start().await;
+    let app = f.started_app("app").await;
+    let (kept, gone) = (
+        f.create_route("kept", "").await,
+        f.create_route("gone", "").await,
+    );
+    f.map(&kept, &app).await;
+    let gate = Gate::start(&f).await;
+    let removed = gate.bind(&gone).await;
+    let body = gate.body(&kept);
+    let broker = gate.broker;
+
+    // The broker does both, and the Cloud Controller stops before it knows that.
+    broker.next(Call::Bind, Fault::ActAndHang);
+    broker.next(Call::Unbind, Fault::ActAndHang);
+    let creation = begun(&f, Method::POST, BINDINGS, body).await;
+    let path = format!("{BINDINGS}/{removed}");
+    let removal = begun(&f, Method::DELETE, &path, json!({})).await;
+    f.restart(async |_| {}).await;
+    for job in [creation, removal] {
+        let job = end_of(&f, &job).await;
+        assert_eq!(job["state"], "COMPLETE", "{job}");
+    }
+    let bindings = guids(&f.get(BINDINGS).await);
+    assert_eq!(bindings.len(), 1, "{bindings:?}");
+    assert_eq!(broker.bindings(), bindings);
+    let wishes: Vec<_> = broker
+        .calls(Call::Bind)
+        .into_iter()
+        .filter(|wish| wish.path.ends_with(&bindings[0]))
+        .map(|wish| wish.body)
+        .collect();
+    assert_eq!(wishes.len(), 2, "{wishes:?}");
+    assert_eq!(wishes[0], wishes[1]);
+    leads_to(&f, &app, json!(SERVICE)).await;
     f.finish().await;
 }
