@@ -392,7 +392,7 @@ async fn whatever_has_a_binding_goes_after_it() {
     assert_eq!(job["state"], "FAILED", "{job}");
     let text = job["errors"][0]["detail"].as_str().unwrap();
     assert!(text.contains("no luck"), "{text}");
-    assert_eq!(gate.bindings_of(&route).await, [binding.clone()]);
+    assert_eq!(gate.bindings_of(&route).await, [binding]);
     leads_to(&f, &app, json!(SERVICE)).await;
     deleted(&f, &path).await;
     assert_eq!(f.call(Method::GET, &path, None).await.0, 404);
