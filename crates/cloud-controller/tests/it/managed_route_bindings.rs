@@ -172,6 +172,7 @@ async fn a_broker_makes_and_removes_a_binding() {
     let binding = gate.bindings_of(&route).await.remove(0);
     let path = format!("{BINDINGS}/{binding}");
     let link = |path: &str| json!({ "href": format!("http://api.test{path}") });
+    assert_eq!(job["links"]["service_route_binding"], link(&path));
     let shown = gate.shown(&binding).await;
     assert_eq!(shown["route_service_url"], SERVICE);
     let operation = &shown["last_operation"];
