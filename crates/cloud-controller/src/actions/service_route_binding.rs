@@ -309,6 +309,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn an_operation_of_the_instance_or_the_binding_comes_first() {
         let terms = Terms {
