@@ -63,7 +63,8 @@ fn kind(name: &str) -> &str {
         "security_groups" => "group",
         "audit_events" => "event",
         "route_policies" => "route_policy",
-        "managed_instance" => "service_instance",
+        "managed_instance" | "managed_route_service" | "route_service" => "service_instance",
+        "managed_route_binding" => "service_route_binding",
         "managed_binding" | "service_key" => "service_credential_binding",
         other => other.trim_end_matches('s'),
     }

@@ -1,6 +1,7 @@
 //! Every link that a resource shows leads somewhere.
 
 use crate::fixture::*;
+use crate::managed_route_bindings::become_gate;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -8,6 +9,7 @@ use testkit::broker::Broker;
 
 /// Creates one of each resource that has links.
 async fn fill(f: &Foundation, broker: &Broker) {
+    become_gate(broker);
     let (plan, _) = f.offer(broker, "broker").await;
     f.register(broker, "own-broker", Some(&f.space)).await;
     let app = f.started_app("app").await;
@@ -51,7 +53,9 @@ async fn fill(f: &Foundation, broker: &Broker) {
     let managed = f.create_managed("managed", &plan).await;
     f.bind_managed(&app, &managed).await;
     f.create_key(&managed, "key").await;
-    f.bind_new_route("service").await;
+    f.bind_new_route("route-service").await;
+    let route = f.create_route("managed", "").await;
+    f.bind_route_managed(&route, &managed).await;
     let roles: &[(&str, &str, &str)] = &[
         ("organization_user", "organization", &f.organization),
         ("space_developer", "space", &f.space),

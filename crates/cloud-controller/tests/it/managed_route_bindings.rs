@@ -2,6 +2,7 @@
 //! a binding at the broker that nobody has.
 
 use crate::fixture::*;
+use crate::managed_instances::made;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::broker::{Broker, Call, Fault};
@@ -9,6 +10,30 @@ use testkit::broker::{Broker, Call, Fault};
 const BINDINGS: &str = "/v3/service_route_bindings";
 const INSTANCES: &str = "/v3/service_instances";
 const SERVICE: &str = "https://gate.test/by-broker";
+
+fn body(route: &str, instance: &str) -> Value {
+    json!({ "relationships": {
+        "route": { "data": { "guid": route } },
+        "service_instance": { "data": { "guid": instance } },
+    } })
+}
+
+/// Lets the broker's offerings from now on be services of routes.
+pub(crate) fn become_gate(broker: &Broker) {
+    broker.change_catalog(|catalog| {
+        catalog["services"][0]["requires"] = json!(["route_forwarding"]);
+    });
+    broker.add_to_bindings(json!({ "route_service_url": SERVICE }));
+}
+
+impl Foundation {
+    /// Binds a route to a managed instance, and returns the guid of the binding when its broker has made it.
+    pub(crate) async fn bind_route_managed(&self, route: &str, instance: &str) -> String {
+        let body = body(route, instance);
+        let job = self.done(Method::POST, BINDINGS, body).await;
+        made(&job, "service_route_binding")
+    }
+}
 
 /// A broker of route services with an instance.
 struct Gate<'a> {
@@ -19,27 +44,15 @@ struct Gate<'a> {
 
 impl<'a> Gate<'a> {
     async fn start(f: &'a Foundation) -> Self {
-        let requires = |service: &mut Value| service["requires"] = json!(["route_forwarding"]);
-        Self::start_as(f, "gate", requires).await
+        let broker = Broker::start("gate").await;
+        become_gate(&broker);
+        Self::of(f, broker, "gate").await
     }
 
-    /// Starts a broker whose offering is changed, and creates an instance of the same name as the broker.
-    async fn start_as(f: &'a Foundation, name: &str, change: impl FnOnce(&mut Value)) -> Self {
-        let broker = Broker::start(name).await;
-        broker.change_catalog(|catalog| change(&mut catalog["services"][0]));
-        broker.add_to_bindings(json!({ "route_service_url": SERVICE }));
-        let registered = f.register(&broker, name, None).await;
-        let plan = f.plan_of(&registered, "small").await;
-        f.set_visibility(&plan, json!({ "type": "public" })).await;
-        let relationships = json!({
-            "space": { "data": { "guid": f.space } },
-            "service_plan": { "data": { "guid": plan } },
-        });
-        let body = json!({ "type": "managed", "name": name, "relationships": relationships });
-        let job = ended(f, Method::POST, INSTANCES, body).await;
-        assert_eq!(job["state"], "COMPLETE", "{job}");
-        let list = f.get(&format!("{INSTANCES}?names={name}")).await;
-        let instance = guids(&list).remove(0);
+    /// Registers a broker and creates an instance of the same name.
+    async fn of(f: &'a Foundation, broker: Broker, name: &str) -> Self {
+        let (plan, _) = f.offer(&broker, name).await;
+        let instance = f.create_managed(name, &plan).await;
         Self {
             f,
             broker,
@@ -48,22 +61,18 @@ impl<'a> Gate<'a> {
     }
 
     fn body(&self, route: &str) -> Value {
-        json!({ "relationships": {
-            "route": { "data": { "guid": route } },
-            "service_instance": { "data": { "guid": self.instance } },
-        } })
-    }
-
-    /// Binds a route and returns the job when it has ended.
-    async fn try_bind(&self, route: &str) -> Value {
-        ended(self.f, Method::POST, BINDINGS, self.body(route)).await
+        body(route, &self.instance)
     }
 
     /// Binds a route and returns the guid of the binding.
     async fn bind(&self, route: &str) -> String {
-        let job = self.try_bind(route).await;
-        assert_eq!(job["state"], "COMPLETE", "{job}");
-        self.bindings_of(route).await.remove(0)
+        self.f.bind_route_managed(route, &self.instance).await
+    }
+
+    /// Binds a route, which must fail, and returns the job.
+    async fn fail_to_bind(&self, route: &str) -> Value {
+        let body = self.body(route);
+        self.f.failed(Method::POST, BINDINGS, body).await
     }
 
     async fn bindings_of(&self, route: &str) -> Vec<String> {
@@ -103,21 +112,6 @@ fn guids(list: &Value) -> Vec<String> {
     rows.iter().map(guid).collect()
 }
 
-/// Sends a request that begins a job, and returns the job when it has ended.
-async fn ended(f: &Foundation, method: Method, path: &str, body: Value) -> Value {
-    let job = begun(f, method, path, body).await;
-    end_of(f, &job).await
-}
-
-async fn end_of(f: &Foundation, job: &str) -> Value {
-    wait_for("the end of a job", async || {
-        let job = f.get(job).await;
-        let is_over = job["state"] == "COMPLETE" || job["state"] == "FAILED";
-        if is_over { Ok(job) } else { Err(job) }
-    })
-    .await
-}
-
 /// Sends a request that begins a job, and returns the path of the job.
 async fn begun(f: &Foundation, method: Method, path: &str, body: Value) -> String {
     let request = f
@@ -134,10 +128,9 @@ async fn begun(f: &Foundation, method: Method, path: &str, body: Value) -> Strin
     location.strip_prefix("http://api.test").unwrap().to_owned()
 }
 
-/// Deletes something by a job that must succeed.
-async fn deleted(f: &Foundation, path: &str) {
-    let job = ended(f, Method::DELETE, path, json!({})).await;
-    assert_eq!(job["state"], "COMPLETE", "{path}: {job}");
+/// Deletes something by a job that must succeed, and returns the job.
+async fn deleted(f: &Foundation, path: &str) -> Value {
+    f.done(Method::DELETE, path, json!({})).await
 }
 
 /// Waits until the first route of an app in Diego has a service, or none.
@@ -166,8 +159,7 @@ async fn a_broker_makes_and_removes_a_binding() {
     let mut body = gate.body(&route);
     body["parameters"] = json!({ "secret": "pa55" });
     body["metadata"] = json!({ "labels": { "tier": "gold" } });
-    let job = ended(&f, Method::POST, BINDINGS, body).await;
-    assert_eq!(job["state"], "COMPLETE", "{job}");
+    let job = f.done(Method::POST, BINDINGS, body).await;
     assert_eq!(job["operation"], "service_route_bindings.create");
     let binding = gate.bindings_of(&route).await.remove(0);
     let path = format!("{BINDINGS}/{binding}");
@@ -213,8 +205,7 @@ async fn a_broker_makes_and_removes_a_binding() {
     let again = refused(&f, Method::POST, BINDINGS, gate.body(&route)).await;
     assert_eq!(again, "The route and service instance are already bound.");
 
-    let job = ended(&f, Method::DELETE, &path, json!({})).await;
-    assert_eq!(job["state"], "COMPLETE", "{job}");
+    let job = deleted(&f, &path).await;
     assert_eq!(job["operation"], "service_route_bindings.delete");
     assert_eq!(f.call(Method::GET, &path, None).await.0, 404);
     assert_eq!(gate.broker.bindings(), [""; 0]);
@@ -292,8 +283,7 @@ async fn no_fault_of_a_broker_leaves_a_binding_behind() {
     ] {
         let shown = format!("{fault:?}");
         gate.broker.next(Call::Bind, fault);
-        let job = gate.try_bind(&route).await;
-        assert_eq!(job["state"], "FAILED", "{shown}: {job}");
+        let job = gate.fail_to_bind(&route).await;
         let detail = job["errors"][0]["detail"].as_str().unwrap();
         assert!(
             detail.starts_with("bind could not be completed: "),
@@ -320,8 +310,7 @@ async fn no_fault_of_a_broker_leaves_a_binding_behind() {
     let broken = Fault::Answer(400, json!({ "description": "no luck" }));
     gate.broker.always(Call::Unbind, broken);
     let path = format!("{BINDINGS}/{binding}");
-    let job = ended(&f, Method::DELETE, &path, json!({})).await;
-    assert_eq!(job["state"], "FAILED", "{job}");
+    f.failed(Method::DELETE, &path, json!({})).await;
     let kept = gate.shown(&binding).await;
     assert_eq!(kept["route_service_url"], SERVICE);
     let operation = &kept["last_operation"];
@@ -344,22 +333,21 @@ async fn no_fault_of_a_broker_leaves_a_binding_behind() {
 async fn only_offerings_that_forward_requests_can_be_bound() {
     let f = Foundation::start().await;
     let route = f.create_route("bound", "").await;
-    let forwards = json!(["route_forwarding"]);
-    let plain = Gate::start_as(&f, "plain", |_| {}).await;
+    let plain = Gate::of(&f, Broker::start("plain").await, "plain").await;
     let text = refused(&f, Method::POST, BINDINGS, plain.body(&route)).await;
     assert_eq!(text, "This service instance does not support route binding");
-    let unbindable = Gate::start_as(&f, "unbindable", |service| {
-        service["requires"] = forwards.clone();
-        service["bindable"] = json!(false);
-    })
-    .await;
+
+    let broker = Broker::start("unbindable").await;
+    become_gate(&broker);
+    broker.change_catalog(|catalog| catalog["services"][0]["bindable"] = json!(false));
+    let unbindable = Gate::of(&f, broker, "unbindable").await;
     let text = refused(&f, Method::POST, BINDINGS, unbindable.body(&route)).await;
     assert_eq!(text, "This service instance does not support binding");
-    let silent = Gate::start_as(&f, "silent", |service| {
-        service["requires"] = forwards;
-        service["bindings_retrievable"] = json!(false);
-    })
-    .await;
+
+    let broker = Broker::start("silent").await;
+    become_gate(&broker);
+    broker.change_catalog(|catalog| catalog["services"][0]["bindings_retrievable"] = json!(false));
+    let silent = Gate::of(&f, broker, "silent").await;
     let binding = silent.bind(&route).await;
     let path = format!("{BINDINGS}/{binding}");
     let (status, answer) = f
@@ -369,8 +357,7 @@ async fn only_offerings_that_forward_requests_can_be_bound() {
     deleted(&f, &path).await;
     // Nobody could ask for the address of the service after an operation in the background.
     silent.broker.work_in_background(Some(1));
-    let job = silent.try_bind(&route).await;
-    assert_eq!(job["state"], "FAILED", "{job}");
+    silent.fail_to_bind(&route).await;
     silent.must_be_empty().await;
     f.finish().await;
 }
@@ -389,8 +376,7 @@ async fn whatever_has_a_binding_goes_after_it() {
     let path = format!("/v3/routes/{route}");
     let broken = Fault::Answer(400, json!({ "description": "no luck" }));
     gate.broker.next(Call::Unbind, broken);
-    let job = ended(&f, Method::DELETE, &path, json!({})).await;
-    assert_eq!(job["state"], "FAILED", "{job}");
+    let job = f.failed(Method::DELETE, &path, json!({})).await;
     let text = job["errors"][0]["detail"].as_str().unwrap();
     assert!(text.contains("no luck"), "{text}");
     assert_eq!(gate.bindings_of(&route).await, [binding]);
@@ -443,10 +429,9 @@ async fn a_space_goes_with_its_bindings_and_a_purge_leaves_them_at_the_broker() 
     assert_eq!(gate.bindings_of(&route).await, [""; 0]);
     assert_eq!(gate.broker.bindings(), [binding]);
 
-    let other = Gate::start_as(&f, "other", |service| {
-        service["requires"] = json!(["route_forwarding"]);
-    })
-    .await;
+    let broker = Broker::start("other").await;
+    become_gate(&broker);
+    let other = Gate::of(&f, broker, "other").await;
     other.bind(&route).await;
     deleted(&f, &format!("/v3/spaces/{}", f.space)).await;
     assert_eq!(other.broker.instances(), [""; 0]);
@@ -477,7 +462,7 @@ async fn a_restart_neither_loses_nor_repeats_a_binding() {
     let removal = begun(&f, Method::DELETE, &path, json!({})).await;
     f.restart(async |_| {}).await;
     for job in [creation, removal] {
-        let job = end_of(&f, &job).await;
+        let job = f.ended_job(&job).await;
         assert_eq!(job["state"], "COMPLETE", "{job}");
     }
     let bindings = guids(&f.get(BINDINGS).await);

@@ -29,6 +29,8 @@ impl World {
             "service_key",
             "route_service",
             "service_route_binding",
+            "managed_route_service",
+            "managed_route_binding",
             "service_broker",
             "service_offering",
             "service_plan",

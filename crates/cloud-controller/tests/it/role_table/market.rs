@@ -1,6 +1,7 @@
 //! The things of the marketplace: brokers, offerings, plans, and what brokers make of them. Each is of a broker of its own.
 
 use super::World;
+use crate::managed_route_bindings::become_gate;
 use serde_json::json;
 
 /// Makes a thing of the marketplace; `None`: the name means something else.
@@ -34,6 +35,12 @@ pub(super) async fn make(world: &World, name: &str) -> Option<String> {
             f.bind_managed(&app, &instance(world).await).await
         }
         "service_key" => f.create_key(&instance(world).await, &world.name()).await,
+        "managed_route_service" => route_service(world).await,
+        "managed_route_binding" => {
+            let route = f.create_route(&world.name(), "").await;
+            let instance = route_service(world).await;
+            f.bind_route_managed(&route, &instance).await
+        }
         "restricted_plan" => {
             let plan = f.plan_of(&register(None).await, "small").await;
             let organizations = json!([{ "guid": f.organization }]);
@@ -49,4 +56,10 @@ pub(super) async fn make(world: &World, name: &str) -> Option<String> {
 async fn instance(world: &World) -> String {
     let (plan, _) = world.f.offer(&world.broker, &world.name()).await;
     world.f.create_managed(&world.name(), &plan).await
+}
+
+/// Makes a managed instance to which routes can be bound.
+async fn route_service(world: &World) -> String {
+    become_gate(&world.broker);
+    instance(world).await
 }

@@ -288,6 +288,9 @@ pub(super) fn rows() -> Vec<Row> {
         row("DELETE /v3/service_route_bindings/{service_route_binding}",        "x r r r . . . x r r x ."),
         // The original asks for the right to write here, and stops it like a write.
         row("GET /v3/service_route_bindings/{service_route_binding}/parameters", "n r r r . . . n r r r .").like_a_write(),
+        row("POST /v3/service_route_bindings",                                  "x r r r 4 4 4 x r r x 4").json(r#"{"parameters":{"a":1},"relationships":{"route":{"data":{"guid":"{route}"}},"service_instance":{"data":{"guid":"{managed_route_service}"}}}}"#),
+        row("DELETE /v3/service_route_bindings/{managed_route_binding}",        "x r r r . . . x r r x ."),
+        row("GET /v3/service_route_bindings/{managed_route_binding}/parameters", "x r r r . . . x r r r .").like_a_write(),
         row("GET /v3/service_brokers",                                          "x x x x x x x x x x x x"),
         row("POST /v3/service_brokers",                                         "x r r r r r r r r r r r").json(r#"{"name":"{name}","url":"{broker_url}","authentication":{"type":"basic","credentials":{"username":"broker-user","password":"br0ker-passw0rd"}}}"#).whatever_the_state(),
         row("POST /v3/service_brokers",                                         "x r r r 4 4 4 x r r r 4").json(r#"{"name":"{name}","url":"{broker_url}","authentication":{"type":"basic","credentials":{"username":"broker-user","password":"br0ker-passw0rd"}},"relationships":{"space":{"data":{"guid":"{space}"}}}}"#),
