@@ -1,10 +1,10 @@
 //! Bindings of routes to service instances: requests for a bound route go to the service before they reach an app.
 
 use super::routes::{Wanted, names};
-use super::services;
+use super::services::{GROUP, PARAMETERS, WAIT, announce, instance, parameters, send};
 use crate::api::Request;
 use crate::api::types::{Route, RouteBinding, ServiceInstance};
-use crate::args::{Flag, Parsed, Spec, Usage, switch, value};
+use crate::args::{Flag, Parsed, Spec, switch, value};
 use crate::propagation;
 use crate::session::Session;
 use anyhow::{Context as _, Result};
@@ -12,12 +12,10 @@ use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-const GROUP: &str = "Services";
 const BINDINGS: &str = "/v3/service_route_bindings";
 
 const HOSTNAME: Flag = value(Some('n'), "hostname", "HOSTNAME", "Host name of the route");
 const PATH: Flag = value(None, "path", "PATH", "Path of the route");
-const WAIT: Flag = switch(Some('w'), "wait", "Wait until the broker is done");
 
 pub(super) const SPECS: &[Spec] = &[
     Spec {
@@ -26,17 +24,7 @@ pub(super) const SPECS: &[Spec] = &[
         group: GROUP,
         about: "Bind a service instance to a route, whose requests go to the service first",
         args: &["DOMAIN", "SERVICE_INSTANCE"],
-        flags: &[
-            HOSTNAME,
-            PATH,
-            value(
-                Some('c'),
-                "",
-                "PARAMETERS",
-                "Parameters for a broker, as a JSON object or as the path of a file with one",
-            ),
-            WAIT,
-        ],
+        flags: &[HOSTNAME, PATH, PARAMETERS, WAIT],
         examples: &[
             "cf bind-route-service apps.cupola.test my-gate --hostname my-app",
             "cf bind-route-service apps.cupola.test my-gate --hostname my-app --path /v2",
@@ -73,23 +61,16 @@ async fn binding(
 
 pub(super) async fn bind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    let (name, wait) = (p.arg(1), p.has("wait"));
-    let parameters =
-        match p.get("c") {
-            None => None,
-            Some(text) => Some(services::object(s, "c", text)?.with_context(|| {
-                Usage(format!("the file {text:?} of the flag -c does not exist"))
-            })?),
-        };
+    let (name, parameters) = (p.arg(1), parameters(s, p)?);
     let wanted = Wanted::of(s, spec, p, p.arg(0)).await?;
     let url = wanted.url();
-    services::announce(
+    announce(
         s,
         "Binding route {} to service instance {}",
         &[&url, name],
         &target,
     );
-    let instance = services::instance(s, name, &target).await?;
+    let instance = instance(s, name, &target).await?;
     let route = wanted.find(s).await?.with_context(|| wanted.not_found())?;
     if binding(s, &route, &instance).await?.is_some() {
         s.ui.line(format!(
@@ -106,8 +87,7 @@ pub(super) async fn bind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         body["parameters"] = parameters;
     }
     let request = Request::new(Method::POST, BINDINGS).json(&body)?;
-    let response = s.call(request).await?;
-    let is_done = s.follow(&response, wait).await?;
+    let is_done = send(s, p, request).await?;
     end(s, &route, is_done, "Binding").await;
     Ok(())
 }
@@ -130,7 +110,7 @@ async fn show_propagation(s: &Session, route: &Route) {
 
 pub(super) async fn unbind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
     let target = s.require_space()?;
-    let (name, wait) = (p.arg(1), p.has("wait"));
+    let name = p.arg(1);
     let wanted = Wanted::of(s, spec, p, p.arg(0)).await?;
     let url = wanted.url();
     let question = format!(
@@ -142,24 +122,23 @@ pub(super) async fn unbind(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         s.ui.line("Unbind cancelled");
         return p.end_early();
     }
-    services::announce(
+    announce(
         s,
         "Unbinding route {} from service instance {}",
         &[&url, name],
         &target,
     );
-    let instance = services::instance(s, name, &target).await?;
+    let instance = instance(s, name, &target).await?;
     let route = wanted.find(s).await?.with_context(|| wanted.not_found())?;
     let Some(binding) = binding(s, &route, &instance).await? else {
         s.ui.line(format!(
             "Route {url} was not bound to service instance {name}."
         ));
         s.ui.ok();
-        return Ok(());
+        return p.end_early();
     };
     let path = format!("{BINDINGS}/{}", binding.guid);
-    let response = s.call(Request::new(Method::DELETE, path)).await?;
-    let is_done = s.follow(&response, wait).await?;
+    let is_done = send(s, p, Request::new(Method::DELETE, path)).await?;
     end(s, &route, is_done, "Unbinding").await;
     Ok(())
 }

@@ -103,7 +103,7 @@ pub(super) fn announce(s: &Session, what: &str, names: &[&str], target: &Target)
 }
 
 /// Reads a JSON object from a flag: the text itself, or a file.
-pub(super) fn object(s: &Session, flag: &str, text: &str) -> Result<Option<Value>> {
+fn object(s: &Session, flag: &str, text: &str) -> Result<Option<Value>> {
     let text = text.trim();
     let json = match text.starts_with('{') {
         true => text.to_owned(),
