@@ -2,11 +2,13 @@
 
 use crate::fixture::*;
 use crate::managed_instances::INSTANCES;
+use crate::managed_route_bindings::become_gate;
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::broker::Broker;
 
 const BINDINGS: &str = "/v3/service_credential_bindings";
+const ROUTE_BINDINGS: &str = "/v3/service_route_bindings";
 
 impl Foundation {
     /// Sends a request as the original client does, which polls a job until it is complete. Returns the states that the job had.
@@ -197,5 +199,67 @@ async fn the_original_client_manages_services() {
         assert_eq!(f.call(Method::GET, path, None).await.0, 404);
     }
     assert!(broker.instances().is_empty() && broker.bindings().is_empty());
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_original_client_binds_routes() {
+    let f = Foundation::start().await;
+    let broker = Broker::start("gate").await;
+    become_gate(&broker);
+    let (plan, _) = f.offer(&broker, "broker").await;
+    let managed = f.create_managed("gate", &plan).await;
+    let provided = f.create_route_service("wall").await;
+    let known = ["PROCESSING", "POLLING", "COMPLETE"];
+    let guid_of = |list: &Value| list["resources"][0]["guid"].as_str().unwrap().to_owned();
+    for (name, instance, host) in [("gate", &managed, "one"), ("wall", &provided, "two")] {
+        let wanted = f.create_route(host, "").await;
+
+        // bind-route-service
+        let path = format!(
+            "{INSTANCES}?names={name}&page=1&per_page=1&space_guids={}",
+            f.space
+        );
+        assert_eq!(guid_of(&f.get(&path).await), *instance);
+        let domain = guid_of(&f.get("/v3/domains?names=apps.test&page=1&per_page=1").await);
+        let path = format!("/v3/routes?domain_guids={domain}&hosts={host}&paths=");
+        let route = guid_of(&f.get(&path).await);
+        assert_eq!(route, wanted);
+        let mut body = json!({ "relationships": {
+            "service_instance": { "data": { "guid": instance } },
+            "route": { "data": { "guid": route } },
+        } });
+        if name == "gate" {
+            body["parameters"] = json!({ "limit": 5 });
+        }
+        let states = f
+            .states(Method::POST, ROUTE_BINDINGS, Some(body.clone()))
+            .await;
+        assert!(is_one_of(&states, &known), "{states:?}");
+        // The client takes this text for a success.
+        let (status, again) = f.call(Method::POST, ROUTE_BINDINGS, Some(body)).await;
+        assert_eq!(
+            (status, detail(&again)),
+            (422, "The route and service instance are already bound.")
+        );
+
+        // routes
+        let path = format!("{ROUTE_BINDINGS}?include=service_instance&route_guids={route}");
+        let bound = f.get(&path).await;
+        let related = &bound["resources"][0]["relationships"];
+        assert_eq!(related["route"]["data"]["guid"], json!(route));
+        assert_eq!(related["service_instance"]["data"]["guid"], json!(instance));
+        let included = &bound["included"]["service_instances"][0];
+        assert_eq!(included["name"], name);
+
+        // unbind-route-service
+        let path =
+            format!("{ROUTE_BINDINGS}?route_guids={route}&service_instance_guids={instance}");
+        let binding = guid_of(&f.get(&path).await);
+        let path = format!("{ROUTE_BINDINGS}/{binding}");
+        let states = f.states(Method::DELETE, &path, None).await;
+        assert!(is_one_of(&states, &known), "{states:?}");
+        assert_eq!(f.call(Method::GET, &path, None).await.0, 404);
+    }
     f.finish().await;
 }
