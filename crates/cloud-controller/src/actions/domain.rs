@@ -103,7 +103,7 @@ pub(crate) async fn delete_part(
     if let Some(route) = routes::first_of_domain(tx, guid).await? {
         return match route_deletion::remove(tx, settings, actor, (&route, since)).await? {
             Removal::Gone => Ok(Progress::More),
-            Removal::Waiting => Ok(Progress::WAIT),
+            Removal::Waiting => Ok(Progress::waiting(since)),
             Removal::Failed(text) => Err(ApiError::unable(DELETE, text)),
         };
     }

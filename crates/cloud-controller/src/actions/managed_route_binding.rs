@@ -7,8 +7,8 @@
 use super::audit::{self, Target};
 use super::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject, Task};
 use super::job::{
-    CREATE_ROUTE_BINDING, DELETE_DOMAIN, DELETE_ROUTE, DELETE_ROUTE_BINDING, DELETE_SPACE,
-    enqueue_for,
+    CREATE_ROUTE_BINDING, DELETE_DOMAIN, DELETE_ROUTE, DELETE_ROUTE_BINDING,
+    DELETE_SERVICE_INSTANCE, DELETE_SPACE, enqueue_for,
 };
 use super::managed_binding::{NOT_RETRIEVABLE, Removal};
 use super::route::{self, mark_processes_of};
@@ -378,12 +378,12 @@ pub(super) async fn settle_delete(
         ..
     } = reply;
     let (is_report, is_busy) = (content.is_report(), content.is_busy());
-    match errand.step(Verb::Unbind, call, content) {
+    let after = match errand.step(Verb::Unbind, call, content) {
         Step::Succeed => {
             let space = &subject.space;
             audit::also(verbs::delete(tx, errand.actor(), &binding, space).await?);
             follow(tx, errand, &binding.route_guid).await?;
-            Ok(After::Done)
+            After::Done
         }
         Step::Poll { stage, after } => {
             let state = (DELETE, IN_PROGRESS);
@@ -395,9 +395,9 @@ pub(super) async fn settle_delete(
                 audit::also(trail);
             }
             let pause = after;
-            Ok(After::Again { stage, pause })
+            After::Again { stage, pause }
         }
-        Step::Resend { after } => Ok(After::resend(after)),
+        Step::Resend { after } => After::resend(after),
         Step::Fail { text, .. } => {
             let name = &subject.instance.name;
             let (verb, text) = match (is_report, is_busy) {
@@ -412,11 +412,22 @@ pub(super) async fn settle_delete(
                 ),
             };
             note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;
-            Ok(After::Failed(ApiError::unable(verb, text)))
+            After::Failed(ApiError::unable(verb, text))
         }
         Step::Expire { text, .. } => {
             note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;
-            Ok(After::Failed(ApiError::job_timeout()))
+            After::Failed(ApiError::job_timeout())
         }
+    };
+    if matches!(after, After::Done | After::Failed(_)) {
+        ended(tx, &binding).await?;
     }
+    Ok(after)
+}
+
+/// Makes the jobs due that delete the instance and the route of a binding, because they wait for this end.
+async fn ended(tx: &mut Change, binding: &ServiceRouteBinding) -> ApiResult<()> {
+    job::hasten(tx, DELETE_SERVICE_INSTANCE, &binding.service_instance_guid).await?;
+    job::hasten(tx, DELETE_ROUTE, &binding.route_guid).await?;
+    Ok(())
 }

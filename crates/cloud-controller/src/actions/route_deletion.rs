@@ -42,7 +42,7 @@ pub(crate) async fn delete_part(
     };
     match remove(tx, settings, actor, (&route, since)).await? {
         Removal::Gone => Ok(Progress::Done),
-        Removal::Waiting => Ok(Progress::WAIT),
+        Removal::Waiting => Ok(Progress::waiting(since)),
         Removal::Failed(text) => Err(ApiError::unable(DELETE, text)),
     }
 }

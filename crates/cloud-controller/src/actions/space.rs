@@ -85,7 +85,7 @@ pub(crate) async fn delete_part(
     if let Some(route) = routes::first_of_space(tx, guid).await? {
         return match route_deletion::remove(tx, settings, actor, (&route, since)).await? {
             Removal::Gone => Ok(Progress::More),
-            Removal::Waiting => Ok(Progress::WAIT),
+            Removal::Waiting => Ok(Progress::waiting(since)),
             Removal::Failed(text) => Err(failed(&space, &text)),
         };
     }
