@@ -42,7 +42,7 @@ use anyhow::Result;
 pub(crate) struct Exit(pub(crate) u8);
 
 /// The tables in the order of `cf help`.
-const TABLES: [&[Spec]; 25] = [
+const TABLES: &[&[Spec]] = &[
     login::SPECS,
     push::SPECS,
     apps::SPECS,
@@ -70,7 +70,7 @@ const TABLES: [&[Spec]; 25] = [
     platform::SPECS,
 ];
 
-const OTHERS: [&[Spec]; 5] = [
+const OTHERS: &[&[Spec]] = &[
     network::SPECS,
     quotas::ORGANIZATION,
     quotas::SPACE,
@@ -79,7 +79,7 @@ const OTHERS: [&[Spec]; 5] = [
 ];
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Spec> {
-    TABLES.into_iter().chain(OTHERS).flatten()
+    TABLES.iter().chain(OTHERS).copied().flatten()
 }
 
 fn find(name: &str) -> Option<&'static Spec> {
