@@ -1,6 +1,6 @@
-//! The parts that every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, a
-//! database, the disk, files that change, processes, logging, metrics, readiness, reconcilers, rings of numbered entries, fetched lists, zips and
-//! back-off.
+//! The parts that every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, the
+//! addresses that users may name, a database, the disk, files that change, processes, logging, metrics, readiness, reconcilers,
+//! rings of numbered entries, fetched lists, zips and back-off.
 //!
 //! No Cloud Foundry policy is here, and no key of our configuration.
 
@@ -13,6 +13,7 @@ pub mod logging;
 pub mod metrics;
 pub mod net;
 pub mod processes;
+pub mod reach;
 pub mod readiness;
 pub mod reconcile;
 pub mod ring;
