@@ -1,5 +1,5 @@
 //! The internal mTLS listener: callbacks of the BBS, downloads and uploads of the cells, the network policies for the cells,
-//! and stored routes for operators.
+//! stored routes for operators, and the log drains of apps.
 
 use crate::bits::store::Kind;
 use crate::controller::Cc;
@@ -34,6 +34,7 @@ pub(crate) fn router(cc: Cc) -> Router {
         .route(path::LIFECYCLE, get(lifecycle))
         .route(path::POLICIES, get(crate::api::network_policy::internal))
         .route(path::STORED_ROUTE, get(crate::api::why::internal))
+        .route(path::SYSLOG_DRAINS, get(crate::api::syslog_drain::internal))
         .layer(DefaultBodyLimit::disable())
         .layer(axum::middleware::from_fn(request_id::keep))
         .with_state(cc)

@@ -34,6 +34,89 @@ pub mod internal_path {
     pub const POLICIES: &str = "/networking/v1/internal/policies";
     /// The path of the stored state of the route that serves a URL, as [`super::StoredRoute`]: `GET`, with the query `url`.
     pub const STORED_ROUTE: &str = "/internal/v4/stored_route";
+    /// The path of the log drains of all apps, as a page of [`super::SyslogDrains`]: `GET`, with the queries `batch_size` and `next_id`.
+    pub const SYSLOG_DRAINS: &str = "/internal/v5/syslog_drain_urls";
+}
+
+/// A page of the log drains. The one after the last has no results.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyslogDrains {
+    pub results: Vec<SyslogDrain>,
+    /// The `next_id` of the next page; `None` if there is none.
+    pub next_id: Option<u32>,
+}
+
+/// A drain's URL with the apps whose logs are sent there. The URL may contain a password.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyslogDrain {
+    pub url: String,
+    pub credentials: Vec<DrainCredentials>,
+}
+
+/// Prints the credentials only, which hide their secrets.
+impl std::fmt::Debug for SyslogDrain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SyslogDrain")
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The PEM texts with which some apps' logs are sent to a drain. An empty text means that there is none.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DrainCredentials {
+    pub cert: String,
+    pub key: String,
+    pub ca: String,
+    pub apps: Vec<DrainedApp>,
+}
+
+/// Prints the apps only, because the key is secret.
+impl std::fmt::Debug for DrainCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DrainCredentials")
+            .field("apps", &self.apps)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An app whose logs are sent to a drain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DrainedApp {
+    /// The host of its messages ([`drain_hostname`]).
+    pub hostname: String,
+    /// The guid of the app.
+    pub app_id: String,
+}
+
+/// The longest part of a drained message's host.
+const LONGEST_LABEL: usize = 63;
+
+/// Returns the host of an app's drained messages: the names of its organization, its space and itself, as far as they consist of letters,
+/// digits and dashes.
+pub fn drain_hostname(organization: &str, space: &str, app: &str) -> String {
+    [organization, space, app].map(drain_label).join(".")
+}
+
+fn drain_label(name: &str) -> String {
+    let mut label = String::new();
+    let mut is_after_space = false;
+    for c in name.chars() {
+        let is_space = c.is_ascii_whitespace();
+        if is_space && !is_after_space {
+            label.push('-');
+        } else if c.is_ascii_alphanumeric() || c == '-' {
+            label.push(c);
+        }
+        is_after_space = is_space;
+    }
+    label.truncate(label.trim_end_matches('-').len());
+    label.truncate(LONGEST_LABEL);
+    label
 }
 
 /// The route that serves a URL, as the Cloud Controller stores it.
@@ -135,4 +218,40 @@ pub struct NetworkPolicyDestination {
 pub struct PolicyPorts {
     pub start: u16,
     pub end: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drained_host_has_letters_digits_and_dashes() {
+        assert_eq!(
+            drain_hostname("org-1", "space 1", "app"),
+            "org-1.space-1.app"
+        );
+        assert_eq!(
+            drain_hostname("some_org", "a \t b", "some_app--"),
+            "someorg.a-b.someapp"
+        );
+        let long = "a".repeat(100);
+        let label = "a".repeat(63);
+        assert_eq!(
+            drain_hostname(&long, &long, "ä ö"),
+            format!("{label}.{label}.")
+        );
+    }
+
+    #[test]
+    fn drains_have_the_form_of_the_original() {
+        let text = r#"{"results":[{"url":"syslog://h:1","credentials":[{"cert":"c","key":"k","ca":"","apps":[{"hostname":"o.s.a","app_id":"g"}]}]}],"next_id":null}"#;
+        let read: SyslogDrains = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        assert_eq!(read.results[0].credentials[0].apps[0].app_id, "g");
+        let shown = format!("{read:?}");
+        assert!(
+            !shown.contains("syslog://") && !shown.contains("\"k\""),
+            "{shown}"
+        );
+    }
 }

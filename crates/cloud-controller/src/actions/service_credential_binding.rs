@@ -77,7 +77,6 @@ pub(crate) async fn create(
         let job = managed_binding::create(tx, settings, actor, binding, order.task).await?;
         return Ok(Bound::ByJob(job));
     }
-    check_drain(instance)?;
     let keys = &settings.keys;
     fill(keys, instance, binding)?;
     binding.last_operation = Json(LastOperation::done("create", None));
@@ -270,18 +269,6 @@ fn check_pair(
     Err(text)
 }
 
-/// Refuses the logs' drain of a bound instance, because nothing sends logs there yet.
-fn check_drain(instance: &ServiceInstance) -> ApiResult<()> {
-    let url = instance.syslog_drain_url.as_deref().unwrap_or_default();
-    if url.is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::unprocessable(format!(
-        "The service instance '{}' has a syslog_drain_url, and this foundation does not drain the logs of apps yet: remove the URL before the instance is bound to an app",
-        instance.name
-    )))
-}
-
 /// Copies what an instance has into a binding of it.
 fn fill(
     keys: &Keyring,
@@ -301,11 +288,7 @@ pub(crate) async fn follow(
     keys: &Keyring,
     instance: &ServiceInstance,
 ) -> ApiResult<()> {
-    let bindings = service_credential_binding::of_instance(conn, &instance.guid).await?;
-    if !bindings.is_empty() {
-        check_drain(instance)?;
-    }
-    for mut binding in bindings {
+    for mut binding in service_credential_binding::of_instance(conn, &instance.guid).await? {
         fill(keys, instance, &mut binding)?;
         binding.touch();
         db::update(conn, &binding).await?;
@@ -467,16 +450,5 @@ mod tests {
             let refused = check_siblings(&new, &[old], most(9, 3), true);
             assert!(refused.unwrap_err().contains(text), "{kind} {state}");
         }
-    }
-
-    #[test]
-    fn a_drain_is_refused_until_logs_are_drained() {
-        let with = |url: Option<&str>| ServiceInstance {
-            syslog_drain_url: url.map(str::to_owned),
-            ..ServiceInstance::fresh()
-        };
-        assert!(check_drain(&with(None)).is_ok());
-        assert!(check_drain(&with(Some(""))).is_ok());
-        assert!(check_drain(&with(Some("syslog://h:1"))).is_err());
     }
 }

@@ -56,6 +56,7 @@ mod sidecar;
 mod space;
 mod space_quota;
 mod stack;
+pub(crate) mod syslog_drain;
 mod task;
 mod uaa_users;
 mod upload;

@@ -53,6 +53,7 @@ pub(crate) mod space_quota;
 mod spelling;
 pub(crate) mod stack;
 pub(crate) mod stored_route;
+pub(crate) mod syslog_drain;
 pub(crate) mod task;
 mod transaction;
 pub(crate) mod usage;

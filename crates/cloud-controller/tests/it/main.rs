@@ -45,6 +45,7 @@ mod several;
 mod sidecars;
 mod spelling;
 mod ssh;
+mod syslog_drains;
 mod texts;
 mod uploads;
 mod usage;

@@ -327,27 +327,6 @@ async fn wrong_bindings_are_refused_with_the_originals_texts() {
     ] {
         assert_eq!(refused(&f, Method::POST, BINDINGS, body).await, text);
     }
-
-    // A drain would have no effect, so it is refused where it would begin.
-    let drain = json!({ "syslog_drain_url": "syslog://h:1" });
-    let text = refused(
-        &f,
-        Method::PATCH,
-        &format!("{INSTANCES}/{db}"),
-        drain.clone(),
-    )
-    .await;
-    assert!(
-        text.contains("does not drain the logs of apps yet"),
-        "{text}"
-    );
-    f.send(Method::PATCH, &format!("{INSTANCES}/{queue}"), drain)
-        .await;
-    let text = refused(&f, Method::POST, BINDINGS, body(&app, &queue)).await;
-    assert!(
-        text.contains("does not drain the logs of apps yet"),
-        "{text}"
-    );
     f.finish().await;
 }
 
