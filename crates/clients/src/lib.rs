@@ -12,5 +12,6 @@ pub mod request_id;
 pub mod routing_api;
 mod sse;
 pub mod ssh_access;
+pub mod syslog_drains;
 pub mod tap;
 pub mod uaa;

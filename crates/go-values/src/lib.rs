@@ -1,11 +1,12 @@
-//! Values as Go programs read and print them: durations ([`duration`]), whole numbers ([`integer`]), quantities of bytes ([`quantity`]), truth values
-//! ([`boolean`]) and quoted text ([`quoted`]).
+//! Values as Go programs read and print them: durations ([`duration`]), whole numbers ([`integer`]), other numbers ([`number`]), quantities of
+//! bytes ([`quantity`]), truth values ([`boolean`]) and quoted text ([`quoted`]).
 //!
 //! Operators and manifests of Cloud Foundry write these forms, because its programs are written in Go. All our parsers of
 //! flags, configuration files and manifests call this crate, so that one text means one thing everywhere.
 
 pub mod duration;
 pub mod integer;
+pub mod number;
 pub mod quantity;
 
 /// Reads a truth value in one of the twelve spellings that Go knows.

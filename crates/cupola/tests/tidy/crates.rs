@@ -31,6 +31,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("osb", 5),
     ("survey", 5),
     ("route-timing", 5),
+    ("drains", 5),
     ("router", 6),
     ("cloud-controller", 6),
     ("uaa", 6),

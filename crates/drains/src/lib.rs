@@ -1,0 +1,122 @@
+//! Log drains: sends the lines and metrics of apps to the servers that their owners name, as messages of RFC 5424.
+//!
+//! ```text
+//!  Cloud Controller ──list of drains, every few seconds──▶ Drains::run ──▶ one task for each drain of an app
+//!  log-cache's ingress ──every envelope──▶ Intake::offer ──▶ buffers ──▶ tasks ──TCP, TLS, HTTPS──▶ the owners' servers
+//!                                                                              └──lines about trouble──▶ the log of the app
+//! ```
+//!
+//! The role log-cache runs it, because it receives the envelopes of all components. A drain has a bounded buffer and a task of its own: a
+//! server that is slow or absent costs the oldest of its own messages, which are counted and reported in the app's log, and delays nobody.
+//! Nothing is kept on disk. It decides neither who may bind a drain nor what an app logs.
+//!
+//! | Module | Owns |
+//! |---|---|
+//! | [`list`] | which drains there are, from the Cloud Controller's list (pure) |
+//! | [`target`] | what the URL of a drain means (pure) |
+//! | [`rfc5424`] | the form of messages (pure) |
+//! | [`buffer`] | the messages that wait, and which are dropped (pure) |
+//! | [`drain`] | one drain: its buffer and its task |
+//! | [`connection`] | the connection to its server |
+//! | [`trust`] | whom drains trust, and what they present |
+//! | [`follow`] | begins and ends drains as the list changes |
+//! | [`shared`] | the drains of all apps |
+//! | [`report`] | lines for the apps' logs |
+//! | [`metrics`] | what operators see |
+
+mod buffer;
+mod connection;
+mod drain;
+mod follow;
+mod list;
+mod metrics;
+mod report;
+mod rfc5424;
+mod shared;
+mod target;
+mod trust;
+
+pub use report::Report;
+
+use anyhow::Result;
+use kit::CancellationToken;
+use kit::metrics::Registry;
+use kit::reach::Reach;
+use kit::tls::Identity;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::loggregator::Envelope;
+
+/// The checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The URL of the Cloud Controller's internal listener: `https://127.0.0.1:9023`.
+    pub cloud_controller_url: String,
+    /// The certificate that is presented to the Cloud Controller.
+    pub identity: Identity,
+    /// The interval at which the list of drains is read.
+    pub interval: Duration,
+    /// The addresses to which messages may be sent.
+    pub reach: Reach,
+    /// The PEM texts of authorities of drains' servers, besides those of the machine. It may be empty.
+    pub authorities: String,
+    /// Whether messages have the tags of envelopes if the URL of a drain does not decide it.
+    pub has_tags: bool,
+    /// The number of drains that an app may have.
+    pub per_app: usize,
+}
+
+impl Config {
+    /// The default interval. The original reads the list every minute.
+    pub const INTERVAL: Duration = Duration::from_secs(5);
+    /// The default number of drains of an app, which is that of the original.
+    pub const PER_APP: usize = 5;
+}
+
+/// The drains of a foundation.
+#[derive(Debug)]
+pub struct Drains {
+    config: Config,
+    client: clients::syslog_drains::Client,
+    trust: trust::Trust,
+    shared: Arc<shared::Shared>,
+}
+
+/// The entrance of envelopes. It is cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Intake(Arc<shared::Shared>);
+
+impl Intake {
+    /// Passes an envelope to the drains of its app. It never waits.
+    pub fn offer(&self, envelope: &Envelope) {
+        self.0.offer(envelope);
+    }
+}
+
+impl Drains {
+    /// Builds the drains, and adds their metrics to those of the component that runs them.
+    pub fn build(config: Config, registry: &mut Registry) -> Result<Self> {
+        let shared = Arc::new(shared::Shared::new(metrics::Metrics::new(registry)));
+        shared::add_levels(registry, &shared);
+        Ok(Self {
+            client: clients::syslog_drains::Client::new(
+                &config.cloud_controller_url,
+                &config.identity,
+            )?,
+            trust: trust::Trust::new(&config.authorities)?,
+            config,
+            shared,
+        })
+    }
+
+    pub fn intake(&self) -> Intake {
+        Intake(self.shared.clone())
+    }
+
+    /// Follows the list of drains and delivers messages until `shutdown`. Lines for the apps' logs go to `report`, which may pass them to
+    /// an [`Intake`].
+    pub async fn run(self, report: Report, shutdown: CancellationToken) -> Result<()> {
+        follow::follow(self, report::Reports::new(report), shutdown).await;
+        Ok(())
+    }
+}
