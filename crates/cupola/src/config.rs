@@ -7,6 +7,7 @@ mod cell;
 mod certificates;
 mod database;
 mod file;
+mod log_drains;
 mod route_services;
 mod sockets;
 mod ssh;
@@ -25,6 +26,7 @@ use crate::addresses::{Configured, Service};
 use anyhow::{Context as _, Result, bail};
 use cloud_controller::IdentityDomain;
 use file::ConfigFile;
+use log_drains::Drains;
 use route_services::RouteServices;
 use router::Rotation;
 use ssh::Ssh;
@@ -83,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) route_services: RouteServices,
     /// The UDP address, on loopback, on which log-cache receives dropsonde envelopes; `None` means that it receives none.
     pub(crate) dropsonde: Option<SocketAddr>,
+    /// Where the logs of apps may be sent, and in which form.
+    pub(crate) drains: Drains,
     pub(crate) retention: cloud_controller::Retention,
     pub(crate) ssh: Ssh,
     pub(crate) brokers: Brokers,
@@ -203,6 +207,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
             "log_cache.dropsonde {open} is not on loopback: everybody could write logs; use e.g. 127.0.0.1:3457"
         ));
     }
+    let drains = log_drains::check(file.log_cache.drains, &mut problems);
     problems.extend(file.limits.problems());
     for suffix in file
         .reserved_private_domains
@@ -248,6 +253,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         tracing,
         route_services,
         dropsonde,
+        drains,
         retention,
         ssh,
         brokers,

@@ -2,13 +2,12 @@
 //! envelopes about requests so get into the logs of the apps. UDP does not authenticate senders, so the operator opens this port
 //! on loopback or not at all.
 
-use crate::store::Store;
+use crate::intake::{self, Intake};
 use anyhow::{Context as _, Result};
 use kit::CancellationToken;
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::UdpSocket;
 use wire::dropsonde::{self, Event, EventType, MessageType, PeerType};
 use wire::loggregator::{Counter, Envelope, Gauge, GaugeValue, Log, LogType, Message, Timer};
@@ -19,7 +18,7 @@ const LARGEST: usize = 1 << 16;
 /// Receives until `shutdown`. Data that is no envelope is dropped.
 pub(crate) async fn serve(
     socket: UdpSocket,
-    store: Arc<Mutex<Store>>,
+    intake: Intake,
     shutdown: CancellationToken,
 ) -> Result<()> {
     let mut buffer = vec![0; LARGEST];
@@ -30,9 +29,8 @@ pub(crate) async fn serve(
         };
         match dropsonde::Envelope::decode(&buffer[..received]) {
             Ok(envelope) => {
-                if let Some(envelope) = convert(envelope, crate::ingress::now()) {
-                    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-                    store.insert(envelope);
+                if let Some(envelope) = convert(envelope, intake::now()) {
+                    intake.accept(vec![envelope]);
                 }
             }
             Err(error) => tracing::debug!(%error, "dropsonde-envelope-refused"),

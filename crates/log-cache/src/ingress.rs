@@ -1,6 +1,6 @@
 //! The gRPC ingress: receives batches from every client with a certificate of the control plane.
 
-use crate::store::Store;
+use crate::intake::Intake;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -8,8 +8,6 @@ use axum::response::Response;
 use axum::routing::post;
 use kit::CancellationToken;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::server::{ClientStreamingService, Grpc, UnaryService};
 use tonic_prost::ProstCodec;
 use wire::loggregator::{BATCH_SENDER, BatchSenderResponse, EnvelopeBatch};
@@ -20,16 +18,16 @@ const MAX_BATCH: usize = 16 << 20;
 
 #[derive(Clone, Debug)]
 struct Ingress {
-    store: Arc<Mutex<Store>>,
+    intake: Intake,
     /// The token that ends open calls, whose senders would keep them open without end.
     shutdown: CancellationToken,
 }
 
-pub(crate) fn router(store: Arc<Mutex<Store>>, shutdown: CancellationToken) -> Router {
+pub(crate) fn router(intake: Intake, shutdown: CancellationToken) -> Router {
     Router::new()
         .route(BATCH_SENDER, post(batch_sender))
         .route(SEND, post(send))
-        .with_state(Ingress { store, shutdown })
+        .with_state(Ingress { intake, shutdown })
 }
 
 fn grpc() -> Grpc<ProstCodec<BatchSenderResponse, EnvelopeBatch>> {
@@ -65,7 +63,7 @@ impl ClientStreamingService<EnvelopeBatch> for Ingress {
                     batch = batches.message() => batch?,
                 };
                 match batch {
-                    Some(batch) => ingress.store(batch),
+                    Some(batch) => ingress.intake.accept(batch.batch),
                     None => return Ok(tonic::Response::new(BatchSenderResponse {})),
                 }
             }
@@ -78,29 +76,9 @@ impl UnaryService<EnvelopeBatch> for Ingress {
     type Future = Answer;
 
     fn call(&mut self, request: tonic::Request<EnvelopeBatch>) -> Answer {
-        self.store(request.into_inner());
+        self.intake.accept(request.into_inner().batch);
         Box::pin(std::future::ready(Ok(tonic::Response::new(
             BatchSenderResponse {},
         ))))
-    }
-}
-
-/// Returns the current time in Unix nanoseconds.
-pub(crate) fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
-}
-
-impl Ingress {
-    fn store(&self, batch: EnvelopeBatch) {
-        let now = now();
-        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        for mut envelope in batch.batch {
-            if envelope.timestamp == 0 {
-                envelope.timestamp = now;
-            }
-            store.insert(envelope);
-        }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Rep, router and cloud-controller send loggregator v2 envelopes (gRPC over mTLS). The CLI reads `cf logs` from here through the
 //! router. Memory is bounded by count and bytes whatever is received. Nothing is kept on disk, and a restart loses everything.
+//! Every envelope is also passed to the log drains of its app (crate `drains`), which run here.
 //!
 //! | Module | Owns |
 //! |---|---|
 //! | [`store`] | envelopes per source, and which are dropped when memory is full (pure) |
 //! | [`ingress`] | the gRPC service |
+//! | [`intake`] | the entrance of all envelopes: to the store and to the log drains |
 //! | [`dropsonde`] | envelopes of older components, over UDP, if the operator enables it |
 //! | [`api`] | the read API |
 //! | [`access`] | who may read which sources |
@@ -18,6 +20,7 @@ mod access;
 mod api;
 mod dropsonde;
 mod ingress;
+mod intake;
 mod limits;
 mod metrics;
 mod protojson;
@@ -56,6 +59,8 @@ pub struct Config {
     /// The URL of Cloud Controller's API, e.g. `http://127.0.0.1:9022`. It is asked whether a caller may see an app.
     pub cc_url: String,
     pub limits: Limits,
+    /// The log drains of apps. If it is `None`, no logs are sent anywhere.
+    pub drains: Option<drains::Config>,
 }
 
 /// A built log-cache: both sockets are bound, and nothing runs.
@@ -64,12 +69,13 @@ pub struct LogCache {
     config: Config,
     access: access::Access,
     store: Arc<Mutex<store::Store>>,
+    drains: Option<drains::Drains>,
     egress: Counter,
     observed: Observed,
 }
 
 impl LogCache {
-    pub fn build(config: Config) -> Result<Self> {
+    pub fn build(mut config: Config) -> Result<Self> {
         let verifier = TokenVerifier::new(VerifierConfig {
             url: config.uaa_url.clone(),
             audiences: AUDIENCES,
@@ -79,10 +85,15 @@ impl LogCache {
         let store = Arc::new(Mutex::new(store::Store::new(config.limits)));
         let mut registry = Registry::default();
         let egress = metrics::add(&mut registry, &store);
+        let drains = match config.drains.take() {
+            Some(config) => Some(drains::Drains::build(config, &mut registry)?),
+            None => None,
+        };
         Ok(Self {
             config,
             access,
             store,
+            drains,
             egress,
             observed: Observed {
                 metrics: Arc::new(registry),
@@ -118,25 +129,35 @@ impl LogCache {
             config,
             access,
             store,
+            drains,
             egress,
             ..
         } = self;
+        let intake =
+            intake::Intake::new(store.clone(), drains.as_ref().map(drains::Drains::intake));
         let tls = kit::tls::server_config(&config.identity, ClientAuth::Required, &["h2"])
             .context("use the certificate of the log-cache ingress")?;
         let ingress = kit::http::serve(
             config.grpc_listener,
             Some(tls),
-            ingress::router(store.clone(), shutdown.clone()),
+            ingress::router(intake.clone(), shutdown.clone()),
             shutdown.clone(),
         );
         let older = async {
             match config.dropsonde {
-                Some(socket) => dropsonde::serve(socket, store.clone(), shutdown.clone()).await,
+                Some(socket) => dropsonde::serve(socket, intake.clone(), shutdown.clone()).await,
                 None => Ok(()),
             }
         };
-        let api = api::router(store.clone(), access, egress);
+        let api = api::router(store, access, egress);
         let api = kit::http::serve(config.listener, None, api, shutdown.clone());
-        tokio::try_join!(ingress, api, older).map(drop)
+        let draining = async {
+            let Some(drains) = drains else { return Ok(()) };
+            // Lines about a drain are lines of the app, which its other drains get too.
+            let entrance = intake.clone();
+            let report = Arc::new(move |line| entrance.accept(vec![line]));
+            drains.run(report, shutdown.clone()).await
+        };
+        tokio::try_join!(ingress, api, older, draining).map(drop)
     }
 }

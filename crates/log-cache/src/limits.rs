@@ -14,8 +14,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            envelopes: 100_000,
-            envelopes_per_source: 10_000,
+            envelopes: 250_000,
+            envelopes_per_source: 50_000,
             bytes: 64 << 20,
             bytes_per_source: 16 << 20,
         }

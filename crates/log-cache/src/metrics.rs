@@ -1,6 +1,6 @@
 //! The metrics of the log-cache: the original's names in Prometheus' form. They are read from the store.
 
-use crate::ingress::now;
+use crate::intake::now;
 use crate::store::{Statistics, Store};
 use kit::metrics::{Counter, Registry};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -161,6 +161,8 @@ pub(super) struct LogCacheSection {
     pub(super) tls: TlsSection,
     /// The UDP address on which dropsonde envelopes are received.
     pub(super) dropsonde: Option<String>,
+    /// The log drains of apps.
+    pub(super) drains: super::log_drains::DrainsSection,
 }
 
 #[derive(Debug, Default, Deserialize)]

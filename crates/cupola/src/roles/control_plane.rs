@@ -1,12 +1,14 @@
 //! Wires bbs, auctioneer, uaa, log-cache and cloud-controller.
 
-use super::Setting;
 use super::edge::signed_in_url;
+use super::{Setting, public_addresses};
 use crate::addresses::{self, Service};
 use crate::assets;
 use crate::supervisor::{Run, run};
 use anyhow::{Context as _, Result};
 use clients::uaa::ResourceServer;
+use kit::reach::{Range, Reach};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 
@@ -93,9 +95,54 @@ pub(crate) async fn log_cache(setting: Setting) -> Result<Run> {
         }),
         cc_url: setting.http(Service::CloudController),
         limits: log_cache::Limits::default(),
+        drains: Some(drains(&setting)?),
     })?;
     setting.monitor.show("log-cache", log_cache.observed());
     Ok(run(|shutdown| log_cache.run(shutdown)))
+}
+
+/// Returns the settings of log drains. Users may send logs to no component and to no container, but to the router, behind which an app may
+/// receive them.
+fn drains(setting: &Setting) -> Result<drains::Config> {
+    let (config, plan) = (&setting.config, &setting.plan);
+    let Reach {
+        mut allow,
+        mut deny,
+    } = config.drains.reach.clone();
+    for (configured, port) in [
+        (config.http, plan.http_port),
+        (config.https, plan.https_port),
+    ] {
+        for address in public_addresses(configured, port, Some(plan.cell_ip)) {
+            if address.ip().is_unspecified() {
+                let own = [Ipv4Addr::LOCALHOST, plan.cell_ip];
+                allow.extend(own.map(|ip| Range::from(SocketAddr::from((ip, port)))));
+            } else {
+                allow.push(address.into());
+            }
+        }
+    }
+    for service in Service::ALL {
+        let address = plan.address(*service);
+        let advertised = address.advertise.parse::<SocketAddr>().ok();
+        let own = std::iter::once(address.listen).chain(advertised);
+        deny.extend(own.map(Range::from));
+    }
+    let containers = match config.cell.overlay {
+        Some(overlay) => overlay.to_string(),
+        None => format!("{}/24", plan.cell_ip),
+    };
+    deny.push(containers.parse().context("read the range of containers")?);
+    let authorities = [setting.certificates.edge_ca(), &config.drains.authorities];
+    Ok(drains::Config {
+        cloud_controller_url: setting.https(Service::CloudControllerInternal),
+        identity: setting.identity("log-cache")?,
+        interval: drains::Config::INTERVAL,
+        reach: Reach { allow, deny },
+        authorities: authorities.join("\n"),
+        has_tags: config.drains.metadata,
+        per_app: config.drains.per_app,
+    })
 }
 
 /// Returns what the API says about the ssh-proxy; `None` if the configuration permits no SSH.

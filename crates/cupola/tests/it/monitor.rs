@@ -85,8 +85,16 @@ const TABLES: &[&str] = &[
     "Role `uaa`",
     "Role `log-cache`",
 ];
-/// The metrics that need another role: a domain is made fresh by a Cloud Controller, and envelopes come from a cell.
-const OF_OTHERS: &[&str] = &["bbs_domain", "log_cache_cache_period_seconds"];
+/// The metrics that need another role: a domain is made fresh by a Cloud Controller, which also has the list of drains, and envelopes come
+/// from a cell.
+const OF_OTHERS: &[&str] = &[
+    "bbs_domain",
+    "log_cache_cache_period_seconds",
+    "syslog_agent_active_drains",
+    "syslog_agent_blacklisted_drains",
+    "syslog_agent_drains",
+    "syslog_agent_invalid_drains",
+];
 
 #[test]
 fn every_listed_metric_has_a_value() {

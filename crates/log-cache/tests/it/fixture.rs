@@ -28,6 +28,7 @@ pub(crate) struct Stage {
     pub(crate) dropsonde: String,
     pub(crate) uaa: Uaa,
     cc_url: String,
+    drains: Option<drains::Config>,
     pub(crate) http: reqwest::Client,
     shutdown: CancellationToken,
     pub(crate) log_cache: CancellationToken,
@@ -43,6 +44,15 @@ impl Drop for Stage {
 
 impl Stage {
     pub(crate) async fn start() -> Self {
+        Self::start_as(None).await
+    }
+
+    /// Starts a log-cache with log drains.
+    pub(crate) async fn start_draining(drains: drains::Config) -> Self {
+        Self::start_as(Some(drains)).await
+    }
+
+    async fn start_as(drains: Option<drains::Config>) -> Self {
         let (identity, shutdown, dir) = (
             identity(),
             CancellationToken::new(),
@@ -64,6 +74,7 @@ impl Stage {
             dropsonde: String::new(),
             uaa,
             cc_url: cc.url,
+            drains,
             http: testkit::http::client(),
             log_cache: shutdown.child_token(),
             observed: None,
@@ -93,6 +104,7 @@ impl Stage {
             uaa_client: None,
             cc_url: self.cc_url.clone(),
             limits: Limits::default(),
+            drains: self.drains.clone(),
         };
         self.log_cache = self.shutdown.child_token();
         let log_cache = LogCache::build(config).unwrap();

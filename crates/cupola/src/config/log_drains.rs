@@ -1,0 +1,106 @@
+//! The keys `log_cache.drains`: where the logs of apps may be sent, and in which form.
+
+use kit::reach::{Range, Reach};
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// The section as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DrainsSection {
+    /// Addresses that drains may have although they belong to this machine, its link or `deny`.
+    pub(super) allow: Vec<String>,
+    /// Addresses that no drain may have.
+    pub(super) deny: Vec<String>,
+    /// A PEM file with authorities of drains' servers, besides those of the machine.
+    pub(super) ca: Option<PathBuf>,
+    /// Whether messages have the tags of envelopes, unless the URL of a drain decides it; default: true.
+    pub(super) metadata: Option<bool>,
+    /// The number of drains that an app may have.
+    pub(super) per_app: Option<u32>,
+}
+
+/// The checked section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drains {
+    pub(crate) reach: Reach,
+    /// The PEM text of the authorities; it may be empty.
+    pub(crate) authorities: String,
+    pub(crate) metadata: bool,
+    pub(crate) per_app: usize,
+}
+
+const MOST_PER_APP: u32 = 100;
+
+pub(super) fn check(section: DrainsSection, problems: &mut Vec<String>) -> Drains {
+    let reach = Reach {
+        allow: ranges("allow", &section.allow, problems),
+        deny: ranges("deny", &section.deny, problems),
+    };
+    let authorities = section.ca.map(|path| {
+        let pem = std::fs::read_to_string(&path).map_err(anyhow::Error::from);
+        let checked = pem.and_then(|pem| kit::tls::certs(&pem).map(|_| pem));
+        checked.unwrap_or_else(|error| {
+            problems.push(format!(
+                "log_cache.drains.ca {}: {error:#}: name a PEM file that this process may read",
+                path.display()
+            ));
+            String::new()
+        })
+    });
+    let per_app = section.per_app.map_or(drains::Config::PER_APP, |most| {
+        if most > MOST_PER_APP {
+            problems.push(format!(
+                "log_cache.drains.per_app {most} is more than {MOST_PER_APP}"
+            ));
+        }
+        usize::try_from(most).unwrap_or(usize::MAX)
+    });
+    Drains {
+        reach,
+        authorities: authorities.unwrap_or_default(),
+        metadata: section.metadata.unwrap_or(true),
+        per_app,
+    }
+}
+
+fn ranges(key: &str, texts: &[String], problems: &mut Vec<String>) -> Vec<Range> {
+    let mut ranges = Vec::new();
+    for text in texts {
+        match text.parse() {
+            Ok(range) => ranges.push(range),
+            Err(error) => problems.push(format!("log_cache.drains.{key} has {text:?}: {error}")),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_and_problems() {
+        let mut problems = Vec::new();
+        let drains = check(DrainsSection::default(), &mut problems);
+        assert!(problems.is_empty());
+        assert_eq!((drains.per_app, drains.metadata), (5, true));
+        assert_eq!(drains.reach, Reach::default());
+        let text = "{allow: ['127.0.0.1:514', here], deny: [10.0.0.0/8, 10.0.0.0/99], ca: /nowhere/ca.pem, metadata: false, per_app: 101}";
+        let section: DrainsSection = yaml_serde::from_str(text).unwrap();
+        let drains = check(section, &mut problems);
+        assert_eq!((drains.reach.allow.len(), drains.reach.deny.len()), (1, 1));
+        assert!(!drains.metadata);
+        for (at, beginning) in [
+            "log_cache.drains.allow has \"here\": neither an address",
+            "log_cache.drains.deny has \"10.0.0.0/99\"",
+            "log_cache.drains.ca /nowhere/ca.pem: ",
+            "log_cache.drains.per_app 101 is more than 100",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(problems[at].starts_with(beginning), "{problems:?}");
+        }
+    }
+}
