@@ -13,6 +13,12 @@ use std::collections::{BTreeMap, HashMap};
 /// How far behind the newest line the tail reads again, in nanoseconds. Lines of several sources arrive out of order.
 const WINDOW: i64 = 2_000_000_000;
 
+/// The number of lines that are read at once, which is the most that log-cache returns.
+const PAGE: usize = 1000;
+
+/// The number of new lines after which a tail returns them, although more may have arrived.
+const MOST_AT_ONCE: usize = 10_000;
+
 /// One log line of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Line {
@@ -183,20 +189,19 @@ impl Session {
 
     /// Returns the lines that have arrived since the last call.
     pub(crate) async fn follow(&self, tail: &mut Tail) -> Result<Vec<Line>> {
-        let mut fresh = Vec::new();
+        let (mut fresh, mut start) = (Vec::new(), tail.start());
         loop {
-            let batch = self
-                .read_logs(
-                    &tail.app_guid,
-                    &[("start_time", &tail.start().to_string()), ("limit", "1000")],
-                )
-                .await?;
-            let full = batch.len() >= 1000;
-            let news = tail.accept(batch);
-            let stuck = news.is_empty();
-            fresh.extend(news);
-            if !full || stuck {
-                return Ok(fresh);
+            let (from, limit) = (start.to_string(), PAGE.to_string());
+            let query = [("start_time", from.as_str()), ("limit", limit.as_str())];
+            let page = match self.read_logs(&tail.app_guid, &query).await {
+                Ok(page) => page,
+                // The lines that are known already are not returned again.
+                Err(_) if !fresh.is_empty() => return Ok(fresh),
+                Err(error) => return Err(error),
+            };
+            match tail.add(page, &mut fresh) {
+                Some(next) => start = next,
+                None => return Ok(fresh),
             }
         }
     }
@@ -224,6 +229,16 @@ impl Tail {
 
     fn start(&self) -> i64 {
         (self.newest - WINDOW).max(self.floor + 1)
+    }
+
+    /// Accepts a page and adds its new lines to `fresh`. Returns the beginning of the next page, if it is to be read now. A busy app has more
+    /// lines in the window than a page has, so that page begins behind the last line, and not at the window again.
+    fn add(&mut self, page: Vec<Line>, fresh: &mut Vec<Line>) -> Option<i64> {
+        let is_full = page.len() >= PAGE;
+        let last = page.iter().map(|line| line.timestamp).max();
+        fresh.extend(self.accept(page));
+        let last = last.filter(|_| is_full && fresh.len() < MOST_AT_ONCE);
+        last.map(|last| last.saturating_add(1))
     }
 
     /// Accepts all lines from [`Self::start`] on, and returns the new ones in the order of their times. Equal lines are
@@ -299,5 +314,45 @@ mod tests {
         );
         assert_eq!(texts(tail.accept(vec![line(10_000_000_000, "c")])), ["c"]);
         assert_eq!((tail.start(), tail.seen.len()), (8_000_000_000, 1));
+    }
+
+    /// Reads all pages of a server that has these lines.
+    fn poll<'a>(tail: &mut Tail, lines: impl Iterator<Item = &'a Line> + Clone) -> Vec<Line> {
+        let (mut fresh, mut start) = (Vec::new(), tail.start());
+        loop {
+            let page = lines.clone().filter(|line| line.timestamp >= start);
+            match tail.add(page.take(PAGE).cloned().collect(), &mut fresh) {
+                Some(next) => start = next,
+                None => return fresh,
+            }
+        }
+    }
+
+    #[test]
+    fn a_busy_app_loses_no_line_and_repeats_none() {
+        // There are 5,000 lines in each second, so the window has far more than a page.
+        let all: Vec<Line> = (0..30_000)
+            .map(|n| line(1000 + n * 200_000, &n.to_string()))
+            .collect();
+        let (mut tail, mut shown) = (Tail::after("g", 0), Vec::new());
+        for polls in 1..=24 {
+            let now = 1000 + polls * 250_000_000;
+            let visible = all.iter().filter(|line| line.timestamp < now);
+            shown.extend(poll(&mut tail, visible.clone()));
+            assert_eq!(shown.len(), visible.count());
+        }
+        assert_eq!(shown, all);
+    }
+
+    #[test]
+    fn a_flood_is_returned_in_portions() {
+        let all: Vec<Line> = (0..25_500).map(|n| line(n, &n.to_string())).collect();
+        let (mut tail, mut shown) = (Tail::after("g", -1), Vec::new());
+        for portion in [10_000, 10_000, 5_500] {
+            let fresh = poll(&mut tail, all.iter());
+            assert_eq!(fresh.len(), portion);
+            shown.extend(fresh);
+        }
+        assert_eq!(shown, all);
     }
 }
