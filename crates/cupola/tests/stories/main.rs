@@ -9,6 +9,7 @@ mod bench_propagation;
 mod brokers;
 mod cell;
 mod dashboard;
+mod drains;
 mod firewall;
 mod full_disk;
 mod integrity;
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let with_services = format!("{}{}", route_services::CONFIG, brokers::CONFIG);
+    let with_services = [route_services::CONFIG, brokers::CONFIG, drains::CONFIG].concat();
     let groups: [Group<'_>; 5] = [
         (
             "a foundation with route integrity",
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
                 services::STORIES,
                 brokers::STORIES,
                 route_services::STORIES,
+                drains::STORIES,
                 integrity::ON,
                 why::STORIES,
                 dashboard::STORIES,
