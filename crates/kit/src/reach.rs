@@ -184,13 +184,20 @@ fn is_special_v4(ip: Ipv4Addr) -> bool {
         || ip.is_broadcast()
 }
 
-/// Returns the IPv4 address that a translator or an older stack reads from the end of an IPv6 address (`64:ff9b::/96`, `::/96`).
+/// Returns the IPv4 address that a translator, a tunnel or an older stack reads from an IPv6 address (`64:ff9b::/96`, `2002::/16`, `::/96`).
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let bits = ip.to_bits();
     let translated = 0x0064_ff9b_u128 << 96;
     let prefix = (bits >> 32) << 32;
-    let last = u32::try_from(bits & u128::from(u32::MAX)).ok()?;
-    (prefix == translated || prefix == 0).then(|| Ipv4Addr::from_bits(last))
+    if bits >> 112 == 0x2002 {
+        return Some(Ipv4Addr::from_bits(low(bits >> 80)));
+    }
+    (prefix == translated || prefix == 0).then(|| Ipv4Addr::from_bits(low(bits)))
+}
+
+/// Returns the last 32 bits.
+fn low(bits: u128) -> u32 {
+    u32::try_from(bits & u128::from(u32::MAX)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -231,6 +238,7 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
             "[::127.0.0.1]:1",
             "[64:ff9b::7f00:1]:1",
+            "[2002:7f00:1::]:1",
         ] {
             assert!(!permits(&reach, closed), "{closed}");
         }

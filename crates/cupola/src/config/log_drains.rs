@@ -8,10 +8,10 @@ use std::path::PathBuf;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DrainsSection {
-    /// Addresses that drains may have although they belong to this machine, its link or `deny`.
-    pub(super) allow: Vec<String>,
+    /// Addresses that drains may have although they belong to this machine or are denied.
+    pub(super) permitted_addresses: Vec<String>,
     /// Addresses that no drain may have.
-    pub(super) deny: Vec<String>,
+    pub(super) denied_addresses: Vec<String>,
     /// A PEM file with authorities of drains' servers, besides those of the machine.
     pub(super) ca: Option<PathBuf>,
     /// Whether messages have the tags of envelopes, unless the URL of a drain decides it; default: true.
@@ -34,8 +34,12 @@ const MOST_PER_APP: u32 = 100;
 
 pub(super) fn check(section: DrainsSection, problems: &mut Vec<String>) -> Drains {
     let reach = Reach {
-        allow: ranges("allow", &section.allow, problems),
-        deny: ranges("deny", &section.deny, problems),
+        allow: ranges(
+            "permitted_addresses",
+            &section.permitted_addresses,
+            problems,
+        ),
+        deny: ranges("denied_addresses", &section.denied_addresses, problems),
     };
     let authorities = section.ca.map(|path| {
         let pem = std::fs::read_to_string(&path).map_err(anyhow::Error::from);
@@ -86,14 +90,14 @@ mod tests {
         assert!(problems.is_empty());
         assert_eq!((drains.per_app, drains.metadata), (5, true));
         assert_eq!(drains.reach, Reach::default());
-        let text = "{allow: ['127.0.0.1:514', here], deny: [10.0.0.0/8, 10.0.0.0/99], ca: /nowhere/ca.pem, metadata: false, per_app: 101}";
+        let text = "{permitted_addresses: ['127.0.0.1:514', here], denied_addresses: [10.0.0.0/8, 10.0.0.0/99], ca: /nowhere/ca.pem, metadata: false, per_app: 101}";
         let section: DrainsSection = yaml_serde::from_str(text).unwrap();
         let drains = check(section, &mut problems);
         assert_eq!((drains.reach.allow.len(), drains.reach.deny.len()), (1, 1));
         assert!(!drains.metadata);
         for (at, beginning) in [
-            "log_cache.drains.allow has \"here\": neither an address",
-            "log_cache.drains.deny has \"10.0.0.0/99\"",
+            "log_cache.drains.permitted_addresses has \"here\": neither an address",
+            "log_cache.drains.denied_addresses has \"10.0.0.0/99\"",
             "log_cache.drains.ca /nowhere/ca.pem: ",
             "log_cache.drains.per_app 101 is more than 100",
         ]

@@ -26,7 +26,7 @@ pub(crate) const STORIES: &[Story] = &[
 const ADDRESS: &str = "127.0.0.9";
 
 /// Drains may have no other address of the machine.
-pub(crate) const CONFIG: &str = "log_cache: {drains: {allow: [127.0.0.9]}}\n";
+pub(crate) const CONFIG: &str = "log_cache: {drains: {permitted_addresses: [127.0.0.9]}}\n";
 
 /// An app that prints lines on request (`/print/TAG/COUNT/RATE`), and keeps what it receives.
 const APP: &str = r#"
