@@ -25,6 +25,8 @@ use tokio_rustls::TlsConnector;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest time for the farewell of a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The largest answer that is read. The connection of a longer one is not used again.
 const MOST_ANSWER: usize = 64 << 10;
@@ -172,6 +174,13 @@ impl Connection {
                 let _ = (&mut http.driver).await;
                 None
             }
+        }
+    }
+
+    /// Closes the connection orderly, so that a server of TLS knows that nothing is missing.
+    pub(crate) async fn close(self) {
+        if let Self::Stream(mut stream) = self {
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, stream.shutdown()).await;
         }
     }
 

@@ -180,6 +180,8 @@ impl Drain {
             () = last => {}
         }
         self.set(State::Unconnected);
+        let left = self.buffer().take(usize::MAX, usize::MAX).len();
+        tools.metrics.dropped.add(left as u64);
     }
 }
 
@@ -213,6 +215,7 @@ impl Delivery<'_> {
     async fn run(mut self) {
         loop {
             if self.hand.is_empty() && !self.fill().await {
+                self.close().await;
                 return;
             }
             let before = self.hand.len();
@@ -244,7 +247,7 @@ impl Delivery<'_> {
                         self.failed(&failure, true);
                         tokio::time::sleep(AFTER_RESET).await;
                     }
-                    None => self.disconnect(),
+                    None => self.close().await,
                 },
                 () = self.drain.filled(1) => {
                     let is_batch = self.drain.target().is_batch();
@@ -263,14 +266,16 @@ impl Delivery<'_> {
                         return false;
                     }
                 }
-                () = tokio::time::sleep(IDLE), if is_connected => self.disconnect(),
+                () = tokio::time::sleep(IDLE), if is_connected => self.close().await,
             }
         }
     }
 
-    fn disconnect(&mut self) {
-        self.connection = None;
+    async fn close(&mut self) {
         self.drain.set(State::Unconnected);
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
+        }
     }
 
     /// Connects if there is no connection, and delivers what is in hand.

@@ -36,6 +36,9 @@ mod shared;
 mod target;
 mod trust;
 
+#[cfg(test)]
+mod fuzz_tests;
+
 pub use report::Report;
 
 use anyhow::Result;
