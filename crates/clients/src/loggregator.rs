@@ -15,9 +15,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use wire::loggregator::{Envelope, Log, LogType, Message};
 
-/// The limits of the queue. The oldest envelopes are dropped above them.
-const MAX_QUEUED: usize = 10_000;
-const MAX_QUEUED_BYTES: usize = 16 << 20;
+/// The limits of the queue. The oldest envelopes are dropped above them. A busy app logs 5,000 lines per second, each of which takes about
+/// a kilobyte with its tags, so log-cache may stand still for five seconds.
+const MAX_QUEUED: usize = 30_000;
+const MAX_QUEUED_BYTES: usize = 32 << 20;
 
 /// An emitter of envelopes, cheap to clone. `Emitter::discard()` makes one that drops everything.
 #[derive(Clone, Debug)]

@@ -317,6 +317,18 @@ fn busy_app(f: &mut Foundation) -> Result<()> {
         printed.len(),
         different.len()
     );
+    // A drain alone carries more than twice as many.
+    print(f, "flood", COUNT, 5000)?;
+    let last = format!("flood {}\n", COUNT - 1);
+    wait_for("the last line of the flood", 60, || {
+        Ok((!server.with(&last).is_empty()).then_some(()))
+    })?;
+    let drained = numbers(server.with("flood ").iter().map(String::as_str), "flood");
+    ensure!(
+        drained == (0..COUNT).collect::<Vec<u32>>(),
+        "{} lines of the flood were drained",
+        drained.len()
+    );
     undrain(f, "busy-drain")?;
     for app in [CHATTY, SINK] {
         f.cf_ok(&["delete", "-f", "-r", app])?;
