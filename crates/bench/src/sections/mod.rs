@@ -6,6 +6,7 @@ mod flame;
 mod foundation;
 mod http2;
 mod latency;
+mod logs;
 mod memory;
 mod propagation;
 mod receipts;
@@ -45,6 +46,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("router-receipts", Section::Router(receipts::run)),
     ("router-websockets", Section::Router(websockets::run)),
     ("foundation", Section::Foundation(foundation::run)),
+    ("logs", Section::Foundation(logs::run)),
     ("router-flame", Section::Profile(flame::run)),
 ];
 
