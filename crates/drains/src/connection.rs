@@ -3,6 +3,7 @@
 //! Every step is limited in time. A connection on which something failed is dropped; the messages that were not written whole stay with the
 //! caller.
 
+use crate::Router;
 use crate::rfc5424::frame;
 use crate::target::{Post, Target, Transport};
 use bytes::Bytes;
@@ -70,6 +71,7 @@ impl Failure {
 pub(crate) struct Endpoint {
     pub(crate) target: Target,
     pub(crate) reach: Arc<Reach>,
+    pub(crate) router: Option<Router>,
     pub(crate) tls: Arc<rustls::ClientConfig>,
 }
 
@@ -83,9 +85,7 @@ impl Endpoint {
     }
 
     async fn open(&self) -> Result<Connection, Failure> {
-        let Target { host, port, .. } = &self.target;
-        let stream = self.reach.connect(host, *port).await;
-        let stream = stream.map_err(|error| match error {
+        let stream = self.dial().await.map_err(|error| match error {
             ConnectError::Unresolved(_) => Failure::Unresolved,
             ConnectError::Forbidden(_) => Failure::Forbidden,
             ConnectError::Failed(error) => Failure::Connect(error.to_string()),
@@ -109,6 +109,19 @@ impl Endpoint {
                     post,
                 }))
             }
+        }
+    }
+
+    async fn dial(&self) -> Result<TcpStream, ConnectError> {
+        let Target { host, port, .. } = &self.target;
+        let router = self.router.as_ref().filter(|router| {
+            matches!(self.target.transport, Transport::Https(_)) && router.serves(host)
+        });
+        match router {
+            Some(router) => TcpStream::connect((router.host.as_str(), router.https_port))
+                .await
+                .map_err(ConnectError::Failed),
+            None => self.reach.connect(host, *port).await,
         }
     }
 

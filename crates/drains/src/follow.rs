@@ -136,6 +136,7 @@ impl Follower {
         let endpoint = Endpoint {
             target,
             reach: self.reach.clone(),
+            router: self.drains.config.router.clone(),
             tls,
         };
         let drain = Drain::new(wanted.app.clone(), wanted.hostname.clone(), endpoint);

@@ -61,6 +61,8 @@ pub struct Config {
     pub interval: Duration,
     /// The addresses to which messages may be sent.
     pub reach: Reach,
+    /// The router of the foundation. If it is `None`, its names are resolved like others.
+    pub router: Option<Router>,
     /// The PEM texts of authorities of drains' servers, besides those of the machine. It may be empty.
     pub authorities: String,
     /// Whether messages have the tags of envelopes if the URL of a drain does not decide it.
@@ -74,6 +76,24 @@ impl Config {
     pub const INTERVAL: Duration = Duration::from_secs(5);
     /// The default number of drains of an app, which is that of the original.
     pub const PER_APP: usize = 5;
+}
+
+/// The router through which apps of the foundation receive logs over HTTPS, whatever their names resolve to on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Router {
+    /// The domain of the foundation, in lower case.
+    pub domain: String,
+    pub host: String,
+    pub https_port: u16,
+}
+
+impl Router {
+    /// Returns whether a host is that of an app.
+    fn serves(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        let below = host.strip_suffix(&self.domain);
+        below.is_some_and(|below| below.ends_with('.') && below.len() > 1)
+    }
 }
 
 /// The drains of a foundation.
@@ -121,5 +141,31 @@ impl Drains {
     pub async fn run(self, report: Report, shutdown: CancellationToken) -> Result<()> {
         follow::follow(self, report::Reports::new(report), shutdown).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_router_serves_names_below_the_domain() {
+        let router = Router {
+            domain: "cupola.test".to_owned(),
+            host: "10.0.0.5".to_owned(),
+            https_port: 443,
+        };
+        for host in ["sink.cupola.test", "A.B.Cupola.Test"] {
+            assert!(router.serves(host), "{host}");
+        }
+        for host in [
+            "cupola.test",
+            ".cupola.test",
+            "xcupola.test",
+            "cupola.test.example.com",
+            "",
+        ] {
+            assert!(!router.serves(host), "{host}");
+        }
     }
 }

@@ -139,6 +139,11 @@ fn drains(setting: &Setting) -> Result<drains::Config> {
         identity: setting.identity("log-cache")?,
         interval: drains::Config::INTERVAL,
         reach: Reach { allow, deny },
+        router: Some(drains::Router {
+            domain: plan.domain.to_ascii_lowercase(),
+            host: router_host(setting),
+            https_port: plan.https_port,
+        }),
         authorities: authorities.join("\n"),
         has_tags: config.drains.metadata,
         per_app: config.drains.per_app,
@@ -160,6 +165,15 @@ fn app_ssh(setting: &Setting) -> Result<Option<cloud_controller::AppSsh>> {
     }))
 }
 
+/// Returns the host at which the router listens for requests: that of its pages, unless these are on loopback and it has an address of its
+/// own.
+fn router_host(setting: &Setting) -> String {
+    let status = setting.plan.reach(Service::RouterStatus);
+    let own = setting.config.http.map(|address| address.ip());
+    let own = own.filter(|ip| addresses::is_loopback(&status) && !ip.is_unspecified());
+    own.map_or_else(|| addresses::host(&status).to_owned(), |ip| ip.to_string())
+}
+
 /// Returns the settings of the calls to service brokers. Those that are apps of this foundation are reached through its router.
 fn brokers(setting: &Setting) -> Result<cloud_controller::BrokerSettings> {
     let (config, plan) = (&setting.config, &setting.plan);
@@ -173,12 +187,8 @@ fn brokers(setting: &Setting) -> Result<cloud_controller::BrokerSettings> {
         })?;
         authorities_pem.push_str(&more);
     }
-    // The router listens for requests on the host of its pages, unless these are on loopback and it has an address of its own.
-    let status = plan.reach(Service::RouterStatus);
-    let own = config.http.map(|address| address.ip());
-    let own = own.filter(|ip| addresses::is_loopback(&status) && !ip.is_unspecified());
     let router = cloud_controller::BrokerRouter {
-        host: own.map_or_else(|| addresses::host(&status).to_owned(), |ip| ip.to_string()),
+        host: router_host(setting),
         http_port: plan.http_port,
         https_port: Some(plan.https_port),
     };

@@ -3,6 +3,7 @@
 use crate::fixture::{APP, Stage, drain, drain_of, gauge, text, trusting};
 use crate::peers::{Https, Syslog};
 use kit::CancellationToken;
+use kit::reach::Reach;
 use kit::tls::ClientAuth;
 use std::sync::atomic::Ordering;
 use testkit::certs::{Ca, identity};
@@ -177,5 +178,30 @@ async fn https_posts_each_message_and_batches_those_of_a_second() {
     for message in batched.body.lines() {
         assert!(text(message).starts_with("line "), "{message}");
     }
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apps_of_the_foundation_are_reached_through_its_router() {
+    let stop = CancellationToken::new();
+    let own = Ca::new().issue(&["sink.cupola.test"]);
+    let (server, address) = Https::start(&own, stop.clone()).await;
+    let stage = Stage::start_with(|config| {
+        config.reach = Reach::default();
+        config.authorities.clone_from(&own.ca_pem);
+        config.router = Some(drains::Router {
+            domain: "cupola.test".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            https_port: address.port(),
+        });
+    })
+    .await;
+    stage
+        .set(vec![drain("https://sink.cupola.test/logs")], 1)
+        .await;
+    stage.log("to an app");
+    let request = &server.received(1).await[0];
+    assert_eq!(text(&request.body), "to an app");
+    assert_eq!(request.headers["host"], "sink.cupola.test");
     stop.cancel();
 }

@@ -79,6 +79,7 @@ impl Stage {
                 allow: vec!["127.0.0.0/8".parse().unwrap()],
                 deny: vec![],
             },
+            router: None,
             authorities: String::new(),
             has_tags: true,
             per_app: Config::PER_APP,

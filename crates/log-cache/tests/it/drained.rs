@@ -55,6 +55,7 @@ async fn lines_are_stored_and_drained_and_trouble_is_a_line_of_the_app() {
             allow: vec![address.into()],
             deny: vec![],
         },
+        router: None,
         authorities: String::new(),
         has_tags: false,
         per_app: drains::Config::PER_APP,
