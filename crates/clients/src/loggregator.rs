@@ -1,8 +1,9 @@
 //! Sends log lines and metrics to log-cache as loggregator v2 envelopes over gRPC (default port 3458).
 //!
 //! The components that have log lines or metrics of an app call it: rep, router, cloud-controller. It never blocks a caller and
-//! never fails it: a full queue drops the oldest envelope and counts it. One background task owns the connection. It sends the
-//! queue in batches in one client-streaming call, and connects again, with back-off, when that breaks.
+//! never fails it: a full queue drops the oldest envelope and counts it, and the log of an app that lost lines says how many. One
+//! background task owns the connection. It sends the queue in batches in one client-streaming call, and connects again, with
+//! back-off, when that breaks.
 
 mod ingress;
 
@@ -19,6 +20,8 @@ use wire::loggregator::{Envelope, Log, LogType, Message};
 /// a kilobyte with its tags, so log-cache may stand still for five seconds.
 const MAX_QUEUED: usize = 30_000;
 const MAX_QUEUED_BYTES: usize = 32 << 20;
+/// The number of sources whose lost lines are counted one by one.
+const MOST_LOSERS: usize = 500;
 
 /// An emitter of envelopes, cheap to clone. `Emitter::discard()` makes one that drops everything.
 #[derive(Clone, Debug)]
@@ -151,6 +154,39 @@ struct QueueState {
     /// Whether a batch was taken from the queue and is not yet passed to the connection.
     sending: bool,
     closed: bool,
+    /// The lines that were dropped and are not reported yet, by source.
+    lost: BTreeMap<String, u64>,
+}
+
+impl QueueState {
+    /// Counts a dropped envelope if it is a line.
+    fn lose(&mut self, envelope: Envelope) {
+        let is_line = matches!(envelope.message, Some(Message::Log(_)));
+        if !is_line || envelope.source_id.is_empty() {
+            return;
+        }
+        if let Some(count) = self.lost.get_mut(&envelope.source_id) {
+            *count += 1;
+        } else if self.lost.len() < MOST_LOSERS {
+            self.lost.insert(envelope.source_id, 1);
+        }
+    }
+
+    /// Returns a line for each source that lost lines since the last call.
+    fn losses(&mut self) -> Vec<Envelope> {
+        let lost = std::mem::take(&mut self.lost).into_iter();
+        lost.map(|(source_id, count)| Envelope {
+            timestamp: now_ns(),
+            source_id,
+            instance_id: "0".to_owned(),
+            tags: [("source_type".to_owned(), "LGR".to_owned())].into(),
+            message: Some(Message::Log(Log {
+                payload: format!("{count} messages lost on the way to log-cache").into_bytes(),
+                kind: LogType::Err as i32,
+            })),
+        })
+        .collect()
+    }
 }
 
 impl Queue {
@@ -166,6 +202,7 @@ impl Queue {
             {
                 if let Some(oldest) = state.envelopes.pop_front() {
                     state.bytes -= size(&oldest);
+                    state.lose(oldest);
                     dropped += 1;
                 }
             }
@@ -187,7 +224,7 @@ impl Queue {
                 let mut state = self.lock();
                 state.sending = false;
                 if !state.envelopes.is_empty() {
-                    let mut batch = Vec::new();
+                    let mut batch = state.losses();
                     let mut taken = 0;
                     while batch.len() < count && taken < bytes {
                         let Some(envelope) = state.envelopes.pop_front() else {
@@ -275,6 +312,34 @@ mod tests {
             batch.iter().map(|e| e.timestamp).collect::<Vec<_>>(),
             [3, 4]
         );
+    }
+
+    #[tokio::test]
+    async fn the_log_of_an_app_says_how_many_lines_were_lost() {
+        let queue = Queue::default();
+        for n in 0..MAX_QUEUED + 3 {
+            queue.push(Envelope {
+                source_id: if n == 1 { "other" } else { "app" }.to_owned(),
+                ..line(n)
+            });
+        }
+        let batch = queue.next_batch(4, 1 << 20).await.unwrap();
+        let shown: Vec<(&str, String)> = batch
+            .iter()
+            .map(|envelope| {
+                let Some(Message::Log(log)) = &envelope.message else {
+                    panic!("{envelope:?}");
+                };
+                let text = String::from_utf8(log.payload.clone()).unwrap();
+                (envelope.source_id.as_str(), text)
+            })
+            .collect();
+        let text = |count| format!("{count} messages lost on the way to log-cache");
+        assert_eq!(shown[0], ("app", text(2)));
+        assert_eq!(shown[1], ("other", text(1)));
+        assert_eq!(batch[2].timestamp, 3);
+        let next = queue.next_batch(1, 1 << 20).await.unwrap();
+        assert_eq!(next[0].timestamp, 5, "a loss is reported once");
     }
 
     #[tokio::test]
