@@ -28,7 +28,7 @@ use wire::loggregator::Envelope;
 /// The largest portion that is taken from the buffer at once.
 const MOST_MESSAGES: usize = 500;
 const MOST_BYTES: usize = 256 << 10;
-/// The same for the body of a request with many messages, and how long they are collected.
+/// The largest body of a request with many messages, and how long they are collected.
 const BATCH_MESSAGES: usize = 20_000;
 const BATCH_BYTES: usize = 512 << 10;
 const COLLECT: Duration = Duration::from_secs(1);

@@ -132,7 +132,11 @@ fn drains(setting: &Setting) -> Result<drains::Config> {
         Some(overlay) => overlay.to_string(),
         None => format!("{}/24", plan.cell_ip),
     };
-    deny.push(containers.parse().context("read the range of containers")?);
+    // Apps have host ports at the cell's address.
+    for range in [containers, plan.cell_ip.to_string()] {
+        let range: Range = range.parse().with_context(|| format!("read {range}"))?;
+        deny.push(range);
+    }
     let authorities = [setting.certificates.edge_ca(), &config.drains.authorities];
     Ok(drains::Config {
         cloud_controller_url: setting.https(Service::CloudControllerInternal),
