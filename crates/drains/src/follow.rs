@@ -31,6 +31,8 @@ struct Follower {
     drains: Drains,
     reach: Arc<kit::reach::Reach>,
     tools: Tools,
+    /// The drains of all sources, which are in no list.
+    aggregate: BTreeMap<Wanted, Target>,
     running: BTreeMap<Wanted, Running>,
     tasks: JoinSet<()>,
     /// The refused drains, and when each was reported.
@@ -66,18 +68,24 @@ pub(crate) async fn follow(drains: Drains, reports: Reports, shutdown: Cancellat
 
 impl Follower {
     fn new(drains: Drains, reports: Reports) -> Self {
-        Self {
-            reach: Arc::new(drains.config.reach.clone()),
+        let config = &drains.config;
+        let aggregate = list::aggregate(&config.aggregate, config.has_tags);
+        let mut follower = Self {
+            reach: Arc::new(config.reach.clone()),
             tools: Tools {
                 metrics: drains.shared.metrics.clone(),
                 reports,
             },
+            aggregate,
             drains,
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
             refused: BTreeMap::new(),
             is_failing: false,
-        }
+        };
+        // These do not depend on the Cloud Controller.
+        follower.apply(Vec::new());
+        follower
     }
 
     fn refreshed(&mut self, read: anyhow::Result<Vec<wire::cc::SyslogDrain>>) {
@@ -87,6 +95,7 @@ impl Follower {
                     tracing::info!("drains-read-again");
                 }
                 self.apply(all);
+                self.drains.shared.known();
             }
             Err(error) => {
                 self.tools.metrics.refresh_errors.add(1);
@@ -106,10 +115,11 @@ impl Follower {
         }
     }
 
-    /// Begins and ends drains, so that exactly those of the list run.
+    /// Begins and ends drains, so that exactly those of the list and those of all sources run.
     fn apply(&mut self, all: Vec<wire::cc::SyslogDrain>) {
         let config = &self.drains.config;
         let mut list = list::read(all, config.per_app, config.has_tags);
+        list.drains.extend(self.aggregate.clone());
         let gone = |wanted: &Wanted| !list.drains.contains_key(wanted);
         let ended: Vec<Wanted> = self.running.keys().filter(|w| gone(w)).cloned().collect();
         for wanted in &ended {

@@ -69,6 +69,8 @@ pub struct Config {
     pub has_tags: bool,
     /// The number of drains that an app may have.
     pub per_app: usize,
+    /// The URLs of drains that get the envelopes of all apps and components. The caller has checked them ([`check_url`]).
+    pub aggregate: Vec<String>,
 }
 
 impl Config {
@@ -76,6 +78,12 @@ impl Config {
     pub const INTERVAL: Duration = Duration::from_secs(5);
     /// The default number of drains of an app, which is that of the original.
     pub const PER_APP: usize = 5;
+}
+
+/// Checks the URL of a drain. The error says what is wrong, without a secret.
+pub fn check_url(url: &str) -> Result<(), String> {
+    let checked = target::Target::parse(url, true);
+    checked.map(drop).map_err(|error| error.to_string())
 }
 
 /// The router through which apps of the foundation receive logs over HTTPS, whatever their names resolve to on this machine.

@@ -4,7 +4,7 @@ use crate::target::Target;
 use std::collections::{BTreeMap, BTreeSet};
 use wire::cc::SyslogDrain;
 
-/// A drain of one app. Two drains that are equal are one, and a drain that changes is another one.
+/// A drain of one app, or of all sources if the app is empty. Two drains that are equal are one, and a drain that changes is another one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Wanted {
     pub(crate) app: String,
@@ -15,7 +15,7 @@ pub(crate) struct Wanted {
 }
 
 /// The PEM texts of a drain. An empty text means that there is none.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Credentials {
     pub(crate) cert: String,
     pub(crate) key: String,
@@ -73,6 +73,20 @@ pub(crate) fn read(all: Vec<SyslogDrain>, per_app: usize, has_tags: bool) -> Lis
         list.drains.insert(wanted, target);
     }
     list
+}
+
+/// Returns the drains that get the envelopes of all sources. URLs that are wrong are left out.
+pub(crate) fn aggregate(urls: &[String], has_tags: bool) -> BTreeMap<Wanted, Target> {
+    let drain = |url: &String| {
+        let wanted = Wanted {
+            app: String::new(),
+            url: url.clone(),
+            hostname: String::new(),
+            credentials: Credentials::default(),
+        };
+        Some((wanted, Target::parse(url, has_tags).ok()?))
+    };
+    urls.iter().filter_map(drain).collect()
 }
 
 /// Returns the drains by app and URL, each once.
@@ -166,6 +180,17 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn an_operators_drains_belong_to_no_app() {
+        let urls = ["syslog://all.test:514?drain-data=all", "ftp://h"].map(str::to_owned);
+        let drains = aggregate(&urls, false);
+        let shown: Vec<(&str, &str)> = drains
+            .iter()
+            .map(|(wanted, target)| (&*wanted.app, &*target.shown))
+            .collect();
+        assert_eq!(shown, [("", "syslog://all.test:514")]);
     }
 
     #[test]

@@ -16,9 +16,11 @@ impl Reports {
         Self(report)
     }
 
-    /// Writes a line to the log of an app.
+    /// Writes a line to the log of an app. A drain of all sources has no app.
     pub(crate) fn line(&self, app: &str, text: String) {
-        (self.0)(envelope(app, text, now()));
+        if !app.is_empty() {
+            (self.0)(envelope(app, text, now()));
+        }
     }
 
     /// Writes that messages of an app were lost, in the words of the original.

@@ -16,6 +16,7 @@ const MOST_BYTES_TOGETHER: usize = 128 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// The drains by the guid of their app. Those of all sources have an empty one.
     by_app: RwLock<HashMap<String, Vec<Arc<Drain>>>>,
     /// The bound of each drain's buffer in bytes.
     share: AtomicUsize,
@@ -48,17 +49,22 @@ impl Shared {
         self.share.store(share(count), Ordering::Relaxed);
         self.refused.store(refused, Ordering::Relaxed);
         *self.by_app.write().unwrap_or_else(PoisonError::into_inner) = by_app;
+    }
+
+    /// Notes that the list was read.
+    pub(crate) fn known(&self) {
         self.is_known.store(true, Ordering::Relaxed);
     }
 
-    /// Passes an envelope to the drains of its app. It never waits for a drain.
+    /// Passes an envelope to the drains of its app and of all sources. It never waits for a drain.
     pub(crate) fn offer(&self, envelope: &Envelope) {
         let by_app = self.by_app.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(drains) = by_app.get(&envelope.source_id) else {
-            return;
-        };
+        let of_all = by_app.get("");
+        let of_app = by_app
+            .get(&envelope.source_id)
+            .filter(|_| !envelope.source_id.is_empty());
         let share = self.share.load(Ordering::Relaxed);
-        for drain in drains {
+        for drain in of_app.into_iter().chain(of_all).flatten() {
             drain.offer(envelope, share, &self.metrics);
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct DrainsSection {
     pub(super) metadata: Option<bool>,
     /// The number of drains that an app may have.
     pub(super) per_app: Option<u32>,
+    /// The URLs of drains that get the logs of all apps.
+    pub(super) aggregate: Vec<String>,
 }
 
 /// The checked section.
@@ -28,6 +30,8 @@ pub(crate) struct Drains {
     pub(crate) authorities: String,
     pub(crate) metadata: bool,
     pub(crate) per_app: usize,
+    /// The URLs of drains that get the logs of all apps.
+    pub(crate) aggregate: Vec<String>,
 }
 
 const MOST_PER_APP: u32 = 100;
@@ -60,18 +64,24 @@ pub(super) fn check(section: DrainsSection, problems: &mut Vec<String>) -> Drain
         }
         usize::try_from(most).unwrap_or(usize::MAX)
     });
+    for url in &section.aggregate {
+        if let Err(problem) = drains::check_url(url) {
+            problems.push(format!("log_cache.drains.aggregate: {problem}"));
+        }
+    }
     Drains {
         reach,
         authorities: authorities.unwrap_or_default(),
         metadata: section.metadata.unwrap_or(true),
         per_app,
+        aggregate: section.aggregate,
     }
 }
 
 fn ranges(key: &str, texts: &[String], problems: &mut Vec<String>) -> Vec<Range> {
     let mut ranges = Vec::new();
     for text in texts {
-        match text.parse() {
+        match text.parse::<Range>() {
             Ok(range) => ranges.push(range),
             Err(error) => problems.push(format!("log_cache.drains.{key} has {text:?}: {error}")),
         }
@@ -90,7 +100,7 @@ mod tests {
         assert!(problems.is_empty());
         assert_eq!((drains.per_app, drains.metadata), (5, true));
         assert_eq!(drains.reach, Reach::default());
-        let text = "{permitted_addresses: ['127.0.0.1:514', here], denied_addresses: [10.0.0.0/8, 10.0.0.0/99], ca: /nowhere/ca.pem, metadata: false, per_app: 101}";
+        let text = "{permitted_addresses: ['127.0.0.1:514', here], denied_addresses: [10.0.0.0/8, 10.0.0.0/99], ca: /nowhere/ca.pem, metadata: false, per_app: 101, aggregate: ['syslog://h:514', 'ftp://u:s3cret@h']}";
         let section: DrainsSection = yaml_serde::from_str(text).unwrap();
         let drains = check(section, &mut problems);
         assert_eq!((drains.reach.allow.len(), drains.reach.deny.len()), (1, 1));
@@ -100,6 +110,7 @@ mod tests {
             "log_cache.drains.denied_addresses has \"10.0.0.0/99\"",
             "log_cache.drains.ca /nowhere/ca.pem: ",
             "log_cache.drains.per_app 101 is more than 100",
+            "log_cache.drains.aggregate: Invalid Scheme ftp for syslog drain url ftp://h",
         ]
         .into_iter()
         .enumerate()

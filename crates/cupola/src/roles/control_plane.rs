@@ -151,6 +151,7 @@ fn drains(setting: &Setting) -> Result<drains::Config> {
         authorities: authorities.join("\n"),
         has_tags: config.drains.metadata,
         per_app: config.drains.per_app,
+        aggregate: config.drains.aggregate.clone(),
     })
 }
 

@@ -83,6 +83,7 @@ impl Stage {
             authorities: String::new(),
             has_tags: true,
             per_app: Config::PER_APP,
+            aggregate: Vec::new(),
         };
         change(&mut config);
         let mut registry = Registry::default();

@@ -1,6 +1,6 @@
 //! Tests of drains that begin and end with the list.
 
-use crate::fixture::{APP, Stage, drain, drain_of, text};
+use crate::fixture::{APP, Stage, drain, drain_of, gauge, line, text};
 use crate::peers::Syslog;
 use std::sync::atomic::Ordering;
 use testkit::wait::until;
@@ -97,4 +97,34 @@ async fn refused_drains_are_reported_in_the_log_of_the_app() {
     assert_eq!(stage.reports(APP).len(), 3, "each is reported once");
     stage.log("good");
     assert_eq!(text(&server.received(1).await[0]), "good");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_drain_gets_the_envelopes_of_all_sources() {
+    let server = Syslog::start().await;
+    let url = format!("syslog://{}?drain-data=all", server.address);
+    let stage = Stage::start_with(|config| config.aggregate = vec![url]).await;
+    stage.set(vec![], 1).await;
+    stage.log("of an app");
+    let mut other = line("of a component");
+    other.source_id = "uaa".to_owned();
+    stage.intake.offer(&other);
+    stage.intake.offer(&gauge());
+    let messages = server.received(3).await;
+    assert_eq!(text(&messages[0]), "of an app");
+    assert!(
+        messages[1].contains(" - uaa [APP/PROC/WEB/0] - "),
+        "{messages:?}"
+    );
+    assert!(messages[2].contains("[gauge@47450 "), "{messages:?}");
+
+    // Those of apps come and go beside it.
+    let own = Syslog::start().await;
+    stage
+        .set(vec![drain(&format!("syslog://{}", own.address))], 2)
+        .await;
+    stage.log("to both");
+    assert_eq!(text(&own.received(1).await[0]), "to both");
+    assert_eq!(text(&server.received(4).await[3]), "to both");
+    assert_eq!(server.connections.load(Ordering::Relaxed), 1);
 }

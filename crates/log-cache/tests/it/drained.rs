@@ -59,6 +59,7 @@ async fn lines_are_stored_and_drained_and_trouble_is_a_line_of_the_app() {
         authorities: String::new(),
         has_tags: false,
         per_app: drains::Config::PER_APP,
+        aggregate: Vec::new(),
     })
     .await;
     let observed = stage.observed.clone().unwrap();
