@@ -200,7 +200,7 @@ struct Delivery<'a> {
     hand: VecDeque<Vec<u8>>,
     connection: Option<Connection>,
     backoff: Backoff,
-    /// The number of failures since the last success.
+    /// The number of failures since a message was delivered.
     failures: u32,
     /// The number of times that the server refused the first message in hand.
     refusals: u32,
@@ -224,7 +224,7 @@ impl Delivery<'_> {
             if delivered > 0 {
                 self.tools.metrics.egress.add(delivered as u64);
                 self.backoff.reset();
-                self.refusals = 0;
+                (self.failures, self.refusals) = (0, 0);
             }
             match result {
                 Ok(()) => self.succeeded(),
@@ -292,7 +292,6 @@ impl Delivery<'_> {
     }
 
     fn succeeded(&mut self) {
-        self.failures = 0;
         if std::mem::take(&mut self.is_troubled) {
             tracing::info!(
                 app = self.drain.app,
@@ -302,7 +301,8 @@ impl Delivery<'_> {
         }
     }
 
-    /// Drops the connection, and reports the failure if it is more than that of a connection which the peer had closed.
+    /// Drops the connection, and reports the failure if it is more than that of a connection which the peer had closed, perhaps after each
+    /// answer.
     fn failed(&mut self, failure: &Failure, is_serious: bool) {
         self.connection = None;
         self.drain.set(match failure {
