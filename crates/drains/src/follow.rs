@@ -8,6 +8,7 @@ use crate::list::{self, Refused, Wanted};
 use crate::report::Reports;
 use crate::target::Target;
 use kit::CancellationToken;
+use kit::reach::Reach;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +30,9 @@ struct Running {
 /// The drains whose tasks run, and what was reported.
 struct Follower {
     drains: Drains,
-    reach: Arc<kit::reach::Reach>,
+    reach: Arc<Reach>,
+    /// The addresses of drains that the operator has named.
+    anywhere: Arc<Reach>,
     tools: Tools,
     /// The drains of all sources, which are in no list.
     aggregate: BTreeMap<Wanted, Target>,
@@ -72,6 +75,7 @@ impl Follower {
         let aggregate = list::aggregate(&config.aggregate, config.has_tags);
         let mut follower = Self {
             reach: Arc::new(config.reach.clone()),
+            anywhere: Arc::new(Reach::anywhere()),
             tools: Tools {
                 metrics: drains.shared.metrics.clone(),
                 reports,
@@ -143,9 +147,13 @@ impl Follower {
     fn begin(&mut self, wanted: Wanted, target: Target) -> Result<(), Refused> {
         let tls = self.drains.trust.config(&wanted.credentials);
         let tls = tls.map_err(|error| (wanted.app.clone(), format!("{error} {}", target.shown)))?;
+        let reach = match wanted.app.is_empty() {
+            true => &self.anywhere,
+            false => &self.reach,
+        };
         let endpoint = Endpoint {
             target,
-            reach: self.reach.clone(),
+            reach: reach.clone(),
             router: self.drains.config.router.clone(),
             tls,
         };

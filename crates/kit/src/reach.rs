@@ -111,6 +111,20 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// Permits every address, for what an operator has named.
+    pub fn anywhere() -> Self {
+        let all = |network| Range {
+            network,
+            prefix: 0,
+            port: None,
+        };
+        let networks = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        Self {
+            allow: networks.map(all).into(),
+            deny: Vec::new(),
+        }
+    }
+
     /// Returns whether the component may connect to an address.
     pub fn permits(&self, address: SocketAddr) -> bool {
         let is_in = |ranges: &[Range]| ranges.iter().any(|range| range.contains(address));
@@ -263,6 +277,13 @@ mod tests {
         }
         let mapped = ranges(&["127.0.0.1"]);
         assert!(mapped[0].contains("[::ffff:127.0.0.1]:5".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_operator_reaches_everything() {
+        for address in ["127.0.0.1:1", "[::1]:1", "8.8.8.8:1", "169.254.1.1:1"] {
+            assert!(permits(&Reach::anywhere(), address), "{address}");
+        }
     }
 
     #[test]
