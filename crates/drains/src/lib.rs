@@ -51,7 +51,7 @@ use std::time::Duration;
 use wire::loggregator::Envelope;
 
 /// The checked configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The URL of the Cloud Controller's internal listener: `https://127.0.0.1:9023`.
     pub cloud_controller_url: String,
@@ -71,6 +71,20 @@ pub struct Config {
     pub per_app: usize,
     /// The URLs of drains that get the envelopes of all apps and components. The caller has checked them ([`check_url`]).
     pub aggregate: Vec<String>,
+}
+
+/// Prints no URLs of drains, because they may contain passwords.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("cloud_controller_url", &self.cloud_controller_url)
+            .field("interval", &self.interval)
+            .field("reach", &self.reach)
+            .field("router", &self.router)
+            .field("has_tags", &self.has_tags)
+            .field("per_app", &self.per_app)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Config {

@@ -23,7 +23,7 @@ pub(super) struct DrainsSection {
 }
 
 /// The checked section.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Drains {
     pub(crate) reach: Reach,
     /// The PEM text of the authorities; it may be empty.
@@ -32,6 +32,17 @@ pub(crate) struct Drains {
     pub(crate) per_app: usize,
     /// The URLs of drains that get the logs of all apps.
     pub(crate) aggregate: Vec<String>,
+}
+
+/// Prints no URLs of drains, because they may contain passwords.
+impl std::fmt::Debug for Drains {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Drains")
+            .field("reach", &self.reach)
+            .field("metadata", &self.metadata)
+            .field("per_app", &self.per_app)
+            .finish_non_exhaustive()
+    }
 }
 
 const MOST_PER_APP: u32 = 100;
