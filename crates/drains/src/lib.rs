@@ -39,6 +39,7 @@ mod trust;
 #[cfg(test)]
 mod fuzz_tests;
 
+pub use list::{Aggregate, Credentials};
 pub use report::Report;
 
 use anyhow::Result;
@@ -69,8 +70,8 @@ pub struct Config {
     pub has_tags: bool,
     /// The number of drains that an app may have.
     pub per_app: usize,
-    /// The URLs of drains that get the envelopes of all apps and components. The caller has checked them ([`check_url`]).
-    pub aggregate: Vec<String>,
+    /// The drains that get the envelopes of all apps and components. The caller has checked their URLs ([`check_url`]).
+    pub aggregate: Vec<Aggregate>,
 }
 
 /// Prints no URLs of drains, because they may contain passwords.

@@ -16,10 +16,24 @@ pub(crate) struct Wanted {
 
 /// The PEM texts of a drain. An empty text means that there is none.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Credentials {
-    pub(crate) cert: String,
-    pub(crate) key: String,
-    pub(crate) ca: String,
+pub struct Credentials {
+    pub cert: String,
+    pub key: String,
+    pub ca: String,
+}
+
+/// A drain that an operator has named. It gets the envelopes of all sources.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Aggregate {
+    pub url: String,
+    pub credentials: Credentials,
+}
+
+/// Prints nothing, because the URL may contain a password.
+impl std::fmt::Debug for Aggregate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[drain]")
+    }
 }
 
 /// Prints the guid only, because everything else may be secret.
@@ -75,18 +89,19 @@ pub(crate) fn read(all: Vec<SyslogDrain>, per_app: usize, has_tags: bool) -> Lis
     list
 }
 
-/// Returns the drains that get the envelopes of all sources. URLs that are wrong are left out.
-pub(crate) fn aggregate(urls: &[String], has_tags: bool) -> BTreeMap<Wanted, Target> {
-    let drain = |url: &String| {
+/// Returns the drains that get the envelopes of all sources. Those whose URLs are wrong are left out.
+pub(crate) fn aggregate(named: &[Aggregate], has_tags: bool) -> BTreeMap<Wanted, Target> {
+    let drain = |drain: &Aggregate| {
+        let target = Target::parse(&drain.url, has_tags).ok()?;
         let wanted = Wanted {
             app: String::new(),
-            url: url.clone(),
+            url: drain.url.clone(),
             hostname: String::new(),
-            credentials: Credentials::default(),
+            credentials: drain.credentials.clone(),
         };
-        Some((wanted, Target::parse(url, has_tags).ok()?))
+        Some((wanted, target))
     };
-    urls.iter().filter_map(drain).collect()
+    named.iter().filter_map(drain).collect()
 }
 
 /// Returns the drains by app and URL, each once.
@@ -184,13 +199,20 @@ mod tests {
 
     #[test]
     fn an_operators_drains_belong_to_no_app() {
-        let urls = ["syslog://all.test:514?drain-data=all", "ftp://h"].map(str::to_owned);
-        let drains = aggregate(&urls, false);
+        let named = ["syslog://all.test:514?drain-data=all", "ftp://h"].map(|url| Aggregate {
+            url: url.to_owned(),
+            credentials: Credentials {
+                ca: "r".to_owned(),
+                ..Credentials::default()
+            },
+        });
+        let drains = aggregate(&named, false);
         let shown: Vec<(&str, &str)> = drains
             .iter()
             .map(|(wanted, target)| (&*wanted.app, &*target.shown))
             .collect();
         assert_eq!(shown, [("", "syslog://all.test:514")]);
+        assert!(drains.keys().all(|wanted| wanted.credentials.ca == "r"));
     }
 
     #[test]

@@ -105,7 +105,10 @@ async fn an_operators_drain_gets_the_envelopes_of_all_sources() {
     let url = format!("syslog://{}?drain-data=all", server.address);
     // The operator may name addresses that users may not.
     let stage = Stage::start_with(|config| {
-        config.aggregate = vec![url];
+        config.aggregate = vec![drains::Aggregate {
+            url,
+            credentials: drains::Credentials::default(),
+        }];
         config.reach.deny = config.reach.allow.drain(..).collect();
     })
     .await;
