@@ -1,6 +1,7 @@
 //! `cf help`: the overview and one page per command. Both come from the command table.
 
 use crate::args::{Flag, Spec};
+use crate::by_curl;
 use crate::ui::Ui;
 
 /// The commands of the cf CLI that this client does not have, with their aliases.
@@ -18,7 +19,7 @@ pub(crate) const ORIGINAL: &[&str] = &[
     "remove-plugin-repo rename-org rename-service rename-space",
     "repo-plugins reset-org-default-isolation-segment reset-space-isolation-segment revision revisions rollback",
     "router-groups running-environment-variable-group revg running-security-groups security-group security-groups",
-    "set-droplet set-health-check",
+    "set-droplet",
     "set-label set-org-default-isolation-segment set-running-environment-variable-group srevg",
     "set-space-isolation-segment set-staging-environment-variable-group ssevg share-private-domain share-route",
     "space-users stack stage-package stage",
@@ -37,8 +38,12 @@ pub(crate) fn of_the_original(name: &str) -> Option<String> {
     if !is_known {
         return None;
     }
+    let request = by_curl::request(name).map(|request| {
+        format!("\nThis request does the same (words in capitals stand for values):\n   {request}")
+    });
     Some(format!(
-        "'{name}' is a command of the cf CLI that this built-in client does not have.\nThe cf CLI (version 8) works with this foundation: install it; it uses the login of this client.\n'cf help' lists the commands of this client."
+        "'{name}' is a command of the cf CLI that this built-in client does not have.\nThe cf CLI (version 8 or 9) works with this foundation: install it; it uses the login of this client.{}\n'cf help' lists the commands of this client.",
+        request.unwrap_or_default()
     ))
 }
 

@@ -13,6 +13,7 @@ mod units;
 
 mod api;
 
+mod by_curl;
 mod help;
 mod names;
 mod openssh;

@@ -6,6 +6,7 @@ mod curl;
 mod domains;
 mod env;
 mod events;
+mod health_check;
 mod lifecycle;
 mod login;
 mod logs;
@@ -47,6 +48,7 @@ const TABLES: &[&[Spec]] = &[
     push::SPECS,
     apps::SPECS,
     lifecycle::SPECS,
+    health_check::SPECS,
     tasks::SPECS,
     env::SPECS,
     logs::SPECS,
@@ -238,6 +240,7 @@ async fn dispatch(s: &Session, spec: &Spec, p: &Parsed) -> Result<()> {
         "restart" => lifecycle::restart(s, spec, p).await,
         "restage" => lifecycle::restage(s, spec, p).await,
         "restart-app-instance" => lifecycle::restart_app_instance(s, p).await,
+        "set-health-check" => health_check::set(s, spec, p).await,
 
         "env" => env::env(s, p).await,
         "set-env" => env::set_env(s, p).await,

@@ -446,3 +446,38 @@ async fn help_and_misuse() {
         seen.err
     );
 }
+
+#[tokio::test]
+async fn a_health_check_is_changed() {
+    let person = Person::new().await;
+    person.logs_in().await;
+    {
+        let mut platform = person.platform.lock().unwrap();
+        platform.app_exists = true;
+        platform.started = true;
+    }
+    let seen = person
+        .types("set-health-check dora http --invocation-timeout 7")
+        .await;
+    assert_eq!(
+        (seen.code, seen.out.as_str()),
+        (
+            0,
+            "Updating health check type for app dora process web in org org / space space as admin...\n\nOK\n\nTIP: An app restart is required for the change to take effect.\n"
+        ),
+        "{}",
+        seen.err
+    );
+    let sent = person.platform.lock().unwrap().bodies.pop().unwrap();
+    assert_eq!(
+        sent,
+        serde_json::json!({"health_check": {"type": "http", "data": {"endpoint": "/", "invocation_timeout": 7}}})
+    );
+    let seen = person.types("set-health-check dora process").await;
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    let sent = person.platform.lock().unwrap().bodies.pop().unwrap();
+    assert_eq!(
+        sent,
+        serde_json::json!({"health_check": {"type": "process", "data": {}}})
+    );
+}

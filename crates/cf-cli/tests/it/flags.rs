@@ -87,6 +87,7 @@ fn value(command: &str, flag: &str, name: &str) -> &'static str {
         ("PASSWORD", ..) => "secret",
         ("OPTION", ..) => "loadbalancing",
         ("PARAMETERS", ..) => "{}",
+        ("HEALTH_CHECK_TYPE", ..) => "http",
         _ => "word",
     }
 }
@@ -271,6 +272,15 @@ async fn flags_that_would_do_nothing_are_refused_before_anything_happens() {
             "flag `-o' has no effect without -s",
         ),
         ("update-org-quota thing", "nothing to change"),
+        (
+            "set-health-check dora port --endpoint /up",
+            "must be 'http' to set a health check HTTP endpoint",
+        ),
+        (
+            "set-health-check dora process --invocation-timeout 0",
+            "greater than or equal to 1",
+        ),
+        ("set-health-check dora none", "HEALTH_CHECK_TYPE \"none\""),
     ] {
         let (person, _) = ready().await;
         std::fs::remove_file(person.app.join("manifest.yml")).unwrap();

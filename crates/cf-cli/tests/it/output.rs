@@ -99,19 +99,24 @@ async fn passwords_are_neither_shown_nor_traced() {
 #[tokio::test]
 async fn commands_of_the_original_point_at_it() {
     let person = Person::new().await;
-    for line in [
-        "create-buildpack",
-        "help create-buildpack",
-        "help pw",
-        "create-security-group x y z",
+    for (line, request) in [
+        ("create-buildpack", "cf curl /v3/buildpacks -d "),
+        ("help create-buildpack", "cf curl /v3/buildpacks -d "),
+        (
+            "help ssevg",
+            "/v3/environment_variable_groups/staging -X PATCH",
+        ),
+        ("set-droplet x y", "/relationships/current_droplet -X PATCH"),
+        ("plugins", ""),
     ] {
         let seen = person.types(line).await;
         assert_eq!((seen.code, seen.out.as_str()), (1, ""), "{line}");
         assert!(
-            seen.err.contains("is a command of the cf CLI"),
+            seen.err.contains("is a command of the cf CLI") && seen.err.contains(request),
             "{line}: {}",
             seen.err
         );
+        assert_eq!(seen.err.contains("cf curl"), !request.is_empty(), "{line}");
     }
 }
 

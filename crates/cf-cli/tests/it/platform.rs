@@ -227,7 +227,10 @@ fn router(platform: Platform) -> Router {
             Json(app(&inner))
         }))
         .route("/v3/processes", get(|| async { list(vec![process()]) }))
-        .route("/v3/processes/{guid}", get(|| async { Json(process()) }))
+        .route("/v3/processes/{guid}", get(|| async { Json(process()) }).patch(|State(p): P, Json(body): Json<Value>| async move {
+            p.lock().unwrap().bodies.push(body);
+            Json(process())
+        }))
         .route("/v3/processes/{guid}/sidecars", empty())
         .route("/v3/processes/{guid}/stats", get(stats))
         .route("/v3/resource_matches", post(|State(p): P, Json(asked): Json<Value>| async move {
