@@ -2,7 +2,7 @@
 
 use super::file::CellSection;
 use super::values::parsed;
-use garden::linux::Range;
+use garden::linux::{HostService, Range};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -36,6 +36,8 @@ pub(crate) struct Cell {
     pub(crate) unproxied_ports: bool,
     pub(crate) instance_cert_validity: Duration,
     pub(crate) cache_mb: u64,
+    /// The ports of this machine that all apps reach.
+    pub(crate) host_services: Vec<HostService>,
     /// The limits of each container on resources that all containers share.
     pub(crate) limits: garden::linux::SharedLimits,
 }
@@ -82,6 +84,7 @@ pub(super) fn check(section: CellSection, problems: &mut Vec<String>) -> Cell {
         }
     };
     programs(&section.stacks, section.envoy.as_ref(), problems);
+    let host_services = host_services(section.host_services, problems);
     let validity = section.instance_cert_validity_minutes.unwrap_or(24 * 60);
     if validity < 1 {
         problems.push("cell.instance_cert_validity_minutes must be at least 1".into());
@@ -103,6 +106,7 @@ pub(super) fn check(section: CellSection, problems: &mut Vec<String>) -> Cell {
         unproxied_ports: section.enable_unproxied_port_mappings,
         instance_cert_validity: Duration::from_secs(validity * 60),
         cache_mb: section.cache_mb.unwrap_or(CACHE_MB),
+        host_services,
         limits: section.limits,
     }
 }
@@ -130,6 +134,20 @@ fn overlay(
         Some(_) => {}
     }
     Some(range)
+}
+
+/// Returns the ports of this machine that all apps reach.
+fn host_services(texts: Vec<String>, problems: &mut Vec<String>) -> Vec<HostService> {
+    let mut found = Vec::new();
+    for text in texts {
+        match text.parse::<HostService>() {
+            Ok(service) => found.push(service),
+            Err(error) => problems.push(format!(
+                "cell.host_services has {text:?}: {error}; use e.g. tcp:10.0.0.5:5432"
+            )),
+        }
+    }
+    found
 }
 
 fn programs(

@@ -251,5 +251,7 @@ pub(super) struct CellSection {
     pub(super) instance_cert_validity_minutes: Option<u64>,
     /// The size of the cell's download cache in MB.
     pub(super) cache_mb: Option<u64>,
+    /// The ports of this machine that all apps reach, such as `tcp:10.0.0.5:5432`.
+    pub(super) host_services: Vec<String>,
     pub(super) limits: garden::linux::SharedLimits,
 }

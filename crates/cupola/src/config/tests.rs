@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn every_problem_is_named_at_once() {
     let file: ConfigFile = yaml_serde::from_str(
-        "domain: nodots\nmetrics: here\nrouter: {http: eighty}\ncell: {route_integrity: maybe}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]\ncloud_controller: {keep_droplets: 0, keep_days: 7}\nidentity_domains: {nodot: any, apps.internal: any, cupola.test: world}",
+        "domain: nodots\nmetrics: here\nrouter: {http: eighty}\ncell: {route_integrity: maybe, host_services: ['tcp:10.0.0.5']}\nlog_cache: {dropsonde: ':3457'}\nlimits: {query_bytes: 0}\nreserved_private_domains: [co_uk]\ncloud_controller: {keep_droplets: 0, keep_days: 7}\nidentity_domains: {nodot: any, apps.internal: any, cupola.test: world}",
     )
     .unwrap();
     let error = check(file, Overrides::default()).unwrap_err().to_string();
@@ -15,6 +15,7 @@ fn every_problem_is_named_at_once() {
         "router.http \"eighty\"",
         "metrics \"here\"",
         "cell.route_integrity \"maybe\"",
+        "cell.host_services has \"tcp:10.0.0.5\": expected tcp: or udp:",
         "log_cache.dropsonde 0.0.0.0:3457 is not on loopback",
         "limits.query_bytes must be at least 1",
         "reserved_private_domains has \"co_uk\"",
@@ -105,7 +106,7 @@ auctioneer: {listen: '10.0.0.2:9016'}
 uaa: {listen: '10.0.0.2:8081'}
 log_cache: {listen: '10.0.0.2:8083', ingress: {advertise: 'logs:3458'}}
 cloud_controller: {listen: '10.0.0.2:9022', internal: {listen: '10.0.0.2:9023'}}
-cell: {id: cell-2, zone: z2, placement_tags: [gpu], ip: 10.0.0.3, overlay: 10.255.3.0/24, listen: '10.0.0.3:1801'}
+cell: {id: cell-2, zone: z2, placement_tags: [gpu], host_services: ['udp:10.0.0.3:514'], ip: 10.0.0.3, overlay: 10.255.3.0/24, listen: '10.0.0.3:1801'}
 dns: {router: 10.0.0.5}
 router: {status: {listen: '10.0.0.5:8082'}}
 dashboard: {listen: '10.0.0.2:8084', routers: ['10.0.0.6:8082']}
@@ -149,6 +150,7 @@ join: /etc/cupola/cell-2.bundle",
     let cell = config.cell;
     assert_eq!((cell.id.as_deref(), &*cell.zone), (Some("cell-2"), "z2"));
     assert_eq!(cell.placement_tags, ["gpu"]);
+    assert_eq!(cell.host_services[0].to_string(), "udp:10.0.0.3:514");
     assert_eq!(cell.overlay.unwrap().to_string(), "10.255.3.0/24");
     assert_eq!(config.dns_router.unwrap().to_string(), "10.0.0.5");
     assert!(config.join.is_some());

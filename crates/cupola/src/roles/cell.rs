@@ -107,6 +107,7 @@ fn garden_config(
         network: network.clone(),
         dns: network.cell_ip,
         router_ports: vec![plan.http_port, plan.https_port],
+        host_services: config.host_services.clone(),
         log_denied: false,
         limits: config.limits,
         memory_mb: config.memory_mb.unwrap_or(0),

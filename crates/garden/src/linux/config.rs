@@ -1,6 +1,7 @@
 //! The configuration of the Linux garden, and the names and paths that follow from it.
 
 use super::cell_network::CellNetwork;
+use super::host_services::HostService;
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -37,6 +38,8 @@ pub struct GardenConfig {
     pub dns: Ipv4Addr,
     /// The TCP ports on the cell IP that containers may reach, which are the router's.
     pub router_ports: Vec<u16>,
+    /// The other ports of this machine that containers may reach.
+    pub host_services: Vec<HostService>,
     /// Whether refused egress is logged to the kernel log.
     pub log_denied: bool,
     /// The limits of each container on resources that all containers share.

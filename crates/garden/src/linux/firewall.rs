@@ -9,7 +9,8 @@
 //!         FORWARD -i veth    ─▶ netout--H     what the container may reach; first limits--H, ends in REJECT
 //!         FORWARD -d range   ─▶ overlay--TAG  what may reach containers: answers, what network policies permit
 //!                                             (see [`super::policies`]), and what netin-- sent, from no container
-//!         INPUT   -i veth    ─▶ input--H      the name server and the router; first limits--H, ends in REJECT
+//!         INPUT   -i veth    ─▶ input--H      the name server, the router and host services (see [`super::host_services`]);
+//!                                             first limits--H, ends in REJECT
 //! ```
 //! Every packet that a container sends is checked by the current rules of netout--, even within existing connections: a rule that
 //! is removed ends its connections. Only answers (direction REPLY) pass without a check. A packet is attributed to its container
@@ -17,7 +18,9 @@
 
 use super::addresses::Range;
 use super::config::{NetworkLimits, VETH_PREFIX, digest};
-use crate::api::{EgressRule, NetIn, Protocol};
+use super::egress;
+use super::host_services::{self, HostService};
+use crate::api::{EgressRule, NetIn};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
@@ -51,6 +54,7 @@ pub(crate) struct Cell {
     pub(crate) pool: Range,
     pub(crate) dns: Ipv4Addr,
     pub(crate) router_ports: Vec<u16>,
+    pub(crate) host_services: Vec<HostService>,
     pub(crate) log_denied: bool,
     /// Whether the kernel has the LOG target. If not, rules that request logs do not log.
     pub(crate) can_log: bool,
@@ -81,6 +85,7 @@ const END: &str =
 /// Returns the cell's own chains. They are declared, which empties them if they exist. The jumps to them are in [`base_jumps`].
 pub(crate) fn base_chains(cell: &Cell) -> String {
     let Cell { tag, range, .. } = cell;
+    let host_services = host_services::declare(tag, &cell.host_services);
     format!(
         "*nat\n\
          :masq--{tag} - [0:0]\n\
@@ -95,7 +100,7 @@ pub(crate) fn base_chains(cell: &Cell) -> String {
          -A overlay--{tag} -i {VETH_PREFIX}+ {REJECT}\n\
          -A overlay--{tag} -m conntrack --ctstate DNAT -j ACCEPT\n\
          -A overlay--{tag} {REJECT}\n\
-         COMMIT\n"
+         {host_services}COMMIT\n"
     )
 }
 
@@ -169,24 +174,7 @@ pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
     );
     limits(&mut text, cell, name, veth, *address);
     netout(&mut text, cell, name, egress);
-
-    let _ = writeln!(text, "-A input--{name} -j limits--{name}");
-    let _ = writeln!(text, "-A input--{name} {ANSWERS}");
-    for protocol in ["udp", "tcp"] {
-        let _ = writeln!(
-            text,
-            "-A input--{name} -d {}/32 -p {protocol} -m {protocol} --dport 53 -j ACCEPT",
-            cell.dns
-        );
-    }
-    for port in &cell.router_ports {
-        let _ = writeln!(
-            text,
-            "-A input--{name} -d {}/32 -p tcp -m tcp --dport {port} -j ACCEPT",
-            cell.cell_ip
-        );
-    }
-    let _ = writeln!(text, "-A input--{name} {REJECT}");
+    input(&mut text, cell, name, egress);
     let _ = write!(
         text,
         "-I FORWARD 1 -i {veth} -j netout--{name}\n-I INPUT 1 -i {veth} -j input--{name}\n\
@@ -195,10 +183,11 @@ pub(crate) fn add(cell: &Cell, rules: &Rules<'_>) -> String {
     text
 }
 
-/// Replaces the egress rules of a container in one step.
+/// Replaces the egress rules of a container in one step, with what they permit on this machine.
 pub(crate) fn egress(cell: &Cell, name: &str, egress: &[EgressRule]) -> String {
-    let mut text = format!("*filter\n:netout--{name} - [0:0]\n");
+    let mut text = format!("*filter\n:netout--{name} - [0:0]\n:input--{name} - [0:0]\n");
     netout(&mut text, cell, name, egress);
+    input(&mut text, cell, name, egress);
     text.push_str("COMMIT\n");
     text
 }
@@ -264,7 +253,7 @@ fn netout(text: &mut String, cell: &Cell, name: &str, egress: &[EgressRule]) {
         add(format!(" -d {} {REJECT}", cell.range));
     }
     for rule in egress {
-        for matching in egress_matches(rule) {
+        for matching in egress::matches(rule) {
             if rule.log && cell.can_log {
                 add(format!(
                     "{matching} -m conntrack --ctstate NEW -j LOG --log-prefix \"OK_{name:.24} \""
@@ -282,49 +271,34 @@ fn netout(text: &mut String, cell: &Cell, name: &str, egress: &[EgressRule]) {
     add(format!(" {REJECT}"));
 }
 
-fn overlap(pool: Range, range: Range) -> bool {
-    pool.prefix() <= range.prefix() && pool.overlaps(range)
+/// Permits what a container may reach on this machine. The jumps to host services precede the rule for answers, so that a connection
+/// to a service ends when its egress rule is removed.
+fn input(text: &mut String, cell: &Cell, name: &str, egress: &[EgressRule]) {
+    let mut add = |rule: String| {
+        let _ = writeln!(text, "-A input--{name} {rule}");
+    };
+    add(format!("-j limits--{name}"));
+    host_services::jumps(&cell.tag, egress)
+        .into_iter()
+        .for_each(&mut add);
+    add(ANSWERS.to_owned());
+    for protocol in ["udp", "tcp"] {
+        add(format!(
+            "-d {}/32 -p {protocol} -m {protocol} --dport 53 -j ACCEPT",
+            cell.dns
+        ));
+    }
+    for port in &cell.router_ports {
+        add(format!(
+            "-d {}/32 -p tcp -m tcp --dport {port} -j ACCEPT",
+            cell.cell_ip
+        ));
+    }
+    add(REJECT.to_owned());
 }
 
-/// Returns one match for each combination of destination and port range.
-fn egress_matches(rule: &EgressRule) -> Vec<String> {
-    let protocols: Vec<String> = match rule.protocol {
-        Protocol::All => vec![String::new()],
-        Protocol::Icmp => {
-            let kind = match rule.icmp {
-                None | Some((-1, _)) => "any".to_owned(),
-                Some((kind, -1)) => kind.to_string(),
-                Some((kind, code)) => format!("{kind}/{code}"),
-            };
-            vec![format!(" -p icmp -m icmp --icmp-type {kind}")]
-        }
-        Protocol::Tcp | Protocol::Udp => {
-            let name = if rule.protocol == Protocol::Tcp {
-                "tcp"
-            } else {
-                "udp"
-            };
-            let dports = rule.ports.iter().map(|(first, last)| match first == last {
-                true => format!(" -p {name} -m {name} --dport {first}"),
-                false => format!(" -p {name} -m {name} --dport {first}:{last}"),
-            });
-            if rule.ports.is_empty() {
-                vec![format!(" -p {name}")]
-            } else {
-                dports.collect()
-            }
-        }
-    };
-    let mut matches = Vec::new();
-    for (first, last) in &rule.destinations {
-        for protocol in &protocols {
-            matches.push(match first == last {
-                true => format!(" -d {first}/32{protocol}"),
-                false => format!("{protocol} -m iprange --dst-range {first}-{last}"),
-            });
-        }
-    }
-    matches
+fn overlap(pool: Range, range: Range) -> bool {
+    pool.prefix() <= range.prefix() && pool.overlaps(range)
 }
 
 /// Removes the rules of [`add`]. It succeeds only if all of them exist.
@@ -390,9 +364,8 @@ pub(crate) fn limits_chain(name: &str) -> String {
 
 /// Returns the chains of the cell itself.
 pub(crate) fn base(tag: &str) -> Vec<String> {
-    ["masq", "overlay", "c2cin", "c2cout"]
-        .map(|kind| format!("{kind}--{tag}"))
-        .into()
+    let own = ["masq", "overlay", "c2cin", "c2cout"].map(|kind| format!("{kind}--{tag}"));
+    own.into_iter().chain(host_services::chains(tag)).collect()
 }
 
 /// Returns the names of this cell's containers that have chains, from the output of `iptables-save`: those whose jump matches an
@@ -428,6 +401,8 @@ fn inside(range: Range, to: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Protocol;
+    use crate::linux::host_services::Audience;
 
     fn cell() -> Cell {
         Cell {
@@ -437,6 +412,10 @@ mod tests {
             pool: "10.255.0.0/16".parse().unwrap(),
             dns: "10.255.0.1".parse().unwrap(),
             router_ports: vec![80, 443],
+            host_services: vec![HostService {
+                audience: Audience::Bound,
+                .."tcp:10.255.0.1:5432".parse().unwrap()
+            }],
             log_denied: false,
             can_log: true,
             limits: NetworkLimits::default(),

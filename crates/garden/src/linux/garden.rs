@@ -92,6 +92,7 @@ impl LinuxGarden {
             pool: network.pool,
             dns: config.dns,
             router_ports: config.router_ports.clone(),
+            host_services: config.host_services.clone(),
             log_denied: config.log_denied,
             can_log: true,
             limits: config.limits.network,

@@ -4,7 +4,7 @@ use garden::api::{
     Container, ContainerSpec, EgressRule, Exit, Garden, NetIn, Output, Process, ProcessSpec,
     Protocol,
 };
-use garden::linux::{CellNetwork, GardenConfig, LinuxGarden, SharedLimits};
+use garden::linux::{Audience, CellNetwork, GardenConfig, HostService, LinuxGarden, SharedLimits};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -49,6 +49,7 @@ impl Place {
 
     pub(crate) async fn build(&self) -> Arc<LinuxGarden> {
         let network = CellNetwork::claim(&self.tag, None).await.unwrap();
+        let cell_ip = network.cell_ip;
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .parent()
             .unwrap()
@@ -69,6 +70,10 @@ impl Place {
             dns: network.cell_ip,
             network,
             router_ports: vec![ROUTER_PORT],
+            host_services: vec![
+                host_service(cell_ip, OPEN_PORT, Audience::All),
+                host_service(cell_ip, BOUND_PORT, Audience::Bound),
+            ],
             log_denied: false,
             limits: self.limits,
             memory_mb: 0,
@@ -90,6 +95,19 @@ impl Place {
 
 /// The port that containers may reach on the cell, as if a router listened there.
 pub(crate) const ROUTER_PORT: u16 = 58080;
+
+/// The port of the cell that all containers may reach, and the one that containers with a rule for it may reach.
+pub(crate) const OPEN_PORT: u16 = 58081;
+pub(crate) const BOUND_PORT: u16 = 58082;
+
+fn host_service(address: Ipv4Addr, port: u16, audience: Audience) -> HostService {
+    HostService {
+        protocol: Protocol::Tcp,
+        address,
+        port,
+        audience,
+    }
+}
 
 /// Runs a test with a place of its own. Without `CUPOLA_ROOT_TESTS=1` it prints that the test is skipped.
 pub(crate) async fn with_place<F, T>(name: &str, test: F)

@@ -1,6 +1,8 @@
 //! Tests of mapped ports, egress, and addresses that containers must not reach.
 
-use crate::fixture::{ROUTER_PORT, all_addresses, output, read_until, sh, spec, with_place};
+use crate::fixture::{
+    BOUND_PORT, OPEN_PORT, ROUTER_PORT, all_addresses, output, read_until, sh, spec, with_place,
+};
 use garden::api::{
     Container, EgressRule, Garden, POLICY_GROUP, Policy, PolicyProtocol, Process, Protocol,
 };
@@ -110,6 +112,65 @@ async fn ports_are_mapped_and_apps_kept_apart() {
         let (_, printed) = output(&garden, &a, sh("six", "cat /proc/net/if_inet6 | grep -v ' lo' | wc -l; cat /sys/class/net/eth0/mtu")).await;
         println!("{printed}");
         assert!(printed.starts_with('0'));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_services_are_open_to_all_or_to_those_with_a_rule() {
+    with_place("hosts", |place| async move {
+        let garden = place.build().await;
+        let cell = garden.cell_ip();
+        let mut wide = spec("wide");
+        wide.egress = vec![all_addresses()];
+        let container = garden.create(wide).await.unwrap();
+        for port in [OPEN_PORT, BOUND_PORT] {
+            let service = TcpListener::bind((cell, port)).unwrap();
+            std::thread::spawn(move || {
+                let clients = service.incoming().flatten();
+                // The connections stay open until the test ends.
+                let open: Vec<TcpStream> = clients
+                    .map(|mut client| {
+                        client.write_all(b"host").unwrap();
+                        client
+                    })
+                    .collect();
+                drop(open);
+            });
+        }
+        let exact = EgressRule {
+            protocol: Protocol::Tcp,
+            destinations: vec![(cell, cell)],
+            ports: vec![(BOUND_PORT, BOUND_PORT)],
+            icmp: None,
+            log: false,
+        };
+        for (id, port, rules, wanted) in [
+            ("open", OPEN_PORT, vec![], "got b'host'"),
+            ("wide", BOUND_PORT, vec![all_addresses()], "ConnectionRefusedError"),
+            ("bound", BOUND_PORT, vec![exact.clone()], "got b'host'"),
+            ("near", BOUND_PORT + 1, vec![exact.clone()], "ConnectionRefusedError"),
+        ] {
+            garden.set_egress(&container.handle, rules).await.unwrap();
+            let (_, printed) = output(&garden, &container, connect(id, cell, port)).await;
+            assert_eq!(printed, wanted, "{id}");
+        }
+
+        // A connection ends when its rule is removed.
+        garden.set_egress(&container.handle, vec![exact]).await.unwrap();
+        let script = format!(
+            "import socket, time\ns = socket.create_connection(('{cell}', {BOUND_PORT}), 20)\nprint('up', flush=True)\ntry:\n  while True: s.sendall(b'x'); time.sleep(0.05)\nexcept Exception as e: print(type(e).__name__, flush=True)"
+        );
+        let spec = garden::api::ProcessSpec {
+            path: "python3".to_owned(),
+            args: vec!["-c".to_owned(), script],
+            ..sh("long", "")
+        };
+        let mut process = garden.run(&container.handle, spec).await.unwrap();
+        read_until(&mut process, "up").await;
+        garden.set_egress(&container.handle, vec![]).await.unwrap();
+        read_until(&mut process, "ConnectionResetError").await;
+        assert!(garden.repair().await.unwrap().is_empty(), "the rules are as they were made");
     })
     .await;
 }

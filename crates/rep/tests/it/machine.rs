@@ -52,6 +52,7 @@ impl Machine {
             dns: network.cell_ip,
             network,
             router_ports: vec![],
+            host_services: vec![],
             log_denied: false,
             limits: garden::linux::SharedLimits::default(),
             memory_mb: 0,
