@@ -116,6 +116,7 @@ impl CloudController {
             api_url: trimmed(config.api_url.clone()),
             names: names.clone(),
             permits_ssh: config.app_ssh.is_some(),
+            bound_egress: config.bound_egress,
         };
         let driver = Driver::new(db.clone(), bbs.clone(), platform, &lifecycle, keys.clone());
         let (cleanup, jobs) = (Nudge::default(), Nudge::default());

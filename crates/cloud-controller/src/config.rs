@@ -5,6 +5,7 @@ use crate::quota::DefaultQuota;
 use cc_rules::limits::Limits;
 use clients::loggregator::Emitter;
 use kit::tls::Identity;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -45,6 +46,8 @@ pub struct Config {
     pub brokers: osb::Settings,
     /// The SSH proxy. `None`: nobody may use SSH.
     pub app_ssh: Option<AppSsh>,
+    /// The addresses that apps reach because they are bound to service instances of some brokers.
+    pub bound_egress: Vec<BoundEgress>,
     pub system_domain: String,
     pub apps_domain: String,
     /// The shared domains that enforce route policies and on which the router requests instance identities.
@@ -112,6 +115,16 @@ impl Default for Retention {
 pub struct UaaClient {
     pub id: String,
     pub secret: String,
+}
+
+/// The addresses that apps reach while they are bound to service instances of one broker. The operator names them, so that no broker
+/// can open others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundEgress {
+    /// The URL with which the broker is registered for the whole platform. A broker of a space opens nothing.
+    pub broker_url: String,
+    /// The TCP addresses.
+    pub addresses: Vec<SocketAddrV4>,
 }
 
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Effects of changed security groups on running instances. Their cells apply the rules that are valid now.
+//! Effects of changed security groups and service bindings on running instances. Their cells apply the rules that are valid now.
 
 use crate::change::Change;
 use crate::clock;
@@ -50,6 +50,16 @@ pub(crate) async fn apply_to_running(tx: &mut Change, scope: Scope) -> ApiResult
         Scope::Everywhere => process::running(tx).await?,
         Scope::Spaces(spaces) => process::running_in(tx, spaces).await?,
     };
+    apply_to(tx, processes).await
+}
+
+/// Does the same for one app, whose service bindings changed.
+pub(crate) async fn apply_to_app(tx: &mut Change, app: &str) -> ApiResult<()> {
+    let processes = process::running_of(tx, app).await?;
+    apply_to(tx, processes).await
+}
+
+async fn apply_to(tx: &mut Change, processes: Vec<String>) -> ApiResult<()> {
     process::touch_all(tx, &processes, clock::now()).await?;
     for process in processes {
         tx.reconcile(process);

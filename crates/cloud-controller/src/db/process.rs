@@ -153,6 +153,19 @@ pub(crate) async fn running(conn: &mut Connection) -> sqlx::Result<Vec<String>> 
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
+/// Returns the guids of an app's processes, if it runs.
+pub(crate) async fn running_of(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<String>> {
+    let rows = query(concat!(
+        "SELECT guid FROM processes WHERE app_guid = $1 AND app_guid IN (",
+        started!(),
+        ")"
+    ))
+    .bind(app)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
 /// Returns the guids of the processes of the apps that run in some spaces.
 pub(crate) async fn running_in(
     conn: &mut Connection,

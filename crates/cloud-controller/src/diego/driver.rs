@@ -3,6 +3,7 @@
 //! Each process has at most one driver step under way. A step reads what the user wants from the database when its turn comes,
 //! so that a late step can only apply the newest state. A step that fails is left to the sync, which is nudged.
 
+use crate::BoundEgress;
 use crate::bits::lifecycle::Bundle;
 use crate::db::{Db, process};
 use crate::sealing::Keyring;
@@ -33,6 +34,8 @@ pub(crate) struct Platform {
     pub(crate) names: Arc<PlatformNames>,
     /// Whether the foundation permits SSH. Apps and spaces may forbid it.
     pub(crate) permits_ssh: bool,
+    /// The addresses that apps reach by their bindings.
+    pub(crate) bound_egress: Vec<BoundEgress>,
 }
 
 #[derive(Debug)]
@@ -94,6 +97,10 @@ impl Driver {
     /// Returns whether the foundation permits SSH.
     pub(crate) fn permits_ssh(&self) -> bool {
         self.0.platform.permits_ssh
+    }
+    /// Returns the addresses that apps reach by their bindings.
+    pub(crate) fn bound_egress(&self) -> &[BoundEgress] {
+        &self.0.platform.bound_egress
     }
     pub(crate) fn lifecycle(&self) -> Artifact {
         self.0.lifecycle.clone()

@@ -1,5 +1,5 @@
-//! Updates the egress rules of running tasks when the security groups change. It is part of the sync, which a change of a group
-//! wakes.
+//! Updates the egress rules of running tasks when the security groups or the app's service bindings change. It is part of the sync,
+//! which such a change wakes.
 
 use super::spec;
 use crate::controller::Cc;
@@ -14,7 +14,7 @@ use wire::bbs::SecurityGroupRule;
 /// The tasks of the BBS: the rules of each task by its guid.
 pub(super) type Known = BTreeMap<String, Vec<SecurityGroupRule>>;
 
-/// Updates a task whose rules differ from those that apply to the app's space in this phase.
+/// Updates a task whose rules differ from those that apply to the app in this phase.
 pub(super) async fn follow(
     cc: &Cc,
     task: &str,
@@ -27,7 +27,8 @@ pub(super) async fn follow(
         let Some(app) = db::by_guid::<App>(&mut conn, app).await? else {
             return Ok(());
         };
-        recipe::egress::rules(&spec::egress(&mut conn, &app.space_guid, phase).await?)?
+        let by_binding = cc.driver.bound_egress();
+        recipe::egress::rules(&spec::egress(&mut conn, &app, phase, by_binding).await?)?
     };
     if wanted == has {
         return Ok(());

@@ -1,6 +1,7 @@
 //! Builds the recipes' input from database rows.
 
 use super::driver::Driver;
+use crate::BoundEgress;
 use crate::clock;
 use crate::db::app::App;
 use crate::db::droplet::Droplet;
@@ -57,22 +58,49 @@ pub(crate) async fn environment(
     Ok(variables)
 }
 
-/// Returns the rules of all security groups that apply to a space in a phase. A group that is wrong allows nothing, because a
-/// wrong global group would otherwise stop every app. [`broken_groups`] reports such groups.
+/// Returns the rules of all security groups that apply to an app's space in a phase, and those of the app's service bindings. A group
+/// that is wrong allows nothing, because a wrong global group would otherwise stop every app. [`broken_groups`] reports such groups.
 pub(crate) async fn egress(
     conn: &mut Connection,
-    space: &str,
+    app: &App,
     phase: Phase,
+    by_binding: &[BoundEgress],
 ) -> Result<Vec<serde_json::Value>> {
-    let groups = security_group::all_for(space, phase)
+    let groups = security_group::all_for(&app.space_guid, phase)
         .readable::<SecurityGroup>(conn)
         .await?;
-    Ok(groups
+    let mut rules: Vec<serde_json::Value> = groups
         .rows
         .into_iter()
         .filter(|group| recipe::egress::rules(&group.rules.0).is_ok())
         .flat_map(|group| group.rules.0)
-        .collect())
+        .collect();
+    if !by_binding.is_empty() {
+        let brokers = service_credential_binding::broker_urls(conn, &app.guid).await?;
+        rules.extend(bound_rules(by_binding, &brokers));
+    }
+    Ok(rules)
+}
+
+/// Returns the rules of an app that is bound to instances of these brokers: one for each address, for that address and port alone.
+fn bound_rules(by_binding: &[BoundEgress], brokers: &[String]) -> Vec<serde_json::Value> {
+    let is_bound = |bound: &&BoundEgress| {
+        let url = bound.broker_url.trim_end_matches('/');
+        brokers
+            .iter()
+            .any(|broker| broker.trim_end_matches('/') == url)
+    };
+    let bound = by_binding.iter().filter(is_bound);
+    let rule = |address: &std::net::SocketAddrV4| {
+        serde_json::json!({
+            "protocol": "tcp",
+            "destination": address.ip().to_string(),
+            "ports": address.port().to_string(),
+        })
+    };
+    bound
+        .flat_map(|bound| bound.addresses.iter().map(rule))
+        .collect()
 }
 
 /// Returns the security groups that cannot be read or whose rules are wrong, with what is wrong.
@@ -238,7 +266,7 @@ impl Driver {
             },
             lifecycle: self.lifecycle(),
             routes: routes(&mappings),
-            egress_rules: egress(conn, &app.space_guid, Phase::Running).await?,
+            egress_rules: egress(conn, app, Phase::Running, self.bound_egress()).await?,
             isolation_segment: None,
             ssh_allowed: self.permits_ssh() && app.enable_ssh && space.allow_ssh,
             stack: droplet
@@ -355,5 +383,29 @@ fn readiness(check: &process::HealthCheck) -> ReadinessCheck {
         kind: kind(check),
         invocation_timeout: seconds(check.invocation_timeout),
         interval: seconds(check.interval),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bindings_of_the_configured_broker_open_its_addresses() {
+        let by_binding = [BoundEgress {
+            broker_url: "http://127.0.0.1:8086".to_owned(),
+            addresses: vec!["10.255.3.1:5432".parse().unwrap()],
+        }];
+        let rules = |brokers: &[&str]| {
+            let brokers: Vec<String> = brokers.iter().map(|url| (*url).to_owned()).collect();
+            bound_rules(&by_binding, &brokers)
+        };
+        assert!(rules(&[]).is_empty());
+        assert!(rules(&["http://127.0.0.1:80861", "http://broker.example"]).is_empty());
+        let expected =
+            serde_json::json!({"protocol": "tcp", "destination": "10.255.3.1", "ports": "5432"});
+        let found = rules(&["http://broker.example", "http://127.0.0.1:8086/"]);
+        assert_eq!(found, [expected]);
+        assert!(recipe::egress::rules(&found).is_ok());
     }
 }

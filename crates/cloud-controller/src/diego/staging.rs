@@ -115,7 +115,7 @@ async fn staging_spec(cc: &Cc, conn: &mut Connection, build: &Build) -> Result<S
         memory_mb: u32::try_from(build.memory_in_mb)?,
         disk_mb: u32::try_from(build.disk_in_mb)?,
         log_rate_limit: -1,
-        egress_rules: spec::egress(conn, &app.space_guid, Phase::Staging).await?,
+        egress_rules: spec::egress(conn, &app, Phase::Staging, cc.driver.bound_egress()).await?,
         isolation_segment: None,
         api_url: cc.settings.api_url.clone(),
         uris: mappings

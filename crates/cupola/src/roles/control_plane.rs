@@ -236,6 +236,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         }),
         brokers: brokers(&setting)?,
         app_ssh: app_ssh(&setting)?,
+        bound_egress: Vec::new(),
         system_domain: plan.domain.clone(),
         apps_domain: plan.domain.clone(),
         identity_domains: config.identity_domains.clone(),

@@ -75,6 +75,7 @@ impl CloudController {
                 api_info_location: "api.test/".to_owned(),
                 ..cloud_controller::BrokerSettings::default()
             },
+            bound_egress: Vec::new(),
             app_ssh: Some(cloud_controller::AppSsh {
                 endpoint: "ssh.apps.test:2222".to_owned(),
                 host_key_fingerprint: "bbXpuKG6zhzdmnxq256TlqzFBzRl2f6OOg722cYNbU8".to_owned(),
