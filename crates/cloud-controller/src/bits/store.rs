@@ -6,8 +6,8 @@
 //! is removed: at once if its request learns it ([`Stored`]), otherwise by the clean-up.
 
 pub use super::blobs::{Kind, Listed, Opened, Unavailable};
-pub use super::s3::{S3, S3Settings};
 pub use super::staging::{Blob, Upload};
+pub use s3_client::{S3, S3Settings};
 
 use super::blobs::Blobs;
 use super::folder::Folder;

@@ -29,6 +29,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("http-sides", 4),
     ("ssh-sides", 4),
     ("osb", 5),
+    ("s3-client", 4),
     ("survey", 5),
     ("route-timing", 5),
     ("drains", 5),

@@ -1,4 +1,7 @@
-use super::*;
+use crate::client::{http_date, rfc3339};
+use crate::fault::{Cause, element};
+use crate::{Fault, S3, S3Settings};
+use http::StatusCode;
 
 fn settings() -> S3Settings {
     S3Settings {
@@ -45,7 +48,7 @@ fn every_problem_is_named_and_no_secret_is_shown() {
 }
 
 #[test]
-fn packages_never_leave_the_machine_unencrypted() {
+fn nothing_leaves_the_machine_unencrypted() {
     for here in [
         "http://127.0.0.1:9000",
         "http://[::1]:9000",
@@ -85,10 +88,13 @@ fn the_bucket_is_in_the_host_at_amazon_and_in_the_path_elsewhere() {
 
 #[test]
 fn faults_name_the_cause_and_the_key() {
-    let refused = |status, text: &str| Fault::Refused {
-        status,
-        code: element(text, "Code"),
-        message: element(text, "Message"),
+    let refused = |status, text: &str| Fault {
+        cause: Cause::Refused {
+            status,
+            code: element(text, "Code"),
+            message: element(text, "Message"),
+        },
+        section: "blobs.s3",
     };
     let xml = "<?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message><BucketName>b</BucketName></Error>";
     let fault = refused(StatusCode::NOT_FOUND, xml);
