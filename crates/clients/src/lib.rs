@@ -10,6 +10,7 @@ pub mod otlp;
 pub mod rep;
 pub mod request_id;
 pub mod routing_api;
+pub mod service_brokers;
 mod sse;
 pub mod ssh_access;
 pub mod syslog_drains;

@@ -169,7 +169,10 @@ impl Address {
 
 /// Splits `host:port`. An IPv6 address has brackets, which the host loses.
 fn split_port(place: &str) -> Result<(String, u16)> {
-    let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+    let (host, port) = match place
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+    {
         Some((host, port)) => (host, port.strip_prefix(':')),
         None => match place.rsplit_once(':') {
             Some((host, port)) => (host, Some(port)),

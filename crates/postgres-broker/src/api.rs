@@ -45,7 +45,9 @@ pub(crate) fn router(broker: Broker) -> Router {
         )
         .route(
             "/v2/service_instances/{instance}/service_bindings/{binding}",
-            put(binding::bind).get(binding::show).delete(binding::unbind),
+            put(binding::bind)
+                .get(binding::show)
+                .delete(binding::unbind),
         )
         .route(
             "/v2/service_instances/{instance}/service_bindings/{binding}/last_operation",
@@ -66,10 +68,12 @@ async fn guard(State(broker): State<Broker>, request: Request, next: Next) -> Re
     } else if is_known(headers, &broker.secrets().broker_password) {
         next.run(request).await
     } else {
-        let mut refused =
-            Answer::error(StatusCode::UNAUTHORIZED, "", "the credentials are wrong").into_response();
+        let mut refused = Answer::error(StatusCode::UNAUTHORIZED, "", "the credentials are wrong")
+            .into_response();
         let realm = HeaderValue::from_static("Basic realm=\"postgres-broker\"");
-        refused.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
+        refused
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, realm);
         refused
     };
     if let Some(identity) = identity {

@@ -131,9 +131,16 @@ impl Broker {
         db::lock(conn, guid).await?;
         if let Some(text) = db::description(conn, guid).await? {
             let same = Instance::parse(&text).is_some_and(|found| found.is_same(plan_id, &place));
-            return if same { Ok(Made::Existing) } else { Err(Fault::Conflict) };
+            return if same {
+                Ok(Made::Existing)
+            } else {
+                Err(Fault::Conflict)
+            };
         }
-        let (most, present) = (self.0.settings.instances, db::with_prefix(conn, "db").await?);
+        let (most, present) = (
+            self.0.settings.instances,
+            db::with_prefix(conn, "db").await?,
+        );
         let others = present.iter().filter(|other| **other != guid).count();
         if others >= most as usize {
             return Err(Fault::Refused(format!(

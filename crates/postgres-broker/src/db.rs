@@ -76,18 +76,15 @@ pub(crate) async fn is_superuser(conn: &mut PgConnection) -> Result<bool> {
 /// Lets only the administrator connect to the databases that belong to no instance.
 pub(crate) async fn close_templates(conn: &mut PgConnection) -> Result<()> {
     for name in ["postgres", "template1"] {
-        run(
-            conn,
-            format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
-        )
-        .await?;
+        run(conn, format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC")).await?;
     }
     Ok(())
 }
 
 /// Returns the databases of all instances.
 pub(crate) async fn databases(conn: &mut PgConnection) -> Result<Vec<Database>> {
-    let sql = "SELECT d.datname::text AS name, shobj_description(d.oid, 'pg_database') AS description,
+    let sql =
+        "SELECT d.datname::text AS name, shobj_description(d.oid, 'pg_database') AS description,
         pg_database_size(d.oid) AS bytes,
         EXISTS (SELECT 1 FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0
             AND 'default_transaction_read_only=on' = ANY (s.setconfig)) AS is_read_only
@@ -111,8 +108,7 @@ pub(crate) async fn databases(conn: &mut PgConnection) -> Result<Vec<Database>> 
 
 /// Returns the description of an instance, if it is complete.
 pub(crate) async fn description(conn: &mut PgConnection, guid: Guid) -> Result<Option<String>> {
-    let sql =
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1";
+    let sql = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1";
     let found: Option<Option<String>> = sqlx::query_scalar(sql)
         .bind(guid.database())
         .fetch_optional(&mut *conn)
@@ -182,11 +178,7 @@ pub(crate) async fn create_database(
 
 /// Gives the schema `public` to the owner's role. The connection is one to the database itself.
 pub(crate) async fn give_schema(inside: &mut PgConnection, owner: &str) -> Result<()> {
-    run(
-        inside,
-        format!("ALTER SCHEMA public OWNER TO \"{owner}\""),
-    )
-    .await
+    run(inside, format!("ALTER SCHEMA public OWNER TO \"{owner}\"")).await
 }
 
 /// Sets the number of connections that a database accepts.
@@ -279,7 +271,10 @@ pub(crate) async fn members(
 
 /// Returns whether a user is one of the instance's.
 pub(crate) async fn is_member(conn: &mut PgConnection, guid: Guid, user: &str) -> Result<bool> {
-    Ok(members(conn, guid, "u").await?.iter().any(|name| name == user))
+    Ok(members(conn, guid, "u")
+        .await?
+        .iter()
+        .any(|name| name == user))
 }
 
 /// Creates a user, or sets the password of one that exists. With `acts_as_owner` what it makes belongs to the owner's role.
@@ -309,13 +304,26 @@ pub(crate) async fn create_user(
         }
     }
     if acts_as_owner {
-        run(
-            conn,
-            format!("ALTER ROLE \"{user}\" SET ROLE \"{owner}\""),
-        )
-        .await?;
+        run(conn, format!("ALTER ROLE \"{user}\" SET ROLE \"{owner}\"")).await?;
     }
     Ok(())
+}
+
+/// Sets the time at which a temporary user's password is no longer valid: `2026-11-30 03:00:00+00`.
+pub(crate) async fn expire(conn: &mut PgConnection, user: &str, at: &str) -> Result<()> {
+    let at = literal(at);
+    run(conn, format!("ALTER ROLE \"{user}\" VALID UNTIL {at}")).await
+}
+
+/// Returns the temporary users whose passwords are not valid any more.
+pub(crate) async fn expired_users(conn: &mut PgConnection) -> Result<Vec<String>> {
+    let sql =
+        "SELECT rolname::text FROM pg_roles WHERE rolname LIKE 't\\_%' AND rolvaliduntil < now()";
+    let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut *conn).await?;
+    let own = names.into_iter();
+    Ok(own
+        .filter(|name| Guid::of_name(name, "t").is_some())
+        .collect())
 }
 
 /// Lets a temporary user read everything in its database, whatever policies of rows say. Only a superuser can permit it.
@@ -383,6 +391,9 @@ mod tests {
 
     #[test]
     fn literals_are_quoted() {
-        assert_eq!(literal(r#"{"name":"o'clock\\"}"#), r#"'{"name":"o''clock\\"}'"#);
+        assert_eq!(
+            literal(r#"{"name":"o'clock\\"}"#),
+            r#"'{"name":"o''clock\\"}'"#
+        );
     }
 }

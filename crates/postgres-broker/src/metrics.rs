@@ -49,10 +49,8 @@ impl Metrics {
                 "Databases that accept no writes because they exceed their plans",
             ),
             dumps: registry.counter("postgres_broker_dumps_total", "Dumps that were stored"),
-            dump_failures: registry.counter(
-                "postgres_broker_dump_failures_total",
-                "Dumps that failed",
-            ),
+            dump_failures: registry
+                .counter("postgres_broker_dump_failures_total", "Dumps that failed"),
             dump_age: registry.level(
                 "postgres_broker_oldest_dump_age_seconds",
                 "Age of the newest dump of the instance whose newest dump is the oldest",

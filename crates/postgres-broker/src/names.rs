@@ -22,6 +22,11 @@ impl Guid {
         (text.len() == 36).then_some(guid)
     }
 
+    /// Returns a guid for a temporary user.
+    pub(crate) fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
     fn named(self, prefix: &str) -> String {
         format!("{prefix}_{}", self.0.simple())
     }

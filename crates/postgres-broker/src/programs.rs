@@ -59,7 +59,9 @@ impl Programs {
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.path(program));
         command.current_dir("/").env_clear();
-        command.env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
+        command
+            .env("PATH", "/usr/bin:/bin")
+            .env("LC_ALL", "C.UTF-8");
         if let Some(user) = &self.user {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }

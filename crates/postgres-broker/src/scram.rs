@@ -38,6 +38,9 @@ mod tests {
 
     #[test]
     fn the_verifier_is_what_another_implementation_computes() {
-        assert_eq!(verifier("sesame", *b"0123456789abcdef"), "SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$hn4FUIkYt7Fy4b6A2QilBRpntUViQLMX9F3hmowbDlg=:VN7TGXR2mKZKoVdTp1SdRWBKnlXaYulCWS/O1xCfZeI=");
+        assert_eq!(
+            verifier("sesame", *b"0123456789abcdef"),
+            "SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$hn4FUIkYt7Fy4b6A2QilBRpntUViQLMX9F3hmowbDlg=:VN7TGXR2mKZKoVdTp1SdRWBKnlXaYulCWS/O1xCfZeI="
+        );
     }
 }

@@ -45,6 +45,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("dns", 6),
     ("dashboard", 6),
     ("ssh-proxy", 6),
+    ("postgres-broker", 6),
     ("cf-cli", 6),
     ("cfdot", 6),
     ("inside", 6),

@@ -85,7 +85,11 @@ impl Body {
                 names.unwrap_or_else(|| "no object".to_owned())
             )));
         }
-        if self.maintenance_info.as_ref().is_some_and(|info| !info.is_null()) {
+        if self
+            .maintenance_info
+            .as_ref()
+            .is_some_and(|info| !info.is_null())
+        {
             return Err(Answer::error(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "MaintenanceInfoConflict",

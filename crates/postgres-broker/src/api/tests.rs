@@ -9,7 +9,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let pairs = pairs.iter();
     pairs
         .map(|(name, value)| {
-            let name = axum::http::HeaderName::from_static(name);
+            let name = axum::http::HeaderName::from_static(*name);
             (name, HeaderValue::from_str(value).unwrap())
         })
         .collect()
@@ -65,13 +65,21 @@ fn requests_for_what_does_not_exist_are_refused() {
         ("plan_id", json!(null), 400, "no plan_id"),
         ("parameters", json!({"size": 7}), 400, "size"),
         ("parameters", json!([]), 400, "no object"),
-        ("maintenance_info", json!({"version": "1.0.0"}), 422, "MaintenanceInfoConflict"),
+        (
+            "maintenance_info",
+            json!({"version": "1.0.0"}),
+            422,
+            "MaintenanceInfoConflict",
+        ),
         ("context", json!(7), 400, "the body is not valid"),
     ] {
         let mut body = good.clone();
         body[key] = value;
         let (found, text) = check(body).unwrap_err();
-        assert!(found == status && text.contains(wanted), "{key}: {found} {text}");
+        assert!(
+            found == status && text.contains(wanted),
+            "{key}: {found} {text}"
+        );
     }
 }
 
@@ -81,7 +89,10 @@ fn faults_have_the_api_s_statuses() {
     assert_eq!(status(Fault::NotReady("it starts".to_owned())), 503);
     assert_eq!(status(Fault::Conflict), 409);
     let busy = refused(Fault::Busy, StatusCode::GONE);
-    assert_eq!((busy.status.as_u16(), &busy.body["error"]), (422, &json!("ConcurrencyError")));
+    assert_eq!(
+        (busy.status.as_u16(), &busy.body["error"]),
+        (422, &json!("ConcurrencyError"))
+    );
     let gone = refused(Fault::Missing, StatusCode::GONE);
     assert_eq!((gone.status.as_u16(), gone.body), (410, json!({})));
     let missing = refused(Fault::Missing, StatusCode::NOT_FOUND);
@@ -98,7 +109,7 @@ async fn a_broker_without_a_server_says_so() {
     let shutdown = CancellationToken::new();
     let served = kit::http::serve(listener, None, router(broker), shutdown.clone());
     let served = tokio::spawn(served);
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = testkit::http::client();
     let instance = "00000000-0000-4000-8000-000000000001";
     let get = |path: &str, password: &str| {
         client
@@ -122,7 +133,10 @@ async fn a_broker_without_a_server_says_so() {
         .basic_auth(USER, Some(&password))
         .header(VERSION, "2.17");
     assert_eq!(delete.send().await.unwrap().status(), 400);
-    let bad = get("/v2/service_instances/x", &password).send().await.unwrap();
+    let bad = get("/v2/service_instances/x", &password)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(bad.status(), 400);
     shutdown.cancel();
     served.await.unwrap().unwrap();

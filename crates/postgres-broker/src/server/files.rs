@@ -104,8 +104,7 @@ impl Folder {
         );
         // An attempt that broke off left it.
         if new.exists() {
-            std::fs::remove_dir_all(&new)
-                .with_context(|| format!("remove {}", new.display()))?;
+            std::fs::remove_dir_all(&new).with_context(|| format!("remove {}", new.display()))?;
         }
         std::fs::create_dir(&new).with_context(|| format!("create {}", new.display()))?;
         self.give(&new, user, 0o700)?;
@@ -143,8 +142,8 @@ impl Folder {
 /// Checks that the user passes every folder above the server's.
 fn check_passable(path: &Path, user: &User) -> Result<()> {
     for folder in path.ancestors().skip(1) {
-        let about = std::fs::metadata(folder)
-            .with_context(|| format!("examine {}", folder.display()))?;
+        let about =
+            std::fs::metadata(folder).with_context(|| format!("examine {}", folder.display()))?;
         let is_passable = match about.uid() == user.uid.as_raw() {
             true => about.mode() & 0o100 != 0,
             false => about.mode() & 0o001 != 0,

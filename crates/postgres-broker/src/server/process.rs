@@ -217,7 +217,10 @@ impl Server {
     async fn end_leftover(&self) {
         let file = self.folder.data().join("postmaster.pid");
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+        let pid = text
+            .lines()
+            .next()
+            .and_then(|line| line.trim().parse().ok());
         let Some(pid) = pid.filter(|pid: &i32| *pid > 1) else {
             return;
         };
