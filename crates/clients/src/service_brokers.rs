@@ -4,7 +4,7 @@
 //! start that changes nothing sends nothing, and a plan that an operator has closed stays closed.
 
 use crate::http::{Authorities, Tls, client_with};
-use crate::uaa::client_token::{ClientCredentials, TokenFetcher};
+use crate::uaa::{ClientCredentials, TokenFetcher};
 use anyhow::{Context as _, Result, bail, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
