@@ -24,6 +24,10 @@ pub(crate) enum Service {
     RouterStatus,
     Dashboard,
     SshProxy,
+    /// The broker of PostgreSQL databases.
+    PostgresBroker,
+    /// The server that this broker runs.
+    Postgres,
 }
 
 impl Service {
@@ -41,6 +45,8 @@ impl Service {
         Self::RouterStatus,
         Self::Dashboard,
         Self::SshProxy,
+        Self::PostgresBroker,
+        Self::Postgres,
     ];
 
     /// Returns the section of the configuration that has the service's `listen` and `advertise`.
@@ -59,6 +65,8 @@ impl Service {
             Self::RouterStatus => "router.status",
             Self::Dashboard => "dashboard",
             Self::SshProxy => "ssh_proxy",
+            Self::PostgresBroker => "postgres",
+            Self::Postgres => "postgres.server",
         }
     }
 
@@ -75,6 +83,8 @@ impl Service {
             Self::RouterStatus => "gorouter",
             Self::Dashboard => "dashboard",
             Self::SshProxy => "ssh-proxy",
+            Self::PostgresBroker => "postgres-broker",
+            Self::Postgres => "postgres",
         }
     }
 }

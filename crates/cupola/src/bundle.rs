@@ -157,7 +157,8 @@ pub(crate) fn peers(role: Role) -> &'static [Service] {
         | Role::LogCache
         | Role::CloudController
         | Role::Dashboard
-        | Role::SshProxy => &[],
+        | Role::SshProxy
+        | Role::PostgresBroker => &[],
     }
 }
 
@@ -175,7 +176,8 @@ pub(crate) fn components(role: Role) -> &'static [&'static str] {
         | Role::LogCache
         | Role::CloudController
         | Role::Dashboard
-        | Role::SshProxy => &[],
+        | Role::SshProxy
+        | Role::PostgresBroker => &[],
     }
 }
 

@@ -217,6 +217,18 @@ impl Certificates {
         issue(&self.edge, domain, &names, &ips)
     }
 
+    /// Issues a certificate of a server to which apps connect, valid for its hosts. The edge CA signs it, because apps trust that one.
+    pub(crate) fn for_apps(&self, name: &str, hosts: &[String]) -> Result<Identity> {
+        let mut names = vec![name.to_owned(), "localhost".to_owned()];
+        let ips = split_hosts(hosts, &mut names);
+        let Issued { cert_pem, key_pem } = issue(&self.edge, name, &names, &ips)?;
+        Ok(Identity {
+            cert_pem,
+            key_pem,
+            ca_pem: self.edge.cert_pem.clone(),
+        })
+    }
+
     /// Returns the CA certificate that signs the certificates presented to clients.
     pub(crate) fn edge_ca(&self) -> &str {
         &self.edge.cert_pem

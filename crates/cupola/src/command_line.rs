@@ -8,8 +8,8 @@ mod tests;
 use crate::config::{self, Overrides};
 use crate::role::Role;
 use crate::{
-    bench_command, demo, exec, explain, join, lesson_command, nats_command, registrar_command,
-    reset_password, rotate_key, routes, tap, terminal, up, watch,
+    bench_command, broker_command, demo, exec, explain, join, lesson_command, nats_command,
+    registrar_command, reset_password, rotate_key, routes, tap, terminal, up, watch,
 };
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -40,6 +40,7 @@ const EXAMPLES: &str = "Examples:
   cupola tap proxy.cupola.test               the next requests, with the time of each hop
   cupola why proxy.cupola.test               the way of a route, and the hop that breaks it
   cupola bench propagation                   how long a changed route takes
+  cupola broker postgres restore db --config cupola.yml
   cupola exec proxy/0 -- curl -s localhost:61003/clusters
   cupola serve --roles cell                  one role in a process of its own
   cupola join-bundle --roles cell --host 10.0.0.3 --out cell-2.bundle
@@ -57,7 +58,7 @@ enum Command {
         after_help = "Example: cupola serve --roles router,uaa,cloud-controller --data /var/lib/cupola"
     )]
     Serve {
-        /// Comma-separated roles: router, cloud-controller, uaa, log-cache, bbs, auctioneer, cell, nats, dns, dashboard, ssh-proxy
+        /// Comma-separated roles: router, cloud-controller, uaa, log-cache, bbs, auctioneer, cell, nats, dns, dashboard, ssh-proxy, postgres-broker
         #[arg(long, value_delimiter = ',', required = true)]
         roles: Vec<Role>,
         #[command(flatten)]
@@ -112,6 +113,9 @@ enum Command {
     /// Show the messages of the bus
     #[command(subcommand)]
     Nats(nats_command::Command),
+    /// Run a service broker of this foundation, and look after what it keeps
+    #[command(subcommand)]
+    Broker(broker_command::Command),
     /// Measure a Cloud Foundry from outside, this one or any other
     #[command(subcommand)]
     Bench(bench_command::Command),
@@ -256,6 +260,7 @@ impl Command {
             | Self::Watch { .. }
             | Self::Tap(_)
             | Self::Bench(_)
+            | Self::Broker(_)
             | Self::Why { .. }
             | Self::Evacuate { .. }
             | Self::ResetPassword { .. }
@@ -378,6 +383,7 @@ async fn dispatch(CommandLine { data, command }: CommandLine) -> ExitCode {
             terminal::start_logging("warn");
             nats_command::run(&foundation(), command).await
         }
+        Command::Broker(command) => broker_command::run(data.clone(), command).await,
         Command::Bench(command) => {
             terminal::start_logging("warn");
             bench_command::run(&foundation(), command).await

@@ -8,6 +8,7 @@ mod certificates;
 mod database;
 mod file;
 mod log_drains;
+mod postgres;
 mod route_services;
 mod sockets;
 mod ssh;
@@ -20,6 +21,7 @@ mod tests;
 pub(crate) use brokers::Brokers;
 pub(crate) use cell::Cell;
 pub(crate) use certificates::CertificateFiles;
+pub(crate) use postgres::{DumpPlace, Postgres, Server as PostgresServer};
 pub(crate) use sockets::{Bus, Cluster};
 
 use crate::addresses::{Configured, Service};
@@ -75,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) database: Option<kit::db::Server>,
     /// The bucket of packages and droplets. If it is `None`, they are files.
     pub(crate) bucket: Option<cloud_controller::S3>,
+    /// The broker of PostgreSQL databases. If it is `None`, its role does not run.
+    pub(crate) postgres: Option<Postgres>,
     pub(crate) register_interval: Duration,
     /// The certificate that the router presents to clients. If it is `None`, the foundation issues its own.
     pub(crate) edge: Option<CertificateFiles>,
@@ -182,6 +186,9 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
     let database = database::check(file.database, file.database_ca, &mut problems);
     let bucket = blobs::check(file.blobs, file.limits.package_mb, &mut problems);
     let cell = cell::check(file.cell, &mut problems);
+    let postgres = file
+        .postgres
+        .and_then(|s| postgres::check(s, &mut problems));
     let dns_router = values::parsed(
         "dns.router",
         file.dns.router,
@@ -242,6 +249,7 @@ fn check(file: ConfigFile, overrides: Overrides) -> Result<Config> {
         metrics,
         database,
         bucket,
+        postgres,
         register_interval: Duration::from_secs(register_interval),
         edge,
         access_log_rotation: rotation(

@@ -5,6 +5,7 @@
 mod addresses;
 mod assets;
 mod bench_command;
+mod broker_command;
 mod bundle;
 mod certs;
 mod command_line;

@@ -10,7 +10,7 @@ mod tests;
 
 pub(crate) use locks::{FirstStart, PlanLock, RoleLocks};
 
-use crate::addresses::{Address, Addresses, Service, is_loopback, resolve};
+use crate::addresses::{Address, Addresses, Configured, Service, is_loopback, resolve};
 use crate::bundle::Bundle;
 use crate::config::{Config, DEFAULT_DATA, DEFAULT_DOMAIN};
 use crate::files::write_private;
@@ -86,6 +86,11 @@ pub(crate) struct Ports {
     /// Plans of earlier versions have none.
     #[serde(default)]
     pub(crate) ssh_proxy: u16,
+    /// Plans of earlier versions have none of the next two.
+    #[serde(default)]
+    pub(crate) postgres_broker: u16,
+    #[serde(default)]
+    pub(crate) postgres: u16,
 }
 
 impl Ports {
@@ -104,6 +109,8 @@ impl Ports {
             Service::RouterStatus => &mut self.router_status,
             Service::Dashboard => &mut self.dashboard,
             Service::SshProxy => &mut self.ssh_proxy,
+            Service::PostgresBroker => &mut self.postgres_broker,
+            Service::Postgres => &mut self.postgres,
         }
     }
 
@@ -119,6 +126,9 @@ const SSH_PORT: u16 = 2222;
 
 /// The port of the dashboard of the machine's main foundation.
 const DASHBOARD_PORT: u16 = 8084;
+/// The ports of the broker of databases and of its server, of the machine's main foundation.
+const POSTGRES_BROKER_PORT: u16 = 8086;
+const POSTGRES_PORT: u16 = 5432;
 
 pub(crate) const NATS_USER: &str = "nats";
 pub(crate) const STATUS_USER: &str = "router-status";
@@ -190,6 +200,8 @@ impl Plan {
                 router_status: port(8082, &mut taken)?,
                 dashboard: port(DASHBOARD_PORT, &mut taken)?,
                 ssh_proxy: 0,
+                postgres_broker: 0,
+                postgres: 0,
             },
             metrics_ports: BTreeMap::new(),
             addresses: Addresses::new(),
@@ -288,6 +300,13 @@ impl Plan {
         known.unwrap_or_else(|| resolve(None, None, self.loopback(self.ports.get(service))))
     }
 
+    /// Returns where the server of the broker of databases listens, and where apps reach it: at the cell's address, unless the
+    /// configuration names another one.
+    pub(crate) fn postgres(&self, configured: Option<&Configured>) -> Address {
+        let at_cell = SocketAddr::from((self.cell_ip, self.ports.postgres));
+        resolve(configured, None, at_cell)
+    }
+
     /// Returns the address, as `host:port`, at which a service is reached.
     pub(crate) fn reach(&self, service: Service) -> String {
         self.address(service).advertise
@@ -331,10 +350,16 @@ impl Plan {
 
     /// Chooses ports for the services that the version which made the plan did not have.
     fn add_ports(&mut self, data: &Path) -> Result<()> {
-        if self.ports.dashboard == 0 {
-            let is_main = data == Path::new(DEFAULT_DATA);
-            let wanted = if is_main { DASHBOARD_PORT } else { 0 };
-            self.ports.dashboard = free_port(wanted, &self.taken_ports())?;
+        let is_main = data == Path::new(DEFAULT_DATA);
+        for (service, wanted) in [
+            (Service::Dashboard, DASHBOARD_PORT),
+            (Service::PostgresBroker, POSTGRES_BROKER_PORT),
+            (Service::Postgres, POSTGRES_PORT),
+        ] {
+            if self.ports.get(service) == 0 {
+                let wanted = if is_main { wanted } else { 0 };
+                *self.ports.of(service) = free_port(wanted, &self.taken_ports())?;
+            }
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ pub(crate) enum Role {
     Router,
     Dashboard,
     SshProxy,
+    PostgresBroker,
 }
 
 impl Role {
@@ -33,6 +34,7 @@ impl Role {
         Self::Router,
         Self::Dashboard,
         Self::SshProxy,
+        Self::PostgresBroker,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -48,7 +50,15 @@ impl Role {
             Self::Router => "router",
             Self::Dashboard => "dashboard",
             Self::SshProxy => "ssh-proxy",
+            Self::PostgresBroker => "postgres-broker",
         }
+    }
+
+    /// Returns the roles of a whole foundation. The broker of databases is one of them if the configuration has its section.
+    pub(crate) fn of_foundation(has_postgres: bool) -> Vec<Self> {
+        let all = Self::ALL.iter().copied();
+        all.filter(|role| has_postgres || *role != Self::PostgresBroker)
+            .collect()
     }
 }
 

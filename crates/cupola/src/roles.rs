@@ -5,6 +5,7 @@
 mod cell;
 mod control_plane;
 mod edge;
+pub(crate) mod postgres;
 
 use crate::addresses::{self, Service};
 use crate::assets;
@@ -232,6 +233,7 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
             Role::Router => Unit::new(name, setting.clone(), edge::router),
             Role::Dashboard => Unit::new(name, setting.clone(), edge::dashboard),
             Role::SshProxy => Unit::new(name, setting.clone(), edge::ssh_proxy),
+            Role::PostgresBroker => Unit::new(name, setting.clone(), postgres::postgres_broker),
         };
         units.push(unit);
     }

@@ -25,7 +25,8 @@ pub(crate) async fn up(config: Config) -> Result<()> {
         "cupola up runs every role, and a machine that joins a foundation runs some: use `cupola serve --roles …`, or remove the key join"
     );
     let mut signals = Signals::new(Hangup::Stops)?;
-    let _locks = RoleLocks::acquire(&config.data, Role::ALL)?;
+    let chosen = Role::of_foundation(config.postgres.is_some());
+    let _locks = RoleLocks::acquire(&config.data, &chosen)?;
     let (plan, certificates, first_start) = open(&config).await?;
     lesson_command::repair_left_over(&config.data).await;
     let password = AdminPassword::choose(&config);
@@ -35,7 +36,8 @@ pub(crate) async fn up(config: Config) -> Result<()> {
         plan.domain
     ));
     let shutdown = CancellationToken::new();
-    let foundation = roles::build(&config, plan, certificates, Role::ALL, &password.text).await?;
+    let built = roles::build(&config, plan, certificates, &chosen, &password.text).await;
+    let foundation = built?;
     if signals.came() {
         foundation.undo().await;
         bail!("stopped before it was ready");
@@ -77,6 +79,10 @@ pub(crate) async fn serve(config: Config, chosen: &[Role]) -> Result<()> {
     if chosen.contains(&Role::Cell) {
         need_root("the cell role")?;
     }
+    ensure!(
+        config.postgres.is_some() || !chosen.contains(&Role::PostgresBroker),
+        "the role postgres-broker needs the section postgres in the configuration: write postgres: {{}}"
+    );
     let all = Role::ALL.iter().copied();
     let names = role::names(&all.filter(|r| chosen.contains(r)).collect::<Vec<_>>());
     let mut signals = Signals::new(Hangup::of_this_process())?;

@@ -34,15 +34,16 @@ impl Operator {
         let secrets = Secrets::open(&settings.data_dir)?;
         let metrics = Metrics::new(&mut Registry::default(), &Readiness::default());
         let admin = admin(&settings.server, &secrets);
-        let of_data = match &settings.server {
+        let programs = match &settings.server {
             Server::Own(own) => {
                 let text = std::fs::read_to_string(own.folder.join("data/PG_VERSION"));
-                text.ok().and_then(|text| text.trim().parse().ok())
+                let version = text.ok().and_then(|text| text.trim().parse().ok());
+                Programs::find(version)?
             }
-            Server::Given(_) => None,
+            Server::Given(_) => Programs::find(None)?.as_this_user(),
         };
         let broker = Broker::new(settings, admin, secrets, metrics);
-        Ok(Self(Dumper::new(broker, Programs::find(of_data)?)?))
+        Ok(Self(Dumper::new(broker, programs)?))
     }
 
     /// Returns all instances and their dumps. Instances that do not exist any more are listed while they have dumps.

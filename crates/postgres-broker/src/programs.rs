@@ -50,6 +50,11 @@ impl Programs {
         })
     }
 
+    /// Returns the programs as they run for this process's own user. The clients need no other.
+    pub(crate) fn as_this_user(self) -> Self {
+        Self { user: None, ..self }
+    }
+
     /// Returns the path of a program.
     pub(crate) fn path(&self, program: &str) -> PathBuf {
         self.folder.join(program)

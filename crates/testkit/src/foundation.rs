@@ -13,7 +13,9 @@ use machine::Disk;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -80,6 +82,8 @@ impl Foundation {
         let directory = tempfile::Builder::new()
             .prefix("cupola-stories-")
             .tempdir()?;
+        // The user of a PostgreSQL server passes it to the server's folder beside the data.
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o711))?;
         let domain = format!("s{}.cupola.test", std::process::id());
         let file = directory.path().join("cupola.yml");
         std::fs::write(&file, config)?;

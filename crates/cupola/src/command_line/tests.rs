@@ -18,6 +18,8 @@ fn data_is_accepted_at_any_position() {
         "cupola routes --data /d",
         "cupola nats sub router.* --data /d",
         "cupola rotate-key --data /d",
+        "cupola broker postgres list --data /d",
+        "cupola --data /d broker postgres restore db --from x",
         "cupola watch --data /d proxy",
         "cupola tap a.test --data /d --json",
         "cupola why app.test --data /d --json",

@@ -42,16 +42,22 @@ pub(super) fn check(
     problems: &mut Vec<String>,
 ) -> Option<S3> {
     let s3 = section.s3?;
-    let before = problems.len();
-    if package_mb > LARGEST_MB {
+    let is_too_large = package_mb > LARGEST_MB;
+    if is_too_large {
         problems.push(format!(
             "limits.package_mb {package_mb} is more than {LARGEST_MB}, the largest package that a bucket (blobs.s3) can have"
         ));
     }
+    bucket(s3, "blobs.s3", problems).filter(|_| !is_too_large)
+}
+
+/// Returns the bucket of a section, or `None` if something is wrong with it.
+pub(super) fn bucket(s3: S3Section, section: &str, problems: &mut Vec<String>) -> Option<S3> {
+    let before = problems.len();
     let mut given = |key: &str, value: Option<String>| {
         if value.is_none() {
             problems.push(format!(
-                "blobs.s3.{key} is missing: set it, or leave out blobs.s3"
+                "{section}.{key} is missing: set it, or leave out {section}"
             ));
         }
         value.unwrap_or_default()
@@ -68,7 +74,7 @@ pub(super) fn check(
         match std::fs::read_to_string(&ca) {
             Ok(pem) => settings.ca_pem = Some(pem),
             Err(error) => problems.push(format!(
-                "blobs.s3.ca {}: the file cannot be read ({error}): does it exist, and may this process read it?",
+                "{section}.ca {}: the file cannot be read ({error}): does it exist, and may this process read it?",
                 ca.display()
             )),
         }
@@ -78,7 +84,7 @@ pub(super) fn check(
     }
     S3::new(settings)
         .map_err(|found| {
-            problems.extend(found.iter().map(|problem| format!("blobs.s3.{problem}")));
+            problems.extend(found.iter().map(|problem| format!("{section}.{problem}")));
         })
         .ok()
 }

@@ -39,6 +39,8 @@ pub(super) struct ConfigFile {
     pub(super) router: RouterSection,
     pub(super) dashboard: DashboardSection,
     pub(super) ssh_proxy: SshProxySection,
+    /// The broker of PostgreSQL databases, which runs if the section is there: `postgres: {}`.
+    pub(super) postgres: Option<super::postgres::PostgresSection>,
     pub(super) limits: cloud_controller::Limits,
     pub(super) default_quota: cloud_controller::DefaultQuota,
     /// Public suffixes that no organization may have as a domain.

@@ -56,6 +56,9 @@ pub(super) fn addresses(
     found
 }
 
+/// The text of a key of a section that is not there.
+static NOTHING: Option<String> = None;
+
 fn texts(file: &ConfigFile, service: Service) -> (&Option<String>, &Option<String>) {
     match service {
         Service::Nats => (&file.nats.listen, &file.nats.advertise),
@@ -74,6 +77,14 @@ fn texts(file: &ConfigFile, service: Service) -> (&Option<String>, &Option<Strin
         Service::RouterStatus => pair(&file.router.status),
         Service::Dashboard => (&file.dashboard.listen, &file.dashboard.advertise),
         Service::SshProxy => (&file.ssh_proxy.listen, &file.ssh_proxy.advertise),
+        Service::PostgresBroker => match &file.postgres {
+            Some(postgres) => (&postgres.listen, &postgres.advertise),
+            None => (&NOTHING, &NOTHING),
+        },
+        Service::Postgres => match &file.postgres {
+            Some(postgres) => (&postgres.server.listen, &postgres.server.advertise),
+            None => (&NOTHING, &NOTHING),
+        },
     }
 }
 

@@ -111,6 +111,7 @@ dns: {router: 10.0.0.5}
 router: {status: {listen: '10.0.0.5:8082'}}
 dashboard: {listen: '10.0.0.2:8084', routers: ['10.0.0.6:8082']}
 ssh_proxy: {listen: '10.0.0.2:2222'}
+postgres: {listen: '10.0.0.2:8086', server: {listen: '10.0.0.2:5432'}}
 join: /etc/cupola/cell-2.bundle",
     )
     .unwrap();
@@ -139,6 +140,8 @@ join: /etc/cupola/cell-2.bundle",
             "router.status 10.0.0.5:8082 ",
             "dashboard 10.0.0.2:8084 ",
             "ssh_proxy 10.0.0.2:2222 ",
+            "postgres 10.0.0.2:8086 ",
+            "postgres.server 10.0.0.2:5432 ",
         ]
     );
     assert_eq!(addresses.len(), Service::ALL.len());

@@ -4,7 +4,7 @@ use super::file::CloudControllerSection;
 use cloud_controller::IdentityDomain;
 use router::Rotation;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 /// The default identity domain, on which apps call each other by their identities, and the scope of its callers.
@@ -101,6 +101,12 @@ pub(super) fn address(
             None
         }
     }
+}
+
+/// Returns an IPv4 address with a port other than 0.
+pub(super) fn address_v4(text: &str) -> Option<SocketAddrV4> {
+    let address: Option<SocketAddrV4> = text.parse().ok();
+    address.filter(|address| address.port() > 0)
 }
 
 /// Returns whether the text is a domain name with at least two labels.

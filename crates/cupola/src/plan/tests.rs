@@ -13,7 +13,18 @@ fn a_plan_of_an_earlier_version_gets_ports_for_metrics_and_new_services() {
     assert!(plan.metrics_ports.is_empty());
     assert_eq!(plan.ports.dashboard, 0);
     plan.add_ports(Path::new("/somewhere")).unwrap();
-    assert_ne!(plan.ports.dashboard, 0);
+    for service in [
+        Service::Dashboard,
+        Service::PostgresBroker,
+        Service::Postgres,
+    ] {
+        assert_ne!(plan.ports.get(service), 0, "{service:?}");
+    }
+    let postgres = plan.postgres(None);
+    assert_eq!(
+        postgres.advertise,
+        format!("10.0.0.1:{}", plan.ports.postgres)
+    );
     plan.add_metrics_ports(Path::new("/somewhere")).unwrap();
     let ports: BTreeSet<&u16> = plan.metrics_ports.values().collect();
     assert_eq!(ports.len(), Role::ALL.len());

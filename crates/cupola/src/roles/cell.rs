@@ -1,6 +1,6 @@
 //! Wires one machine's cell: its network, garden, rep and route-emitter.
 
-use super::{Setting, garden_run_dir};
+use super::{Setting, garden_run_dir, postgres};
 use crate::addresses::Service;
 use crate::assets::{self, STACK};
 use crate::plan::Plan;
@@ -97,6 +97,8 @@ fn garden_config(
     network: &CellNetwork,
 ) -> Result<GardenConfig> {
     let (plan, config) = (&setting.plan, &setting.config.cell);
+    let mut host_services = config.host_services.clone();
+    host_services.extend(postgres::host_services(&setting.config, plan));
     Ok(GardenConfig {
         tag: plan.tag.clone(),
         data_dir: setting.folder("garden")?,
@@ -107,7 +109,7 @@ fn garden_config(
         network: network.clone(),
         dns: network.cell_ip,
         router_ports: vec![plan.http_port, plan.https_port],
-        host_services: config.host_services.clone(),
+        host_services,
         log_denied: false,
         limits: config.limits,
         memory_mb: config.memory_mb.unwrap_or(0),

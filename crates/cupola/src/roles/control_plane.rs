@@ -1,6 +1,7 @@
 //! Wires bbs, auctioneer, uaa, log-cache and cloud-controller.
 
 use super::edge::signed_in_url;
+use super::postgres::CLIENT as POSTGRES_BROKER;
 use super::{Setting, public_addresses};
 use crate::addresses::{self, Service};
 use crate::assets;
@@ -48,6 +49,22 @@ pub(crate) async fn auctioneer(setting: Setting) -> Result<Run> {
 
 pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
     let plan = &setting.plan;
+    let mut clients = vec![
+        uaa::Client::component(
+            "cloud_controller",
+            &plan.client_secret,
+            &["scim.read", "uaa.resource"],
+        ),
+        uaa::Client::component(DASHBOARDS, &plan.client_secret, &["clients.admin"]),
+        uaa::Client::component(LOG_CACHE, &plan.client_secret, &["uaa.resource"]),
+        uaa::Client::dashboard(&plan.client_secret, &signed_in_url(plan)),
+        uaa::Client::ssh_proxy(&plan.client_secret, &format!("{}/login", plan.url("login"))),
+    ];
+    if setting.config.postgres.is_some() {
+        let authorities = &["cloud_controller.admin"];
+        let client = uaa::Client::component(POSTGRES_BROKER, &plan.client_secret, authorities);
+        clients.push(client);
+    }
     let uaa = uaa::Uaa::build(uaa::Config {
         listener: setting.listen(Service::Uaa).await?,
         data_dir: setting.folder("uaa")?,
@@ -57,17 +74,7 @@ pub(crate) async fn uaa(setting: Setting) -> Result<Run> {
         admin_user: plan.admin_user.clone(),
         admin_password: setting.admin_password.to_string(),
         reset_admin_password: false,
-        clients: vec![
-            uaa::Client::component(
-                "cloud_controller",
-                &plan.client_secret,
-                &["scim.read", "uaa.resource"],
-            ),
-            uaa::Client::component(DASHBOARDS, &plan.client_secret, &["clients.admin"]),
-            uaa::Client::component(LOG_CACHE, &plan.client_secret, &["uaa.resource"]),
-            uaa::Client::dashboard(&plan.client_secret, &signed_in_url(plan)),
-            uaa::Client::ssh_proxy(&plan.client_secret, &format!("{}/login", plan.url("login"))),
-        ],
+        clients,
         access_token_validity: Duration::from_secs(10 * 60),
         refresh_token_validity: Duration::from_secs(30 * 24 * 3600),
     })
@@ -197,9 +204,15 @@ fn brokers(setting: &Setting) -> Result<cloud_controller::BrokerSettings> {
         http_port: plan.http_port,
         https_port: Some(plan.https_port),
     };
+    let mut addresses = config.brokers.addresses.clone();
+    // The broker of databases is a role of this foundation, at an address that other brokers may not have.
+    let own = plan.reach(Service::PostgresBroker).parse::<SocketAddr>();
+    if let (Some(_), Ok(own)) = (&config.postgres, own) {
+        addresses = addresses.permitting(own.ip(), Some(own.port()));
+    }
     Ok(cloud_controller::BrokerSettings {
         timeout: config.brokers.timeout,
-        addresses: config.brokers.addresses.clone(),
+        addresses,
         own_domains: vec![plan.domain.clone()],
         router: Some(router),
         authorities_pem,
@@ -236,7 +249,7 @@ pub(crate) async fn cloud_controller(setting: Setting) -> Result<Run> {
         }),
         brokers: brokers(&setting)?,
         app_ssh: app_ssh(&setting)?,
-        bound_egress: Vec::new(),
+        bound_egress: super::postgres::bound_egress(&setting),
         system_domain: plan.domain.clone(),
         apps_domain: plan.domain.clone(),
         identity_domains: config.identity_domains.clone(),
