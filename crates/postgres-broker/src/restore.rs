@@ -118,6 +118,11 @@ impl Dumper {
             .stdin(input)
             .stdout(Stdio::null());
         let done = finished(command, "pg_restore").await;
+        if done.is_ok() {
+            // A function in the dump may have made things that belong to the temporary user.
+            let mut inside = broker.admin().connect(&name).await?;
+            db::disown(&mut inside, &user.name, &guid.owner()).await?;
+        }
         user.remove(broker).await;
         done
     }

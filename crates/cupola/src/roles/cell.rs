@@ -98,7 +98,11 @@ fn garden_config(
 ) -> Result<GardenConfig> {
     let (plan, config) = (&setting.plan, &setting.config.cell);
     let mut host_services = config.host_services.clone();
-    host_services.extend(postgres::host_services(&setting.config, plan));
+    let here = Plan {
+        cell_ip: network.cell_ip,
+        ..plan.clone()
+    };
+    host_services.extend(postgres::host_services(&setting.config, &here));
     Ok(GardenConfig {
         tag: plan.tag.clone(),
         data_dir: setting.folder("garden")?,
