@@ -9,8 +9,16 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// The clients that may connect: all who have a password, with TLS.
-const HBA: &str = "hostssl all all all scram-sha-256\n";
+/// The clients that may connect, with TLS and a password: the administrator from this machine, and all others from everywhere.
+fn clients() -> String {
+    let mut text = String::new();
+    for own in ["127.0.0.0/8", "::1/128"] {
+        text.push_str(&format!("hostssl all {ADMIN} {own} scram-sha-256\n"));
+    }
+    text.push_str(&format!("hostssl all {ADMIN} all reject\n"));
+    text.push_str("hostssl all all all scram-sha-256\n");
+    text
+}
 
 /// The folder of a server. It belongs to this process's user, so that the server cannot lead us to other files by links: only `data`
 /// and `log` belong to the server.
@@ -72,7 +80,7 @@ impl Folder {
         self.write("server.crt", &own.identity.cert_pem, user)?;
         self.write("server.key", &own.identity.key_pem, user)?;
         self.write("ca.crt", &own.identity.ca_pem, user)?;
-        self.write("pg_hba.conf", HBA, user)
+        self.write("pg_hba.conf", &clients(), user)
     }
 
     /// Returns the version of PostgreSQL that made the data; `None` if there is none.
