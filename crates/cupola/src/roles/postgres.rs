@@ -115,7 +115,11 @@ fn reached(config: &Config, plan: &Plan) -> Vec<SocketAddrV4> {
         None => Vec::new(),
         Some(PostgresServer::Own { .. }) => {
             let address = plan.postgres(config.addresses.get(&Service::Postgres));
-            address.advertise.parse::<SocketAddrV4>().into_iter().collect()
+            address
+                .advertise
+                .parse::<SocketAddrV4>()
+                .into_iter()
+                .collect()
         }
         Some(PostgresServer::Given(_, addresses)) => addresses.clone(),
     }

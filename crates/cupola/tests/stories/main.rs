@@ -19,6 +19,7 @@ mod many_machines;
 mod metrics;
 mod networking;
 mod peers;
+mod postgres;
 mod processes;
 mod recovery;
 mod robustness;
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
         .filter(|a| !a.starts_with("--"))
         .collect();
     let with_services = [route_services::CONFIG, brokers::CONFIG, drains::CONFIG].concat();
-    let groups: [Group<'_>; 5] = [
+    let groups: [Group<'_>; 6] = [
         (
             "a foundation with route integrity",
             Mode::OneProcess,
@@ -111,6 +112,14 @@ fn main() -> ExitCode {
             None,
             "cell: {route_integrity: off, instance_cert_validity_minutes: 1}\n",
             integrity::OFF,
+        ),
+        (
+            "a foundation with databases for apps",
+            Mode::OneProcess,
+            Store::Files,
+            None,
+            postgres::CONFIG,
+            postgres::STORIES,
         ),
         (
             "a foundation for the lesson",
