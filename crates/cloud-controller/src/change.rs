@@ -143,6 +143,11 @@ impl Change {
         self.log_to_app(app_guid, format!("Created app with guid {app_guid}"));
     }
 
+    /// Returns whether service bindings of some brokers open addresses to their apps.
+    pub(crate) fn has_bound_egress(&self) -> bool {
+        !self.shared.driver.bound_egress().is_empty()
+    }
+
     /// Commits the change, and lets everything that was marked follow. The change is durable before any of it begins. It waits for
     /// the driver as long as a request may.
     pub(crate) async fn commit(self, trail: impl Into<Trail>) -> sqlx::Result<()> {

@@ -16,7 +16,7 @@ use super::job::{
     enqueue_for,
 };
 use super::managed_instance::space_of;
-use super::{orphan, service_credential_binding as verbs};
+use super::{orphan, security_group, service_credential_binding as verbs};
 use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::app::{self, App};
@@ -154,6 +154,7 @@ pub(crate) async fn begin_delete(
         return Ok(job.guid);
     }
     note(tx, binding, (DELETE, IN_PROGRESS), None).await?;
+    follow(tx, binding).await?;
     job::hasten(tx, creation, &guid).await?;
     let input = Task::new(Value::Null, None).sealed(&settings.keys, &guid)?;
     enqueue_for(tx, actor, deletion, (RESOURCE, &guid), input).await
@@ -301,8 +302,17 @@ pub(super) async fn purge_of_instance(
             None => space.clone(),
         };
         audit::also(verbs::delete(tx, actor, &binding, &own).await?);
+        follow(tx, &binding).await?;
     }
     Ok(())
+}
+
+/// Passes a binding that was made, or is being removed, on to the running instances of its app: it may open or close addresses.
+async fn follow(tx: &mut Change, binding: &ServiceCredentialBinding) -> ApiResult<()> {
+    match &binding.app_guid {
+        Some(app) => security_group::apply_to_app(tx, app).await,
+        None => Ok(()),
+    }
 }
 
 /// Returns the space to which a binding belongs.

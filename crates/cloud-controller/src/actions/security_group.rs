@@ -53,8 +53,11 @@ pub(crate) async fn apply_to_running(tx: &mut Change, scope: Scope) -> ApiResult
     apply_to(tx, processes).await
 }
 
-/// Does the same for one app, whose service bindings changed.
+/// Does the same for one app, whose service bindings changed. No binding opens anything unless the operator has named its broker.
 pub(crate) async fn apply_to_app(tx: &mut Change, app: &str) -> ApiResult<()> {
+    if !tx.has_bound_egress() {
+        return Ok(());
+    }
     let processes = process::running_of(tx, app).await?;
     apply_to(tx, processes).await
 }

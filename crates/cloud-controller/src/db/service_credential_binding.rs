@@ -94,16 +94,26 @@ pub(crate) async fn is_bound(conn: &mut Connection, instance: &str) -> sqlx::Res
     bound.exists::<ServiceCredentialBinding>(conn).await
 }
 
-/// Returns the URLs of the platform's brokers of all instances to which an app is bound. Brokers of spaces are not among them.
+/// Returns the URLs of the platform's brokers of all instances to which an app is bound. Brokers of spaces are not among them, and
+/// neither are bindings that are being made or removed.
 pub(crate) async fn broker_urls(conn: &mut Connection, app: &str) -> sqlx::Result<Vec<String>> {
-    let sql = "SELECT DISTINCT b.url FROM service_credential_bindings c
-        JOIN service_instances i ON i.guid = c.service_instance_guid
+    let bindings = active_of_app(conn, app).await?;
+    if bindings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let instances: Vec<String> = bindings
+        .into_iter()
+        .map(|binding| binding.service_instance_guid)
+        .collect();
+    let sql = "SELECT DISTINCT b.url FROM service_instances i
         JOIN service_plans p ON p.guid = i.service_plan_guid
         JOIN service_offerings o ON o.guid = p.service_offering_guid
         JOIN service_brokers b ON b.guid = o.service_broker_guid
-        WHERE c.app_guid = $1 AND b.space_guid IS NULL ORDER BY b.url";
-    let rows = query(sql).bind(app).fetch_all(conn).await?;
+        WHERE i.guid IN LIST($1) AND b.space_guid IS NULL ORDER BY b.url";
+    let rows = query(sql).bind(&instances[..]).fetch_all(conn).await?;
     Ok(readable_rows(&rows, |row| row.try_get(0)))
+}
+
 /// The condition for bindings of apps with some names.
 pub(crate) const OF_APP_NAMES: ListCondition =
     ListCondition("app_guid IN (SELECT guid FROM apps WHERE name IN LIST(?))");

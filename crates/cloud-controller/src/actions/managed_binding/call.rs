@@ -1,6 +1,6 @@
 //! The jobs that make and remove bindings at their brokers: what is asked, and what follows from the replies.
 
-use super::{note, operations, place};
+use super::{follow, note, operations, place};
 use crate::actions::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject};
 use crate::actions::job::DELETE_SERVICE_INSTANCE;
 use crate::actions::{audit, orphan, service_credential_binding as verbs};
@@ -129,6 +129,7 @@ pub(in crate::actions) async fn settle_create(
             match keep(tx, errand.settings, &mut binding, made).await? {
                 Ok(()) => {
                     note(tx, &mut binding, (CREATE, SUCCEEDED), description).await?;
+                    follow(tx, &binding).await?;
                     recorded(tx, errand, "create", (&binding, &subject.instance)).await?;
                     return Ok(After::Done);
                 }
