@@ -108,18 +108,19 @@ pub(crate) struct Foundation {
     running: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
     diego: Bbs,
     controller: CloudController,
-    settings: Settings,
+    pub(crate) settings: Settings,
     data: tempfile::TempDir,
 }
 
 /// The settings with which a Cloud Controller is started.
 #[derive(Clone)]
-struct Settings {
+pub(crate) struct Settings {
     peers: Peers,
     sync_interval: Duration,
     limits: cloud_controller::Limits,
     bucket: Option<cloud_controller::S3>,
     nats: Option<clients::nats::Config>,
+    pub(crate) bound_egress: Vec<cloud_controller::BoundEgress>,
 }
 
 impl Settings {
@@ -129,6 +130,7 @@ impl Settings {
             config.limits = self.limits.clone();
             config.bucket = self.bucket.clone();
             config.nats = self.nats.clone();
+            config.bound_egress = self.bound_egress.clone();
             config.dashboards = Some(cloud_controller::UaaClient {
                 id: "dashboards".to_owned(),
                 secret: "x".to_owned(),
@@ -216,6 +218,7 @@ impl Foundation {
             limits,
             bucket,
             nats,
+            bound_egress: Vec::new(),
         };
         let controller = settings.start(&cc_dir).await;
         let mut foundation = Self {

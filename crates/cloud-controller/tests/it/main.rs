@@ -7,6 +7,7 @@ mod archive;
 mod audit;
 mod bad_rows;
 mod blobs;
+mod bound_egress;
 mod cell;
 mod damage;
 mod dashboards;
