@@ -8,62 +8,70 @@ use testkit::broker::Broker;
 
 const ADDRESS: &str = "198.51.100.7";
 
-impl Foundation {
-    /// Sends a request that begins a job, and returns the job when it has ended.
-    async fn complete(&self, method: Method, path: &str, body: Value) {
-        let (status, job) = self.job_of(&self.admin, method, path, body).await;
-        assert_eq!(
-            (status, &job["state"]),
-            (202, &json!("COMPLETE")),
-            "{path}: {job}"
-        );
-    }
+/// Sends a request that begins a job, and returns the job when it has ended.
+async fn complete(f: &Foundation, method: Method, path: &str, body: Value) {
+    let (status, job) = f.job_of(&f.admin, method, path, body).await;
+    assert_eq!(
+        (status, &job["state"]),
+        (202, &json!("COMPLETE")),
+        "{path}: {job}"
+    );
+}
 
-    async fn managed_instance(&self, name: &str, plan: &str) -> String {
-        let body = json!({ "type": "managed", "name": name, "relationships": {
-            "space": { "data": { "guid": self.space } },
-            "service_plan": { "data": { "guid": plan } },
-        } });
-        self.complete(Method::POST, "/v3/service_instances", body)
-            .await;
-        let list = self
-            .get(&format!("/v3/service_instances?names={name}"))
-            .await;
-        list["resources"][0]["guid"].as_str().unwrap().to_owned()
-    }
+async fn managed_instance(f: &Foundation, name: &str, plan: &str) -> String {
+    let body = json!({ "type": "managed", "name": name, "relationships": {
+        "space": { "data": { "guid": f.space } },
+        "service_plan": { "data": { "guid": plan } },
+    } });
+    complete(f, Method::POST, "/v3/service_instances", body).await;
+    let list = f.get(&format!("/v3/service_instances?names={name}")).await;
+    list["resources"][0]["guid"].as_str().unwrap().to_owned()
+}
 
-    async fn bind_app(&self, app: &str, instance: &str) -> String {
-        let body = json!({ "type": "app", "relationships": {
-            "app": { "data": { "guid": app } },
-            "service_instance": { "data": { "guid": instance } },
-        } });
-        self.complete(Method::POST, "/v3/service_credential_bindings", body)
-            .await;
-        let query = format!("app_guids={app}&service_instance_guids={instance}");
-        let list = self
-            .get(&format!("/v3/service_credential_bindings?{query}"))
-            .await;
-        list["resources"][0]["guid"].as_str().unwrap().to_owned()
-    }
+async fn bind_app(f: &Foundation, app: &str, instance: &str) -> String {
+    let body = json!({ "type": "app", "relationships": {
+        "app": { "data": { "guid": app } },
+        "service_instance": { "data": { "guid": instance } },
+    } });
+    complete(f, Method::POST, "/v3/service_credential_bindings", body).await;
+    let query = format!("app_guids={app}&service_instance_guids={instance}");
+    let list = f
+        .get(&format!("/v3/service_credential_bindings?{query}"))
+        .await;
+    list["resources"][0]["guid"].as_str().unwrap().to_owned()
+}
 
-    async fn unbind_app(&self, binding: &str) {
-        let path = format!("/v3/service_credential_bindings/{binding}");
-        self.complete(Method::DELETE, &path, json!({})).await;
-    }
+async fn unbind_app(f: &Foundation, binding: &str) {
+    let path = format!("/v3/service_credential_bindings/{binding}");
+    complete(f, Method::DELETE, &path, json!({})).await;
+}
 
-    /// Returns the addresses and ports of the tests' range that an app's instances may reach.
-    async fn reached(&self, app: &str) -> Vec<(String, Vec<u32>)> {
-        let lrp = self.lrps(app).await.remove(0);
-        let rules = lrp.egress_rules.into_iter();
-        rules
-            .filter(|rule| {
-                rule.destinations
-                    .iter()
-                    .any(|to| to.starts_with("198.51.100."))
-            })
-            .map(|rule| (rule.destinations.join(","), rule.ports))
-            .collect()
-    }
+/// Returns the addresses and ports of the tests' range that an app's instances may reach.
+async fn reached(f: &Foundation, app: &str) -> Vec<(String, Vec<u32>)> {
+    let lrp = f.lrps(app).await.remove(0);
+    let rules = lrp.egress_rules.into_iter();
+    rules
+        .filter(|rule| {
+            rule.destinations
+                .iter()
+                .any(|to| to.starts_with("198.51.100."))
+        })
+        .map(|rule| (rule.destinations.join(","), rule.ports))
+        .collect()
+}
+
+/// Waits until an app reaches exactly the address that bindings open.
+async fn opened(f: &Foundation, app: &str) {
+    let wanted = [(ADDRESS.to_owned(), vec![5432])];
+    wait_for("the rule of the binding", async || {
+        let found = reached(f, app).await;
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    })
+    .await;
 }
 
 /// Starts a foundation whose bindings at a broker open an address, and returns a plan of that broker.
@@ -92,13 +100,12 @@ async fn a_binding_opens_one_address_and_its_removal_closes_it() {
         json!({ "endpoints": [{ "host": "198.51.100.8", "ports": ["22"], "protocol": "tcp" }] }),
     );
     let (app, other) = (f.started_app("app").await, f.started_app("other").await);
-    let instance = f.managed_instance("one", &plan).await;
-    assert!(f.reached(&app).await.is_empty());
+    let instance = managed_instance(&f, "one", &plan).await;
+    assert!(reached(&f, &app).await.is_empty());
 
-    let binding = f.bind_app(&app, &instance).await;
-    let wanted = [(ADDRESS.to_owned(), vec![5432])];
-    assert_eq!(f.reached(&app).await, wanted);
-    assert!(f.reached(&other).await.is_empty());
+    let binding = bind_app(&f, &app, &instance).await;
+    opened(&f, &app).await;
+    assert!(reached(&f, &other).await.is_empty());
     // A task of the app has the rule as well.
     let body = json!({ "command": "sleep 9", "name": "t" });
     let task = f
@@ -111,14 +118,14 @@ async fn a_binding_opens_one_address_and_its_removal_closes_it() {
     assert!(has_rule, "{rules:?}");
 
     // A second binding of the app adds no second rule, and the rule stays until the last one is gone.
-    let second = f.managed_instance("two", &plan).await;
-    let further = f.bind_app(&app, &second).await;
-    assert_eq!(f.reached(&app).await, wanted);
-    f.unbind_app(&binding).await;
-    assert_eq!(f.reached(&app).await, wanted);
-    f.unbind_app(&further).await;
+    let second = managed_instance(&f, "two", &plan).await;
+    let further = bind_app(&f, &app, &second).await;
+    opened(&f, &app).await;
+    unbind_app(&f, &binding).await;
+    opened(&f, &app).await;
+    unbind_app(&f, &further).await;
     wait_for("the end of the rule", async || {
-        f.reached(&app).await.is_empty()
+        reached(&f, &app).await.is_empty()
     })
     .await;
     f.finish().await;
@@ -129,8 +136,8 @@ async fn a_broker_of_a_space_opens_nothing() {
     let broker = Broker::start("db").await;
     let (f, plan) = opening(&broker, true).await;
     let app = f.started_app("app").await;
-    let instance = f.managed_instance("one", &plan).await;
-    f.bind_app(&app, &instance).await;
-    assert!(f.reached(&app).await.is_empty());
+    let instance = managed_instance(&f, "one", &plan).await;
+    bind_app(&f, &app, &instance).await;
+    assert!(reached(&f, &app).await.is_empty());
     f.finish().await;
 }
