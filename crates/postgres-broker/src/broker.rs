@@ -258,10 +258,12 @@ impl Broker {
         db::lock(conn, guid).await?;
         let instance = self.find(conn, guid).await?;
         let user = binding.user();
-        let made = match db::has_role(conn, &user).await? {
-            true if db::is_member(conn, guid, &user).await? => Made::Existing,
-            true => return Err(Fault::Conflict),
-            false => Made::New,
+        let made = if !db::has_role(conn, &user).await? {
+            Made::New
+        } else if db::is_member(conn, guid, &user).await? {
+            Made::Existing
+        } else {
+            return Err(Fault::Conflict);
         };
         let verifier = scram::verifier(&self.0.secrets.password(&user), secrets::salt());
         db::create_user(conn, &user, &guid.owner(), &verifier, true).await?;
