@@ -62,7 +62,7 @@ impl std::fmt::Debug for Broker {
     }
 }
 
-/// What a registration found.
+/// The result of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
     Created,

@@ -1,4 +1,4 @@
-//! What the operator's commands do: list instances and dumps, make a dump, restore one. The server must run; the broker need not.
+//! The operator's commands list instances and dumps, make a dump, and restore one. The server must run; the broker need not.
 
 use crate::broker::Broker;
 use crate::component::admin;

@@ -95,7 +95,7 @@ async fn opening(broker: &Broker, space: bool) -> (Foundation, String) {
 async fn a_binding_opens_one_address_and_its_removal_closes_it() {
     let broker = Broker::start("db").await;
     let (f, plan) = opening(&broker, false).await;
-    // What the broker answers opens nothing.
+    // An answer of the broker opens nothing.
     broker.add_to_bindings(
         json!({ "endpoints": [{ "host": "198.51.100.8", "ports": ["22"], "protocol": "tcp" }] }),
     );

@@ -1,4 +1,4 @@
-//! What requests contain. A request that asks for something that the broker does not have is refused, and never half done.
+//! This module reads requests. A request that asks for something that the broker does not have is refused, and never half done.
 
 use super::Answer;
 use crate::catalog;

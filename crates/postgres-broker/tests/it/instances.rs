@@ -140,7 +140,7 @@ async fn many_requests_at_once_leave_nothing_behind() {
     let world = World::start().await;
     let (query, body) = (world.query("small").await, world.body("small").await);
     let path = format!("/service_instances/{INSTANCE}");
-    // The same instance is wanted by several at once, and exactly one makes it.
+    // Several want one instance at once, and exactly one of them makes it.
     let calls = (0..8).map(|_| world.call("PUT", &path, Some(&body)));
     let statuses: Vec<u16> = futures::future::join_all(calls)
         .await
