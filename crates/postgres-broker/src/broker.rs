@@ -12,10 +12,13 @@ use crate::secrets::{self, Secrets};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::time::{Duration, Instant};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 /// The number of verbs at once. Each uses two of the connections that the server keeps for its administrator.
 const AT_ONCE: usize = 8;
+/// The pause between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The broker; it is cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,6 +31,10 @@ struct Shared {
     secrets: Secrets,
     metrics: Metrics,
     turns: Semaphore,
+    /// Whether the server has the broker's table.
+    prepared: OnceCell<()>,
+    /// The longest wait for a server that does not answer, because it starts or starts again.
+    patience: Duration,
 }
 
 /// The reason why a verb was not done.
@@ -76,6 +83,7 @@ impl Broker {
         admin: Address,
         secrets: Secrets,
         metrics: Metrics,
+        patience: Duration,
     ) -> Self {
         Self(Arc::new(Shared {
             settings,
@@ -83,6 +91,8 @@ impl Broker {
             secrets,
             metrics,
             turns: Semaphore::new(AT_ONCE),
+            prepared: OnceCell::new(),
+            patience,
         }))
     }
 
@@ -106,11 +116,26 @@ impl Broker {
     pub(crate) async fn session(&self) -> Result<Session<'_>, Fault> {
         let turn = self.0.turns.acquire().await;
         let turn = turn.map_err(|_| Fault::NotReady("the broker ends".to_owned()))?;
-        let conn = self.0.admin.connect_to_maintenance().await;
-        Ok(Session {
-            conn: conn.map_err(|error| Fault::NotReady(error.to_string()))?,
-            _turn: turn,
-        })
+        let mut conn = self.connect().await?;
+        let (prepared, first) = (&self.0.prepared, &mut conn);
+        prepared
+            .get_or_try_init(|| async move { db::prepare(first).await })
+            .await?;
+        Ok(Session { conn, _turn: turn })
+    }
+
+    /// Connects to the server, and tries again for a while if it does not answer.
+    async fn connect(&self) -> Result<PgConnection, Fault> {
+        let began = Instant::now();
+        loop {
+            match self.0.admin.connect_to_maintenance().await {
+                Ok(conn) => return Ok(conn),
+                Err(error) if began.elapsed() >= self.0.patience => {
+                    return Err(Fault::NotReady(error.to_string()));
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
     }
 
     async fn inside(&self, database: &str) -> Result<PgConnection, Fault> {
@@ -156,7 +181,7 @@ impl Broker {
             created: time::OffsetDateTime::now_utc().unix_timestamp(),
             place: place.shortened(),
         };
-        db::describe(conn, &guid.database(), &instance.text()).await?;
+        db::describe(conn, guid, &instance.text()).await?;
         tracing::info!(instance = %guid, plan = plan.name, "instance-created");
         Ok(Made::New)
     }
@@ -182,7 +207,7 @@ impl Broker {
         let text = db::description(conn, guid).await?.ok_or(Fault::Missing)?;
         Instance::parse(&text).ok_or_else(|| {
             Fault::Refused(format!(
-                "the comment on the database {} is not the broker's any more: restore it, or remove the instance",
+                "the description of the database {} is damaged: correct it in postgres_broker.instances, or remove the instance",
                 guid.database()
             ))
         })
@@ -220,7 +245,7 @@ impl Broker {
         }
         instance.place.follow(place);
         instance.place = instance.place.shortened();
-        db::describe(conn, &guid.database(), &instance.text()).await?;
+        db::describe(conn, guid, &instance.text()).await?;
         tracing::info!(instance = %guid, plan = instance.plan.name, "instance-changed");
         Ok(())
     }
@@ -231,11 +256,10 @@ impl Broker {
         let conn = &mut session.conn;
         db::lock(conn, guid).await?;
         let owner = guid.owner();
-        let (database, role) = (
-            db::has_database(conn, &guid.database()).await?,
-            db::has_role(conn, &owner).await?,
-        );
-        if !database && !role {
+        let exists = db::description(conn, guid).await?.is_some()
+            || db::has_database(conn, &guid.database()).await?
+            || db::has_role(conn, &owner).await?;
+        if !exists {
             return Err(Fault::Missing);
         }
         for name in [guid.database(), guid.restored(), guid.kept()] {
@@ -247,6 +271,7 @@ impl Broker {
             }
         }
         db::drop_role(conn, &owner).await?;
+        db::forget(conn, guid).await?;
         tracing::info!(instance = %guid, "instance-removed");
         Ok(())
     }

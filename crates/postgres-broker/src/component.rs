@@ -23,6 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
+/// The time for which a request of the platform waits for a server that starts. The platform waits for a minute.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// The broker, built: its socket is bound, and nothing runs.
 #[derive(Debug)]
 pub struct PostgresBroker {
@@ -50,7 +53,7 @@ impl PostgresBroker {
             Source::Given(_) => None,
         };
         let admin = admin(&settings.server, &secrets);
-        let broker = Broker::new(settings, admin, secrets, metrics);
+        let broker = Broker::new(settings, admin, secrets, metrics, PATIENCE);
         let programs = match &server {
             Some(server) => Some(server.programs().clone()),
             None => Programs::find(None).ok().map(Programs::as_this_user),

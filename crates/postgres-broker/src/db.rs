@@ -1,5 +1,5 @@
-//! The statements. Names are made of guids ([`crate::names`]), and passwords are verifiers ([`crate::scram`]), so that a statement
-//! contains no text of a request but the description of an instance, which is quoted.
+//! The statements. Names are made of guids ([`crate::names`]), and passwords are verifiers ([`crate::scram`]), so that no statement
+//! contains a text of a request. Descriptions of instances are arguments.
 //!
 //! A database belongs to the administrator, so that its users can neither drop it nor lift its limits. What is in it belongs to
 //! the owner's role, of which the user of each binding is a member and whose rights it has from its login on.
@@ -81,14 +81,27 @@ pub(crate) async fn close_templates(conn: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
+/// Makes the table of descriptions, if it does not exist. Users of databases do not see it: a comment on a database would be seen by
+/// all of them.
+pub(crate) async fn prepare(conn: &mut PgConnection) -> Result<()> {
+    for sql in [
+        "SELECT pg_advisory_lock(hashtextextended('postgres_broker', 0))",
+        "CREATE SCHEMA IF NOT EXISTS postgres_broker",
+        "CREATE TABLE IF NOT EXISTS postgres_broker.instances (name text PRIMARY KEY, description text NOT NULL)",
+        "SELECT pg_advisory_unlock(hashtextextended('postgres_broker', 0))",
+    ] {
+        sqlx::raw_sql(sql).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
 /// Returns the databases of all instances.
 pub(crate) async fn databases(conn: &mut PgConnection) -> Result<Vec<Database>> {
-    let sql =
-        "SELECT d.datname::text AS name, shobj_description(d.oid, 'pg_database') AS description,
-        pg_database_size(d.oid) AS bytes,
+    let sql = "SELECT d.datname::text AS name, i.description AS description, pg_database_size(d.oid) AS bytes,
         EXISTS (SELECT 1 FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0
             AND 'default_transaction_read_only=on' = ANY (s.setconfig)) AS is_read_only
-        FROM pg_database d WHERE d.datname LIKE 'db\\_%' ORDER BY d.datname";
+        FROM pg_database d LEFT JOIN postgres_broker.instances i ON i.name = d.datname
+        WHERE d.datname LIKE 'db\\_%' ORDER BY d.datname";
     let rows = sqlx::query(sql).fetch_all(&mut *conn).await?;
     let mut found = Vec::new();
     for row in rows {
@@ -108,12 +121,10 @@ pub(crate) async fn databases(conn: &mut PgConnection) -> Result<Vec<Database>> 
 
 /// Returns the description of an instance, if it is complete.
 pub(crate) async fn description(conn: &mut PgConnection, guid: Guid) -> Result<Option<String>> {
-    let sql = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1";
-    let found: Option<Option<String>> = sqlx::query_scalar(sql)
+    sqlx::query_scalar("SELECT description FROM postgres_broker.instances WHERE name = $1")
         .bind(guid.database())
         .fetch_optional(&mut *conn)
-        .await?;
-    Ok(found.flatten())
+        .await
 }
 
 /// Returns the names of all databases with this prefix, as guids.
@@ -191,13 +202,24 @@ pub(crate) async fn limit(conn: &mut PgConnection, name: &str, connections: u32)
 }
 
 /// Stores the description of an instance, which is then complete.
-pub(crate) async fn describe(conn: &mut PgConnection, name: &str, description: &str) -> Result<()> {
-    let description = literal(description);
-    run(
-        conn,
-        format!("COMMENT ON DATABASE \"{name}\" IS {description}"),
-    )
-    .await
+pub(crate) async fn describe(conn: &mut PgConnection, guid: Guid, description: &str) -> Result<()> {
+    let sql = "INSERT INTO postgres_broker.instances (name, description) VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE SET description = excluded.description";
+    sqlx::query(sql)
+        .bind(guid.database())
+        .bind(description)
+        .execute(&mut *conn)
+        .await
+        .map(drop)
+}
+
+/// Removes the description of an instance.
+pub(crate) async fn forget(conn: &mut PgConnection, guid: Guid) -> Result<()> {
+    sqlx::query("DELETE FROM postgres_broker.instances WHERE name = $1")
+        .bind(guid.database())
+        .execute(&mut *conn)
+        .await
+        .map(drop)
 }
 
 /// Lets sessions of a database write, or only read unless they ask for more. It holds for sessions that begin later.
@@ -392,8 +414,8 @@ mod tests {
     #[test]
     fn literals_are_quoted() {
         assert_eq!(
-            literal(r#"{"name":"o'clock\\"}"#),
-            r#"'{"name":"o''clock\\"}'"#
+            literal(r"SCRAM-SHA-256$o'clock\"),
+            r"'SCRAM-SHA-256$o''clock\'"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The description of an instance, which is the comment on its database. The module is pure.
+//! The description of an instance, which the server keeps for the administrator alone. The module is pure.
 
 use crate::config::Plan;
 use serde::{Deserialize, Serialize};
@@ -116,7 +116,7 @@ mod tests {
             ..instance.place.clone()
         };
         assert!(!instance.is_same("p", &elsewhere) && !instance.is_same("q", &instance.place));
-        assert_eq!(Instance::parse("somebody's comment"), None);
+        assert_eq!(Instance::parse("somebody's text"), None);
     }
 
     #[test]

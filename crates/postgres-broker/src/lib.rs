@@ -6,7 +6,7 @@
 //!  cupola broker postgres ─▶ operator ─▶ dumps, restore ─▶ pg_dump, pg_restore ─▶ a folder or a bucket
 //! ```
 //!
-//! The server is the only memory: an instance is a database whose comment describes it, a binding is a role, and the passwords of
+//! The server is the only memory: an instance is a database with a row that describes it, a binding is a role, and the passwords of
 //! bindings are computed. So nothing can differ from what is there, and each operation can be repeated after a crash.
 //!
 //! It wakes for requests of the platform, every minute for the sizes of databases, and at night for dumps. It registers itself at the

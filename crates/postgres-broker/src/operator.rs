@@ -12,6 +12,7 @@ use crate::secrets::Secrets;
 use anyhow::{Context as _, Result, bail};
 use kit::metrics::Registry;
 use kit::readiness::Readiness;
+use std::time::Duration;
 
 /// An operator's access to the instances.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Operator {
             }
             Server::Given(_) => Programs::find(None)?.as_this_user(),
         };
-        let broker = Broker::new(settings, admin, secrets, metrics);
+        let broker = Broker::new(settings, admin, secrets, metrics, Duration::ZERO);
         Ok(Self(Dumper::new(broker, programs)?))
     }
 

@@ -9,6 +9,9 @@ use kit::CancellationToken;
 use kit::backoff::Backoff;
 use std::time::Duration;
 
+/// The interval at which it is checked whether the server answers.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Returns what is registered.
 fn wanted(broker: &Broker, url: &str) -> service_brokers::Broker {
     let settings = broker.settings();
@@ -24,7 +27,7 @@ fn wanted(broker: &Broker, url: &str) -> service_brokers::Broker {
     }
 }
 
-/// Registers the broker, and tries again until it succeeds or the broker ends.
+/// Registers the broker when its server answers, and tries again until it succeeds or the broker ends.
 pub(crate) async fn run(
     broker: &Broker,
     url: &str,
@@ -44,6 +47,13 @@ pub(crate) async fn run(
             return;
         }
     };
+    // An instance that is created at once finds a server.
+    while !broker.metrics().server.is_met() {
+        let pause = tokio::time::sleep(PAUSE);
+        if shutdown.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
+    }
     let wanted = wanted(broker, url);
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
     let mut reported = String::new();

@@ -139,17 +139,11 @@ async fn swap(conn: &mut PgConnection, guid: Guid, instance: &Instance) -> Resul
         wait_for_nobody(conn, &restored).await?;
         db::rename(conn, &current, &kept).await?;
         db::rename(conn, &restored, &current).await?;
-        db::describe(conn, &current, &instance.text()).await?;
         Ok::<(), anyhow::Error>(())
     };
     let renamed = renamed.await;
-    if renamed.is_err() {
-        mend(conn, guid).await?;
-    }
-    renamed?;
-    db::drop_database(conn, &kept)
-        .await
-        .context("drop the previous database")
+    mend(conn, guid).await.context("end the restore")?;
+    renamed
 }
 
 /// Ends the sessions of a database, and waits for it.
@@ -168,24 +162,14 @@ async fn wait_for_nobody(conn: &mut PgConnection, database: &str) -> Result<()> 
     }
 }
 
-/// Brings an instance back to a whole state after a restore that broke off. The caller holds its lock.
+/// Brings an instance to a whole state, wherever a restore broke off, or has ended. The caller holds its lock.
 async fn mend(conn: &mut PgConnection, guid: Guid) -> Result<()> {
     let (current, restored, kept) = (guid.database(), guid.restored(), guid.kept());
     if db::has_database(conn, &current).await? {
+        // It is the previous one if there is no other, and else the new one.
         db::allow_connections(conn, &current, true).await?;
-        let is_complete = db::description(conn, guid).await?.is_some();
-        if is_complete {
-            db::drop_database(conn, &kept).await?;
-            return Ok(db::drop_database(conn, &restored).await?);
-        }
-        if !db::has_database(conn, &kept).await? {
-            // The instance itself is not complete yet.
-            return Ok(());
-        }
-        // The new database has its name already, and no description.
-        db::drop_database(conn, &current).await?;
-    }
-    if db::has_database(conn, &kept).await? {
+        db::drop_database(conn, &kept).await?;
+    } else if db::has_database(conn, &kept).await? {
         db::rename(conn, &kept, &current).await?;
         db::allow_connections(conn, &current, true).await?;
         tracing::warn!(instance = %guid, "restore-undone: the previous database is in its place again");

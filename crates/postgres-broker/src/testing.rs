@@ -8,6 +8,7 @@ use crate::secrets::Secrets;
 use kit::metrics::Registry;
 use kit::readiness::Readiness;
 use kit::tls::Identity;
+use std::time::Duration;
 
 pub(crate) fn plan(name: &str, connections: u32) -> Plan {
     Plan {
@@ -51,5 +52,5 @@ pub(crate) fn broker() -> Broker {
     let secrets = Secrets::open(folder.path()).unwrap();
     let admin = Address::parse("postgres://admin:secret@127.0.0.1:1", None).unwrap();
     let metrics = Metrics::new(&mut Registry::default(), &Readiness::default());
-    Broker::new(settings(), admin, secrets, metrics)
+    Broker::new(settings(), admin, secrets, metrics, Duration::ZERO)
 }
