@@ -69,10 +69,6 @@ const REQUESTS: &[(&str, &str)] = &[
         r#"/v3/service_instances -d '{"type": "managed", "name": "NAME", "relationships": {"space": {"data": {"guid": "SPACE_GUID"}}, "service_plan": {"data": {"guid": "PLAN_GUID"}}}}'"#,
     ),
     (
-        "create-service-broker csb",
-        r#"/v3/service_brokers -d '{"name": "NAME", "url": "URL", "authentication": {"type": "basic", "credentials": {"username": "USER", "password": "PASSWORD"}}}'"#,
-    ),
-    (
         "create-service-key csk",
         r#"/v3/service_credential_bindings -d '{"type": "key", "name": "NAME", "relationships": {"service_instance": {"data": {"guid": "GUID"}}}}'"#,
     ),
@@ -84,10 +80,6 @@ const REQUESTS: &[(&str, &str)] = &[
     (
         "delete-security-group",
         "/v3/security_groups/GUID -X DELETE",
-    ),
-    (
-        "delete-service-broker",
-        "/v3/service_brokers/GUID -X DELETE",
     ),
     (
         "delete-service-key dsk",
@@ -103,10 +95,6 @@ const REQUESTS: &[(&str, &str)] = &[
         "/v3/isolation_segments/GUID/relationships/organizations/ORG_GUID -X DELETE",
     ),
     (
-        "disable-service-access",
-        r#"/v3/service_plans/PLAN_GUID/visibility -X PATCH -d '{"type": "admin"}'"#,
-    ),
-    (
         "download-droplet",
         "/v3/droplets/GUID/download --output droplet.tgz",
     ),
@@ -119,20 +107,12 @@ const REQUESTS: &[(&str, &str)] = &[
         "enable-org-isolation",
         r#"/v3/isolation_segments/GUID/relationships/organizations -d '{"data": [{"guid": "ORG_GUID"}]}'"#,
     ),
-    (
-        "enable-service-access",
-        r#"/v3/service_plans/PLAN_GUID/visibility -X PATCH -d '{"type": "public"}'"#,
-    ),
     ("feature-flag", "/v3/feature_flags/NAME"),
     ("feature-flags", "/v3/feature_flags"),
     ("get-health-check", "/v3/apps/GUID/processes"),
     ("get-readiness-health-check", "/v3/apps/GUID/processes"),
     ("isolation-segments", "/v3/isolation_segments"),
     ("labels", "/v3/apps/GUID"),
-    (
-        "marketplace m",
-        "'/v3/service_plans?include=service_offering'",
-    ),
     (
         "move-route",
         r#"/v3/routes/GUID/relationships/space -X PATCH -d '{"data": {"guid": "SPACE_GUID"}}'"#,
@@ -144,20 +124,12 @@ const REQUESTS: &[(&str, &str)] = &[
         "'/v3/service_instances/GUID?purge=true' -X DELETE",
     ),
     (
-        "purge-service-offering",
-        "'/v3/service_offerings/GUID?purge=true' -X DELETE",
-    ),
-    (
         "rename-org",
         r#"/v3/organizations/GUID -X PATCH -d '{"name": "NEW_NAME"}'"#,
     ),
     (
         "rename-service",
         r#"/v3/service_instances/GUID -X PATCH -d '{"name": "NEW_NAME"}'"#,
-    ),
-    (
-        "rename-service-broker",
-        r#"/v3/service_brokers/GUID -X PATCH -d '{"name": "NEW_NAME"}'"#,
     ),
     (
         "rename-space",
@@ -187,8 +159,6 @@ const REQUESTS: &[(&str, &str)] = &[
     ),
     ("security-group", "'/v3/security_groups?names=NAME'"),
     ("security-groups", "/v3/security_groups"),
-    ("service-access", "/v3/service_plans/PLAN_GUID/visibility"),
-    ("service-brokers", "/v3/service_brokers"),
     (
         "service-key",
         "/v3/service_credential_bindings/GUID/details",
@@ -296,10 +266,6 @@ const REQUESTS: &[(&str, &str)] = &[
     (
         "update-service",
         r#"/v3/service_instances/GUID -X PATCH -d '{"relationships": {"service_plan": {"data": {"guid": "PLAN_GUID"}}}}'"#,
-    ),
-    (
-        "update-service-broker",
-        r#"/v3/service_brokers/GUID -X PATCH -d '{"url": "URL"}'"#,
     ),
     (
         "update-stack",
