@@ -46,6 +46,7 @@ pub(crate) enum Postgres {
     #[command(after_help = "Examples:
   cupola broker postgres restore db --config cupola.yml                             the newest dump
   cupola broker postgres restore db --dump 2026-11-30T03-00-00Z --config cupola.yml
+  cupola broker postgres restore db --of GUID --config cupola.yml                   a dump of an instance that is gone
   cupola broker postgres restore demo/dev/db --from db.dump --config cupola.yml     a file of pg_dump --format=custom")]
     Restore {
         /// The instance: its guid, its name, or ORG/SPACE/NAME
@@ -54,6 +55,9 @@ pub(crate) enum Postgres {
         /// The name of the dump, as `list` shows it; default: the newest
         #[arg(long, value_name = "NAME", conflicts_with = "from")]
         dump: Option<String>,
+        /// The guid of another instance whose dump it is, as `list` shows it; default: the instance itself
+        #[arg(long, value_name = "GUID", conflicts_with = "from")]
+        of: Option<String>,
         /// A file that `pg_dump --format=custom` wrote
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
@@ -102,14 +106,14 @@ pub(crate) async fn run(data: Option<PathBuf>, Command::Postgres(command): Comma
         Postgres::Restore {
             instance,
             dump,
+            of,
             from,
             file,
         } => {
             start_logging("warn");
-            let source = match (dump, from) {
-                (Some(name), _) => Source::Named(name),
-                (None, Some(path)) => Source::File(path),
-                (None, None) => Source::Newest,
+            let source = match from {
+                Some(path) => Source::File(path),
+                None => Source::Dump { of, name: dump },
             };
             let operator = operator(file, data)?;
             let (guid, dump) = operator.restore(&instance, &source).await?;

@@ -23,12 +23,23 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The content that is restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The newest dump.
-    Newest,
-    /// The dump with this name: `2026-11-30T03-00-00Z`.
-    Named(String),
+    /// A stored dump.
+    Dump {
+        /// The guid of the instance that was dumped. `None`: it is the one that is restored.
+        of: Option<String>,
+        /// The dump's name: `2026-11-30T03-00-00Z`. `None`: it is the newest.
+        name: Option<String>,
+    },
     /// A file that `pg_dump --format=custom` wrote.
     File(PathBuf),
+}
+
+impl Source {
+    /// The newest dump of the instance itself.
+    pub const NEWEST: Self = Self::Dump {
+        of: None,
+        name: None,
+    };
 }
 
 impl Dumper {
@@ -36,8 +47,14 @@ impl Dumper {
     pub(crate) async fn restore(&self, guid: Guid, source: &Source) -> Result<String> {
         let (file, name, is_ours) = match source {
             Source::File(path) => (path.clone(), path.display().to_string(), false),
-            Source::Newest | Source::Named(_) => {
-                let dump = self.choose(guid, source).await?;
+            Source::Dump { of, name } => {
+                let of = match of {
+                    Some(text) => Guid::parse(text).with_context(|| {
+                        format!("{text:?} is no guid: `cupola broker postgres list` shows those of all dumps")
+                    })?,
+                    None => guid,
+                };
+                let dump = self.choose(of, name.as_deref()).await?;
                 let file = self.place().temporary(guid);
                 self.place().fetch(&dump, &file).await?;
                 (file, dump.name(), true)
@@ -52,28 +69,28 @@ impl Dumper {
         Ok(name)
     }
 
-    async fn choose(&self, guid: Guid, source: &Source) -> Result<Dump> {
+    async fn choose(&self, of: Guid, name: Option<&str>) -> Result<Dump> {
         let dumps = self.place().list().await?;
         let own: Vec<Dump> = dumps
             .into_iter()
-            .filter(|dump| dump.instance == guid)
+            .filter(|dump| dump.instance == of)
             .collect();
-        let found = match source {
-            Source::Named(name) => own.iter().find(|dump| dump.name() == *name),
-            _ => own.last(),
+        let found = match name {
+            Some(name) => own.iter().find(|dump| dump.name() == name),
+            None => own.last(),
         };
         if let Some(dump) = found {
             return Ok(dump.clone());
         }
         let names: Vec<String> = own.iter().map(Dump::name).collect();
-        match source {
-            Source::Named(name) => bail!(
-                "the instance {guid} has no dump {name}; it has {}",
+        match name {
+            Some(name) => bail!(
+                "the instance {of} has no dump {name}; it has {}",
                 names.join(", ")
             ),
-            _ => bail!(
-                "the instance {guid} has no dump: make one with `cupola broker postgres dump`"
-            ),
+            None => {
+                bail!("the instance {of} has no dump: make one with `cupola broker postgres dump`")
+            }
         }
     }
 
