@@ -22,12 +22,15 @@ pub(crate) async fn postgres_broker(setting: Setting) -> Result<Run> {
     let (config, plan) = (&setting.config, &setting.plan);
     setting.folder("postgres-broker")?;
     let address = plan.postgres(config.addresses.get(&Service::Postgres));
-    let hosts = [
+    let mut hosts = vec![
         "127.0.0.1".to_owned(),
         plan.cell_ip.to_string(),
         crate::addresses::host(&address.advertise).to_owned(),
-        address.listen.ip().to_string(),
     ];
+    // Nobody connects to the address that stands for all.
+    if !address.listen.ip().is_unspecified() {
+        hosts.push(address.listen.ip().to_string());
+    }
     let identity = setting.certificates.for_apps(SERVER, &hosts)?;
     let broker = PostgresBroker::build(postgres_broker::Config {
         listener: setting.listen(Service::PostgresBroker).await?,
