@@ -267,3 +267,6 @@ pub(crate) async fn finished(mut command: Command, name: &str) -> Result<()> {
     ensure!(status.success(), "{name} failed ({status}): {first}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

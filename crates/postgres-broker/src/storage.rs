@@ -70,6 +70,7 @@ pub(crate) async fn run(broker: &Broker, shutdown: &CancellationToken) {
 mod tests {
     use super::*;
     use crate::names::Guid;
+    use crate::testing::World;
 
     #[test]
     fn a_database_that_is_too_large_accepts_no_writes_until_it_is_smaller() {
@@ -87,5 +88,28 @@ mod tests {
         assert_eq!(check(101, true), None);
         assert_eq!(check(97, true), None);
         assert_eq!(check(94, true), Some(false));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sessions_of_a_database_that_is_too_large_only_read() {
+        let world = World::start();
+        let guid = world.instance().await;
+        // An empty database has some MiB.
+        for (storage_mb, number, setting) in [(1, 1.0, "on"), (1024, 0.0, "off")] {
+            world.set_storage(guid, storage_mb).await;
+            // The second look changes nothing.
+            for _ in 0..2 {
+                pass(&world.broker).await.unwrap();
+                assert_eq!(world.broker.metrics().read_only.value(), Some(number));
+            }
+            let admin = world.broker.admin();
+            let mut inside = admin.connect(&guid.database()).await.unwrap();
+            let shown: String = sqlx::query_scalar("SHOW default_transaction_read_only")
+                .fetch_one(&mut inside)
+                .await
+                .unwrap();
+            assert_eq!(shown, setting);
+        }
+        assert_eq!(world.broker.metrics().instances.value(), Some(1.0));
     }
 }
