@@ -3,47 +3,14 @@
 use crate::fixture::{Foundation, wait_for};
 use cloud_controller::BoundEgress;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::broker::Broker;
 
 const ADDRESS: &str = "198.51.100.7";
 
-/// Sends a request that begins a job, and returns the job when it has ended.
-async fn complete(f: &Foundation, method: Method, path: &str, body: Value) {
-    let (status, job) = f.job_of(&f.admin, method, path, body).await;
-    assert_eq!(
-        (status, &job["state"]),
-        (202, &json!("COMPLETE")),
-        "{path}: {job}"
-    );
-}
-
-async fn managed_instance(f: &Foundation, name: &str, plan: &str) -> String {
-    let body = json!({ "type": "managed", "name": name, "relationships": {
-        "space": { "data": { "guid": f.space } },
-        "service_plan": { "data": { "guid": plan } },
-    } });
-    complete(f, Method::POST, "/v3/service_instances", body).await;
-    let list = f.get(&format!("/v3/service_instances?names={name}")).await;
-    list["resources"][0]["guid"].as_str().unwrap().to_owned()
-}
-
-async fn bind_app(f: &Foundation, app: &str, instance: &str) -> String {
-    let body = json!({ "type": "app", "relationships": {
-        "app": { "data": { "guid": app } },
-        "service_instance": { "data": { "guid": instance } },
-    } });
-    complete(f, Method::POST, "/v3/service_credential_bindings", body).await;
-    let query = format!("app_guids={app}&service_instance_guids={instance}");
-    let list = f
-        .get(&format!("/v3/service_credential_bindings?{query}"))
-        .await;
-    list["resources"][0]["guid"].as_str().unwrap().to_owned()
-}
-
 async fn unbind_app(f: &Foundation, binding: &str) {
     let path = format!("/v3/service_credential_bindings/{binding}");
-    complete(f, Method::DELETE, &path, json!({})).await;
+    f.done(Method::DELETE, &path, json!({})).await;
 }
 
 /// Returns the addresses and ports of the tests' range that an app's instances may reach.
@@ -100,10 +67,10 @@ async fn a_binding_opens_one_address_and_its_removal_closes_it() {
         json!({ "endpoints": [{ "host": "198.51.100.8", "ports": ["22"], "protocol": "tcp" }] }),
     );
     let (app, other) = (f.started_app("app").await, f.started_app("other").await);
-    let instance = managed_instance(&f, "one", &plan).await;
+    let instance = f.create_managed("one", &plan).await;
     assert!(reached(&f, &app).await.is_empty());
 
-    let binding = bind_app(&f, &app, &instance).await;
+    let binding = f.bind_managed(&app, &instance).await;
     opened(&f, &app).await;
     assert!(reached(&f, &other).await.is_empty());
     // A task of the app has the rule as well.
@@ -118,8 +85,8 @@ async fn a_binding_opens_one_address_and_its_removal_closes_it() {
     assert!(has_rule, "{rules:?}");
 
     // A second binding of the app adds no second rule, and the rule stays until the last one is gone.
-    let second = managed_instance(&f, "two", &plan).await;
-    let further = bind_app(&f, &app, &second).await;
+    let second = f.create_managed("two", &plan).await;
+    let further = f.bind_managed(&app, &second).await;
     opened(&f, &app).await;
     unbind_app(&f, &binding).await;
     opened(&f, &app).await;
@@ -136,8 +103,8 @@ async fn a_broker_of_a_space_opens_nothing() {
     let broker = Broker::start("db").await;
     let (f, plan) = opening(&broker, true).await;
     let app = f.started_app("app").await;
-    let instance = managed_instance(&f, "one", &plan).await;
-    bind_app(&f, &app, &instance).await;
+    let instance = f.create_managed("one", &plan).await;
+    f.bind_managed(&app, &instance).await;
     assert!(reached(&f, &app).await.is_empty());
     f.finish().await;
 }

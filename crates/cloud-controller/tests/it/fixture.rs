@@ -180,7 +180,7 @@ impl Foundation {
         let stop = CancellationToken::new();
         let mut running = Vec::new();
 
-        let users: Users = Users::default();
+        let (users, uaa_clients) = (Users::default(), crate::dashboards::Clients::default());
         let answering = users.clone();
         let keys = axum::Router::new()
             .route(
@@ -198,7 +198,6 @@ impl Foundation {
                     None => Err(axum::http::StatusCode::NOT_FOUND),
                 }),
             );
-        let uaa_clients = crate::dashboards::Clients::default();
         let keys = keys.merge(crate::dashboards::clients(uaa_clients.clone()));
         let uaa = serve(keys, None, stop.clone()).await;
         running.push(uaa.running);
