@@ -96,9 +96,9 @@ impl World {
     /// Creates an instance that is as old as the epoch.
     pub(crate) async fn instance(&self) -> Guid {
         let guid = Guid::random();
-        let place = Place::default();
-        let created = self.broker.create(guid, "id", &plan("small", 5), place);
-        created.await.unwrap();
+        let (plan, place) = (plan("small", 5), Place::default());
+        let created = self.broker.create(guid, "id", &plan, place).await;
+        created.unwrap();
         self.set_storage(guid, 1024).await;
         guid
     }
