@@ -17,7 +17,7 @@ use testkit::foundation::{Foundation, Mode, PASSWORD, example};
 const APPS: usize = 10;
 
 /// The name of a measurement, its sorted times in ms, and its bounds for p50 and p99.
-type Row = (&'static str, Vec<f64>, Option<(f64, f64)>);
+pub(super) type Row = (&'static str, Vec<f64>, Option<(f64, f64)>);
 
 pub(super) fn run(effort: Effort) -> Result<String> {
     let rounds = if effort.rounds > 1 { 200 } else { 30 };
@@ -70,7 +70,8 @@ pub(super) fn run(effort: Effort) -> Result<String> {
     Ok(format!("{}\n\n{}", table(&rows), memory.text()))
 }
 
-fn table(rows: &[Row]) -> Table {
+/// Returns the table of measurements.
+pub(super) fn table(rows: &[Row]) -> Table {
     let mut table = Table::new(&[
         "What",
         "n",

@@ -1,6 +1,7 @@
 //! The sections of `make bench`, in the order in which they run.
 
 mod cpu;
+mod databases;
 mod envelopes;
 mod flame;
 mod foundation;
@@ -47,6 +48,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("router-websockets", Section::Router(websockets::run)),
     ("foundation", Section::Foundation(foundation::run)),
     ("logs", Section::Foundation(logs::run)),
+    ("databases", Section::Foundation(databases::run)),
     ("router-flame", Section::Profile(flame::run)),
 ];
 

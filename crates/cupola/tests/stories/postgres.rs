@@ -5,7 +5,7 @@ use crate::{Story, story};
 use anyhow::{Context as _, Result, ensure};
 use std::process::Command;
 use std::time::Instant;
-use testkit::foundation::{Foundation, binary, both, sh, wait_for};
+use testkit::foundation::{Foundation, binary, both, example, sh, wait_for};
 
 pub(crate) const CONFIG: &str =
     "router: {register_interval: 5}\npostgres: {server: {connections: 60, memory_mb: 32}}\n";
@@ -21,14 +21,8 @@ pub(crate) const STORIES: &[Story] = &[
     story("postgres_leaves_nothing", leaves_nothing),
 ];
 
-const APP: &str = include_str!("postgres.py");
-
 fn push(f: &Foundation, name: &str, flags: &[&str]) -> Result<()> {
-    let folder = f.folder().join(name);
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join("app.py"), APP)?;
-    std::fs::write(folder.join("Procfile"), "web: python3 app.py\n")?;
-    let path = folder.display().to_string();
+    let path = example("postgres");
     let push = ["push", name, "-p", &path, "-m", "64M", "-k", "128M"];
     f.cf_ok(&[&push[..], flags].concat()).map(drop)
 }
