@@ -8,7 +8,7 @@ use crate::db;
 use crate::metrics::Metrics;
 use crate::programs::Programs;
 use crate::secrets::Secrets;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use kit::CancellationToken;
 use kit::backoff::Backoff;
 use nix::sys::signal::{Signal, kill};
@@ -26,7 +26,7 @@ const ACCEPT_INTERVAL: Duration = Duration::from_millis(100);
 const END_LIMIT: Duration = Duration::from_secs(7);
 /// The time that the server of a killed process has to end.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(15);
-/// The longest wait for the address at which apps connect, which a cell may make.
+/// The longest wait for an address of the server: a cell may make the one at which apps connect.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(60);
 
 /// A server that does not run yet.
@@ -105,27 +105,31 @@ impl Server {
         self.folder
             .initialise(&self.programs, &self.admin_password)
             .await?;
-        self.wait_for_address().await
+        self.wait_for_addresses().await
     }
 
-    /// Waits until the machine has the address at which apps connect. The server would start without it.
-    async fn wait_for_address(&self) -> Result<()> {
-        let began = tokio::time::Instant::now();
-        loop {
-            let listen = SocketAddr::new(self.own.listen.ip(), 0);
-            match TcpListener::bind(listen).await {
-                Ok(_) => return Ok(()),
-                Err(error) if began.elapsed() > ADDRESS_LIMIT => {
-                    return Err(error).with_context(|| {
-                        format!(
-                            "the machine has no address {}: set postgres.server.listen to one of its addresses, or start its cell",
-                            listen.ip()
-                        )
-                    });
-                }
-                Err(_) => tokio::time::sleep(ACCEPT_INTERVAL).await,
-            }
+    /// Waits until the server can listen at all its addresses. It would start without one of them.
+    async fn wait_for_addresses(&self) -> Result<()> {
+        let listen = self.own.listen;
+        let mut addresses = vec![listen];
+        if !listen.ip().is_loopback() && !listen.ip().is_unspecified() {
+            addresses.push((Ipv4Addr::LOCALHOST, listen.port()).into());
         }
+        for address in addresses {
+            self.wait_for_address(address).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_address(&self, address: SocketAddr) -> Result<()> {
+        let began = tokio::time::Instant::now();
+        while let Err(error) = TcpListener::bind(address).await {
+            let problem = problem(address, &error);
+            ensure!(began.elapsed() < ADDRESS_LIMIT, "{problem}");
+            self.metrics.server.unmet(problem);
+            tokio::time::sleep(ACCEPT_INTERVAL).await;
+        }
+        Ok(())
     }
 
     fn settings(&self) -> Vec<String> {
@@ -244,6 +248,19 @@ impl Server {
     }
 }
 
+/// Returns why the server cannot listen at an address, and what the operator can do.
+fn problem(address: SocketAddr, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "another process listens at {address}: stop it (Debian's own service: `systemctl disable --now postgresql`), or choose another port with postgres.server.listen"
+        ),
+        _ => format!(
+            "the machine has no address {} ({error}): set postgres.server.listen to one of its addresses, or start its cell",
+            address.ip()
+        ),
+    }
+}
+
 /// Returns how the administrator connects to a server of its own: on loopback, with the authority of the server's certificate.
 pub(crate) fn admin(own: &OwnServer, secrets: &Secrets) -> Address {
     let host = match own.listen.ip() {
@@ -259,5 +276,28 @@ pub(crate) fn admin(own: &OwnServer, secrets: &Secrets) -> Address {
         // Clients before version 15 do not find addresses in certificates, so the name is not checked.
         tls: Tls::Authority,
         ca: Some(own.folder.join("ca.crt")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_cannot_be_used_is_explained() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = other.local_addr().unwrap();
+        let error = TcpListener::bind(address).await.unwrap_err();
+        let text = problem(address, &error);
+        let wanted = format!("another process listens at {address}");
+        assert!(text.starts_with(&wanted), "{text}");
+        // The address is one of documentation, which no machine has.
+        let address = SocketAddr::from(([192, 0, 2, 1], 5432));
+        let error = TcpListener::bind(address).await.unwrap_err();
+        let text = problem(address, &error);
+        assert!(
+            text.starts_with("the machine has no address 192.0.2.1 ("),
+            "{text}"
+        );
     }
 }
