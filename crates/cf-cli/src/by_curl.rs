@@ -64,14 +64,6 @@ const REQUESTS: &[(&str, &str)] = &[
         "create-security-group",
         r#"/v3/security_groups -d '{"name": "NAME", "rules": [{"protocol": "tcp", "destination": "10.0.0.5", "ports": "5432"}]}'"#,
     ),
-    (
-        "create-service cs",
-        r#"/v3/service_instances -d '{"type": "managed", "name": "NAME", "relationships": {"space": {"data": {"guid": "SPACE_GUID"}}, "service_plan": {"data": {"guid": "PLAN_GUID"}}}}'"#,
-    ),
-    (
-        "create-service-key csk",
-        r#"/v3/service_credential_bindings -d '{"type": "key", "name": "NAME", "relationships": {"service_instance": {"data": {"guid": "GUID"}}}}'"#,
-    ),
     ("delete-buildpack", "/v3/buildpacks/GUID -X DELETE"),
     (
         "delete-isolation-segment",
@@ -80,10 +72,6 @@ const REQUESTS: &[(&str, &str)] = &[
     (
         "delete-security-group",
         "/v3/security_groups/GUID -X DELETE",
-    ),
-    (
-        "delete-service-key dsk",
-        "/v3/service_credential_bindings/GUID -X DELETE",
     ),
     ("delete-user", "/v3/users/GUID -X DELETE"),
     (
@@ -119,10 +107,6 @@ const REQUESTS: &[(&str, &str)] = &[
     ),
     ("org-users", "/v3/organizations/GUID/users"),
     ("packages", "/v3/apps/GUID/packages"),
-    (
-        "purge-service-instance",
-        "'/v3/service_instances/GUID?purge=true' -X DELETE",
-    ),
     (
         "rename-org",
         r#"/v3/organizations/GUID -X PATCH -d '{"name": "NEW_NAME"}'"#,
@@ -160,14 +144,6 @@ const REQUESTS: &[(&str, &str)] = &[
     ("security-group", "'/v3/security_groups?names=NAME'"),
     ("security-groups", "/v3/security_groups"),
     (
-        "service-key",
-        "/v3/service_credential_bindings/GUID/details",
-    ),
-    (
-        "service-keys sk",
-        "'/v3/service_credential_bindings?type=key&service_instance_guids=GUID'",
-    ),
-    (
         "set-droplet",
         r#"/v3/apps/GUID/relationships/current_droplet -X PATCH -d '{"data": {"guid": "DROPLET_GUID"}}'"#,
     ),
@@ -198,10 +174,6 @@ const REQUESTS: &[(&str, &str)] = &[
     (
         "share-route",
         r#"/v3/routes/GUID/relationships/shared_spaces -d '{"data": [{"guid": "SPACE_GUID"}]}'"#,
-    ),
-    (
-        "share-service",
-        r#"/v3/service_instances/GUID/relationships/shared_spaces -d '{"data": [{"guid": "SPACE_GUID"}]}'"#,
     ),
     ("space-users", "/v3/spaces/GUID/users"),
     ("stack", "'/v3/stacks?names=NAME'"),
@@ -248,10 +220,6 @@ const REQUESTS: &[(&str, &str)] = &[
         "/v3/routes/GUID/relationships/shared_spaces/SPACE_GUID -X DELETE",
     ),
     (
-        "unshare-service",
-        "/v3/service_instances/GUID/relationships/shared_spaces/SPACE_GUID -X DELETE",
-    ),
-    (
         "update-buildpack",
         r#"/v3/buildpacks/GUID -X PATCH -d '{"position": 1}'"#,
     ),
@@ -264,16 +232,8 @@ const REQUESTS: &[(&str, &str)] = &[
         r#"/v3/security_groups/GUID -X PATCH -d '{"rules": [{"protocol": "tcp", "destination": "10.0.0.5", "ports": "5432"}]}'"#,
     ),
     (
-        "update-service",
-        r#"/v3/service_instances/GUID -X PATCH -d '{"relationships": {"service_plan": {"data": {"guid": "PLAN_GUID"}}}}'"#,
-    ),
-    (
         "update-stack",
         r#"/v3/stacks/GUID -X PATCH -d '{"state": "DEPRECATED"}'"#,
-    ),
-    (
-        "upgrade-service",
-        r#"/v3/service_instances/GUID -X PATCH -d '{"maintenance_info": {"version": "VERSION"}}'"#,
     ),
 ];
 
