@@ -230,14 +230,9 @@ impl Broker {
         db::lock(conn, guid).await?;
         let mut instance = self.find(conn, guid).await?;
         if let Some((id, plan)) = plan {
-            let databases = db::databases(conn).await?;
-            let own = databases.iter().find(|database| database.guid == guid);
-            let mb = own.map_or(0, |own| own.bytes.unsigned_abs() >> 20);
-            if mb > plan.storage_mb {
-                return Err(Fault::Refused(format!(
-                    "the database has {mb} MiB, and the plan {} permits {}: delete data first",
-                    plan.name, plan.storage_mb
-                )));
+            // A request for another name has the plan of the instance.
+            if id != instance.plan_id {
+                check_size(conn, guid, plan).await?;
             }
             db::limit(conn, &guid.database(), plan.connections).await?;
             id.clone_into(&mut instance.plan_id);
@@ -367,6 +362,20 @@ impl Broker {
     }
 }
 
+/// Refuses a plan whose storage is smaller than what the database has already.
+async fn check_size(conn: &mut PgConnection, guid: Guid, plan: &Plan) -> Result<(), Fault> {
+    let databases = db::databases(conn).await?;
+    let own = databases.iter().find(|database| database.guid == guid);
+    let mb = own.map_or(0, |own| own.bytes.unsigned_abs() >> 20);
+    match mb > plan.storage_mb {
+        true => Err(Fault::Refused(format!(
+            "the database has {mb} MiB, and the plan {} permits {}: delete data first",
+            plan.name, plan.storage_mb
+        ))),
+        false => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +397,35 @@ mod tests {
         assert_eq!(credentials["port"], 5432);
         assert_eq!(credentials["ca_certificate"], "the authority");
         assert_eq!(credentials, broker.credentials(guid, binding));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_plan_that_is_too_small_is_refused_and_a_new_name_is_not() {
+        let world = testing::World::start();
+        let guid = world.instance().await;
+        // An empty database has some MiB.
+        world.set_storage(guid, 1).await;
+        let tiny = Plan {
+            storage_mb: 1,
+            ..testing::plan("tiny", 1)
+        };
+        let place = Place {
+            name: "renamed".to_owned(),
+            ..Place::default()
+        };
+        let changed = world
+            .broker
+            .change(guid, Some(("other", &tiny)), &place)
+            .await;
+        let text = changed.unwrap_err().to_string();
+        assert!(text.contains("the plan tiny permits 1"), "{text}");
+        let changed = world.broker.change(guid, Some(("id", &tiny)), &place).await;
+        changed.unwrap();
+        let found = world.broker.show(guid).await.unwrap();
+        assert_eq!(
+            (found.place.name.as_str(), found.plan.name.as_str()),
+            ("renamed", "tiny")
+        );
     }
 
     #[test]
