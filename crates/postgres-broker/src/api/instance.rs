@@ -47,7 +47,18 @@ pub(super) async fn update(
     let guid = guid("instance", &instance)?;
     let (body, settings) = (Body::read(&bytes)?, broker.settings());
     body.check(settings)?;
-    let plan = body.plan(settings)?;
+    let plan = match body.plan(settings) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            // An instance keeps a plan that is no longer in the catalog.
+            let present = broker.show(guid).await;
+            let present = present.map_err(|fault| refused(fault, StatusCode::NOT_FOUND))?;
+            if !body.names_plan(&present.plan_id) {
+                return Err(refusal);
+            }
+            None
+        }
+    };
     let plan = plan.as_ref().map(|(id, plan)| (id.as_str(), *plan));
     let changed = broker.change(guid, plan, &body.place()).await;
     changed.map_err(|fault| refused(fault, StatusCode::NOT_FOUND))?;

@@ -122,6 +122,10 @@ impl Body {
         }
     }
 
+    pub(super) fn names_plan(&self, id: &str) -> bool {
+        self.plan_id.as_deref() == Some(id)
+    }
+
     pub(super) fn place(&self) -> Place {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let either = |one: &Option<String>, other: &Option<String>| match one {
