@@ -47,6 +47,10 @@ async fn an_instance_is_created_bound_changed_and_removed() {
     let changed = world.call("PATCH", &path, Some(&large)).await;
     assert_eq!(changed, (200, json!({})));
     connect(credentials).await.unwrap();
+    let mut unknown = large.clone();
+    unknown["plan_id"] = json!("other");
+    let (status, _) = world.call("PATCH", &path, Some(&unknown)).await;
+    assert_eq!(status, 400, "no plan has this id");
 
     let (status, _) = world.call("DELETE", &path, None).await;
     assert_eq!(status, 400, "both ids are required");
