@@ -235,6 +235,9 @@ impl Broker {
                 check_size(conn, guid, plan).await?;
             }
             db::limit(conn, &guid.database(), plan.connections).await?;
+            for user in db::members(conn, guid, "u").await? {
+                db::limit_user(conn, &user, plan.connections).await?;
+            }
             id.clone_into(&mut instance.plan_id);
             instance.plan = plan.clone();
         }
@@ -287,6 +290,7 @@ impl Broker {
         };
         let verifier = scram::verifier(&self.0.secrets.password(&user), secrets::salt());
         db::create_user(conn, &user, &guid.owner(), &verifier, true).await?;
+        db::limit_user(conn, &user, instance.plan.connections).await?;
         if db::is_superuser(conn).await? {
             db::limit_temporary_files(conn, &user, instance.plan.storage_mb).await?;
         }

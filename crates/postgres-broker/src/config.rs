@@ -67,7 +67,7 @@ pub struct OwnServer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     pub name: String,
-    /// The maximum number of connections to the database.
+    /// The maximum number of connections of each binding.
     pub connections: u32,
     /// The size in MiB above which the database accepts no writes.
     pub storage_mb: u64,

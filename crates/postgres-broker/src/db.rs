@@ -9,6 +9,8 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 pub(crate) type Result<T> = sqlx::Result<T>;
 
+/// The connections of a database beside those of its plan: a dump needs one while an app uses all of its own.
+const SPARE: u32 = 2;
 /// The code of PostgreSQL for a lock that was not free in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -192,11 +194,25 @@ pub(crate) async fn give_schema(inside: &mut PgConnection, owner: &str) -> Resul
     run(inside, format!("ALTER SCHEMA public OWNER TO \"{owner}\"")).await
 }
 
-/// Sets the number of connections that a database accepts.
+/// Sets the number of connections that a database accepts: those of the plan, and some more.
 pub(crate) async fn limit(conn: &mut PgConnection, name: &str, connections: u32) -> Result<()> {
+    let most = connections.saturating_add(SPARE);
     run(
         conn,
-        format!("ALTER DATABASE \"{name}\" CONNECTION LIMIT {connections}"),
+        format!("ALTER DATABASE \"{name}\" CONNECTION LIMIT {most}"),
+    )
+    .await
+}
+
+/// Sets the number of connections that a user may have.
+pub(crate) async fn limit_user(
+    conn: &mut PgConnection,
+    user: &str,
+    connections: u32,
+) -> Result<()> {
+    run(
+        conn,
+        format!("ALTER ROLE \"{user}\" CONNECTION LIMIT {connections}"),
     )
     .await
 }

@@ -64,7 +64,7 @@ pub(super) struct ServerSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PlanSection {
-    /// The maximum number of connections to the database.
+    /// The maximum number of connections of each binding.
     pub(super) connections: Option<u32>,
     /// The size above which the database accepts no writes.
     pub(super) storage_mb: Option<u64>,

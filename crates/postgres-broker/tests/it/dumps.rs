@@ -53,7 +53,7 @@ async fn a_dump_is_restored_and_bindings_stay_valid() {
 
     // The limits of the plan hold for the new database too.
     let limit = "SELECT datconnlimit::bigint FROM pg_database WHERE datname = current_database()";
-    assert_eq!(number(&mut app, limit).await.unwrap(), 5);
+    assert_eq!(number(&mut app, limit).await.unwrap(), 7);
     let listed = operator.list().await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(
@@ -98,6 +98,23 @@ async fn a_dump_has_no_more_rights_than_its_instance() {
     operator.restore(INSTANCE, &Source::NEWEST).await.unwrap();
     let mut app = connect(&credentials).await.unwrap();
     assert_eq!(count(&mut app).await, 1);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_uses_all_of_its_connections_is_dumped_too() {
+    let world = World::start().await;
+    world.provision(INSTANCE, "small").await;
+    let credentials = world.bind(INSTANCE, BINDING).await;
+    let (_one, _two) = (
+        connect(&credentials).await.unwrap(),
+        connect(&credentials).await.unwrap(),
+    );
+    let refused = connect(&credentials).await.unwrap_err().to_string();
+    assert!(refused.contains("too many connections"), "{refused}");
+    let operator = world.operator();
+    assert_eq!(operator.dump(None).await.unwrap().len(), 1);
+    operator.restore("db", &Source::NEWEST).await.unwrap();
     world.stop().await;
 }
 
