@@ -1,7 +1,8 @@
-//! `cupola broker postgres`: runs the broker of PostgreSQL databases in a process of its own, and makes and restores dumps.
+//! `cupola broker postgres`: runs the broker of PostgreSQL databases in a process of its own, makes and restores dumps, and removes
+//! instances that were forgotten.
 //!
-//! All of it works with the configuration and the data directory of a foundation. The commands about dumps connect to the server, which
-//! must run.
+//! All of it works with the configuration and the data directory of a foundation. The other commands connect to the server, which must
+//! run.
 
 use crate::config::{self, Config, Overrides};
 use crate::plan::Plan;
@@ -64,6 +65,17 @@ pub(crate) enum Postgres {
         #[command(flatten)]
         file: File,
     },
+    /// Remove an instance that the Cloud Controller has forgotten; its dumps stay
+    #[command(
+        after_help = "Example, after cf purge-service-instance: cupola broker postgres remove GUID --config cupola.yml"
+    )]
+    Remove {
+        /// The guid of the instance, as `list` shows it
+        #[arg(value_name = "GUID")]
+        guid: String,
+        #[command(flatten)]
+        file: File,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -118,6 +130,12 @@ pub(crate) async fn run(data: Option<PathBuf>, Command::Postgres(command): Comma
             let operator = operator(file, data)?;
             let (guid, dump) = operator.restore(&instance, &source).await?;
             print_line(&format!("The instance {guid} has the content of {dump}."));
+            Ok(())
+        }
+        Postgres::Remove { guid, file } => {
+            start_logging("warn");
+            operator(file, data)?.remove(&guid).await?;
+            print_line(&format!("The instance {guid} is removed."));
             Ok(())
         }
     }

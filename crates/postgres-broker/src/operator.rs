@@ -1,4 +1,5 @@
-//! The operator's commands list instances and dumps, make a dump, and restore one. The server must run; the broker need not.
+//! The operator's commands list instances and dumps, make a dump, restore one, and remove an instance. The server must run; the broker
+//! need not.
 
 use crate::broker::Broker;
 use crate::component::admin;
@@ -97,6 +98,17 @@ impl Operator {
         let guid = self.find(instance).await?;
         let dump = self.0.restore(guid, source).await?;
         Ok((guid.to_string(), dump))
+    }
+
+    /// Removes an instance by its guid. Its dumps stay.
+    pub async fn remove(&self, guid: &str) -> Result<()> {
+        let guid = Guid::parse(guid).with_context(|| {
+            format!(
+                "{guid:?} is no guid: `cupola broker postgres list` shows those of all instances"
+            )
+        })?;
+        let removed = self.0.broker().remove(guid).await;
+        removed.with_context(|| format!("remove the instance {guid}"))
     }
 
     /// Finds an instance by its guid, by its name if only one has it, or by `org/space/name`.

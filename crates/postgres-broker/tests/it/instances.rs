@@ -198,3 +198,20 @@ async fn the_number_of_instances_is_bounded() {
     assert_eq!(status, 200, "one that exists is still answered");
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_the_platform_has_forgotten_is_removed() {
+    let world = World::start().await;
+    world.provision(INSTANCE, "small").await;
+    let credentials = world.bind(INSTANCE, BINDING).await;
+    connect(&credentials).await.unwrap();
+    let operator = world.operator();
+    for (guid, wanted) in [("db", "is no guid"), (OTHER, "it does not exist")] {
+        let error = operator.remove(guid).await.unwrap_err();
+        assert!(format!("{error:#}").contains(wanted), "{error:#}");
+    }
+    operator.remove(INSTANCE).await.unwrap();
+    assert!(operator.list().await.unwrap().is_empty());
+    assert!(connect(&credentials).await.is_err());
+    world.stop().await;
+}
