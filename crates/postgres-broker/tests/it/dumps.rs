@@ -233,7 +233,7 @@ async fn a_bucket_keeps_dumps() {
     let work = settings.data_dir.join("dumps");
     let operator = Operator::open(settings).unwrap();
     comes_back_as_another(&world, &operator).await;
-    // What was on its way is no longer on the disk.
+    // Dumps that were on their way are no longer on the disk.
     let left = std::fs::read_dir(work).unwrap().count();
     assert_eq!(left, 0);
     world.stop().await;
