@@ -68,6 +68,12 @@ pub(crate) async fn unlock(conn: &mut PgConnection, guid: Guid) -> Result<()> {
         .map(drop)
 }
 
+/// Returns the statement that sets the administrator's password, for a server that runs for it alone.
+pub(crate) fn password_of_administrator(name: &str, verifier: &str) -> String {
+    let password = literal(verifier);
+    format!("ALTER ROLE \"{name}\" LOGIN SUPERUSER PASSWORD {password}\n")
+}
+
 /// Returns whether the administrator is a superuser.
 pub(crate) async fn is_superuser(conn: &mut PgConnection) -> Result<bool> {
     sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")

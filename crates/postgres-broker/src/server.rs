@@ -3,6 +3,7 @@
 //! ```text
 //! folder/  data/         made by initdb, under another name until it is complete
 //!          server.crt, server.key, ca.crt, pg_hba.conf    written at each start
+//!          administrator  the digest of the administrator's password
 //!          log/          a file for each day of the week; startup.log has what the server prints before
 //! ```
 //! The server listens at the address for apps and on loopback, for connections with TLS and a password only. It has no socket in the

@@ -1,13 +1,21 @@
 //! The files of the server: its folder, its data, its certificate, and who may connect.
 
 use crate::config::OwnServer;
+use crate::db;
 use crate::programs::Programs;
+use crate::scram;
+use crate::secrets::salt;
 use crate::server::ADMIN;
 use anyhow::{Context as _, Result, bail, ensure};
+use aws_lc_rs::digest::{SHA256, digest};
 use nix::unistd::{User, chown};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use tokio::io::AsyncWriteExt as _;
+
+/// The file with the digest of the administrator's password that the data has.
+const ADMINISTRATOR: &str = "administrator";
 
 /// The clients that may connect, with TLS and a password: the administrator from this machine, and all others from everywhere.
 fn clients() -> String {
@@ -136,7 +144,46 @@ impl Folder {
                 String::from_utf8_lossy(&made.stderr).trim()
             );
         }
-        std::fs::rename(&new, &data).with_context(|| format!("create {}", data.display()))
+        std::fs::rename(&new, &data).with_context(|| format!("create {}", data.display()))?;
+        self.note(password)
+    }
+
+    /// Returns whether the data has this password of the administrator.
+    pub(super) fn has_password(&self, password: &str) -> bool {
+        let noted = std::fs::read_to_string(self.path(ADMINISTRATOR));
+        noted.is_ok_and(|noted| noted == digest_of(password))
+    }
+
+    fn note(&self, password: &str) -> Result<()> {
+        self.write(ADMINISTRATOR, &digest_of(password), None)
+    }
+
+    /// Sets the administrator's password. The server must not run: PostgreSQL runs for this one statement.
+    pub(super) async fn set_password(&self, programs: &Programs, password: &str) -> Result<()> {
+        let verifier = scram::verifier(password, salt());
+        let statement = db::password_of_administrator(ADMIN, &verifier);
+        let mut command = programs.command("postgres");
+        command
+            .args(["--single", "-D"])
+            .arg(self.data())
+            .arg("postgres")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context("start PostgreSQL")?;
+        if let Some(mut input) = child.stdin.take() {
+            // A process that does not read has ended, and prints why.
+            let _ = input.write_all(statement.as_bytes()).await;
+        }
+        let output = child.wait_with_output().await.context("run PostgreSQL")?;
+        let printed = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success() && !printed.contains("ERROR:"),
+            "the administrator's password was not set ({}): {}",
+            output.status,
+            printed.trim()
+        );
+        self.note(password)
     }
 
     /// Returns the end of what the server printed at its start.
@@ -145,6 +192,10 @@ impl Folder {
         let from = text.len().saturating_sub(500);
         String::from_utf8_lossy(&text[from..]).trim().to_owned()
     }
+}
+
+fn digest_of(password: &str) -> String {
+    hex::encode(digest(&SHA256, password.as_bytes()))
 }
 
 /// Checks that the user passes every folder above the server's.
@@ -187,6 +238,9 @@ mod tests {
         assert_eq!(folder.version().unwrap(), Some(15));
         std::fs::write(folder.path("startup.log"), "x".repeat(600) + "end\n").unwrap();
         assert!(folder.printed().ends_with("xend") && folder.printed().len() < 500);
+        assert!(!folder.has_password("sesame"));
+        folder.note("sesame").unwrap();
+        assert!(folder.has_password("sesame") && !folder.has_password("other"));
     }
 
     #[test]

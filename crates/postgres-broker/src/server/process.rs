@@ -102,9 +102,12 @@ impl Server {
 
     async fn prepare(&self) -> Result<()> {
         self.end_leftover().await;
-        self.folder
-            .initialise(&self.programs, &self.admin_password)
-            .await?;
+        let (programs, password) = (&self.programs, &self.admin_password);
+        self.folder.initialise(programs, password).await?;
+        if !self.folder.has_password(password) {
+            tracing::warn!("administrator-password-set: secrets.json is not the one of this data");
+            self.folder.set_password(programs, password).await?;
+        }
         self.wait_for_addresses().await
     }
 

@@ -77,3 +77,31 @@ async fn the_server_outlives_nothing_and_keeps_everything() {
     world.stop().await;
     until("the end of the server", || kill(last, None).is_err()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_password_is_lost_gets_another_one() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(data.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let settings = settings(data.path(), server(data.path(), free_port()));
+    let start = async || {
+        let unused = tempfile::tempdir().unwrap();
+        World::with(settings.clone(), unused, None, None).await
+    };
+    let world = start().await;
+    world.provision(INSTANCE, "large").await;
+    let credentials = world.bind(INSTANCE, BINDING).await;
+    world.stop().await;
+
+    std::fs::remove_file(data.path().join("secrets.json")).unwrap();
+    let world = start().await;
+    // It is the instance that was there, and its binding is valid.
+    world.provision(INSTANCE, "large").await;
+    let listed = world.operator().list().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    connect(&credentials).await.unwrap();
+    // A repeated request gives the user the password that the broker knows now.
+    let again = world.bind(INSTANCE, BINDING).await;
+    assert_ne!(again["password"], credentials["password"]);
+    connect(&again).await.unwrap();
+    world.stop().await;
+}
