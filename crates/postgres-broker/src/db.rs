@@ -321,7 +321,8 @@ pub(crate) async fn is_member(conn: &mut PgConnection, guid: Guid, user: &str) -
         .any(|name| name == user))
 }
 
-/// Creates a user, or sets the password of one that exists. With `acts_as_owner` what it makes belongs to the owner's role.
+/// Creates a user, or sets the password of one that exists. With `acts_as_owner` what it makes belongs to the owner's role. An
+/// administrator who is no superuser becomes a member, because only members end the user's sessions and give its things away.
 pub(crate) async fn create_user(
     conn: &mut PgConnection,
     user: &str,
@@ -350,6 +351,9 @@ pub(crate) async fn create_user(
     if acts_as_owner {
         run(conn, format!("ALTER ROLE \"{user}\" SET ROLE \"{owner}\"")).await?;
     }
+    if !is_superuser(conn).await? {
+        run(conn, format!("GRANT \"{user}\" TO CURRENT_USER")).await?;
+    }
     Ok(())
 }
 
@@ -370,10 +374,14 @@ pub(crate) async fn expired_users(conn: &mut PgConnection) -> Result<Vec<String>
         .collect())
 }
 
-/// Lets a temporary user read everything in its database, whatever policies of rows say. Only a superuser can permit it.
+/// Lets a temporary user read everything in its database.
 pub(crate) async fn let_read_all(conn: &mut PgConnection, user: &str) -> Result<()> {
-    run(conn, format!("ALTER ROLE \"{user}\" BYPASSRLS")).await?;
     run(conn, format!("GRANT pg_read_all_data TO \"{user}\"")).await
+}
+
+/// Lets a temporary user read rows whatever their policies are. Only a superuser can permit it.
+pub(crate) async fn let_read_all_rows(conn: &mut PgConnection, user: &str) -> Result<()> {
+    run(conn, format!("ALTER ROLE \"{user}\" BYPASSRLS")).await
 }
 
 /// Limits the temporary files of a user's sessions. Only a superuser can set it, and the user cannot change it.
@@ -397,9 +405,6 @@ pub(crate) async fn shut_out(conn: &mut PgConnection, user: &str) -> Result<()> 
 
 /// Gives what a user owns in a database to the owner's role, and removes its rights. The connection is one to the database.
 pub(crate) async fn disown(inside: &mut PgConnection, user: &str, owner: &str) -> Result<()> {
-    if !is_superuser(inside).await? {
-        run(inside, format!("GRANT \"{user}\" TO CURRENT_USER")).await?;
-    }
     run(
         inside,
         format!("REASSIGN OWNED BY \"{user}\" TO \"{owner}\""),

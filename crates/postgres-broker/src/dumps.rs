@@ -69,8 +69,15 @@ impl Temporary {
         let form = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]+00");
         let until = until.format(form).unwrap_or_default();
         db::expire(conn, &user.name, &until).await?;
-        if role == Role::Reader && db::is_superuser(conn).await? {
-            db::let_read_all(conn, &user.name).await?;
+        if role == Role::Reader {
+            let permitted = db::let_read_all(conn, &user.name).await;
+            if db::is_superuser(conn).await? {
+                permitted?;
+                db::let_read_all_rows(conn, &user.name).await?;
+            } else if let Err(error) = permitted {
+                // The user still reads what belongs to the owner's role.
+                tracing::debug!(user = user.name, %error, "not-all-can-be-read");
+            }
         }
         Ok(user)
     }

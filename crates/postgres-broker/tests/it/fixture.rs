@@ -66,6 +66,27 @@ impl World {
         Self::with(settings, data, Some(server), None).await
     }
 
+    /// Starts a broker whose administrator is no superuser.
+    pub(crate) async fn start_limited() -> Self {
+        kit::tls::install_crypto();
+        let server = Postgres::with_tls(&identity());
+        let url = format!("{}?sslmode=require", server.url("postgres"));
+        let options = PgConnectOptions::from_str(&url).unwrap();
+        let mut superuser = options.connect().await.unwrap();
+        run(
+            &mut superuser,
+            "CREATE ROLE limited LOGIN CREATEROLE CREATEDB PASSWORD 'sesame';
+             GRANT CONNECT, CREATE ON DATABASE postgres TO limited",
+        )
+        .await
+        .unwrap();
+        let (_, place) = url.rsplit_once('@').unwrap();
+        let address = Address::parse(&format!("postgres://limited:sesame@{place}"), None).unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let settings = settings(data.path(), Server::Given(address));
+        Self::with(settings, data, Some(server), None).await
+    }
+
     pub(crate) async fn with(
         settings: Settings,
         data: tempfile::TempDir,

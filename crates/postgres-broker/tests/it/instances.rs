@@ -1,6 +1,7 @@
 //! Tests of instances and bindings: what the platform is answered, and what a user of a database may do.
 
 use crate::fixture::{BINDING, INSTANCE, OTHER, SECOND, World, binding_path, connect, number, run};
+use postgres_broker::Source;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,5 +214,40 @@ async fn an_instance_that_the_platform_has_forgotten_is_removed() {
     operator.remove(INSTANCE).await.unwrap();
     assert!(operator.list().await.unwrap().is_empty());
     assert!(connect(&credentials).await.is_err());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_need_not_be_a_superuser() {
+    let world = World::start_limited().await;
+    world.provision(INSTANCE, "large").await;
+    let (first, second) = (
+        world.bind(INSTANCE, BINDING).await,
+        world.bind(INSTANCE, SECOND).await,
+    );
+    let mut one = connect(&first).await.unwrap();
+    run(
+        &mut one,
+        "CREATE TABLE t (x int); INSERT INTO t VALUES (1);
+         SET ROLE NONE; CREATE TABLE own (x int); RESET ROLE",
+    )
+    .await
+    .unwrap();
+    let operator = world.operator();
+    operator.dump(None).await.unwrap();
+    operator.restore("db", &Source::NEWEST).await.unwrap();
+    let (mut one, mut two) = (
+        connect(&first).await.unwrap(),
+        connect(&second).await.unwrap(),
+    );
+    assert_eq!(number(&mut two, "SELECT COUNT(*) FROM t").await.unwrap(), 1);
+    let query = world.query("large").await;
+    let binding = binding_path(INSTANCE, BINDING);
+    for path in [binding, format!("/service_instances/{INSTANCE}")] {
+        let removed = world.call("DELETE", &format!("{path}{query}"), None).await;
+        assert_eq!(removed, (200, json!({})), "{path}");
+        assert!(number(&mut one, "SELECT 1").await.is_err());
+    }
+    assert!(number(&mut two, "SELECT 1").await.is_err());
     world.stop().await;
 }
