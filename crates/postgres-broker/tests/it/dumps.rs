@@ -34,10 +34,7 @@ async fn a_dump_is_restored_and_bindings_stay_valid() {
 
     let (guid, dump) = operator.restore("db", &Source::NEWEST).await.unwrap();
     assert_eq!((guid.as_str(), &dump), (INSTANCE, &made[0].1));
-    assert!(
-        number(&mut app, "SELECT 1").await.is_err(),
-        "old sessions end"
-    );
+    assert!(run(&mut app, "SELECT 1").await.is_err(), "old sessions end");
     let mut app = connect(&credentials).await.unwrap();
     assert_eq!(count(&mut app).await, 2);
     run(
