@@ -24,7 +24,8 @@ impl Bucket {
             client: Client::new(s3, SECTION)?,
             runtime: Handle::try_current().context("open the blob store within a runtime")?,
         };
-        let checked = bucket.client.check(&prefix(Kind::Package));
+        let prefix = prefix(Kind::Package);
+        let checked = bucket.client.check(&prefix);
         match bucket.runtime.block_on(checked) {
             Ok(()) => {}
             Err(fault) if fault.is_temporary() => {
