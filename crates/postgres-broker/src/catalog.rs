@@ -3,7 +3,6 @@
 use crate::config::{Plan, Settings};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 /// The user name with which the platform calls the broker.
 pub(crate) const USER: &str = "platform";
