@@ -184,16 +184,22 @@ impl Dumper {
     /// Makes the dumps that are due, and removes old ones, until shutdown.
     pub(crate) async fn run(&self, shutdown: &CancellationToken) {
         let mut failed = HashMap::new();
+        // A place that does not answer for hours is reported once.
+        let mut reported = String::new();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(INTERVAL) => {}
             }
             let pass = shutdown.run_until_cancelled(self.pass(&mut failed));
-            if let Some(Err(error)) = pass.await {
-                let error = format!("{error:#}");
+            let error = match pass.await {
+                Some(Err(error)) => format!("{error:#}"),
+                _ => String::new(),
+            };
+            if !error.is_empty() && error != reported {
                 tracing::error!(error, "dumps-not-made");
             }
+            reported = error;
         }
     }
 
