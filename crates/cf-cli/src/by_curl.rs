@@ -9,10 +9,6 @@ const REQUESTS: &[(&str, &str)] = &[
         "/v3/spaces/SPACE_GUID/actions/apply_manifest -X POST -H 'Content-Type: application/x-yaml' -d @manifest.yml",
     ),
     (
-        "bind-route-service brs",
-        r#"/v3/service_route_bindings -d '{"relationships": {"route": {"data": {"guid": "ROUTE_GUID"}}, "service_instance": {"data": {"guid": "GUID"}}}}'"#,
-    ),
-    (
         "bind-running-security-group",
         r#"/v3/security_groups/GUID -X PATCH -d '{"globally_enabled": {"running": true}}'"#,
     ),
@@ -188,10 +184,6 @@ const REQUESTS: &[(&str, &str)] = &[
     (
         "staging-security-groups",
         "'/v3/security_groups?globally_enabled_staging=true'",
-    ),
-    (
-        "unbind-route-service urs",
-        "/v3/service_route_bindings/GUID -X DELETE",
     ),
     (
         "unbind-running-security-group",
