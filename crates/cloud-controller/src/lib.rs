@@ -63,7 +63,7 @@ pub use bits::store::{S3, S3Settings};
 pub use cc_rules::limits::Limits;
 pub use component::CloudController;
 pub use config::{AppSsh, BoundEgress, Config, FirstTarget, IdentityDomain, Retention, UaaClient};
-pub use osb::{Addresses as BrokerAddresses, Router as BrokerRouter, Settings as BrokerSettings};
+pub use osb::{Router as BrokerRouter, Settings as BrokerSettings};
 pub use quota::DefaultQuota;
 pub use secrets::{KEY_FILE, rotate_key};
 

@@ -9,6 +9,7 @@ mod database;
 mod file;
 mod log_drains;
 mod postgres;
+mod reach;
 mod route_services;
 mod sockets;
 mod ssh;

@@ -127,8 +127,15 @@ impl Reach {
 
     /// Returns whether the component may connect to an address.
     pub fn permits(&self, address: SocketAddr) -> bool {
-        let is_in = |ranges: &[Range]| ranges.iter().any(|range| range.contains(address));
-        is_in(&self.allow) || !(is_in(&self.deny) || is_special(address.ip()))
+        // A translator would lead an address with a denied one inside to the denied one.
+        let inside = match address.ip() {
+            IpAddr::V6(ip) => embedded(ip).map(|ip| SocketAddr::from((ip, address.port()))),
+            IpAddr::V4(_) => None,
+        };
+        let is_in = |ranges: &[Range], address| ranges.iter().any(|range| range.contains(address));
+        let is_denied = |address| is_in(&self.deny, address);
+        is_in(&self.allow, address)
+            || !(is_denied(address) || inside.is_some_and(is_denied) || is_special(address.ip()))
     }
 
     /// Connects to a host, whose permitted addresses are tried in their order. A literal IPv6 address has no brackets here.
@@ -275,6 +282,18 @@ mod tests {
         ] {
             assert!(!permits(&reach, closed), "{closed}");
         }
+        let reach = Reach {
+            allow: vec![],
+            deny: ranges(&["10.0.0.5:53"]),
+        };
+        for closed in [
+            "[::ffff:10.0.0.5]:53",
+            "[64:ff9b::a00:5]:53",
+            "[2002:a00:5::]:53",
+        ] {
+            assert!(!permits(&reach, closed), "{closed}");
+        }
+        assert!(permits(&reach, "[64:ff9b::a00:5]:54"));
         let mapped = ranges(&["127.0.0.1"]);
         assert!(mapped[0].contains("[::ffff:127.0.0.1]:5".parse().unwrap()));
     }

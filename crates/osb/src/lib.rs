@@ -7,7 +7,7 @@
 //!                                    address, time, size          Ok(…) or Error { kind, leaves_orphan }
 //! ```
 //!
-//! A broker is a server of a stranger. A call resolves its name once and connects only to addresses that [`Addresses`] permits, ends
+//! A broker is a server of a stranger. A call resolves its name once and connects only to addresses that [`kit::reach::Reach`] permits, ends
 //! after a given time, reads a bounded body, follows no redirect, and uses no proxy. Nothing that a broker answers can be more than
 //! an [`Error`].
 //!
@@ -18,7 +18,6 @@
 //!
 //! Callers: the jobs and the handlers of the Cloud Controller.
 
-mod address;
 mod answer;
 mod catalog;
 mod client;
@@ -27,7 +26,6 @@ mod request;
 mod settings;
 mod transport;
 
-pub use address::Addresses;
 pub use answer::{
     Binding, Bound, FetchedBinding, FetchedInstance, LastOperation, OperationState, Outcome,
     Progress,

@@ -1,6 +1,6 @@
 //! The settings of a client, and the brokers and callers of its calls.
 
-use crate::address::Addresses;
+use kit::reach::Reach;
 use std::time::Duration;
 
 /// The settings of a client.
@@ -10,7 +10,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// The maximum number of bytes of an answer's body.
     pub answer_bytes: usize,
-    pub addresses: Addresses,
+    /// The addresses to which calls go.
+    pub reach: Reach,
     /// The names below these domains are of this foundation: calls to them go to `router`, without a look-up.
     pub own_domains: Vec<String>,
     /// The host at which routers are reached, by name or address, with the port for each scheme. `None`: names of this foundation
@@ -39,7 +40,7 @@ impl Default for Settings {
         Self {
             timeout: Duration::from_secs(60),
             answer_bytes: 4 << 20,
-            addresses: Addresses::default(),
+            reach: Reach::default(),
             own_domains: Vec::new(),
             router: None,
             authorities_pem: String::new(),
@@ -56,7 +57,7 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("timeout", &self.timeout)
             .field("answer_bytes", &self.answer_bytes)
-            .field("addresses", &self.addresses)
+            .field("reach", &self.reach)
             .field("own_domains", &self.own_domains)
             .field("router", &self.router)
             .field("skip_ssl_validation", &self.skip_ssl_validation)

@@ -198,11 +198,11 @@ impl Transport {
         let known = !found.is_empty();
         let permitted: Vec<SocketAddr> = found
             .into_iter()
-            .filter(|address| self.settings.addresses.permits(*address))
+            .filter(|address| self.settings.reach.permits(*address))
             .collect();
         if known && permitted.is_empty() {
             return Err(forbidden(
-                "it is on an address of the Cloud Controller's own machine or network segment, which is not permitted",
+                "it is on an address that the operator does not permit, e.g. of a component or of the Cloud Controller's own machine",
             ));
         }
         Ok(permitted)

@@ -292,12 +292,12 @@ impl Session {
 
     /// Waits for the job that a response names in `Location`, if any.
     pub(crate) async fn finish(&self, response: &Response) -> Result<()> {
-        self.follow(response, true).await.map(drop)
+        self.follow_job(response, true).await.map(drop)
     }
 
     /// Waits for the job that a response names, if any. Returns whether all is done: a caller who does not want to wait for brokers
     /// waits until one has accepted what the job is for.
-    pub(crate) async fn follow(
+    pub(crate) async fn follow_job(
         &self,
         response: &Response,
         waits_for_brokers: bool,

@@ -140,7 +140,7 @@ pub(super) async fn send(s: &Session, p: &Parsed, request: Request) -> Result<bo
     if waits && response.status == 202 {
         s.ui.line("Waiting for the operation to complete...");
     }
-    s.follow(&response, waits).await
+    s.follow_job(&response, waits).await
 }
 
 /// Says that a broker works on an instance.

@@ -125,18 +125,19 @@ pub(crate) struct Settings {
 
 impl Settings {
     async fn start(&self, data: &Path) -> CloudController {
-        CloudController::start(data, &self.peers, |config| {
-            config.sync_interval = self.sync_interval;
-            config.limits = self.limits.clone();
-            config.bucket = self.bucket.clone();
-            config.nats = self.nats.clone();
-            config.bound_egress = self.bound_egress.clone();
-            config.dashboards = Some(cloud_controller::UaaClient {
-                id: "dashboards".to_owned(),
-                secret: "x".to_owned(),
-            });
-        })
-        .await
+        CloudController::start(data, &self.peers, |config| self.apply(config)).await
+    }
+
+    fn apply(&self, config: &mut cloud_controller::Config) {
+        config.sync_interval = self.sync_interval;
+        config.limits = self.limits.clone();
+        config.bucket = self.bucket.clone();
+        config.nats = self.nats.clone();
+        config.bound_egress = self.bound_egress.clone();
+        config.dashboards = Some(cloud_controller::UaaClient {
+            id: "dashboards".to_owned(),
+            secret: "x".to_owned(),
+        });
     }
 }
 
@@ -262,20 +263,10 @@ impl Foundation {
     /// Starts a second Cloud Controller on the same database server, with a folder of its own.
     pub(crate) async fn second(&self) -> CloudController {
         let folder = self.data.path();
-        let Settings {
-            peers,
-            sync_interval,
-            limits,
-            bucket,
-            nats,
-        } = self.settings.clone();
-        CloudController::start(&folder.join("cc2"), &peers, |config| {
+        CloudController::start(&folder.join("cc2"), &self.settings.peers, |config| {
+            self.settings.apply(config);
             config.database = postgres::server(&folder.join("cc"));
             config.key_file = Some(folder.join("cc").join(cloud_controller::KEY_FILE));
-            config.nats = nats;
-            config.sync_interval = sync_interval;
-            config.limits = limits;
-            config.bucket = bucket;
         })
         .await
     }

@@ -74,9 +74,7 @@ impl Place {
     }
 
     async fn refused(&self, body: Value) -> String {
-        let (status, answer) = self.f.call(Method::POST, BINDINGS, Some(body)).await;
-        assert_eq!(status, 422, "{answer}");
-        detail(&answer).to_owned()
+        refused(&self.f, Method::POST, BINDINGS, body).await
     }
 }
 

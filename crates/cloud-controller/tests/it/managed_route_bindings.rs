@@ -143,12 +143,6 @@ async fn leads_to(f: &Foundation, app: &str, service: Value) {
     .await;
 }
 
-async fn refused(f: &Foundation, method: Method, path: &str, body: Value) -> String {
-    let (status, answer) = f.call(method, path, Some(body)).await;
-    assert_eq!(status, 422, "{answer}");
-    detail(&answer).to_owned()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_makes_and_removes_a_binding() {
     let f = Foundation::start().await;

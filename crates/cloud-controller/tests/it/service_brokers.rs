@@ -365,7 +365,7 @@ async fn addresses_of_the_machine_are_refused() {
         let body = f.broker_body(&url, name, None);
         let (status, job) = f.job_of(&f.admin, Method::POST, BROKERS, body).await;
         assert_eq!((status, &job["state"]), (202, &json!("FAILED")), "{job}");
-        assert!(detail(&job).contains("not permitted"), "{job}");
+        assert!(detail(&job).contains("does not permit"), "{job}");
     }
     assert_eq!(broker.requests().len(), 0);
     f.finish().await;

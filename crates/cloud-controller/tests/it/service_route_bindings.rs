@@ -37,12 +37,6 @@ impl Foundation {
     }
 }
 
-async fn refused(f: &Foundation, method: Method, path: &str, body: Value) -> String {
-    let (status, answer) = f.call(method, path, Some(body)).await;
-    assert_eq!(status, 422, "{answer}");
-    detail(&answer).to_owned()
-}
-
 async fn guids(f: &Foundation, path: &str) -> Vec<String> {
     let list = f.get(path).await;
     let rows = list["resources"].as_array().unwrap();

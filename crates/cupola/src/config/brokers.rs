@@ -1,7 +1,7 @@
 //! The keys of the calls to service brokers.
 
 use super::file::BrokersSection;
-use cloud_controller::BrokerAddresses;
+use kit::reach::Reach;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use std::time::Duration;
 pub(crate) struct Brokers {
     /// The longest time of a call.
     pub(crate) timeout: Duration,
-    pub(crate) addresses: BrokerAddresses,
+    /// The addresses that brokers may have.
+    pub(crate) reach: Reach,
     /// The file of authorities that are trusted besides those of the machine.
     pub(crate) ca: Option<PathBuf>,
     pub(crate) skip_ssl_validation: bool,
@@ -26,18 +27,10 @@ pub(super) fn check(section: &BrokersSection, problems: &mut Vec<String>) -> Bro
             "cloud_controller.brokers.timeout {seconds} is not between 1 and {MOST_SECONDS} seconds"
         ));
     }
-    let mut addresses = BrokerAddresses::default();
-    for text in &section.permitted_addresses {
-        match BrokerAddresses::read(text) {
-            Some((address, port)) => addresses = addresses.permitting(address, port),
-            None => problems.push(format!(
-                "cloud_controller.brokers.permitted_addresses has {text:?}, which is not an IP address with or without a port: use e.g. 127.0.0.1:8080"
-            )),
-        }
-    }
+    let (permitted, denied) = (&section.permitted_addresses, &section.denied_addresses);
     Brokers {
         timeout: Duration::from_secs(u64::from(seconds)),
-        addresses,
+        reach: super::reach::check("cloud_controller.brokers", permitted, denied, problems),
         ca: section.ca.clone(),
         skip_ssl_validation: section.skip_ssl_validation.unwrap_or(false),
     }
@@ -54,14 +47,14 @@ mod tests {
         assert!(problems.is_empty() && !brokers.skip_ssl_validation);
         assert_eq!(brokers.timeout, Duration::from_secs(60));
         let local = "127.0.0.1:8080";
-        assert!(!brokers.addresses.permits(local.parse().unwrap()));
+        assert!(!brokers.reach.permits(local.parse().unwrap()));
         let section = BrokersSection {
             timeout: Some(0),
             permitted_addresses: vec![local.to_owned(), "localhost".to_owned()],
             ..BrokersSection::default()
         };
         let brokers = check(&section, &mut problems);
-        assert!(brokers.addresses.permits(local.parse().unwrap()));
+        assert!(brokers.reach.permits(local.parse().unwrap()));
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[0].starts_with("cloud_controller.brokers.timeout 0"));
         assert!(problems[1].contains("\"localhost\""), "{problems:?}");

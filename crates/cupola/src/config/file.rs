@@ -142,8 +142,10 @@ pub(super) struct CloudControllerSection {
 pub(super) struct BrokersSection {
     /// The longest time of a call in seconds; default: 60.
     pub(super) timeout: Option<u32>,
-    /// The addresses of this machine and its network segment that brokers may have, with or without a port: `127.0.0.1:8080`.
+    /// Addresses that brokers may have although they belong to this machine or are denied.
     pub(super) permitted_addresses: Vec<String>,
+    /// Addresses that no broker may have.
+    pub(super) denied_addresses: Vec<String>,
     /// The authorities of brokers' certificates that the machine does not trust, as a PEM file.
     pub(super) ca: Option<PathBuf>,
     /// Whether any certificate of a broker is accepted; default: false.

@@ -1,7 +1,7 @@
 //! The keys `log_cache.drains`: where the logs of apps may be sent, and in which form.
 
 use super::certificates::CertificateFiles;
-use kit::reach::{Range, Reach};
+use kit::reach::Reach;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -61,14 +61,8 @@ impl std::fmt::Debug for Drains {
 const MOST_PER_APP: u32 = 100;
 
 pub(super) fn check(section: DrainsSection, problems: &mut Vec<String>) -> Drains {
-    let reach = Reach {
-        allow: ranges(
-            "permitted_addresses",
-            &section.permitted_addresses,
-            problems,
-        ),
-        deny: ranges("denied_addresses", &section.denied_addresses, problems),
-    };
+    let (permitted, denied) = (&section.permitted_addresses, &section.denied_addresses);
+    let reach = super::reach::check("log_cache.drains", permitted, denied, problems);
     let authorities = authorities("ca", section.ca, problems);
     let per_app = section.per_app.map_or(drains::Config::PER_APP, |most| {
         if most > MOST_PER_APP {
@@ -119,17 +113,6 @@ fn authorities(key: &str, path: Option<PathBuf>, problems: &mut Vec<String>) -> 
         ));
         String::new()
     })
-}
-
-fn ranges(key: &str, texts: &[String], problems: &mut Vec<String>) -> Vec<Range> {
-    let mut ranges = Vec::new();
-    for text in texts {
-        match text.parse::<Range>() {
-            Ok(range) => ranges.push(range),
-            Err(error) => problems.push(format!("log_cache.drains.{key} has {text:?}: {error}")),
-        }
-    }
-    ranges
 }
 
 #[cfg(test)]

@@ -108,6 +108,27 @@ pub(crate) async fn log_cache(setting: Setting) -> Result<Run> {
     Ok(run(|shutdown| log_cache.run(shutdown)))
 }
 
+/// Denies what users must not reach through a component: the sockets of all components, the cell's address, where apps have host ports, and
+/// the range of its containers.
+fn deny_components(setting: &Setting, deny: &mut Vec<Range>) -> Result<()> {
+    let (config, plan) = (&setting.config, &setting.plan);
+    for service in Service::ALL {
+        let address = plan.address(*service);
+        let advertised = address.advertise.parse::<SocketAddr>().ok();
+        let own = std::iter::once(address.listen).chain(advertised);
+        deny.extend(own.map(Range::from));
+    }
+    let containers = match config.cell.overlay {
+        Some(overlay) => overlay.to_string(),
+        None => format!("{}/24", plan.cell_ip),
+    };
+    for range in [containers, plan.cell_ip.to_string()] {
+        let range: Range = range.parse().with_context(|| format!("read {range}"))?;
+        deny.push(range);
+    }
+    Ok(())
+}
+
 /// Returns the settings of log drains. Users may send logs to no component and to no container, but to the router, behind which an app may
 /// receive them.
 fn drains(setting: &Setting) -> Result<drains::Config> {
@@ -129,21 +150,7 @@ fn drains(setting: &Setting) -> Result<drains::Config> {
             }
         }
     }
-    for service in Service::ALL {
-        let address = plan.address(*service);
-        let advertised = address.advertise.parse::<SocketAddr>().ok();
-        let own = std::iter::once(address.listen).chain(advertised);
-        deny.extend(own.map(Range::from));
-    }
-    let containers = match config.cell.overlay {
-        Some(overlay) => overlay.to_string(),
-        None => format!("{}/24", plan.cell_ip),
-    };
-    // Apps have host ports at the cell's address.
-    for range in [containers, plan.cell_ip.to_string()] {
-        let range: Range = range.parse().with_context(|| format!("read {range}"))?;
-        deny.push(range);
-    }
+    deny_components(setting, &mut deny)?;
     let authorities = [setting.certificates.edge_ca(), &config.drains.authorities];
     Ok(drains::Config {
         cloud_controller_url: setting.https(Service::CloudControllerInternal),
@@ -204,15 +211,16 @@ fn brokers(setting: &Setting) -> Result<cloud_controller::BrokerSettings> {
         http_port: plan.http_port,
         https_port: Some(plan.https_port),
     };
-    let mut addresses = config.brokers.addresses.clone();
+    let mut reach = config.brokers.reach.clone();
+    deny_components(setting, &mut reach.deny)?;
     // The broker of databases is a role of this foundation, at an address that other brokers may not have.
     let own = plan.reach(Service::PostgresBroker).parse::<SocketAddr>();
     if let (Some(_), Ok(own)) = (&config.postgres, own) {
-        addresses = addresses.permitting(own.ip(), Some(own.port()));
+        reach.allow.push(own.into());
     }
     Ok(cloud_controller::BrokerSettings {
         timeout: config.brokers.timeout,
-        addresses,
+        reach,
         own_domains: vec![plan.domain.clone()],
         router: Some(router),
         authorities_pem,

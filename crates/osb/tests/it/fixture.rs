@@ -1,14 +1,17 @@
 //! The clients, credentials and ids of the tests.
 
-use osb::{Addresses, Broker as Access, Caller, Client, Ids, Settings};
-use std::net::Ipv4Addr;
+use kit::reach::Reach;
+use osb::{Broker as Access, Caller, Client, Ids, Settings};
 use std::time::Duration;
 use testkit::broker::{Broker, PASSWORD, USER};
 
 /// Returns a client that may call brokers on the loopback address of these tests.
 pub(crate) fn client() -> Client {
     client_of(Settings {
-        addresses: Addresses::default().permitting(Ipv4Addr::LOCALHOST.into(), None),
+        reach: Reach {
+            allow: vec!["127.0.0.1".parse().unwrap()],
+            deny: vec![],
+        },
         ..Settings::default()
     })
 }

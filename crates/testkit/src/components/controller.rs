@@ -69,8 +69,10 @@ impl CloudController {
             dashboards: None,
             // Tests run their brokers on this address; all others of the machine stay refused.
             brokers: cloud_controller::BrokerSettings {
-                addresses: cloud_controller::BrokerAddresses::default()
-                    .permitting(std::net::Ipv4Addr::LOCALHOST.into(), None),
+                reach: kit::reach::Reach {
+                    allow: vec!["127.0.0.1".parse().unwrap()],
+                    deny: vec![],
+                },
                 timeout: Duration::from_secs(20),
                 api_info_location: "api.test/".to_owned(),
                 ..cloud_controller::BrokerSettings::default()
