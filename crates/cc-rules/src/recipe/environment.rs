@@ -62,13 +62,14 @@ pub fn vcap_application(spec: &AppSpec) -> Value {
 /// Returns the `VCAP_APPLICATION` for a program with this share of the memory.
 fn vcap_application_within(spec: &AppSpec, memory_mb: u32) -> Value {
     let uris: Vec<&str> = spec
+        .live
         .routes
         .http
         .iter()
         .map(|route| route.uri.as_str())
         .collect();
     let mut application = vcap_application_of(
-        &spec.identity,
+        &spec.live.identity,
         &spec.api_url,
         &uris,
         Limits {
@@ -76,10 +77,10 @@ fn vcap_application_within(spec: &AppSpec, memory_mb: u32) -> Value {
             disk_mb: spec.disk_mb,
         },
     );
-    application["process_id"] = json!(spec.process_guid);
-    application["process_type"] = json!(spec.process_type);
-    application["version"] = json!(spec.version);
-    application["application_version"] = json!(spec.version);
+    application["process_id"] = json!(spec.live.process_guid);
+    application["process_type"] = json!(spec.live.process_type);
+    application["version"] = json!(spec.live.version);
+    application["application_version"] = json!(spec.live.version);
     application
 }
 

@@ -60,9 +60,9 @@ pub struct Artifact {
     pub sha256: String,
 }
 
-/// One process of an app, with everything that its recipe needs.
+/// The part of a process that may change while its instances run: they follow it without a restart.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct AppSpec {
+pub struct LiveState {
     pub identity: AppIdentity,
     /// The Cloud Controller's guid of the process. For the web process it is the guid of the app.
     pub process_guid: String,
@@ -70,9 +70,22 @@ pub struct AppSpec {
     pub version: String,
     /// The process type: `web`, `worker`, …
     pub process_type: String,
+    pub instances: u32,
+    pub routes: Routes,
+    /// The rules of all security groups that apply, in the API's form.
+    pub egress_rules: Vec<serde_json::Value>,
+    /// The name of the isolation segment.
+    pub isolation_segment: Option<String>,
+    /// The time `updated_at` as seconds with a fraction, which the sync compares byte by byte.
+    pub annotation: String,
+}
+
+/// One process of an app, with everything that its recipe needs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AppSpec {
+    pub live: LiveState,
     /// The start command. If it is empty, the launcher runs the one that staging found.
     pub command: String,
-    pub instances: u32,
     pub memory_mb: u32,
     pub disk_mb: u32,
     /// The maximum log rate in bytes per second; -1 means no limit.
@@ -89,15 +102,8 @@ pub struct AppSpec {
     pub readiness: ReadinessCheck,
     pub droplet: Artifact,
     pub lifecycle: Artifact,
-    pub routes: Routes,
-    /// The rules of all security groups that apply, in the API's form.
-    pub egress_rules: Vec<serde_json::Value>,
-    /// The name of the isolation segment.
-    pub isolation_segment: Option<String>,
     pub ssh_allowed: bool,
     pub stack: String,
-    /// The time `updated_at` as seconds with a fraction, which the sync compares byte by byte.
-    pub annotation: String,
     /// The URL of the API, for `VCAP_APPLICATION`.
     pub api_url: String,
 }
@@ -111,6 +117,13 @@ pub struct SidecarSpec {
     pub memory_mb: Option<u32>,
 }
 
+impl LiveState {
+    /// Returns `<process guid>-<version>`, which Diego calls the process guid.
+    pub fn lrp_guid(&self) -> String {
+        lrp_guid(&self.process_guid, &self.version)
+    }
+}
+
 impl AppSpec {
     /// Returns the memory that the sidecars leave for the process.
     fn own_memory_mb(&self) -> u32 {
@@ -120,11 +133,6 @@ impl AppSpec {
             .filter_map(|sidecar| sidecar.memory_mb)
             .sum();
         self.memory_mb.saturating_sub(taken)
-    }
-
-    /// Returns `<process guid>-<version>`, which Diego calls the process guid.
-    pub fn lrp_guid(&self) -> String {
-        lrp_guid(&self.process_guid, &self.version)
     }
 
     fn app_ports(&self) -> Vec<u16> {
@@ -197,16 +205,16 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
         all_ports.push(SSH_PORT);
     }
     Ok(DesiredLrp {
-        process_guid: spec.lrp_guid(),
+        process_guid: spec.live.lrp_guid(),
         domain: APPS_DOMAIN.into(),
         root_fs: root_fs(&spec.stack),
-        instances: spec.instances as i32,
+        instances: spec.live.instances as i32,
         environment_variables: environment::global(),
         setup: Some(download(
             &spec.droplet,
             "droplet",
             HOME,
-            &format!("droplets-{}", spec.lrp_guid()),
+            &format!("droplets-{}", spec.live.lrp_guid()),
             "",
         )),
         action: Some(Action {
@@ -221,26 +229,29 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
         memory_mb: spec.memory_mb as i32,
         cpu_weight: cpu_weight(spec.memory_mb),
         ports: all_ports.iter().map(|port| u32::from(*port)).collect(),
-        routes: Some(routes_json(&spec.routes, spec.isolation_segment.as_deref())),
+        routes: Some(routes_json(
+            &spec.live.routes,
+            spec.live.isolation_segment.as_deref(),
+        )),
         log_source: "CELL".into(),
-        log_guid: spec.identity.app_guid.clone(),
-        metrics_guid: spec.identity.app_guid.clone(),
-        annotation: spec.annotation.clone(),
-        egress_rules: egress::rules(&spec.egress_rules)?,
+        log_guid: spec.live.identity.app_guid.clone(),
+        metrics_guid: spec.live.identity.app_guid.clone(),
+        annotation: spec.live.annotation.clone(),
+        egress_rules: egress::rules(&spec.live.egress_rules)?,
         cached_dependencies: vec![lifecycle(&spec.lifecycle, &spec.stack, "")],
         legacy_download_user: USER.into(),
         trusted_system_certificates_path: TRUSTED_CERTIFICATES.into(),
-        network: Some(network(&spec.identity, "app", &ports)),
+        network: Some(network(&spec.live.identity, "app", &ports)),
         start_timeout_ms: i64::from(
             spec.health_check
                 .timeout
                 .unwrap_or(DEFAULT_START_TIMEOUT_SECONDS),
         ) * 1000,
-        placement_tags: spec.isolation_segment.clone().into_iter().collect(),
+        placement_tags: spec.live.isolation_segment.clone().into_iter().collect(),
         max_pids: MAX_PIDS,
-        certificate_properties: Some(certificate_properties(&spec.identity)),
+        certificate_properties: Some(certificate_properties(&spec.live.identity)),
         check_definition: check_definition(spec, &ports),
-        metric_tags: metric_tags(spec),
+        metric_tags: metric_tags(&spec.live),
         log_rate_limit: Some(LogRateLimit {
             bytes_per_second: spec.log_rate_limit,
         }),
@@ -249,19 +260,19 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
     })
 }
 
-/// Returns the part of a running version that can change. `ssh` is the entry that the LRP has; it is sent back unchanged.
-pub fn update(spec: &AppSpec, ssh: Option<&ssh::Entry>) -> DesiredLrpUpdate {
-    let mut routes = routes_json(&spec.routes, spec.isolation_segment.as_deref());
+/// Returns the update of a running version. `ssh` is the entry that the LRP has; it is sent back unchanged.
+pub fn update(live: &LiveState, ssh: Option<&ssh::Entry>) -> DesiredLrpUpdate {
+    let mut routes = routes_json(&live.routes, live.isolation_segment.as_deref());
     if let Some(ssh) = ssh {
         ssh.add_to(&mut routes);
     }
     DesiredLrpUpdate {
-        instances: Some(spec.instances as i32),
+        instances: Some(live.instances as i32),
         routes: Some(routes),
-        annotation: Some(spec.annotation.clone()),
-        metric_tags: metric_tags(spec),
+        annotation: Some(live.annotation.clone()),
+        metric_tags: metric_tags(live),
         // Rules that cannot be read were refused by the API; the instances keep the rules that they have.
-        egress: egress::rules(&spec.egress_rules)
+        egress: egress::rules(&live.egress_rules)
             .ok()
             .map(|rules| EgressUpdate { rules }),
         ..Default::default()
@@ -275,7 +286,7 @@ pub fn cpu_weight(memory_mb: u32) -> u32 {
 
 /// Returns the action of the process, followed by those of its sidecars. When one of them ends, all end.
 fn actions(spec: &AppSpec, ports: &[u16]) -> Vec<Action> {
-    let source = format!("APP/PROC/{}", spec.process_type.to_uppercase());
+    let source = format!("APP/PROC/{}", spec.live.process_type.to_uppercase());
     let env = environment::running(spec, ports[0], spec.own_memory_mb());
     let mut actions = vec![launch(&spec.command, env, source.clone())];
     for sidecar in &spec.sidecars {
@@ -402,10 +413,10 @@ fn checks(
     }
 }
 
-fn metric_tags(spec: &AppSpec) -> BTreeMap<String, MetricTagValue> {
-    let mut tags = identity_tags(&spec.identity);
-    tags.insert("process_id".into(), fixed(&spec.process_guid));
-    tags.insert("process_type".into(), fixed(&spec.process_type));
+fn metric_tags(live: &LiveState) -> BTreeMap<String, MetricTagValue> {
+    let mut tags = identity_tags(&live.identity);
+    tags.insert("process_id".into(), fixed(&live.process_guid));
+    tags.insert("process_type".into(), fixed(&live.process_type));
     tags.insert(
         "process_instance_id".into(),
         dynamic(MetricTagDynamic::InstanceGuid),

@@ -7,7 +7,7 @@ use wire::lrp_routes::{CF_ROUTER, DIEGO_SSH};
 use wire::ssh::Ed25519Key;
 
 fn spec() -> AppSpec {
-    AppSpec {
+    let live = LiveState {
         identity: AppIdentity {
             app_guid: "app".into(),
             app_name: "dora".into(),
@@ -19,12 +19,7 @@ fn spec() -> AppSpec {
         process_guid: "11111111-1111-1111-1111-111111111111".into(),
         version: "22222222-2222-2222-2222-222222222222".into(),
         process_type: "web".into(),
-        command: "./dora".into(),
         instances: 2,
-        memory_mb: 256,
-        disk_mb: 1024,
-        log_rate_limit: -1,
-        environment: BTreeMap::from([("COLOR".into(), "blue".into()), ("PORT".into(), "1".into())]),
         routes: Routes {
             http: vec![HttpRoute {
                 uri: "dora.example".into(),
@@ -33,6 +28,16 @@ fn spec() -> AppSpec {
             }],
             ..Default::default()
         },
+        annotation: "1764000000.25".into(),
+        ..Default::default()
+    };
+    AppSpec {
+        live,
+        command: "./dora".into(),
+        memory_mb: 256,
+        disk_mb: 1024,
+        log_rate_limit: -1,
+        environment: BTreeMap::from([("COLOR".into(), "blue".into()), ("PORT".into(), "1".into())]),
         droplet: Artifact {
             url: "https://cc/droplet".into(),
             sha256: "aa".into(),
@@ -43,7 +48,6 @@ fn spec() -> AppSpec {
         },
         ssh_allowed: true,
         stack: "cflinuxfs4".into(),
-        annotation: "1764000000.25".into(),
         api_url: "https://api.example".into(),
         ..Default::default()
     }
@@ -365,10 +369,10 @@ fn an_update_keeps_the_ssh_entry() {
     let lrp = with_sshd(&spec());
     let entry = ssh::Entry::of(&lrp);
     let change = update(
-        &AppSpec {
+        &LiveState {
             instances: 5,
             routes: Routes::default(),
-            ..spec()
+            ..spec().live
         },
         entry.as_ref(),
     );
@@ -376,7 +380,7 @@ fn an_update_keeps_the_ssh_entry() {
     let routes = change.routes.unwrap().routes;
     assert_eq!(routes[DIEGO_SSH], lrp.routes.unwrap().routes[DIEGO_SSH]);
     assert_eq!(routes[CF_ROUTER].as_slice(), b"[]".as_slice());
-    let without = update(&spec(), None).routes.unwrap().routes;
+    let without = update(&spec().live, None).routes.unwrap().routes;
     assert!(!without.contains_key(DIEGO_SSH));
 }
 
@@ -396,13 +400,11 @@ fn cpu_weight_follows_memory_within_bounds() {
 
 #[test]
 fn a_wrong_security_group_rule_is_named() {
-    let wrong = AppSpec {
-        egress_rules: vec![
-            json!({"protocol": "all", "destination": "0.0.0.0/0"}),
-            json!({"protocol": "tcp"}),
-        ],
-        ..spec()
-    };
+    let mut wrong = spec();
+    wrong.live.egress_rules = vec![
+        json!({"protocol": "all", "destination": "0.0.0.0/0"}),
+        json!({"protocol": "tcp"}),
+    ];
     assert!(
         desired_lrp(&wrong)
             .unwrap_err()

@@ -8,14 +8,6 @@ rows! {
     ServicePlanVisibility in "service_plan_visibilities" { service_plan_guid: String, organization_guid: String }
 }
 
-/// Returns the visibilities of a plan, in the order of their creation.
-pub(crate) async fn of_plan(
-    conn: &mut Connection,
-    plan: &str,
-) -> sqlx::Result<Vec<ServicePlanVisibility>> {
-    Select::new().is("service_plan_guid", plan).all(conn).await
-}
-
 /// Selects the organizations to which a plan is visible.
 pub(crate) fn organizations_of(plan: &str) -> Condition {
     Condition::new(

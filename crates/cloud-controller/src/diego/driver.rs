@@ -5,12 +5,13 @@
 
 use crate::BoundEgress;
 use crate::bits::lifecycle::Bundle;
-use crate::db::{Db, process};
+use crate::db::Db;
+use crate::db::process::{self, Process};
 use crate::sealing::Keyring;
 use anyhow::Result;
 use cc_rules::names::PlatformNames;
 use cc_rules::recipe::ssh::Entry;
-use cc_rules::recipe::{self, AppSpec, Artifact};
+use cc_rules::recipe::{self, AppSpec, Artifact, LiveState};
 use clients::bbs::Client;
 use clients::request_id;
 use kit::reconcile::Nudge;
@@ -57,8 +58,27 @@ struct Shared {
 struct Wish {
     /// The LRPs that must be removed.
     stale: Vec<String>,
-    /// The LRP that must run, if the process must.
-    spec: Option<AppSpec>,
+    wanted: Wanted,
+}
+
+/// What must run of a process.
+#[derive(Debug)]
+enum Wanted {
+    Nothing,
+    /// An LRP that the BBS is known to have. It gets the changes that its instances follow.
+    Update(LiveState),
+    Whole(Box<AppSpec>),
+}
+
+impl Wanted {
+    /// Returns what the instances follow. All else is of one version, which is a part of this.
+    fn live(&self) -> Option<&LiveState> {
+        match self {
+            Self::Nothing => None,
+            Self::Update(live) => Some(live),
+            Self::Whole(spec) => Some(&spec.live),
+        }
+    }
 }
 
 impl Driver {
@@ -169,12 +189,13 @@ impl Driver {
         let _turn = turn.lock().await;
         let mut wish = self.wish(process).await?;
         loop {
-            self.apply(&wish).await?;
-            if !self.0.db.is_shared() {
+            let is_applied = self.apply(&wish).await?;
+            if is_applied && !self.0.db.is_shared() {
                 return Ok(());
             }
             let newer = self.wish(process).await?;
-            if newer.stale.is_empty() && newer.spec == wish.spec {
+            let is_same = newer.stale.is_empty() && newer.wanted.live() == wish.wanted.live();
+            if is_applied && is_same {
                 return Ok(());
             }
             wish = newer;
@@ -184,14 +205,29 @@ impl Driver {
     /// Reads what the user wants of a process.
     async fn wish(&self, process: &str) -> Result<Wish> {
         let mut conn = self.0.db.read_own().await?;
-        Ok(Wish {
-            stale: process::stale_lrps(&mut conn, process).await?,
-            spec: self.wanted_spec(&mut conn, process).await?,
-        })
+        let stale = process::stale_lrps(&mut conn, process).await?;
+        let wanted = match self.wanted_process(&mut conn, process).await? {
+            None => Wanted::Nothing,
+            Some(found) if self.is_known(&found.0) => {
+                Wanted::Update(self.live_state(&mut conn, &found).await?)
+            }
+            Some(found) => match self.wanted_spec(&mut conn, &found).await? {
+                Some(spec) => Wanted::Whole(Box::new(spec)),
+                None => Wanted::Nothing,
+            },
+        };
+        Ok(Wish { stale, wanted })
     }
 
-    async fn apply(&self, wish: &Wish) -> Result<()> {
-        let wanted = wish.spec.as_ref().map(AppSpec::lrp_guid);
+    /// Returns whether the BBS is known to have the LRP of a process.
+    fn is_known(&self, process: &Process) -> bool {
+        let lrp = recipe::lrp_guid(&process.guid, &process.version);
+        self.known_to_bbs().contains_key(&lrp)
+    }
+
+    /// Applies a wish. Returns whether all is done: if the BBS does not have an LRP that it was known to have, the wish must be read again.
+    async fn apply(&self, wish: &Wish) -> Result<bool> {
+        let wanted = wish.wanted.live().map(LiveState::lrp_guid);
         for lrp in wish
             .stale
             .iter()
@@ -199,8 +235,14 @@ impl Driver {
         {
             self.remove(lrp).await?;
         }
-        if let Some(spec) = &wish.spec {
-            self.desire_or_update(spec).await?;
+        match &wish.wanted {
+            Wanted::Nothing => {}
+            Wanted::Update(live) => {
+                if !self.update(live).await? {
+                    return Ok(false);
+                }
+            }
+            Wanted::Whole(spec) => self.desire(spec).await?,
         }
         if !wish.stale.is_empty() {
             let mut upkeep = self.0.db.upkeep().await?;
@@ -209,7 +251,7 @@ impl Driver {
             }
             upkeep.commit().await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Removes an LRP that no process wants. This is checked again in the process's turn.
@@ -217,28 +259,34 @@ impl Driver {
         let process = recipe::process_guid_of(lrp);
         let turn = self.turn(process);
         let _turn = turn.lock().await;
-        let wish = {
-            let mut conn = self.0.db.read_own().await?;
-            self.wanted_spec(&mut conn, process).await?
-        };
-        if wish.is_some_and(|spec| spec.lrp_guid() == lrp) {
+        let mut conn = self.0.db.read_own().await?;
+        if let Some(found) = self.wanted_process(&mut conn, process).await?
+            && let Some(spec) = self.wanted_spec(&mut conn, &found).await?
+            && spec.live.lrp_guid() == lrp
+        {
             return Ok(());
         }
+        drop(conn);
         self.remove(lrp).await
     }
 
-    async fn desire_or_update(&self, spec: &AppSpec) -> Result<()> {
-        let (bbs, lrp) = (&self.0.bbs, spec.lrp_guid());
-        let known = self.known_to_bbs().get(&lrp).cloned();
-        if let Some(ssh) = known {
-            match bbs
-                .update_desired_lrp(&lrp, recipe::update(spec, ssh.as_ref()))
-                .await
-            {
-                Err(error) if error.is_not_found() => drop(self.known_to_bbs().remove(&lrp)),
-                result => return Ok(result?),
+    /// Updates an LRP that the BBS is known to have. Returns whether the BBS has it.
+    async fn update(&self, live: &LiveState) -> Result<bool> {
+        let lrp = live.lrp_guid();
+        let ssh = self.known_to_bbs().get(&lrp).cloned().flatten();
+        let update = recipe::update(live, ssh.as_ref());
+        match self.0.bbs.update_desired_lrp(&lrp, update).await {
+            Err(error) if error.is_not_found() => {
+                self.known_to_bbs().remove(&lrp);
+                Ok(false)
             }
+            result => Ok(result.map(|()| true)?),
         }
+    }
+
+    /// Desires an LRP, or updates it if the BBS has it already.
+    async fn desire(&self, spec: &AppSpec) -> Result<()> {
+        let (bbs, lrp) = (&self.0.bbs, spec.live.lrp_guid());
         let mut wanted = recipe::desired_lrp(spec)?;
         recipe::ssh::add(&mut wanted, spec, &super::ssh_keys::create()?);
         let mut ssh = Entry::of(&wanted);
@@ -246,7 +294,7 @@ impl Driver {
             // Its instances know the keys with which it was desired.
             Err(error) if error.is_exists() => {
                 ssh = Entry::of(&bbs.desired_lrp(&lrp).await?);
-                bbs.update_desired_lrp(&lrp, recipe::update(spec, ssh.as_ref()))
+                bbs.update_desired_lrp(&lrp, recipe::update(&spec.live, ssh.as_ref()))
                     .await?;
             }
             result => result?,

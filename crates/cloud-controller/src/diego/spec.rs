@@ -21,7 +21,8 @@ use anyhow::{Context as _, Result};
 use cc_rules::ordered_json::OrderedJson;
 use cc_rules::recipe::routes::{HttpRoute, Routes};
 use cc_rules::recipe::{
-    self, AppIdentity, AppSpec, Artifact, CheckKind, HealthCheck, ReadinessCheck, SidecarSpec,
+    self, AppIdentity, AppSpec, Artifact, CheckKind, HealthCheck, LiveState, ReadinessCheck,
+    SidecarSpec,
 };
 use cc_rules::services::{self, Binding, Delivered, USER_PROVIDED};
 use std::collections::{BTreeMap, HashSet};
@@ -29,9 +30,16 @@ use wire::lrp_routes::{ROUTE_POLICY_SCOPE, ROUTE_POLICY_SOURCES};
 
 /// Returns the names and guids of an app, its space and its organization.
 pub(crate) async fn identity(conn: &mut Connection, app: &App) -> Result<AppIdentity> {
-    let space: Space = db::by_guid(conn, &app.space_guid)
-        .await?
-        .context("the app's space does not exist any more")?;
+    let space = space(conn, app).await?;
+    identity_in(conn, app, space).await
+}
+
+async fn space(conn: &mut Connection, app: &App) -> Result<Space> {
+    let space = db::by_guid(conn, &app.space_guid).await?;
+    space.context("the app's space does not exist any more")
+}
+
+async fn identity_in(conn: &mut Connection, app: &App, space: Space) -> Result<AppIdentity> {
     let organization: Organization = db::by_guid(conn, &space.organization_guid)
         .await?
         .context("the space's organization does not exist any more")?;
@@ -181,28 +189,77 @@ pub(crate) async fn services(
 }
 
 impl Driver {
-    /// Returns what should run of a process, or `None` when it should not run.
-    pub(crate) async fn wanted_spec(
+    /// Returns a process that should run, and its app.
+    pub(crate) async fn wanted_process(
         &self,
         conn: &mut Connection,
         process_guid: &str,
-    ) -> Result<Option<AppSpec>> {
+    ) -> Result<Option<(Process, App)>> {
         let Some(process): Option<Process> = db::by_guid(conn, process_guid).await? else {
             return Ok(None);
         };
-        let Some(app): Option<App> = db::by_guid(conn, &process.app_guid).await? else {
-            return Ok(None);
-        };
-        if !app.is_started() {
-            return Ok(None);
-        }
+        let app: Option<App> = db::by_guid(conn, &process.app_guid).await?;
+        let app = app.filter(|app| app.is_started() && app.droplet_guid.is_some());
+        Ok(app.map(|app| (process, app)))
+    }
+
+    /// Returns what should run of a process that should run, or `None` when it has no droplet any more.
+    pub(crate) async fn wanted_spec(
+        &self,
+        conn: &mut Connection,
+        (process, app): &(Process, App),
+    ) -> Result<Option<AppSpec>> {
         let Some(droplet_guid) = &app.droplet_guid else {
             return Ok(None);
         };
         let Some(droplet): Option<Droplet> = db::by_guid(conn, droplet_guid).await? else {
             return Ok(None);
         };
-        self.spec(conn, &app, &process, &droplet).await.map(Some)
+        self.spec(conn, app, process, &droplet).await.map(Some)
+    }
+
+    /// Returns what the running instances of a process follow. It costs a third of the queries of [`Self::spec`].
+    pub(crate) async fn live_state(
+        &self,
+        conn: &mut Connection,
+        (process, app): &(Process, App),
+    ) -> Result<LiveState> {
+        let space = space(conn, app).await?;
+        let mappings = self.mappings(conn, app, process).await?;
+        self.live(conn, app, process, space, &mappings).await
+    }
+
+    /// Returns the destinations of a process that may be desired.
+    async fn mappings(
+        &self,
+        conn: &mut Connection,
+        app: &App,
+        process: &Process,
+    ) -> Result<Vec<Mapping>> {
+        let mut mappings = route::mappings(conn, &app.guid, &process.r#type).await?;
+        mappings.retain(|mapping| self.may_desire(mapping));
+        Ok(mappings)
+    }
+
+    async fn live(
+        &self,
+        conn: &mut Connection,
+        app: &App,
+        process: &Process,
+        space: Space,
+        mappings: &[Mapping],
+    ) -> Result<LiveState> {
+        Ok(LiveState {
+            identity: identity_in(conn, app, space).await?,
+            process_guid: process.guid.clone(),
+            version: process.version.clone(),
+            process_type: process.r#type.clone(),
+            instances: count(process.instances),
+            routes: routes(mappings),
+            egress_rules: egress(conn, app, Phase::Running, self.bound_egress()).await?,
+            isolation_segment: None,
+            annotation: clock::annotation(process.updated_at),
+        })
     }
 
     /// Returns whether a stored route may be desired. A route that an older version stored under a name of the platform may not.
@@ -228,25 +285,19 @@ impl Driver {
         process: &Process,
         droplet: &Droplet,
     ) -> Result<AppSpec> {
-        let space: Space = db::by_guid(conn, &app.space_guid)
-            .await?
-            .context("the app's space does not exist any more")?;
-        let mut mappings = route::mappings(conn, &app.guid, &process.r#type).await?;
-        mappings.retain(|mapping| self.may_desire(mapping));
+        let space = space(conn, app).await?;
+        let mappings = self.mappings(conn, app, process).await?;
+        let ssh_allowed = self.permits_ssh() && app.enable_ssh && space.allow_ssh;
         let checksum = droplet.checksum.clone().unwrap_or_default();
         let command = process
             .command
             .clone()
             .filter(|command| !command.is_empty());
         Ok(AppSpec {
-            identity: identity(conn, app).await?,
-            process_guid: process.guid.clone(),
-            version: process.version.clone(),
-            process_type: process.r#type.clone(),
+            live: self.live(conn, app, process, space, &mappings).await?,
             command: command
                 .or_else(|| droplet.process_types.0.get(&process.r#type).cloned())
                 .unwrap_or_default(),
-            instances: count(process.instances),
             memory_mb: count(process.memory_in_mb),
             disk_mb: count(process.disk_in_mb),
             log_rate_limit: process.log_rate_limit,
@@ -265,16 +316,12 @@ impl Driver {
                 sha256: checksum,
             },
             lifecycle: self.lifecycle(),
-            routes: routes(&mappings),
-            egress_rules: egress(conn, app, Phase::Running, self.bound_egress()).await?,
-            isolation_segment: None,
-            ssh_allowed: self.permits_ssh() && app.enable_ssh && space.allow_ssh,
+            ssh_allowed,
             stack: droplet
                 .stack
                 .clone()
                 .or_else(|| app.stack.clone())
                 .unwrap_or_else(|| cc_rules::buildpacks::STACK.to_owned()),
-            annotation: clock::annotation(process.updated_at),
             api_url: self.api_url().to_owned(),
         })
     }

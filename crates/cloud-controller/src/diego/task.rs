@@ -130,7 +130,7 @@ fn definition(
         max_pids: lrp.max_pids,
         certificate_properties: lrp.certificate_properties,
         log_rate_limit: lrp.log_rate_limit,
-        metric_tags: recipe::identity_tags(&spec.identity),
+        metric_tags: recipe::identity_tags(&spec.live.identity),
         volume_mounted_files: lrp.volume_mounted_files,
         ..TaskDefinition::default()
     })

@@ -177,11 +177,13 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// Returns the options of a pool whose connections stay open, because reopening the files beside the database would need room on
-/// the disk.
+/// the disk. A connection to a file does not break while nobody uses it, so none is tested before it is used: the test would wake the
+/// connection's thread once more for each query.
 fn permanent_pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
+        .test_before_acquire(false)
 }
