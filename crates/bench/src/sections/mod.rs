@@ -12,6 +12,7 @@ mod memory;
 mod propagation;
 mod receipts;
 mod reregistration;
+mod services;
 mod websockets;
 
 use crate::peers::Scheme;
@@ -49,6 +50,7 @@ const SECTIONS: &[(&str, Section)] = &[
     ("foundation", Section::Foundation(foundation::run)),
     ("logs", Section::Foundation(logs::run)),
     ("databases", Section::Foundation(databases::run)),
+    ("services", Section::Foundation(services::run)),
     ("router-flame", Section::Profile(flame::run)),
 ];
 
