@@ -6,7 +6,7 @@ use super::{Saturation, progress};
 use crate::bus::Rate;
 use crate::messages;
 use crate::peers::{Cupola, Router, Scheme};
-use crate::rig::{HOST, Rig};
+use crate::rig::Rig;
 use crate::table::{Table, verdict};
 use crate::wrk;
 use anyhow::{Context as _, Result};
@@ -19,7 +19,8 @@ use wire::router::{RegistryMessage, subject};
 const CHANGES: f64 = 1_000.0;
 /// The number of routes that change in turn.
 const ROUTES: usize = 10_000;
-/// A route to the backend whose registration has a generation.
+/// Two routes to the backend that are alike, but the registration of the second one has a generation.
+const UNNUMBERED: &str = "unchecked.apps.cupola.test";
 const CONFIRMED: &str = "confirmed.apps.cupola.test";
 /// The greatest share of the router's core that receipts may cost, and the greatest ratio of the costs of a request.
 const MOST: f64 = 0.02;
@@ -42,9 +43,9 @@ impl Pair {
 
 pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
     let router = Cupola::pinned(rig).start(rig)?;
-    router.register_backend(rig, Scheme::Http)?;
-    let plain = messages::small(CONFIRMED, rig.backend_port(Scheme::Http));
-    router.register_and_wait(&numbered(plain, 1), CONFIRMED)?;
+    let message = |host| messages::small(host, rig.backend_port(Scheme::Http));
+    router.register_and_wait(&message(UNNUMBERED), UNNUMBERED)?;
+    router.register_and_wait(&numbered(message(CONFIRMED), 1), CONFIRMED)?;
     confirms(&router)?;
     let idle = idle(rig, &router)?;
     let changes = changes(rig, &router)?;
@@ -120,7 +121,7 @@ fn changes(rig: &Rig, router: &Router) -> Result<Pair> {
 /// Measures the router's CPU per request in µs.
 fn requests(rig: &Rig, router: &Router) -> Result<Pair> {
     let url = format!("http://127.0.0.1:{}/", router.port(Scheme::Http));
-    let host = |with| if with { CONFIRMED } else { HOST };
+    let host = |with| if with { CONFIRMED } else { UNNUMBERED };
     for with in [false, true] {
         wrk::run(rig.load_core, &url, host(with), 1)?;
     }
