@@ -4,6 +4,7 @@
 //! verbs are in `managed_instance`, `managed_update`, `managed_binding`, `managed_route_binding` and `orphan`; the
 //! decisions are in `cc_rules::broker_operations`.
 
+pub(super) mod progress;
 mod question;
 mod subject;
 
@@ -24,6 +25,9 @@ use crate::clock;
 use crate::controller::Settings;
 use crate::db::job::Job;
 use crate::db::service_broker::ServiceBroker;
+use crate::db::service_credential_binding::ServiceCredentialBinding;
+use crate::db::service_instance::ServiceInstance;
+use crate::db::service_route_binding::ServiceRouteBinding;
 use crate::error::{ApiError, ApiResult};
 use crate::sealing::{Keyring, Sealed};
 use cc_rules::broker_operations::{self, Polling, Stage, Step, Verb};
@@ -317,13 +321,13 @@ pub(crate) async fn give_up(tx: &mut Change, job: &Job, text: &str) -> ApiResult
     let guid = &job.resource_guid;
     match operation(job)? {
         Operation::CreateInstance | Operation::UpdateInstance | Operation::DeleteInstance => {
-            managed_instance::fail(tx, guid, text).await
+            progress::fail::<ServiceInstance>(tx, guid, text).await
         }
         Operation::CreateBinding | Operation::DeleteBinding => {
-            managed_binding::fail(tx, guid, text).await
+            progress::fail::<ServiceCredentialBinding>(tx, guid, text).await
         }
         Operation::CreateRouteBinding | Operation::DeleteRouteBinding => {
-            managed_route_binding::fail(tx, guid, text).await
+            progress::fail::<ServiceRouteBinding>(tx, guid, text).await
         }
         Operation::RemoveOrphan => Ok(()),
     }

@@ -5,11 +5,10 @@
 
 mod call;
 
-pub(super) use call::{
-    NOT_RETRIEVABLE, prepare_create, prepare_delete, settle_create, settle_delete,
-};
+pub(super) use call::{prepare_create, prepare_delete, settle_create, settle_delete};
 
 use super::audit::{self, Target};
+use super::broker_call::progress::note;
 use super::broker_call::{Subject, Task};
 use super::job::{
     CREATE_SERVICE_BINDING, CREATE_SERVICE_KEY, DELETE_SERVICE_BINDING, DELETE_SERVICE_KEY,
@@ -327,31 +326,6 @@ async fn place(
     };
     let guid = app.map_or_else(|| instance.space_guid.clone(), |app| app.space_guid);
     space_of(conn, &guid).await
-}
-
-/// Stores the progress of an operation.
-async fn note(
-    conn: &mut Connection,
-    binding: &mut ServiceCredentialBinding,
-    (kind, state): (&str, &str),
-    description: Option<&str>,
-) -> ApiResult<()> {
-    binding.last_operation.0.note(kind, state, description);
-    binding.touch();
-    db::update(conn, binding).await?;
-    Ok(())
-}
-
-/// Stores that the operation under way has failed.
-pub(super) async fn fail(conn: &mut Connection, guid: &str, text: &str) -> ApiResult<()> {
-    let Some(mut binding) = db::by_guid::<ServiceCredentialBinding>(conn, guid).await? else {
-        return Ok(());
-    };
-    if !binding.last_operation.0.is_under_way() {
-        return Ok(());
-    }
-    let kind = binding.last_operation.0.r#type.clone();
-    note(conn, &mut binding, (&kind, FAILED), Some(text)).await
 }
 
 #[cfg(test)]

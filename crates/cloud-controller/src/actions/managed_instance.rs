@@ -8,7 +8,8 @@ mod call;
 pub(super) use call::{prepare_create, prepare_delete, recorded, settle_create, settle_delete};
 
 use super::audit::{self, Target};
-use super::broker_call::{Errand, Made, Subject, Task};
+use super::broker_call::progress::note;
+use super::broker_call::{Made, Subject, Task};
 use super::job::{CREATE_SERVICE_INSTANCE, DELETE_SERVICE_INSTANCE, enqueue_for};
 use super::managed_binding::{self, Removal};
 use super::{orphan, service_instance, service_route_binding};
@@ -201,54 +202,6 @@ pub(crate) async fn record(
     let kind = format!("audit.service_instance.{verb}");
     let data = json!({ "request": request });
     audit::record_of(conn, actor, &kind, target(instance), space, data).await
-}
-
-/// Stores the progress of an operation.
-pub(super) async fn note(
-    conn: &mut Connection,
-    instance: &mut ServiceInstance,
-    (kind, state): (&str, &str),
-    description: Option<&str>,
-) -> ApiResult<()> {
-    instance.last_operation.0.note(kind, state, description);
-    instance.touch();
-    db::update(conn, instance).await?;
-    Ok(())
-}
-
-/// Stores that the operation under way has failed.
-pub(super) async fn fail(conn: &mut Connection, guid: &str, text: &str) -> ApiResult<()> {
-    let Some(mut instance) = db::by_guid::<ServiceInstance>(conn, guid).await? else {
-        return Ok(());
-    };
-    if !instance.last_operation.0.is_under_way() {
-        return Ok(());
-    }
-    let kind = instance.last_operation.0.r#type.clone();
-    note(conn, &mut instance, (&kind, FAILED), Some(text)).await
-}
-
-/// Returns the instance of a job, or the error of a job whose instance is gone or with which something else is done meanwhile.
-pub(super) async fn found(
-    conn: &mut Connection,
-    errand: Errand<'_>,
-    kind: &str,
-) -> ApiResult<Result<ServiceInstance, ApiError>> {
-    let guid = errand.guid();
-    let Some(instance) = db::by_guid::<ServiceInstance>(conn, guid).await? else {
-        return Ok(Err(ApiError::new(
-            404,
-            10010,
-            "ResourceNotFound",
-            format!("The service instance could not be found: {guid}."),
-        )));
-    };
-    let operation = &instance.last_operation.0;
-    if !operation.does(kind) {
-        let other = format!("{} {}", operation.r#type, operation.state);
-        return Ok(Err(ApiError::unable(kind, other)));
-    }
-    Ok(Ok(instance))
 }
 
 pub(super) async fn space_of(conn: &mut Connection, guid: &str) -> ApiResult<Space> {

@@ -5,12 +5,13 @@
 //! ([`Removal`]). The texts are those of the original.
 
 use super::audit::{self, Target};
+use super::broker_call::progress::{NotBound, found, not_unbound, note};
 use super::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject, Task};
 use super::job::{
     CREATE_ROUTE_BINDING, DELETE_DOMAIN, DELETE_ROUTE, DELETE_ROUTE_BINDING,
     DELETE_SERVICE_INSTANCE, DELETE_SPACE, enqueue_for,
 };
-use super::managed_binding::{NOT_RETRIEVABLE, Removal};
+use super::managed_binding::Removal;
 use super::route::{self, mark_processes_of};
 use super::service_route_binding::Terms;
 use super::{orphan, service_route_binding as verbs};
@@ -136,53 +137,6 @@ pub(crate) async fn of_managed(
     Ok(instance.is_managed().then_some(binding))
 }
 
-/// Stores the progress of an operation.
-async fn note(
-    conn: &mut Connection,
-    binding: &mut ServiceRouteBinding,
-    (kind, state): (&str, &str),
-    description: Option<&str>,
-) -> ApiResult<()> {
-    binding.last_operation.0.note(kind, state, description);
-    binding.touch();
-    db::update(conn, binding).await?;
-    Ok(())
-}
-
-/// Stores that the operation under way has failed.
-pub(super) async fn fail(conn: &mut Connection, guid: &str, text: &str) -> ApiResult<()> {
-    let Some(mut binding) = db::by_guid::<ServiceRouteBinding>(conn, guid).await? else {
-        return Ok(());
-    };
-    if !binding.last_operation.0.is_under_way() {
-        return Ok(());
-    }
-    let kind = binding.last_operation.0.r#type.clone();
-    note(conn, &mut binding, (&kind, FAILED), Some(text)).await
-}
-
-/// Returns the binding that a job makes, or the error of a job whose binding is gone or is removed meanwhile.
-async fn found(
-    conn: &mut Connection,
-    errand: Errand<'_>,
-) -> ApiResult<Result<ServiceRouteBinding, ApiError>> {
-    let guid = errand.guid();
-    let Some(binding) = db::by_guid::<ServiceRouteBinding>(conn, guid).await? else {
-        return Ok(Err(ApiError::new(
-            404,
-            10010,
-            "ResourceNotFound",
-            format!("The binding could not be found: {guid}"),
-        )));
-    };
-    let operation = &binding.last_operation.0;
-    if !operation.does(CREATE) {
-        let other = format!("{} {}", operation.r#type, operation.state);
-        return Ok(Err(ApiError::unable(CREATE, other)));
-    }
-    Ok(Ok(binding))
-}
-
 /// Returns the instance of a binding.
 pub(crate) async fn instance_of(
     conn: &mut Connection,
@@ -212,7 +166,7 @@ async fn resource(conn: &mut Connection, binding: &ServiceRouteBinding) -> ApiRe
 }
 
 pub(super) async fn prepare_create(tx: &mut Change, errand: Errand<'_>) -> ApiResult<Next> {
-    let binding = match found(tx, errand).await? {
+    let binding = match found(tx, errand, CREATE).await? {
         Ok(binding) => binding,
         Err(error) => return Ok(Next::After(After::Failed(error))),
     };
@@ -242,7 +196,7 @@ pub(super) async fn settle_create(
     call: &Call,
     reply: Reply,
 ) -> ApiResult<After> {
-    let mut binding = match found(tx, errand).await? {
+    let mut binding = match found(tx, errand, CREATE).await? {
         Ok(binding) => binding,
         // The job that removes the binding waits for this one.
         Err(error) => return Ok(After::Failed(error)),
@@ -255,7 +209,7 @@ pub(super) async fn settle_create(
     } = reply;
     let is_report = content.is_report();
     let description = description.as_deref();
-    let (text, leaves_something, error) = match errand.step(Verb::Bind, call, content) {
+    let not_bound = match errand.step(Verb::Bind, call, content) {
         Step::Succeed => {
             let made = made.binding.unwrap_or_default();
             binding.route_service_url = made.route_service_url;
@@ -264,15 +218,7 @@ pub(super) async fn settle_create(
             mark_processes_of(tx, &binding.route_guid).await?;
             return Ok(After::Done);
         }
-        Step::Poll { .. } if !subject.offering.bindings_retrievable => {
-            let error = ApiError::new(
-                400,
-                90001,
-                "ServiceBindingInvalid",
-                format!("The service binding is invalid: {NOT_RETRIEVABLE}"),
-            );
-            (NOT_RETRIEVABLE.to_owned(), true, error)
-        }
+        Step::Poll { .. } if !subject.offering.bindings_retrievable => NotBound::not_retrievable(),
         Step::Poll { stage, after } => {
             note(tx, &mut binding, (CREATE, IN_PROGRESS), description).await?;
             if !is_report {
@@ -285,24 +231,19 @@ pub(super) async fn settle_create(
         Step::Fail {
             text,
             leaves_something,
-        } => {
-            let verb = match is_report {
-                true => CREATE,
-                false => "bind",
-            };
-            (text.clone(), leaves_something, ApiError::unable(verb, text))
-        }
+        } => NotBound::refused(is_report, text, leaves_something),
         Step::Expire {
             text,
             leaves_something,
-        } => (text, leaves_something, ApiError::job_timeout()),
+        } => NotBound::expired(text, leaves_something),
     };
-    note(tx, &mut binding, (CREATE, FAILED), Some(&text)).await?;
-    if leaves_something {
+    let failed = (CREATE, FAILED);
+    note(tx, &mut binding, failed, Some(&not_bound.text)).await?;
+    if not_bound.leaves_something {
         let orphan = (&subject, binding.guid.as_str());
         orphan::of_binding(tx, &errand.settings.keys, errand.actor(), orphan).await?;
     }
-    Ok(After::Failed(error))
+    Ok(After::Failed(not_bound.error))
 }
 
 /// Records what a job did with a binding.
@@ -400,19 +341,9 @@ pub(super) async fn settle_delete(
         Step::Resend { after } => After::resend(after),
         Step::Fail { text, .. } => {
             let name = &subject.instance.name;
-            let (verb, text) = match (is_report, is_busy) {
-                (true, _) => (DELETE, text),
-                (false, true) => (
-                    "unbind",
-                    "The service broker rejected the request due to an operation being in progress for the service binding.".to_owned(),
-                ),
-                (false, false) => (
-                    "unbind",
-                    format!("Service broker failed to delete service binding for instance {name}: {text}"),
-                ),
-            };
+            let (text, error) = not_unbound((is_report, is_busy), name, text);
             note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;
-            After::Failed(ApiError::unable(verb, text))
+            After::Failed(error)
         }
         Step::Expire { text, .. } => {
             note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;

@@ -8,9 +8,10 @@ mod call;
 pub(super) use call::{prepare, settle};
 
 use super::audit::Target;
+use super::broker_call::progress::note;
 use super::broker_call::{Subject, Task};
 use super::job::{UPDATE_SERVICE_INSTANCE, enqueue_for};
-use super::managed_instance::{RESOURCE, note, record};
+use super::managed_instance::{RESOURCE, record};
 use super::service_instance;
 use crate::change::Change;
 use crate::controller::Settings;

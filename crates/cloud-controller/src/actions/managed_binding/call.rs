@@ -1,6 +1,7 @@
 //! The jobs that make and remove bindings at their brokers: what is asked, and what follows from the replies.
 
-use super::{follow, note, operations, place};
+use super::{follow, operations, place};
+use crate::actions::broker_call::progress::{NotBound, found, not_unbound, note};
 use crate::actions::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject};
 use crate::actions::job::DELETE_SERVICE_INSTANCE;
 use crate::actions::{audit, orphan, service_credential_binding as verbs};
@@ -17,31 +18,6 @@ use cc_rules::broker_operations::{Stage, Step, Verb};
 use cc_rules::ordered_json::OrderedJson;
 use cc_rules::services;
 
-pub(in crate::actions) const NOT_RETRIEVABLE: &str =
-    "The broker responded asynchronously but does not support fetching binding data";
-
-/// Returns the binding that a job makes, or the error of a job whose binding is gone or is removed meanwhile.
-async fn found(
-    conn: &mut Connection,
-    errand: Errand<'_>,
-) -> ApiResult<Result<ServiceCredentialBinding, ApiError>> {
-    let guid = errand.guid();
-    let Some(binding) = db::by_guid::<ServiceCredentialBinding>(conn, guid).await? else {
-        return Ok(Err(ApiError::new(
-            404,
-            10010,
-            "ResourceNotFound",
-            format!("The binding could not be found: {guid}"),
-        )));
-    };
-    let operation = &binding.last_operation.0;
-    if !operation.does(CREATE) {
-        let other = format!("{} {}", operation.r#type, operation.state);
-        return Ok(Err(ApiError::unable(CREATE, other)));
-    }
-    Ok(Ok(binding))
-}
-
 async fn subject_of(
     conn: &mut Connection,
     binding: &ServiceCredentialBinding,
@@ -56,7 +32,7 @@ pub(in crate::actions) async fn prepare_create(
     tx: &mut Change,
     errand: Errand<'_>,
 ) -> ApiResult<Next> {
-    let binding = match found(tx, errand).await? {
+    let binding = match found(tx, errand, CREATE).await? {
         Ok(binding) => binding,
         Err(error) => return Ok(Next::After(After::Failed(error))),
     };
@@ -110,7 +86,7 @@ pub(in crate::actions) async fn settle_create(
     call: &Call,
     reply: Reply,
 ) -> ApiResult<After> {
-    let mut binding = match found(tx, errand).await? {
+    let mut binding = match found(tx, errand, CREATE).await? {
         Ok(binding) => binding,
         // The job that removes the binding waits for this one.
         Err(error) => return Ok(After::Failed(error)),
@@ -123,7 +99,7 @@ pub(in crate::actions) async fn settle_create(
     } = reply;
     let is_report = content.is_report();
     let description = description.as_deref();
-    let failed = match errand.step(Verb::Bind, call, content) {
+    let not_bound = match errand.step(Verb::Bind, call, content) {
         Step::Succeed => {
             let made = made.binding.unwrap_or_default();
             match keep(tx, errand.settings, &mut binding, made).await? {
@@ -133,18 +109,10 @@ pub(in crate::actions) async fn settle_create(
                     recorded(tx, errand, "create", (&binding, &subject.instance)).await?;
                     return Ok(After::Done);
                 }
-                Err(text) => (text.clone(), true, ApiError::unable("bind", text)),
+                Err(text) => NotBound::unusable(text),
             }
         }
-        Step::Poll { .. } if !subject.offering.bindings_retrievable => {
-            let error = ApiError::new(
-                400,
-                90001,
-                "ServiceBindingInvalid",
-                format!("The service binding is invalid: {NOT_RETRIEVABLE}"),
-            );
-            (NOT_RETRIEVABLE.to_owned(), true, error)
-        }
+        Step::Poll { .. } if !subject.offering.bindings_retrievable => NotBound::not_retrievable(),
         Step::Poll { stage, after } => {
             note(tx, &mut binding, (CREATE, IN_PROGRESS), description).await?;
             if !is_report {
@@ -157,25 +125,19 @@ pub(in crate::actions) async fn settle_create(
         Step::Fail {
             text,
             leaves_something,
-        } => {
-            let verb = match is_report {
-                true => CREATE,
-                false => "bind",
-            };
-            (text.clone(), leaves_something, ApiError::unable(verb, text))
-        }
+        } => NotBound::refused(is_report, text, leaves_something),
         Step::Expire {
             text,
             leaves_something,
-        } => (text, leaves_something, ApiError::job_timeout()),
+        } => NotBound::expired(text, leaves_something),
     };
-    let (text, leaves_something, error) = failed;
-    note(tx, &mut binding, (CREATE, FAILED), Some(&text)).await?;
-    if leaves_something {
+    let failed = (CREATE, FAILED);
+    note(tx, &mut binding, failed, Some(&not_bound.text)).await?;
+    if not_bound.leaves_something {
         let orphan = (&subject, binding.guid.as_str());
         orphan::of_binding(tx, &errand.settings.keys, errand.actor(), orphan).await?;
     }
-    Ok(After::Failed(error))
+    Ok(After::Failed(not_bound.error))
 }
 
 /// Stores what a broker returned for a binding, and returns what is wrong with it.
@@ -308,20 +270,10 @@ pub(in crate::actions) async fn settle_delete(
         Step::Resend { after } => Ok(After::resend(after)),
         Step::Fail { text, .. } => {
             let name = &subject.instance.name;
-            let (verb, text) = match (is_report, is_busy) {
-                (true, _) => (DELETE, text),
-                (false, true) => (
-                    "unbind",
-                    "The service broker rejected the request due to an operation being in progress for the service binding.".to_owned(),
-                ),
-                (false, false) => (
-                    "unbind",
-                    format!("Service broker failed to delete service binding for instance {name}: {text}"),
-                ),
-            };
+            let (text, error) = not_unbound((is_report, is_busy), name, text);
             note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;
             ended(tx, &binding).await?;
-            Ok(After::Failed(ApiError::unable(verb, text)))
+            Ok(After::Failed(error))
         }
         Step::Expire { text, .. } => {
             note(tx, &mut binding, (DELETE, FAILED), Some(&text)).await?;

@@ -1,6 +1,7 @@
 //! The jobs that make and remove managed instances at their brokers: what is asked, and what follows from the replies.
 
-use super::{fail, found, keep, note, record, space_of, unshare_all, version_json};
+use super::{keep, record, space_of, unshare_all, version_json};
+use crate::actions::broker_call::progress::{fail, found, note};
 use crate::actions::broker_call::{After, Call, Errand, Fetch, Next, Question, Reply, Subject};
 use crate::actions::job::CREATE_SERVICE_INSTANCE;
 use crate::actions::managed_binding::{self, Removal};
@@ -152,7 +153,7 @@ pub(in crate::actions) async fn prepare_delete(
             Removal::Gone => {}
             Removal::Waiting => return Ok(errand.wait()),
             Removal::Failed(text) => {
-                fail(tx, guid, &text).await?;
+                fail::<ServiceInstance>(tx, guid, &text).await?;
                 let error = ApiError::unable(DELETE, text);
                 return Ok(Next::After(After::Failed(error)));
             }

@@ -1,10 +1,11 @@
 //! The job that changes a managed instance at its broker: what is asked, and what follows from the replies.
 
 use super::InstanceChange;
+use crate::actions::broker_call::progress::{fail, found, note};
 use crate::actions::broker_call::{
     After, Call, Errand, Fetch, Next, Question, Reply, Subject, Task, ids,
 };
-use crate::actions::managed_instance::{fail, found, keep, note, recorded, version_json};
+use crate::actions::managed_instance::{keep, recorded, version_json};
 use crate::actions::service_instance;
 use crate::change::Change;
 use crate::db::service_instance::{FAILED, IN_PROGRESS, SUCCEEDED, ServiceInstance, UPDATE};
@@ -37,7 +38,7 @@ pub(in crate::actions) async fn prepare(tx: &mut Change, errand: Errand<'_>) -> 
     let Some(plan) = plan_after(tx, &subject, &change).await? else {
         let guid = change.plan.unwrap_or_default();
         let text = format!("The service plan could not be found: {guid}");
-        fail(tx, errand.guid(), &text).await?;
+        fail::<ServiceInstance>(tx, errand.guid(), &text).await?;
         let error = ApiError::new(404, 110_003, "ServicePlanNotFound", text);
         return Ok(Next::After(After::Failed(error)));
     };
