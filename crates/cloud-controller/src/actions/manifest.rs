@@ -196,14 +196,7 @@ async fn apply_process(
         health_check: check(&wanted.health_check, &process.health_check, false)?,
         readiness: check(&wanted.readiness, &process.readiness_health_check, true)?,
     };
-    // A manifest takes effect at the next restart of the app; until then the running version stays.
-    let as_stopped = App {
-        state: AppState::Stopped,
-        ..app.clone()
-    };
-    let before = process.instances;
-    process_verbs::change_unmetered(tx, settings, &as_stopped, &mut process, wish).await?;
-    if app.is_started() && before != process.instances {
+    if process_verbs::change_unmetered(tx, settings, app, &mut process, wish).await? {
         tx.reconcile(process.guid);
     }
     Ok(())
@@ -375,9 +368,8 @@ fn random_host(app: &str) -> String {
 pub(crate) async fn generate(conn: &mut Connection, keys: &Keyring, app: &App) -> ApiResult<Value> {
     let mut entry = Map::new();
     entry.insert("name".to_owned(), json!(app.name));
-    if let Some(stack) = &app.stack {
-        entry.insert("stack".to_owned(), json!(stack));
-    }
+    let stack = app.stack.as_deref().unwrap_or(cc_rules::buildpacks::STACK);
+    entry.insert("stack".to_owned(), json!(stack));
     if !app.buildpacks.0.is_empty() {
         entry.insert("buildpacks".to_owned(), json!(app.buildpacks.0));
     }

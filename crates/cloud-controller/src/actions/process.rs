@@ -57,8 +57,8 @@ pub(crate) fn fresh(settings: &Settings, app: &App, kind: &str) -> Process {
     process
 }
 
-/// Changes a process, if limits and quotas allow it, and marks it if its LRP changes. A changed health check of a started app
-/// replaces its instances.
+/// Changes a process, if limits and quotas allow it, and marks it if its LRP changes. All but the number of instances takes effect at
+/// the next restart of the app; until then the running version stays.
 pub(crate) async fn change(
     tx: &mut Change,
     settings: &Settings,
@@ -110,16 +110,12 @@ pub(super) async fn change_unmetered(
         process.readiness_health_check.0 = check;
     }
     check_limits(settings, &before, process)?;
-    if app.is_started() && checks_differ(&before, process) {
-        new_version(conn, process).await?;
-    }
     if before.memory_in_mb != process.memory_in_mb {
         sidecar::check_room(conn, process).await?;
     }
     process.touch();
     db::update(conn, process).await?;
-    Ok(app.is_started()
-        && (before.version != process.version || before.instances != process.instances))
+    Ok(app.is_started() && before.instances != process.instances)
 }
 
 /// Refuses any user but the platform's, because apps always run as that user.
@@ -146,12 +142,6 @@ pub(super) fn check_limits(
         command.filter(|_| process.command != before.command),
     )?;
     Ok(())
-}
-
-fn checks_differ(a: &Process, b: &Process) -> bool {
-    let essence = |check: &HealthCheck| (check.r#type, check.endpoint.clone());
-    essence(&a.health_check.0) != essence(&b.health_check.0)
-        || essence(&a.readiness_health_check.0) != essence(&b.readiness_health_check.0)
 }
 
 /// Gives a process a new version. Its LRP is a different one, so the present LRP is removed. The caller updates the row.

@@ -204,7 +204,7 @@ fn check_siblings(
         .iter()
         .partition(|other| other.service_instance_guid == *instance);
     for other in &pair {
-        check_pair(binding, other, most)?;
+        check_pair(binding, other, most, is_multiple)?;
     }
     let already = || Err("The app is already bound to the service instance".to_owned());
     if is_multiple && pair.len() >= most.of_pair {
@@ -241,15 +241,18 @@ fn check_siblings(
     Ok(())
 }
 
-/// Checks a new binding beside one of the same app to the same instance.
+/// Checks a new binding beside one of the same app to the same instance. Whoever wants one binding and has it, by whatever name, is
+/// bound already: clients take this answer for success.
 fn check_pair(
     binding: &ServiceCredentialBinding,
     other: &ServiceCredentialBinding,
     most: Most,
+    is_multiple: bool,
 ) -> Result<(), String> {
     let operation = &other.last_operation.0;
     let is_being_made = operation.does(CREATE);
-    let text = if most.of_pair == 1 && (is_being_made || operation.is(CREATE, SUCCEEDED)) {
+    let wants_one = most.of_pair == 1 || !is_multiple;
+    let text = if wants_one && (is_being_made || operation.is(CREATE, SUCCEEDED)) {
         "The app is already bound to the service instance".to_owned()
     } else if is_being_made {
         format!(

@@ -100,7 +100,7 @@ async fn info(State(cc): State<Cc>) -> ApiResult {
         "description": "Cupola: Cloud Foundry's route propagation, whole",
         "name": "cupola",
         "version": 0,
-        "osbapi_version": "2.15",
+        "osbapi_version": "2.17",
         "rate_limits": { "enabled": false, "general_limit": null, "reset_interval_in_minutes": null },
         "links": { "self": cc.link("/v3/info"), "support": { "href": "" } },
     })))
@@ -136,7 +136,7 @@ async fn v2_info(State(cc): State<Cc>) -> ApiResult {
         "app_ssh_oauth_client": ssh.map(|ssh| ssh.oauth_client.clone()),
         "doppler_logging_endpoint": null,
         "api_version": "",
-        "osbapi_version": "2.15",
+        "osbapi_version": "2.17",
         "routing_endpoint": null,
     })))
 }

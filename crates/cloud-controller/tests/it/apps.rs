@@ -67,8 +67,11 @@ async fn start_scale_restart_stop_delete() {
     )
     .await;
     let third = f.lrps(&app).await;
-    assert_ne!(third[0].process_guid, second[0].process_guid);
-    assert!(format!("{:?}", third[0].check_definition).contains("/ok"));
+    assert_eq!(
+        third[0].process_guid, second[0].process_guid,
+        "a check waits for the next restart"
+    );
+    assert_eq!(third[0].check_definition, second[0].check_definition);
 
     f.send(
         Method::POST,
@@ -83,7 +86,9 @@ async fn start_scale_restart_stop_delete() {
         json!({}),
     )
     .await;
-    assert_eq!(f.lrps(&app).await.len(), 1);
+    let fourth = f.lrps(&app).await;
+    assert_eq!(fourth.len(), 1);
+    assert!(format!("{:?}", fourth[0].check_definition).contains("/ok"));
     f.delete(&format!("/v3/apps/{app}")).await;
     assert_eq!(f.lrps(&app).await.len(), 0);
     assert_eq!(

@@ -292,7 +292,7 @@ async fn wrong_bindings_are_refused_with_the_originals_texts() {
         (again, "The app is already bound to the service instance"),
         (
             body(&app, &db),
-            "The binding name cannot be changed for the same app and service instance",
+            "The app is already bound to the service instance",
         ),
         (
             body(&app, far),
