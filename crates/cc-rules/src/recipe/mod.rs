@@ -8,20 +8,23 @@
 
 pub mod egress;
 pub mod environment;
+mod live;
 pub mod routes;
 pub mod ssh;
 pub mod staging;
 
+pub use live::{LiveState, update};
+
 use crate::services::Delivered;
 use egress::RuleError;
 use environment::FILE_DESCRIPTORS;
-use routes::{Routes, routes_json};
+use live::metric_tags;
+use routes::routes_json;
 use std::collections::BTreeMap;
 use wire::bbs::{
     Action, CachedDependency, CertificateProperties, Check, CheckDefinition, CodependentAction,
-    DesiredLrp, DesiredLrpUpdate, DownloadAction, EgressUpdate, EnvironmentVariable, HttpCheck,
-    LogRateLimit, MetricTagDynamic, MetricTagValue, Network, ParallelAction, ResourceLimits,
-    RunAction, TcpCheck, TimeoutAction,
+    DesiredLrp, DownloadAction, EnvironmentVariable, HttpCheck, LogRateLimit, MetricTagDynamic,
+    MetricTagValue, Network, ParallelAction, ResourceLimits, RunAction, TcpCheck, TimeoutAction,
 };
 
 pub const APPS_DOMAIN: &str = "cf-apps";
@@ -60,26 +63,6 @@ pub struct Artifact {
     pub sha256: String,
 }
 
-/// The part of a process that may change while its instances run: they follow it without a restart.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LiveState {
-    pub identity: AppIdentity,
-    /// The Cloud Controller's guid of the process. For the web process it is the guid of the app.
-    pub process_guid: String,
-    /// The version, which changes whenever running instances must be replaced.
-    pub version: String,
-    /// The process type: `web`, `worker`, …
-    pub process_type: String,
-    pub instances: u32,
-    pub routes: Routes,
-    /// The rules of all security groups that apply, in the API's form.
-    pub egress_rules: Vec<serde_json::Value>,
-    /// The name of the isolation segment.
-    pub isolation_segment: Option<String>,
-    /// The time `updated_at` as seconds with a fraction, which the sync compares byte by byte.
-    pub annotation: String,
-}
-
 /// One process of an app, with everything that its recipe needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AppSpec {
@@ -115,13 +98,6 @@ pub struct SidecarSpec {
     pub command: String,
     /// The sidecar's share of the process's memory. `None`: it may use all of it.
     pub memory_mb: Option<u32>,
-}
-
-impl LiveState {
-    /// Returns `<process guid>-<version>`, which Diego calls the process guid.
-    pub fn lrp_guid(&self) -> String {
-        lrp_guid(&self.process_guid, &self.version)
-    }
 }
 
 impl AppSpec {
@@ -260,25 +236,6 @@ pub fn desired_lrp(spec: &AppSpec) -> Result<DesiredLrp, RuleError> {
     })
 }
 
-/// Returns the update of a running version. `ssh` is the entry that the LRP has; it is sent back unchanged.
-pub fn update(live: &LiveState, ssh: Option<&ssh::Entry>) -> DesiredLrpUpdate {
-    let mut routes = routes_json(&live.routes, live.isolation_segment.as_deref());
-    if let Some(ssh) = ssh {
-        ssh.add_to(&mut routes);
-    }
-    DesiredLrpUpdate {
-        instances: Some(live.instances as i32),
-        routes: Some(routes),
-        annotation: Some(live.annotation.clone()),
-        metric_tags: metric_tags(live),
-        // Rules that cannot be read were refused by the API; the instances keep the rules that they have.
-        egress: egress::rules(&live.egress_rules)
-            .ok()
-            .map(|rules| EgressUpdate { rules }),
-        ..Default::default()
-    }
-}
-
 /// Returns the share of the cell's CPU, 0–100, by memory (128 MB to 8 GB).
 pub fn cpu_weight(memory_mb: u32) -> u32 {
     100 * memory_mb.clamp(128, 8192) / 8192
@@ -411,18 +368,6 @@ fn checks(
     } else {
         ports.iter().enumerate().map(check).collect()
     }
-}
-
-fn metric_tags(live: &LiveState) -> BTreeMap<String, MetricTagValue> {
-    let mut tags = identity_tags(&live.identity);
-    tags.insert("process_id".into(), fixed(&live.process_guid));
-    tags.insert("process_type".into(), fixed(&live.process_type));
-    tags.insert(
-        "process_instance_id".into(),
-        dynamic(MetricTagDynamic::InstanceGuid),
-    );
-    tags.insert("instance_id".into(), dynamic(MetricTagDynamic::Index));
-    tags
 }
 
 /// Returns the tags of an app's metrics, which identify the app, its space and its organization.

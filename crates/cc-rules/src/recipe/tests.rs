@@ -1,6 +1,6 @@
 //! Tests of the whole LRP: what the cell, the emitter and log-cache rely on.
 
-use super::routes::HttpRoute;
+use super::routes::{HttpRoute, Routes};
 use super::*;
 use serde_json::json;
 use wire::lrp_routes::{CF_ROUTER, DIEGO_SSH};

@@ -61,7 +61,7 @@ struct Wish {
     wanted: Wanted,
 }
 
-/// What must run of a process.
+/// The part of a wish that says what must run.
 #[derive(Debug)]
 enum Wanted {
     Nothing,

@@ -88,7 +88,7 @@ pub(in crate::actions) async fn found<R: Operated>(
     Ok(Ok(row))
 }
 
-/// Why a binding was not made, as its row and its job tell.
+/// The reason why a binding was not made, for its row and for its job.
 pub(in crate::actions) struct NotBound {
     pub(in crate::actions) text: String,
     /// Whether the broker may have the binding.
