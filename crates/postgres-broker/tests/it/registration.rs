@@ -24,6 +24,9 @@ async fn get(cc: &CloudController, token: &str, path: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_registers_itself_and_publishes_its_plans() {
     let data = tempfile::tempdir().unwrap();
+    for folder in ["uaa", "bbs", "cc"] {
+        std::fs::create_dir(data.path().join(folder)).unwrap();
+    }
     let uaa = Uaa::start(&data.path().join("uaa"), |config| {
         let authorities = &["cloud_controller.admin"];
         config.clients = vec![uaa::Client::component(CLIENT, SECRET, authorities)];
