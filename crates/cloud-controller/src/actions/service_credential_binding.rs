@@ -419,7 +419,7 @@ mod tests {
             (binding("c", Some("other")), None),
             (binding("a", Some("db")), Some("already bound")),
             (binding("b", None), Some("already bound")),
-            (binding("b", Some("x")), Some("name cannot be changed")),
+            (binding("b", Some("x")), Some("already bound")),
             (binding("c", Some("db")), Some("a binding with name 'db'.")),
             (binding("c", Some("a b")), Some("Valid characters")),
         ] {
@@ -439,6 +439,8 @@ mod tests {
         let new = binding("a", Some("db"));
         let checked = |most| check_siblings(&new, &pair, most, true);
         assert_eq!(checked(most(9, 3)), Ok(()));
+        let renamed = check_siblings(&binding("a", Some("x")), &pair, most(9, 3), true);
+        assert!(renamed.unwrap_err().contains("name cannot be changed"));
         let full = checked(most(9, 2)).unwrap_err();
         assert!(full.contains("too many bindings") && full.contains("(limit: 2)"));
         let only = checked(most(9, 1)).unwrap_err();
