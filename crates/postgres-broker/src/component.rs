@@ -56,7 +56,7 @@ impl PostgresBroker {
         let broker = Broker::new(settings, admin, secrets, metrics, PATIENCE);
         let programs = match &server {
             Some(server) => Some(server.programs().clone()),
-            None => Programs::find(None).ok().map(Programs::as_this_user),
+            None => Programs::find(None).ok().map(Programs::for_this_user),
         };
         if programs.is_none() {
             tracing::warn!(

@@ -88,7 +88,7 @@ pub enum DumpPlace {
     Folder(PathBuf),
     /// A bucket, and the beginning of all keys: `postgres/`.
     Bucket {
-        s3: S3,
+        s3: Box<S3>,
         prefix: String,
     },
 }

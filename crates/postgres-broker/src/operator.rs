@@ -42,7 +42,7 @@ impl Operator {
                 let version = text.ok().and_then(|text| text.trim().parse().ok());
                 Programs::find(version)?
             }
-            Server::Given(_) => Programs::find(None)?.as_this_user(),
+            Server::Given(_) => Programs::find(None)?.for_this_user(),
         };
         let broker = Broker::new(settings, admin, secrets, metrics, Duration::ZERO);
         Ok(Self(Dumper::new(broker, programs)?))

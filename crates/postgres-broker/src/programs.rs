@@ -51,7 +51,7 @@ impl Programs {
     }
 
     /// Returns the programs as they run for this process's own user. The clients need no other.
-    pub(crate) fn as_this_user(self) -> Self {
+    pub(crate) fn for_this_user(self) -> Self {
         Self { user: None, ..self }
     }
 

@@ -134,7 +134,8 @@ impl<'a> Errand<'a> {
         (&job.actor_guid, &job.actor_type, &job.actor_name)
     }
 
-    pub(super) fn guid(&self) -> &'a str {
+    /// Returns the guid of what the job makes, changes or removes.
+    pub(super) fn resource(&self) -> &'a str {
         &self.job.resource_guid
     }
 

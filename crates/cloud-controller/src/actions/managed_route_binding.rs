@@ -279,7 +279,7 @@ async fn follow(tx: &mut Change, errand: Errand<'_>, route: &str) -> ApiResult<(
 }
 
 pub(super) async fn prepare_delete(tx: &mut Change, errand: Errand<'_>) -> ApiResult<Next> {
-    let guid = errand.guid();
+    let guid = errand.resource();
     let Some(binding) = db::by_guid::<ServiceRouteBinding>(tx, guid).await? else {
         return Ok(Next::After(After::Done));
     };
@@ -308,7 +308,7 @@ pub(super) async fn settle_delete(
     call: &Call,
     reply: Reply,
 ) -> ApiResult<After> {
-    let found = db::by_guid::<ServiceRouteBinding>(tx, errand.guid()).await?;
+    let found = db::by_guid::<ServiceRouteBinding>(tx, errand.resource()).await?;
     let Some(mut binding) = found else {
         return Ok(After::Done);
     };

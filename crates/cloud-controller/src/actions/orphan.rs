@@ -159,7 +159,7 @@ pub(super) fn settle(errand: Errand<'_>, call: &Call, reply: Reply) -> (u32, Aft
         }
         Step::Resend { after } => (failures, After::resend(after)),
         Step::Fail { text, .. } | Step::Expire { text, .. } => {
-            let guid = errand.guid();
+            let guid = errand.resource();
             tracing::warn!(guid, failures, text, "orphan-not-removed");
             let after = match is_hopeless(errand.job.created_at, clock::now()) {
                 true => After::Failed(ApiError::unable(verb.word(), text)),

@@ -66,7 +66,7 @@ struct Wish {
 enum Wanted {
     Nothing,
     /// An LRP that the BBS is known to have. It gets the changes that its instances follow.
-    Update(LiveState),
+    Update(Box<LiveState>),
     Whole(Box<AppSpec>),
 }
 
@@ -209,7 +209,7 @@ impl Driver {
         let wanted = match self.wanted_process(&mut conn, process).await? {
             None => Wanted::Nothing,
             Some(found) if self.is_known(&found.0) => {
-                Wanted::Update(self.live_state(&mut conn, &found).await?)
+                Wanted::Update(Box::new(self.live_state(&mut conn, &found).await?))
             }
             Some(found) => match self.wanted_spec(&mut conn, &found).await? {
                 Some(spec) => Wanted::Whole(Box::new(spec)),

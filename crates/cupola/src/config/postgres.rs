@@ -118,7 +118,7 @@ pub(crate) enum DumpPlace {
     /// `None`: a folder in the data directory.
     Folder(Option<PathBuf>),
     Bucket {
-        s3: S3,
+        s3: Box<S3>,
         prefix: String,
     },
 }
@@ -352,7 +352,7 @@ fn dumps(section: DumpsSection, problems: &mut Vec<String>) -> Option<Dumps> {
             return None;
         }
         (Some(s3), None) => DumpPlace::Bucket {
-            s3: bucket(s3, "postgres.dumps.s3", problems)?,
+            s3: Box::new(bucket(s3, "postgres.dumps.s3", problems)?),
             prefix: section.prefix.unwrap_or_else(|| "postgres/".to_owned()),
         },
         (None, folder) => {

@@ -37,8 +37,8 @@ fn begin(f: &Foundation, command: &str) -> Result<Child> {
     let cf = format!("{} cf", binary().display());
     let one = format!("{cf} {command} >/dev/null 2>&1 || true");
     let script = format!("seq {COUNT} | xargs -P 20 -n 1 sh -c '{one}' sh");
-    let begun = Command::new("sh")
-        .args(["-c", &script])
+    let begun = Command::new("timeout")
+        .args(["300", "sh", "-c", &script])
         .env("CF_HOME", f.folder().join("home"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

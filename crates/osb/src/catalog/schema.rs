@@ -87,14 +87,14 @@ fn check_schema(schema: &Map<String, Value>, place: &str, found: &mut Vec<String
     for (key, value) in schema {
         let at = format!("{place}/{key}");
         match key.as_str() {
-            "$schema" | "$ref" | "id" | "$id" | "title" | "description" | "pattern" | "format" => {
-                if !value.is_string() {
-                    note(found, &at, value, "a string");
-                }
+            "$schema" | "$ref" | "id" | "$id" | "title" | "description" | "pattern" | "format"
+                if !value.is_string() =>
+            {
+                note(found, &at, value, "a string");
             }
             "type" => check_type(value, &at, found),
             "required" => check_required(value, &at, found),
-            "enum" if !value.as_array().is_some_and(|list| !list.is_empty()) => {
+            "enum" if value.as_array().is_none_or(Vec::is_empty) => {
                 note(found, &at, value, "an array that is not empty");
             }
             "uniqueItems" if !value.is_boolean() => note(found, &at, value, "a boolean"),

@@ -50,7 +50,7 @@ impl Dump {
 pub(crate) enum Place {
     Folder(PathBuf),
     Bucket {
-        client: Client,
+        client: Box<Client>,
         prefix: String,
         /// The folder in which dumps are written before they are sent.
         work: PathBuf,
@@ -69,7 +69,7 @@ impl Place {
                 let work = data_dir.join("dumps");
                 make_folder(&work)?;
                 Self::Bucket {
-                    client: Client::new(s3, "postgres.dumps.s3")?,
+                    client: Box::new(Client::new(s3, "postgres.dumps.s3")?),
                     prefix: prefix.clone(),
                     work,
                 }

@@ -12,7 +12,7 @@ async fn admit(world: &World, guid: Guid, is_allowed: bool) {
 async fn a_night_has_one_dump_of_each_instance() {
     let world = World::start();
     let guid = world.instance().await;
-    let programs = Programs::find(None).unwrap().as_this_user();
+    let programs = Programs::find(None).unwrap().for_this_user();
     let dumper = Dumper::new(world.broker.clone(), programs).unwrap();
     let metrics = world.broker.metrics();
     let counts = || (metrics.dumps.value(), metrics.dump_failures.value());

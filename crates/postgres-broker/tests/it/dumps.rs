@@ -224,7 +224,7 @@ async fn a_bucket_keeps_dumps() {
     let world = World::start().await;
     let mut settings = world.settings.clone();
     settings.dumps.place = DumpPlace::Bucket {
-        s3: S3::new(s3).unwrap(),
+        s3: Box::new(S3::new(s3).unwrap()),
         prefix: "postgres/".to_owned(),
     };
     let work = settings.data_dir.join("dumps");

@@ -188,14 +188,19 @@ impl Kept {
         let Some(known) = self.instances.get(guid) else {
             return error(404, "the instance does not exist");
         };
-        if known.operation.is_some() {
-            return error(422, "ConcurrencyError");
-        }
         let mut next = known.attributes.clone();
         for key in ["plan_id", "parameters", "maintenance_info", "context"] {
             if let Some(value) = request.body.get(key) {
                 next[key] = value.clone();
             }
+        }
+        // The same request again is no second operation.
+        match &known.operation {
+            Some(operation) if operation.kind == Kind::Update && operation.next == next => {
+                return answer(202, &json!({}));
+            }
+            Some(_) => return error(422, "ConcurrencyError"),
+            None => {}
         }
         let begun = polls.map(|left| self.operation(Kind::Update, left, next.clone()));
         let known = self.instances.get_mut(guid).expect("it was found");
@@ -215,10 +220,12 @@ impl Kept {
         let Some(known) = self.things(is_binding).get(guid) else {
             return answer(410, &json!({}));
         };
-        // A creation that is under way can be ended by a deletion, which removes orphans.
-        let is_busy = |operation: &Operation| operation.kind != Kind::Create;
-        if known.operation.as_ref().is_some_and(is_busy) {
-            return error(422, "ConcurrencyError");
+        match known.operation.as_ref().map(|operation| operation.kind) {
+            // The same request again is no second operation.
+            Some(Kind::Delete) => return answer(202, &json!({})),
+            Some(Kind::Update) => return error(422, "ConcurrencyError"),
+            // A creation that is under way can be ended by a deletion, which removes orphans.
+            Some(Kind::Create) | None => {}
         }
         let polls = match self.background(request) {
             Ok(polls) => polls,

@@ -11,7 +11,7 @@ use crate::error::{ApiError, ApiResult};
 pub(in crate::actions) trait Operated: Row + Sync {
     /// The noun in the text of a missing row.
     const NOUN: &'static str;
-    /// What ends that text.
+    /// The last characters of that text.
     const END: &'static str;
     fn operation(&self) -> &LastOperation;
     fn note(&mut self, kind: &str, state: &str, description: Option<&str>);
@@ -71,7 +71,7 @@ pub(in crate::actions) async fn found<R: Operated>(
     errand: Errand<'_>,
     kind: &str,
 ) -> ApiResult<Result<R, ApiError>> {
-    let guid = errand.guid();
+    let guid = errand.resource();
     let Some(row) = db::by_guid::<R>(conn, guid).await? else {
         return Ok(Err(ApiError::new(
             404,
@@ -113,7 +113,7 @@ impl NotBound {
         }
     }
 
-    /// What the broker returned cannot be used.
+    /// The broker returned something that cannot be used.
     pub(in crate::actions) fn unusable(text: String) -> Self {
         Self {
             error: ApiError::unable("bind", text.as_str()),

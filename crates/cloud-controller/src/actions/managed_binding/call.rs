@@ -206,7 +206,7 @@ pub(in crate::actions) async fn prepare_delete(
     tx: &mut Change,
     errand: Errand<'_>,
 ) -> ApiResult<Next> {
-    let guid = errand.guid();
+    let guid = errand.resource();
     let Some(binding) = db::by_guid::<ServiceCredentialBinding>(tx, guid).await? else {
         return Ok(Next::After(After::Done));
     };
@@ -236,7 +236,7 @@ pub(in crate::actions) async fn settle_delete(
     call: &Call,
     reply: Reply,
 ) -> ApiResult<After> {
-    let found = db::by_guid::<ServiceCredentialBinding>(tx, errand.guid()).await?;
+    let found = db::by_guid::<ServiceCredentialBinding>(tx, errand.resource()).await?;
     let Some(mut binding) = found else {
         return Ok(After::Done);
     };

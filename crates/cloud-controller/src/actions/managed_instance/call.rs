@@ -139,7 +139,7 @@ pub(in crate::actions) async fn prepare_delete(
     tx: &mut Change,
     errand: Errand<'_>,
 ) -> ApiResult<Next> {
-    let guid = errand.guid();
+    let guid = errand.resource();
     let Some(instance) = db::by_guid::<ServiceInstance>(tx, guid).await? else {
         return Ok(Next::After(After::Done));
     };
@@ -187,7 +187,7 @@ pub(in crate::actions) async fn settle_delete(
     call: &Call,
     reply: Reply,
 ) -> ApiResult<After> {
-    let found = db::by_guid::<ServiceInstance>(tx, errand.guid()).await?;
+    let found = db::by_guid::<ServiceInstance>(tx, errand.resource()).await?;
     let Some(mut instance) = found else {
         return Ok(After::Done);
     };

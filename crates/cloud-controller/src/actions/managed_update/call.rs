@@ -38,7 +38,7 @@ pub(in crate::actions) async fn prepare(tx: &mut Change, errand: Errand<'_>) -> 
     let Some(plan) = plan_after(tx, &subject, &change).await? else {
         let guid = change.plan.unwrap_or_default();
         let text = format!("The service plan could not be found: {guid}");
-        fail::<ServiceInstance>(tx, errand.guid(), &text).await?;
+        fail::<ServiceInstance>(tx, errand.resource(), &text).await?;
         let error = ApiError::new(404, 110_003, "ServicePlanNotFound", text);
         return Ok(Next::After(After::Failed(error)));
     };
