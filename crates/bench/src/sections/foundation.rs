@@ -12,7 +12,7 @@ use clients::http::Authorities;
 use route_timing::statistics::{milliseconds, quantile, sorted};
 use route_timing::{Api, ApiSettings, By, Change, Front, Settings, Size};
 use std::time::{Duration, Instant};
-use testkit::foundation::{Foundation, Mode, PASSWORD, example};
+use testkit::foundation::{Foundation, Mode, PASSWORD};
 
 const APPS: usize = 10;
 
@@ -103,22 +103,8 @@ pub(super) fn table(rows: &[Row]) -> Table {
 
 fn push(f: &Foundation, n: usize) -> Result<Duration> {
     let name = format!("bench{n}");
-    let folder = example("proxy/bin");
     let began = Instant::now();
-    f.cf_ok(&[
-        "push",
-        &name,
-        "-p",
-        &folder,
-        "-b",
-        "binary_buildpack",
-        "-c",
-        "./proxy",
-        "-m",
-        "64M",
-        "-k",
-        "128M",
-    ])?;
+    f.push_proxy(&name)?;
     ensure!(
         f.get(&f.host(&name), "/")?.status == 200,
         "no 200 after push"

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use route_timing::statistics::milliseconds;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use testkit::foundation::{Foundation, Mode, example, sh};
+use testkit::foundation::{Foundation, Mode, sh};
 
 /// The apps, each of which is bound to every instance. An app has at most 100 bindings.
 const APPS: usize = 10;
@@ -40,21 +40,7 @@ fn measure(f: &Foundation, rounds: u32) -> Result<String> {
 }
 
 fn sessions(f: &Foundation, rounds: u32) -> Result<Vec<Duration>> {
-    let path = example("proxy/bin");
-    f.cf_ok(&[
-        "push",
-        "shell",
-        "-p",
-        &path,
-        "-b",
-        "binary_buildpack",
-        "-c",
-        "./proxy",
-        "-m",
-        "64M",
-        "-k",
-        "128M",
-    ])?;
+    f.push_proxy("shell")?;
     let session = || {
         let began = Instant::now();
         f.cf_ok(&["ssh", "shell", "-c", "true"])?;

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use testkit::foundation::{Foundation, both, example, wait_for};
+use testkit::foundation::{Foundation, both, wait_for};
 
 pub(crate) const STORIES: &[Story] = &[
     story("ssh_story_10_a_command_in_an_instance", command),
@@ -24,21 +24,7 @@ fn push(f: &Foundation) -> Result<String> {
     if let Ok(guid) = f.guid(APP) {
         return Ok(guid);
     }
-    let path = example("proxy/bin");
-    f.cf_ok(&[
-        "push",
-        APP,
-        "-p",
-        &path,
-        "-b",
-        "binary_buildpack",
-        "-c",
-        "./proxy",
-        "-m",
-        "64M",
-        "-k",
-        "128M",
-    ])?;
+    f.push_proxy(APP)?;
     f.guid(APP)
 }
 

@@ -1,6 +1,6 @@
 //! The tools of a person at a foundation: cf, cfdot, curl, and a shell in an instance.
 
-use super::{Foundation, binary, both};
+use super::{Foundation, binary, both, example};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -65,6 +65,16 @@ impl Foundation {
             both(&output)
         );
         Ok(both(&output))
+    }
+
+    /// Pushes the prebuilt proxy app of `examples/` under a name.
+    pub fn push_proxy(&self, name: &str) -> Result<()> {
+        let path = example("proxy/bin");
+        let size = ["-m", "64M", "-k", "128M"];
+        let start = ["-b", "binary_buildpack", "-c", "./proxy"];
+        let args = [&["push", name, "-p", &path][..], &start, &size].concat();
+        self.cf_ok(&args)?;
+        Ok(())
     }
 
     /// Runs `cf …`, expects exit code 1, and returns the output.
