@@ -65,7 +65,7 @@ impl Verb {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Nothing was sent.
+    /// The request was not sent.
     #[default]
     Unsent,
     /// The request was sent, or is about to be sent. Its answer is not known.
@@ -92,7 +92,7 @@ pub enum Answer {
     Refused {
         text: String,
     },
-    /// Nobody can know whether the broker has done something: it answered too late, wrongly, or with an error of its own.
+    /// The answer does not show whether the broker did something: it was late or wrong, or the broker failed.
     Unclear {
         text: String,
     },

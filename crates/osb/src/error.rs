@@ -3,7 +3,7 @@
 /// The reason why a call failed. The names of the API's errors are those of the original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The URL is wrong, or its address is not permitted. Nothing was sent.
+    /// The URL is wrong, or its address is not permitted. The request was not sent.
     Forbidden,
     /// No connection, or one that broke before the answer was complete.
     Unreachable,

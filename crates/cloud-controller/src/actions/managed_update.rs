@@ -141,7 +141,7 @@ pub(crate) async fn update(
         return Ok(Updated::Now(trail));
     }
     must_be_idle(tx, instance).await?;
-    // What is wrong with the metadata is found before the broker does anything.
+    // The metadata is checked before the broker does anything.
     change.apply(&settings.limits, &mut changed.clone(), None)?;
     note(tx, &mut changed, (UPDATE, IN_PROGRESS), None).await?;
     let task = Task {

@@ -5,7 +5,7 @@
 //!    └─ the job waits, or ends without a call
 //! ```
 //!
-//! What is about to be sent is stored before, so that a process that dies at any moment leaves a job that another one continues: it sends
+//! A job stores each request before it sends it, so that a process that dies at any moment leaves a job that another one continues: it sends
 //! the same request again, and brokers do nothing twice for the same guid (`cc_rules::broker_operations`). A job ends only with what its
 //! broker did, or by a time limit: a failure of the database postpones it.
 //!

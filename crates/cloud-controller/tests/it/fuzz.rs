@@ -252,7 +252,7 @@ fn plausible(dice: &mut Dice, key: &str, things: &Things) -> Option<Value> {
         "stack" | "weight" | "port" | "origin" => Value::Null,
         "type" if key.contains("check") => json!("http"),
         "type" if key.starts_with("authentication") => json!("basic"),
-        // Nobody listens there, so that the jobs of brokers fail at once.
+        // No server listens at this address, so that the jobs of brokers fail at once.
         "url" => json!("http://127.0.0.1:9"),
         "type" => json!(*dice.one(&[
             "bits",

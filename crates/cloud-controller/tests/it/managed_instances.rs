@@ -298,7 +298,7 @@ async fn an_instance_is_upgraded_to_the_version_of_its_plan() {
     let shown = f.get(&path).await;
     assert_eq!(shown["upgrade_available"], false);
     assert_eq!(shown["maintenance_info"]["version"], "2.0.0");
-    // Nothing is left to do for the same version.
+    // An upgrade to the same version has no effect.
     let requests = broker.requests().len();
     f.send(Method::PATCH, &path, upgrade("2.0.0")).await;
     assert_eq!(broker.requests().len(), requests);

@@ -349,7 +349,7 @@ async fn only_offerings_that_forward_requests_can_be_bound() {
         .await;
     assert_eq!(status, 400, "{answer}");
     deleted(&f, &path).await;
-    // Nobody could ask for the address of the service after an operation in the background.
+    // The Cloud Controller could not fetch the address of the service after an operation in the background.
     silent.broker.work_in_background(Some(1));
     silent.fail_to_bind(&route).await;
     silent.must_be_empty().await;

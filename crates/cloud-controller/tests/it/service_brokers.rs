@@ -312,7 +312,7 @@ async fn a_broker_that_hangs_stops_only_its_own_job() {
     let ((status, _), ()) = tokio::join!(made, others);
     assert_eq!(status, 202);
     let guid = f.broker_named("slow").await;
-    // Nothing else may change it meanwhile.
+    // Another request may not change it meanwhile.
     let path = format!("{BROKERS}/{guid}");
     let (status, answer) = f
         .call(Method::PATCH, &path, Some(json!({ "name": "x" })))

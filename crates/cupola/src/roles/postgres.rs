@@ -27,7 +27,7 @@ pub(crate) async fn postgres_broker(setting: Setting) -> Result<Run> {
         plan.cell_ip.to_string(),
         crate::addresses::host(&address.advertise).to_owned(),
     ];
-    // Nobody connects to the address that stands for all.
+    // A client cannot connect to the unspecified address.
     if !address.listen.ip().is_unspecified() {
         hosts.push(address.listen.ip().to_string());
     }

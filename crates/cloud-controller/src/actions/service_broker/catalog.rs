@@ -25,7 +25,7 @@ pub(super) enum Stored {
     Done,
     /// The clients of dashboards are claimed now: the job goes on with the UAA.
     Again,
-    /// Nothing was changed.
+    /// The job fails, and no row was changed.
     Failed(ApiError),
 }
 
