@@ -1,6 +1,6 @@
 //! The parts that every component needs to be a good process: TLS identities, an HTTP server, listeners, free ports, the
-//! addresses that users may name, a database, the disk, files that change, processes, logging, metrics, readiness, reconcilers,
-//! rings of numbered entries, fetched lists, zips and back-off.
+//! addresses that users may name, a database, the disk, files that change, private files, processes, logging, metrics, readiness,
+//! reconcilers, rings of numbered entries, fetched lists, zips and back-off.
 //!
 //! No Cloud Foundry policy is here, and no key of our configuration.
 
@@ -12,6 +12,7 @@ pub mod listing;
 pub mod logging;
 pub mod metrics;
 pub mod net;
+pub mod private_file;
 pub mod processes;
 pub mod reach;
 pub mod readiness;
