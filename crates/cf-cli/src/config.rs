@@ -2,8 +2,8 @@
 //! either client can continue with the other's file. Keys that this client does not use are kept unchanged.
 
 use anyhow::{Context as _, Result};
+use kit::private_file;
 use serde::{Deserialize, Serialize};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 4;
@@ -133,25 +133,20 @@ impl Config {
         let folder = path
             .parent()
             .context("the path of the config file has no folder")?;
-        let write = || -> std::io::Result<()> {
-            if !folder.exists() {
-                use std::os::unix::fs::DirBuilderExt as _;
-                std::fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(folder)?;
-            }
-            // A temporary file has mode 0600.
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&serde_json::to_vec_pretty(&Self {
-                config_version: VERSION,
-                ..self.clone()
-            })?)?;
-            file.as_file().sync_all()?;
-            file.persist(path).map_err(|e| e.error)?;
-            Ok(())
-        };
-        write().with_context(|| format!("write config file {}", path.display()))
+        if !folder.exists() {
+            use std::os::unix::fs::DirBuilderExt as _;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .with_context(|| format!("create {}", folder.display()))?;
+        }
+        let text = serde_json::to_string_pretty(&Self {
+            config_version: VERSION,
+            ..self.clone()
+        })
+        .context("encode the config file")?;
+        private_file::replace(path, &text).context("save the config file")
     }
 
     pub(crate) fn log_out(&mut self) {

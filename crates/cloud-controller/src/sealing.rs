@@ -15,12 +15,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use cc_rules::ordered_json::OrderedJson;
 use kit::db::{BoxDynError, Cell, FromCell};
+use kit::private_file;
 use rand::RngCore as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -301,33 +301,8 @@ fn create_if_missing(path: &Path) -> Result<()> {
         return Ok(());
     }
     let text = format!("{HEADER}{}\n", fresh_key());
-    let new = write_beside(path, &text)?;
-    let linked = std::fs::hard_link(&new, path);
-    std::fs::remove_file(&new).with_context(|| format!("remove {}", new.display()))?;
-    match linked {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(error).with_context(|| format!("create the keys in {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes a private file in the same folder, and returns its path when it is on the disk.
-fn write_beside(path: &Path, text: &str) -> Result<PathBuf> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{:016x}", rand::random::<u64>()));
-    let new = PathBuf::from(name);
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("write {}", new.display()))?;
-    Ok(new)
+    private_file::create(path, &text).context("create the keys")?;
+    Ok(())
 }
 
 /// Adds a new key to the file of a Cloud Controller, which then seals with it. Returns its label and the number of all keys.
@@ -342,9 +317,7 @@ pub(crate) fn rotate(path: &Path) -> Result<(String, usize)> {
         .flat_map(|line| [line, "\n"])
         .collect();
     let key = fresh_key();
-    let new = write_beside(path, &format!("{HEADER}{key}\n{kept}"))?;
-    std::fs::rename(&new, path)
-        .with_context(|| format!("replace the keys in {}", path.display()))?;
+    private_file::replace(path, &format!("{HEADER}{key}\n{kept}")).context("add a key")?;
     let label = Key::read(&key).map(|key| key.label).unwrap_or_default();
     Ok((label, known + 1))
 }

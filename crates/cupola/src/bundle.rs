@@ -6,9 +6,9 @@
 //! bundles of cells, because each cell issues the identities of its instances.
 
 use crate::addresses::{Service, host, is_loopback};
-use crate::files::write_private;
 use crate::role::{self, Role};
 use anyhow::{Context as _, Result, bail, ensure};
+use kit::private_file;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -105,7 +105,7 @@ impl Bundle {
             "{} exists already: remove it, or name another file with --out",
             path.display()
         );
-        write_private(path, &serde_json::to_string_pretty(self)?)
+        private_file::replace(path, &serde_json::to_string_pretty(self)?)
     }
 
     /// Checks that the bundle was made for these roles. `served` has the services of this machine for which the bundle's certificates
@@ -256,7 +256,7 @@ mod tests {
             ("no json", "is damaged"),
         ] {
             std::fs::remove_file(&path).unwrap();
-            write_private(&path, text).unwrap();
+            private_file::replace(&path, text).unwrap();
             let error = format!("{:#}", Bundle::read(&path).unwrap_err());
             assert!(error.contains(reason), "{error}");
         }

@@ -7,8 +7,9 @@
 
 use crate::bundle::{Bundle, Issued};
 use crate::edge_certificate::StoredCertificate;
-use crate::files::{keep_private, write_private};
+use crate::files::keep_private;
 use anyhow::{Context as _, Result, bail};
+use kit::private_file;
 use kit::tls::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -46,8 +47,8 @@ impl Certificates {
             );
             if !cert.exists() {
                 let (cert_pem, key_pem) = make_authority(subject)?;
-                write_private(&key, &key_pem)?;
-                write_private(&cert, &cert_pem)?;
+                private_file::replace(&key, &key_pem)?;
+                private_file::replace(&cert, &cert_pem)?;
             }
             let (cert_pem, key_pem) = (read(&cert)?, read(&key)?);
             kit::tls::check_pair(&cert_pem, &key_pem).with_context(|| {
@@ -111,8 +112,8 @@ impl Certificates {
             return Ok(());
         }
         let operator = self.component("operator", &[Ipv4Addr::LOCALHOST.to_string()])?;
-        write_private(&key, &operator.key_pem)?;
-        write_private(&cert, &operator.cert_pem)
+        private_file::replace(&key, &operator.key_pem)?;
+        private_file::replace(&cert, &operator.cert_pem)
     }
 
     /// Issues a certificate for one component, valid for its hosts, which are names or IP addresses. The identity trusts the
@@ -177,8 +178,8 @@ impl Certificates {
                     // The file may be the operator's, so it stays unchanged.
                     tracing::error!(file = %cert.display(), why, "edge-certificate-unusable: another is used until it is corrected or removed");
                 } else {
-                    write_private(&key, &key_pem)?;
-                    write_private(&cert, &cert_pem)?;
+                    private_file::replace(&key, &key_pem)?;
+                    private_file::replace(&cert, &cert_pem)?;
                 }
                 (cert_pem, key_pem)
             }

@@ -1,31 +1,13 @@
-//! Files that only their owner may read.
+//! Private files that are written again only when their content changes.
 
-use anyhow::{Context as _, Result};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use anyhow::Result;
+use kit::private_file;
 use std::path::Path;
 
-/// Writes a file that only its owner may read. It is written as a whole or not at all.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
-    let partial = path.with_extension("partial");
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&partial)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().with_context(|| format!("write {}", path.display()))
-}
-
-/// Writes such a file if its content differs, so that a full disk does not keep a role from starting again.
+/// Writes a private file if its content differs, so that a full disk does not keep a role from starting again.
 pub(crate) fn keep_private(path: &Path, text: &str) -> Result<()> {
     match std::fs::read_to_string(path) {
         Ok(kept) if kept == text => Ok(()),
-        _ => write_private(path, text),
+        _ => private_file::replace(path, text),
     }
 }

@@ -7,11 +7,11 @@ use crate::addresses::{Service, is_host_name, is_loopback};
 use crate::bundle::{self, Bundle, JOINING};
 use crate::certs::Certificates;
 use crate::config::{self, Overrides};
-use crate::files::write_private;
 use crate::plan::{Plan, PlanLock};
 use crate::role::{self, Role};
 use crate::terminal::print;
 use anyhow::{Context as _, Result, bail, ensure};
+use kit::private_file;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -34,9 +34,9 @@ pub(crate) async fn certs(data: &Path, name: &str, hosts: &[String], out: &Path)
         );
     }
     std::fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
-    write_private(&file("key"), &identity.key_pem)?;
-    write_private(&file("crt"), &identity.cert_pem)?;
-    write_private(&out.join("components_ca.crt"), &identity.ca_pem)?;
+    private_file::replace(&file("key"), &identity.key_pem)?;
+    private_file::replace(&file("crt"), &identity.cert_pem)?;
+    private_file::replace(&out.join("components_ca.crt"), &identity.ca_pem)?;
     print(&format!(
         "{}, {} and {} are written; the certificate is valid for {}.\n",
         file("crt").display(),

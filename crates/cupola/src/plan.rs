@@ -14,10 +14,10 @@ pub(crate) use locks::{FirstStart, PlanLock, RoleLocks};
 use crate::addresses::{Address, Addresses, Configured, Service, is_loopback, resolve};
 use crate::bundle::Bundle;
 use crate::config::{Config, DEFAULT_DATA, DEFAULT_DOMAIN};
-use crate::files::write_private;
 use crate::role::Role;
 use anyhow::{Context as _, Result, bail, ensure};
 use garden::linux::CellNetwork;
+use kit::private_file;
 use ports::Ports;
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
@@ -361,7 +361,7 @@ impl Plan {
     }
 
     fn save(&self, data: &Path) -> Result<()> {
-        write_private(
+        private_file::replace(
             &data.join("foundation.json"),
             &serde_json::to_string_pretty(self)?,
         )

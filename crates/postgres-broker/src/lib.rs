@@ -31,7 +31,6 @@ mod component;
 mod config;
 mod db;
 mod dumps;
-mod files;
 mod instance;
 mod metrics;
 mod names;

@@ -3,9 +3,9 @@
 //!
 //! A binding's password is stored nowhere. The broker computes it again when the platform asks for the binding.
 
-use crate::files::write_private;
 use anyhow::{Context as _, Result};
 use aws_lc_rs::hmac;
+use kit::private_file;
 use rand::RngCore as _;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,7 +46,7 @@ impl Secrets {
                     broker_password: random_hex(24),
                     key: random_hex(32),
                 };
-                write_private(&file, &serde_json::to_string_pretty(&secrets)?)?;
+                private_file::replace(&file, &serde_json::to_string_pretty(&secrets)?)?;
                 Ok(secrets)
             }
             Err(error) => Err(error).with_context(|| format!("read {}", file.display())),

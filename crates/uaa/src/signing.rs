@@ -7,6 +7,7 @@ use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use kit::private_file;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -45,8 +46,8 @@ pub(crate) fn load_or_create(path: &Path) -> Result<String> {
                 "PRIVATE KEY",
                 pair.as_der().ok().context("encode the RSA key")?.as_ref(),
             );
-            write_secret(path, &pem)
-                .with_context(|| format!("write signing key {}", path.display()))?;
+            // It is synced before it is used: the tokens of a key that a crash loses are invalid.
+            private_file::replace(path, &pem).context("keep the signing key")?;
             Ok(pem)
         }
         read => read.with_context(|| format!("read signing key {}", path.display())),
@@ -130,22 +131,6 @@ fn pem(label: &str, der: &[u8]) -> String {
         "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
         lines.join("\n")
     )
-}
-
-/// Writes the file durably before it is used: all tokens signed by a key that a crash loses would become invalid.
-fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let partial = path.with_extension("partial");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&partial)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&partial, path)
 }
 
 /// Returns both integers of a DER `RSAPublicKey` (RFC 8017 A.1.1), without leading zeros.

@@ -1,8 +1,8 @@
 //! The notebook of the person who learns: the next page, and the values that earlier pages showed. It is the file `lesson.json` in the
 //! data directory. The password is never written to it.
 
-use crate::files::write_private;
 use anyhow::{Context as _, Result};
+use kit::private_file;
 use lesson::Values;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ impl Notebook {
         self.next = next;
         self.values = values.0.clone();
         self.values.remove(SECRET);
-        write_private(&path(data), &serde_json::to_string_pretty(self)?)
+        private_file::replace(&path(data), &serde_json::to_string_pretty(self)?)
     }
 }
 

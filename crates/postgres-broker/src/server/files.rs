@@ -8,8 +8,9 @@ use crate::secrets::salt;
 use crate::server::ADMIN;
 use anyhow::{Context as _, Result, bail, ensure};
 use aws_lc_rs::digest::{SHA256, digest};
+use kit::private_file;
 use nix::unistd::{User, chown};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt as _;
@@ -66,21 +67,11 @@ impl Folder {
 
     /// Writes a file that only the server's user may read.
     fn write(&self, name: &str, text: &str, user: Option<&User>) -> Result<()> {
-        use std::io::Write as _;
-        let (path, partial) = (self.path(name), self.path(&format!("{name}.partial")));
-        let write = || -> std::io::Result<()> {
-            let mut file = std::fs::OpenOptions::new()
-                .create(true)
-                .write(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&partial)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        write().with_context(|| format!("write {}", partial.display()))?;
-        self.give(&partial, user, 0o600)?;
-        std::fs::rename(&partial, &path).with_context(|| format!("write {}", path.display()))
+        let path = self.path(name);
+        match user {
+            Some(user) => private_file::replace_for(&path, text, user),
+            None => private_file::replace(&path, text),
+        }
     }
 
     /// Writes the certificate, its authority, and who may connect.

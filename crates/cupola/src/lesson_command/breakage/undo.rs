@@ -1,8 +1,8 @@
 //! Undoes a breakage. A file keeps the steps; every step can be run again, and does nothing if there is nothing to undo.
 
-use crate::files::write_private;
 use crate::plan::Plan;
 use anyhow::{Context as _, Result};
+use kit::private_file;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ impl Record {
     }
 
     pub(super) fn write(&self, data: &Path) -> Result<()> {
-        write_private(&path(data), &serde_json::to_string_pretty(self)?)
+        private_file::replace(&path(data), &serde_json::to_string_pretty(self)?)
     }
 
     pub(super) fn remove(data: &Path) -> Result<()> {
