@@ -100,12 +100,13 @@ impl Bundle {
 
     /// Writes the bundle to a file that only its owner may read. An existing file is never replaced.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let is_new = private_file::create(path, &serde_json::to_string_pretty(self)?)?;
         ensure!(
-            !path.exists(),
+            is_new,
             "{} exists already: remove it, or name another file with --out",
             path.display()
         );
-        private_file::replace(path, &serde_json::to_string_pretty(self)?)
+        Ok(())
     }
 
     /// Checks that the bundle was made for these roles. `served` has the services of this machine for which the bundle's certificates
