@@ -109,6 +109,8 @@ impl Record {
     }
 }
 
+/// Replaces a file that only root may read. It does not wait for the disk, which would delay each start of a container or process:
+/// no container outlives its machine, and a checksum shows whether a crash damaged a file that is read again.
 pub(crate) fn write_private(file: &Path, content: &[u8]) -> Result<()> {
     let new = file.with_extension("new");
     let write = || -> std::io::Result<()> {
