@@ -1,16 +1,15 @@
 //! Writes files that only their owner may read (mode 0600). Components and clients keep their keys and passwords in such files.
 //!
 //! ```text
-//! replace  text ──▶ .NAME.RANDOM in the same folder ──▶ mode 0600, owner ──▶ disk ──▶ renamed to NAME
-//! create   text ──▶ .NAME.RANDOM in the same folder ──▶ mode 0600 ──▶ disk ──▶ linked as NAME, unless NAME exists
+//! replace  text ──▶ .NAME.RANDOM in the same folder ──▶ mode 0600, owner ──▶ disk ──▶ renamed to NAME ──▶ disk
+//! create   text ──▶ .NAME.RANDOM in the same folder ──▶ mode 0600 ──▶ disk ──▶ linked as NAME, unless NAME exists ──▶ disk
 //! ```
 //!
 //! The mode depends neither on the umask nor on the file that is replaced. A reader finds the old text or the new one and never a
 //! part of either, also after a crash. Several writers of one file do not disturb each other. A crash can leave `.NAME.RANDOM`
 //! behind; nothing reads that file, and no later call needs its name.
 //!
-//! It never makes a folder. It syncs the file and not its folder, so a crash of the machine right after a call can bring the old file
-//! back.
+//! What a call wrote is durable when it returns: the file is synced, and then its folder. It never makes a folder.
 
 use anyhow::{Context as _, Result};
 use nix::unistd::User;
@@ -49,6 +48,7 @@ pub fn create(path: &Path, text: &str) -> Result<bool> {
     match std::fs::hard_link(&new.0, path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         linked => linked
+            .and_then(|()| sync_folder(path))
             .map(|()| true)
             .with_context(|| format!("write {}", path.display())),
     }
@@ -85,8 +85,16 @@ impl Beside {
     }
 
     fn rename(self, path: &Path) -> Result<()> {
-        std::fs::rename(&self.0, path).with_context(|| format!("write {}", path.display()))
+        std::fs::rename(&self.0, path)
+            .and_then(|()| sync_folder(path))
+            .with_context(|| format!("write {}", path.display()))
     }
+}
+
+/// Makes the name of a file durable.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 impl Drop for Beside {
