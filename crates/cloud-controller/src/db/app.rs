@@ -1,6 +1,7 @@
 //! Apps.
 
-use super::{Condition, Connection, Json, ListCondition, Select, rows, spelled};
+use super::space::Space;
+use super::{Condition, Connection, Json, ListCondition, Select, rows, spelled, with_parent};
 use crate::sealing::Sealed;
 use cc_rules::metadata::Metadata;
 use cc_rules::services::Delivery;
@@ -40,6 +41,14 @@ impl App {
     pub(crate) fn is_started(&self) -> bool {
         self.state == AppState::Started
     }
+}
+
+/// Returns an app and its space.
+pub(crate) async fn with_space(
+    conn: &mut Connection,
+    guid: &str,
+) -> sqlx::Result<Option<(App, Space)>> {
+    with_parent(conn, guid, "space_guid").await
 }
 
 /// Returns the app of a name in a space. An older version may have stored names that differ only in case; of these the one with

@@ -64,7 +64,7 @@ pub(crate) use audit_event::{Trail, Unrecorded};
 pub(crate) use condition::{Condition, ListCondition, Order, When};
 pub(crate) use kit::db::Connection;
 pub(crate) use row::{
-    Field, Json, Row, by_guid, column, delete, insert, readable_rows, rows, update,
+    Field, Json, Row, by_guid, column, delete, insert, readable_rows, rows, update, with_parent,
 };
 pub(crate) use select::{Arg, Broken, Portion, Readable, Select};
 pub(crate) use spelling::{UnknownWord, spelled};

@@ -1,6 +1,9 @@
 //! Processes, and the desired LRPs that must be removed.
 
-use super::{Arg, Connection, Json, Readable, Select, execute, readable_rows, rows, spelled};
+use super::app::App;
+use super::{
+    Arg, Connection, Json, Readable, Select, execute, readable_rows, rows, spelled, with_parent,
+};
 use cc_rules::metadata::Metadata;
 use kit::db::query;
 use serde::{Deserialize, Serialize};
@@ -59,6 +62,39 @@ pub(crate) async fn started(conn: &mut Connection) -> sqlx::Result<Readable<Proc
     Select::new().and("app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND droplet_guid IS NOT NULL)", []).readable(conn).await
 }
 
+/// The beginning of a statement that marks processes as changed at the time `$1`. The mark always increases.
+macro_rules! touch {
+    () => {
+        "UPDATE processes SET updated_at = CASE WHEN updated_at < $1 THEN $1 ELSE updated_at + 1 END"
+    };
+}
+
+/// Returns a process and its app.
+pub(crate) async fn with_app(
+    conn: &mut Connection,
+    guid: &str,
+) -> sqlx::Result<Option<(Process, App)>> {
+    with_parent(conn, guid, "app_guid").await
+}
+
+/// Marks the processes of a type of an app as changed, so that the sync updates them in Diego. Returns their guids.
+pub(crate) async fn touch_of_type(
+    conn: &mut Connection,
+    app: &str,
+    process_type: &str,
+) -> sqlx::Result<Vec<String>> {
+    let rows = query(concat!(
+        touch!(),
+        " WHERE app_guid = $2 AND type = $3 RETURNING guid"
+    ))
+    .bind(crate::clock::now())
+    .bind(app)
+    .bind(process_type)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
 /// A place whose name is in the tags of an app's logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place<'a> {
@@ -71,13 +107,17 @@ pub(crate) async fn touch_in(conn: &mut Connection, place: Place<'_>) -> sqlx::R
     let now = crate::clock::now().into();
     let (sql, guid) = match place {
         Place::Space(guid) => (
-            "UPDATE processes SET updated_at = CASE WHEN updated_at < $1 THEN $1 ELSE updated_at + 1 END
-             WHERE app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid = $2)",
+            concat!(
+                touch!(),
+                " WHERE app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid = $2)"
+            ),
             guid,
         ),
         Place::Organization(guid) => (
-            "UPDATE processes SET updated_at = CASE WHEN updated_at < $1 THEN $1 ELSE updated_at + 1 END
-             WHERE app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid IN (SELECT guid FROM spaces WHERE organization_guid = $2))",
+            concat!(
+                touch!(),
+                " WHERE app_guid IN (SELECT guid FROM apps WHERE state = 'STARTED' AND space_guid IN (SELECT guid FROM spaces WHERE organization_guid = $2))"
+            ),
             guid,
         ),
     };

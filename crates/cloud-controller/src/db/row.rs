@@ -15,6 +15,42 @@ pub(crate) trait Row: FromRow + Send + Unpin + 'static {
     fn guid(&self) -> &str;
     /// Binds all of `COLUMNS` in their order.
     fn bind(&self, query: Query) -> Query;
+    /// Reads `COLUMNS` in their order from a result. The first of them stands at the position `first`.
+    fn read(row: &kit::db::Row, first: usize) -> sqlx::Result<Self>;
+}
+
+/// Reads the columns of a [`Row`] one after the other.
+#[derive(Debug)]
+pub(crate) struct Cells<'r> {
+    row: &'r kit::db::Row,
+    first: usize,
+    columns: std::slice::Iter<'static, &'static str>,
+    at: usize,
+}
+
+impl<'r> Cells<'r> {
+    pub(crate) fn new<R: Row>(row: &'r kit::db::Row, first: usize) -> Self {
+        Self {
+            row,
+            first,
+            columns: R::COLUMNS.iter(),
+            at: 0,
+        }
+    }
+
+    /// Returns the next value. The error names its column.
+    pub(crate) fn take<T: FromCell<'r>>(&mut self) -> sqlx::Result<T> {
+        let column = self.columns.next().copied().unwrap_or_default();
+        let value = self.row.try_get(self.first + self.at);
+        self.at += 1;
+        value.map_err(|error| match error {
+            sqlx::Error::ColumnDecode { source, .. } => sqlx::Error::ColumnDecode {
+                index: format!("{column:?}"),
+                source,
+            },
+            other => other,
+        })
+    }
 }
 
 /// Returns the column of a field: `r#type` is `type`.
@@ -48,6 +84,13 @@ pub(super) fn columns<R: Row>() -> String {
     columns.join(", ")
 }
 
+/// Returns all columns of a table that a statement calls `alias`.
+fn columns_of<R: Row>(alias: &str) -> String {
+    let of_alias = |column: &&str| format!("{alias}.{}", quoted(column));
+    let columns: Vec<String> = R::COLUMNS.iter().map(of_alias).collect();
+    columns.join(", ")
+}
+
 macro_rules! rows {
     ($(#[$meta:meta])* $name:ident in $table:literal $(folding [$($folded:literal),+])? { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
         $(#[$meta])*
@@ -61,12 +104,7 @@ macro_rules! rows {
 
         impl kit::db::FromRow for $name {
             fn from_row(row: &kit::db::Row) -> kit::db::Result<Self> {
-                Ok(Self {
-                    guid: row.try_get("guid")?,
-                    created_at: row.try_get("created_at")?,
-                    updated_at: row.try_get("updated_at")?,
-                    $($field: row.try_get($crate::db::column(stringify!($field)))?,)*
-                })
+                <Self as $crate::db::Row>::read(row, 0)
             }
         }
 
@@ -80,6 +118,15 @@ macro_rules! rows {
             fn bind(&self, query: kit::db::Query) -> kit::db::Query {
                 use $crate::db::row::Field as _;
                 query.bind(&self.guid).bind(self.created_at).bind(self.updated_at)$(.bind(self.$field.value()))*
+            }
+            fn read(row: &kit::db::Row, first: usize) -> kit::db::Result<Self> {
+                let mut cells = $crate::db::row::Cells::new::<Self>(row, first);
+                Ok(Self {
+                    guid: cells.take()?,
+                    created_at: cells.take()?,
+                    updated_at: cells.take()?,
+                    $($field: cells.take()?,)*
+                })
             }
         }
 
@@ -147,6 +194,28 @@ pub(crate) async fn by_guid<R: Row>(conn: &mut Connection, guid: &str) -> sqlx::
         .bind(guid)
         .fetch_optional(conn)
         .await
+}
+
+/// Returns a row and the row above it, whose guid is in the column `link`, by one statement. It returns `None` if one of them does not
+/// exist.
+pub(crate) async fn with_parent<R: Row, P: Row>(
+    conn: &mut Connection,
+    guid: &str,
+    link: &'static str,
+) -> sqlx::Result<Option<(R, P)>> {
+    let sql = format!(
+        "SELECT {}, {} FROM {} r JOIN {} p ON p.guid = r.{link} WHERE r.guid = $1",
+        columns_of::<R>("r"),
+        columns_of::<P>("p"),
+        R::TABLE,
+        P::TABLE
+    );
+    let found = query(AssertSqlSafe(sql))
+        .bind(guid)
+        .fetch_optional(conn)
+        .await?;
+    let read = |row: kit::db::Row| Ok((R::read(&row, 0)?, P::read(&row, R::COLUMNS.len())?));
+    found.map(read).transpose()
 }
 
 /// Returns the rows of a query over several tenants. A row that cannot be read is logged and left out.

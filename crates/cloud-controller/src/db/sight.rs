@@ -27,7 +27,7 @@ use super::service_instance::ServiceInstance;
 use super::service_route_binding::ServiceRouteBinding;
 use super::service_usage_event::ServiceUsageEvent;
 use super::sidecar::Sidecar;
-use super::space::Space;
+use super::space::{self, Space};
 use super::space_quota::SpaceQuota;
 use super::stack::Stack;
 use super::task::Task;
@@ -165,15 +165,11 @@ impl Above for OfSpace {
             | Parent::ServiceBroker(_)
             | Parent::ServiceOffering(_) => return Ok(None),
         };
-        let Some(space) = by_guid::<Space>(conn, &guid).await? else {
-            return Ok(None);
-        };
-        Ok(by_guid(conn, &space.organization_guid)
-            .await?
-            .map(|organization| Self {
-                space,
-                organization,
-            }))
+        let found = space::with_organization(conn, &guid).await?;
+        Ok(found.map(|(space, organization)| Self {
+            space,
+            organization,
+        }))
     }
     fn organization(&self) -> Option<&Organization> {
         Some(&self.organization)

@@ -1,10 +1,19 @@
 //! Spaces.
 
-use super::{Arg, Connection, Json, ListCondition, Select, execute, rows};
+use super::organization::Organization;
+use super::{Arg, Connection, Json, ListCondition, Select, execute, rows, with_parent};
 use cc_rules::metadata::Metadata;
 
 rows! {
     Space in "spaces" folding ["name"] { name: String, organization_guid: String, quota_guid: Option<String>, allow_ssh: bool, suspended: bool, metadata: Json<Metadata> }
+}
+
+/// Returns a space and its organization.
+pub(crate) async fn with_organization(
+    conn: &mut Connection,
+    guid: &str,
+) -> sqlx::Result<Option<(Space, Organization)>> {
+    with_parent(conn, guid, "organization_guid").await
 }
 
 pub(crate) async fn by_name(
