@@ -50,7 +50,7 @@ pub(crate) async fn mappings(
         .chain(new.map(|row| ("audit.app.map-route", row)));
     let mut trail = Trail::from(Unrecorded::NothingChanged);
     for (kind, row) in events {
-        let Some(app) = db::by_guid::<App>(conn, &row.app_guid).await? else {
+        let Some((app, space)) = app::with_space(conn, &row.app_guid).await? else {
             continue;
         };
         let mut data = json!({
@@ -62,7 +62,8 @@ pub(crate) async fn mappings(
             "protocol": row.protocol,
         });
         mark(&mut data, by_manifest);
-        trail = of_app_by(conn, actor, kind, &app, data).await?;
+        let target = (app.guid.as_str(), "app", app.name.as_str());
+        trail = record_of(conn, actor, kind, target, &space, data).await?;
     }
     Ok(trail)
 }

@@ -11,7 +11,7 @@ use crate::change::Change;
 use crate::controller::Settings;
 use crate::db::app::{self, App, AppState};
 use crate::db::buildpack;
-use crate::db::destination;
+use crate::db::destination::{self, Destination};
 use crate::db::domain::{self, Domain};
 use crate::db::job::Job;
 use crate::db::process;
@@ -275,20 +275,18 @@ async fn apply_route(
         route.touch();
         db::update(tx, &route).await?;
     }
-    let existing = destination::of_route(tx, &route.guid)
-        .await?
-        .into_iter()
-        .find(|other| other.app_guid == app.guid && other.process_type == "web");
-    match existing {
+    let before = destination::of_route(tx, &route.guid).await?;
+    let is_here = |other: &&Destination| other.app_guid == app.guid && other.process_type == "web";
+    match before.iter().find(is_here).cloned() {
         None => {
             let target = route_verbs::Target {
-                app_guid: app.guid.clone(),
+                app: app.clone(),
                 process_type: "web".to_owned(),
                 port: None,
                 protocol: wanted.protocol.clone(),
                 weight: None,
             };
-            route_verbs::map(tx, settings, &route, vec![target]).await?;
+            route_verbs::map(tx, settings, &route, &before, vec![target]).await?;
         }
         // Only the destination of this app changes; other apps keep their destinations of the route.
         Some(mut destination) => {

@@ -7,16 +7,16 @@ use crate::db::destination::{self, Destination, Protocol};
 use crate::db::domain::{self, Domain};
 use crate::db::route::{self, Route};
 use crate::db::space::Space;
-use crate::db::{self, Connection, Select, app as apps, process::Process};
+use crate::db::{self, Connection, process};
 use crate::error::{ApiError, ApiResult};
 use crate::quota::{Meter, Subject};
 use cc_rules::route_rules::{self, DomainFacts};
 use std::collections::BTreeSet;
 
-/// A destination as a request names it.
-#[derive(Clone, Debug, PartialEq)]
+/// A destination as a request names it. The caller has found the app.
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub app_guid: String,
+    pub app: App,
     pub process_type: String,
     pub port: Option<i64>,
     pub protocol: Option<String>,
@@ -176,15 +176,16 @@ pub(super) async fn mark_processes_of_all(tx: &mut Change, routes: &[String]) ->
     mark_processes(tx, &destinations).await
 }
 
-/// Adds destinations; one that exists already stays unchanged. Marks the processes whose routes change.
+/// Adds destinations to those that the route has; one that exists already stays unchanged. Marks the processes whose routes change.
+/// Returns the added destinations.
 pub(crate) async fn map(
     tx: &mut Change,
     settings: &Settings,
     route: &Route,
+    before: &[Destination],
     targets: Vec<Target>,
-) -> ApiResult<()> {
+) -> ApiResult<Vec<Destination>> {
     check_targets(tx, route, &targets).await?;
-    let before = destination::of_route(tx, &route.guid).await?;
     let mut added: Vec<Destination> = Vec::new();
     for target in targets {
         let destination = destination(route, target)?;
@@ -198,45 +199,48 @@ pub(crate) async fn map(
         }
     }
     check_count(settings, before.len() + added.len())?;
-    mark_processes(tx, &added).await
+    mark_processes(tx, &added).await?;
+    Ok(added)
 }
 
-/// Makes `targets` the only destinations, and marks the processes whose routes change.
+/// Makes `targets` the only destinations instead of those that the route has, and marks the processes whose routes change. Returns the
+/// route's destinations.
 pub(crate) async fn replace(
     tx: &mut Change,
     settings: &Settings,
     route: &Route,
+    before: &[Destination],
     targets: Vec<Target>,
-) -> ApiResult<()> {
+) -> ApiResult<Vec<Destination>> {
     check_count(settings, targets.len())?;
     check_targets(tx, route, &targets).await?;
     let wanted: Vec<Destination> = targets
         .into_iter()
         .map(|target| destination(route, target))
         .collect::<ApiResult<_>>()?;
+    let is_kept = |old: &Destination, new: &Destination| {
+        is_same_destination(new, old) && new.protocol == old.protocol && new.weight == old.weight
+    };
     let mut changed = Vec::new();
-    let before = destination::of_route(tx, &route.guid).await?;
-    for old in &before {
+    let mut after = Vec::new();
+    for old in before {
         match wanted.iter().find(|new| is_same_destination(new, old)) {
-            Some(new) if new.protocol == old.protocol && new.weight == old.weight => {}
+            Some(new) if is_kept(old, new) => after.push(old.clone()),
             _ => {
                 db::delete::<Destination>(tx, &old.guid).await?;
                 changed.push(old.clone());
             }
         }
     }
-    for new in &wanted {
-        let kept = before.iter().any(|old| {
-            is_same_destination(new, old)
-                && new.protocol == old.protocol
-                && new.weight == old.weight
-        });
-        if !kept {
-            db::insert(tx, new).await?;
+    for new in wanted {
+        if !before.iter().any(|old| is_kept(old, &new)) {
+            db::insert(tx, &new).await?;
             changed.push(new.clone());
+            after.push(new);
         }
     }
-    mark_processes(tx, &changed).await
+    mark_processes(tx, &changed).await?;
+    Ok(after)
 }
 
 /// Removes a destination, and marks its process.
@@ -276,7 +280,7 @@ fn destination(route: &Route, target: Target) -> ApiResult<Destination> {
     let protocol = target.protocol.as_deref().map(protocol).transpose()?;
     Ok(Destination {
         route_guid: route.guid.clone(),
-        app_guid: target.app_guid,
+        app_guid: target.app.guid,
         process_type: target.process_type,
         port: target.port,
         protocol: protocol.unwrap_or_default(),
@@ -301,30 +305,16 @@ fn check_count(settings: &Settings, destinations: usize) -> ApiResult<()> {
 }
 
 async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target]) -> ApiResult<()> {
-    let guids: Vec<String> = targets
-        .iter()
-        .map(|target| target.app_guid.clone())
-        .collect();
-    let found = apps::by_guids(conn, &guids).await?;
-    let missing: Vec<String> = guids
-        .iter()
-        .filter(|guid| !found.iter().any(|app| &app.guid == *guid))
-        .map(|guid| format!("\"{guid}\""))
-        .collect();
-    if !missing.is_empty() {
-        return Err(ApiError::unprocessable(format!(
-            "App(s) with guid(s) {} do not exist or you do not have access.",
-            missing.join(", ")
-        )));
-    }
-    let shares = route::shares(conn, &route.guid).await?;
-    if found
-        .iter()
-        .any(|app| app.space_guid != route.space_guid && !shares.contains(&app.space_guid))
-    {
-        return Err(ApiError::unprocessable(
-            "Routes cannot be mapped to destinations in different spaces",
-        ));
+    let is_foreign = |target: &&Target| target.app.space_guid != route.space_guid;
+    let foreign: Vec<&Target> = targets.iter().filter(is_foreign).collect();
+    if !foreign.is_empty() {
+        let shares = route::shares(conn, &route.guid).await?;
+        let has_no_share = |target: &&Target| !shares.contains(&target.app.space_guid);
+        if foreign.iter().any(has_no_share) {
+            return Err(ApiError::unprocessable(
+                "Routes cannot be mapped to destinations in different spaces",
+            ));
+        }
     }
     for (at, target) in targets.iter().enumerate() {
         target.protocol.as_deref().map(protocol).transpose()?;
@@ -337,7 +327,7 @@ async fn check_targets(conn: &mut Connection, route: &Route, targets: &[Target])
             ));
         }
         let twice = |other: &Target| {
-            other.app_guid == target.app_guid
+            other.app.guid == target.app.guid
                 && other.process_type == target.process_type
                 && other.port == target.port
         };
@@ -360,17 +350,13 @@ async fn mark_processes(tx: &mut Change, destinations: &[Destination]) -> ApiRes
             tx.propagate(&destination.route_guid, generation);
         }
     }
-    let mut touched = BTreeSet::new();
-    for destination in destinations {
-        let select = Select::new()
-            .is("app_guid", &destination.app_guid)
-            .is("type", &destination.process_type);
-        for mut process in select.all::<Process>(tx).await? {
-            if touched.insert(process.guid.clone()) {
-                process.touch();
-                db::update(tx, &process).await?;
-                tx.reconcile(process.guid);
-            }
+    let types: BTreeSet<(&str, &str)> = destinations
+        .iter()
+        .map(|destination| (&*destination.app_guid, &*destination.process_type))
+        .collect();
+    for (app, process_type) in types {
+        for process in process::touch_of_type(tx, app, process_type).await? {
+            tx.reconcile(process);
         }
     }
     Ok(())

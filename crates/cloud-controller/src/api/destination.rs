@@ -41,15 +41,14 @@ pub(super) fn present(destination: &Destination) -> Value {
     })
 }
 
-async fn present_list(cc: &Cc, conn: &mut Connection, route: &str) -> ApiResult<Value> {
-    let destinations = destination::of_route(conn, route).await?;
-    Ok(json!({
+fn present_list(cc: &Cc, route: &str, destinations: &[Destination]) -> Value {
+    json!({
         "destinations": destinations.iter().map(present).collect::<Vec<_>>(),
         "links": {
             "self": cc.link(&format!("/v3/routes/{route}/destinations")),
             "route": cc.link(&format!("/v3/routes/{route}")),
         },
-    }))
+    })
 }
 
 async fn list(
@@ -60,7 +59,8 @@ async fn list(
 ) -> ApiResult {
     let mut conn = cc.db.read().await?;
     who.find::<Route>(&mut conn, &guid, Right::Read).await?;
-    let mut answer = present_list(&cc, &mut conn, &guid).await?;
+    let destinations = destination::of_route(&mut conn, &guid).await?;
+    let mut answer = present_list(&cc, &guid, &destinations);
     for (name, path) in [("guids", "/guid"), ("app_guids", "/app/guid")] {
         if let (Some(wanted), Some(list)) =
             (query.values(name), answer["destinations"].as_array_mut())
@@ -75,8 +75,29 @@ async fn list(
     Ok(ok(answer))
 }
 
+/// A destination that a body names. Its app has not been looked up.
+struct Wish {
+    app_guid: String,
+    process_type: String,
+    port: Option<i64>,
+    protocol: Option<String>,
+    weight: Option<i64>,
+}
+
+impl Wish {
+    fn target(self, app: App) -> Target {
+        Target {
+            app,
+            process_type: self.process_type,
+            port: self.port,
+            protocol: self.protocol,
+            weight: self.weight,
+        }
+    }
+}
+
 /// Reads `{"destinations": [{app{guid, process{type}}, port, protocol, weight}]}`.
-fn targets(body: &mut Body, weights: bool) -> Vec<Target> {
+fn wishes(body: &mut Body, weights: bool) -> Vec<Wish> {
     let Some(list) = body
         .value("destinations")
         .and_then(Value::as_array)
@@ -92,7 +113,7 @@ fn targets(body: &mut Body, weights: bool) -> Vec<Target> {
             "Destinations must be an array containing between 1 and 100 destination objects.",
         );
     }
-    let mut targets = Vec::new();
+    let mut wishes = Vec::new();
     for (at, item) in list.iter().enumerate() {
         let Some(app_guid) = item.pointer("/app/guid").and_then(Value::as_str) else {
             body.problem(format!(
@@ -118,7 +139,7 @@ fn targets(body: &mut Body, weights: bool) -> Vec<Target> {
                 "Destinations[{at}]: port must be an integer between 1024 and 65535"
             ));
         }
-        targets.push(Target {
+        wishes.push(Wish {
             app_guid: app_guid.to_owned(),
             process_type: item
                 .pointer("/app/process/type")
@@ -133,7 +154,7 @@ fn targets(body: &mut Body, weights: bool) -> Vec<Target> {
             weight: item.get("weight").and_then(Value::as_i64),
         });
     }
-    targets
+    wishes
 }
 
 async fn insert(
@@ -155,29 +176,32 @@ async fn replace(
 }
 
 async fn change(cc: Cc, who: Principal, guid: String, mut body: Body, replace: bool) -> ApiResult {
-    let targets = targets(&mut body, replace);
+    let wishes = wishes(&mut body, replace);
     body.finish()?;
     let mut tx = cc.change().await?;
     let route = who.find::<Route>(&mut tx, &guid, Right::Support).await?.row;
-    for target in &targets {
+    let mut targets = Vec::new();
+    for wish in wishes {
         let unseen = format!(
             "App(s) with guid(s) \"{}\" do not exist or you do not have access.",
-            target.app_guid
+            wish.app_guid
         );
-        who.named::<App>(&mut tx, &target.app_guid, Right::Read, &unseen)
+        let app = who
+            .named::<App>(&mut tx, &wish.app_guid, Right::Read, &unseen)
             .await?;
+        targets.push(wish.target(app.row));
     }
     let before = destination::of_route(&mut tx, &guid).await?;
-    if replace {
-        actions::route::replace(&mut tx, &cc.settings, &route, targets).await?;
+    let mut after = if replace {
+        actions::route::replace(&mut tx, &cc.settings, &route, &before, targets).await?
     } else {
-        actions::route::map(&mut tx, &cc.settings, &route, targets).await?;
-    }
-    let after = destination::of_route(&mut tx, &guid).await?;
+        let added = actions::route::map(&mut tx, &cc.settings, &route, &before, targets).await?;
+        before.iter().cloned().chain(added).collect()
+    };
+    after.sort_by(|a, b| a.guid.cmp(&b.guid));
     let trail = audit::mappings(&mut tx, audit::actor(&who), &before, &after, false).await?;
-    let answer = present_list(&cc, &mut tx, &guid).await?;
     tx.commit(trail).await?;
-    Ok(ok(answer))
+    Ok(ok(present_list(&cc, &guid, &after)))
 }
 
 async fn update(

@@ -176,14 +176,19 @@ pub(crate) async fn begin_generation(
         return Ok(None);
     };
     let number: i64 = row.try_get(0)?;
-    for destination in changed {
-        let numbered = "UPDATE destinations SET generation = $1 WHERE guid = $2";
-        let guid = Arg::from(&destination.guid);
-        execute(conn, numbered, &[number.into(), guid]).await?;
-        let numbered = "UPDATE routes SET generation = $1 WHERE guid = $2";
-        let route = Arg::from(&destination.route_guid);
-        execute(conn, numbered, &[number.into(), route]).await?;
-    }
+    let guids = |guid: fn(&Destination) -> &String| -> Arg {
+        let all: Vec<String> = changed
+            .iter()
+            .map(|changed| guid(changed).clone())
+            .collect();
+        all.into()
+    };
+    let destinations = guids(|destination| &destination.guid);
+    let numbered = "UPDATE destinations SET generation = $1 WHERE guid IN LIST($2)";
+    execute(conn, numbered, &[number.into(), destinations]).await?;
+    let routes = guids(|destination| &destination.route_guid);
+    let numbered = "UPDATE routes SET generation = $1 WHERE guid IN LIST($2)";
+    execute(conn, numbered, &[number.into(), routes]).await?;
     Ok(generation(number))
 }
 
