@@ -47,7 +47,7 @@ pub(crate) async fn internal(
 /// Groups the bindings, which are in the order of their URLs, by URL and by credentials.
 fn drains(keys: &Keyring, bindings: Vec<DrainBinding>) -> Vec<SyslogDrain> {
     let mut drains: Vec<SyslogDrain> = Vec::new();
-    for binding in bindings {
+    for binding in bindings.into_iter().filter(|binding| binding.is_made) {
         let credentials = match keys.open_json(&binding.guid, binding.credentials.as_ref()) {
             Ok(credentials) => credentials.unwrap_or(OrderedJson::Null),
             Err(error) => {

@@ -23,8 +23,13 @@ rows! {
 impl ServiceCredentialBinding {
     /// Returns whether the binding can be used.
     pub(crate) fn is_made(&self) -> bool {
-        self.last_operation.0.is(CREATE, SUCCEEDED)
+        is_made(&self.last_operation.0)
     }
+}
+
+/// Returns whether a binding with this last operation can be used.
+pub(super) fn is_made(last: &LastOperation) -> bool {
+    last.is(CREATE, SUCCEEDED)
 }
 
 pub(crate) async fn of_instance(

@@ -1,6 +1,8 @@
 //! The log drains of all apps: bindings of apps to instances with an address for their logs.
 
-use super::{Connection, readable_rows};
+use super::service_credential_binding::is_made;
+use super::service_instance::LastOperation;
+use super::{Connection, Json, readable_rows};
 use crate::sealing::Sealed;
 use kit::db::query;
 
@@ -15,6 +17,8 @@ pub(crate) struct DrainBinding {
     pub app: String,
     pub space: String,
     pub organization: String,
+    /// Whether the binding can be used: it is neither being made nor being removed.
+    pub is_made: bool,
 }
 
 /// Returns the bindings with some of all URLs, which are counted in their order.
@@ -24,7 +28,7 @@ pub(crate) async fn page(
     offset: u32,
 ) -> sqlx::Result<Vec<DrainBinding>> {
     let rows = query(
-        "SELECT b.syslog_drain_url, b.guid, b.credentials, a.guid, a.name, s.name, o.name FROM service_credential_bindings b
+        "SELECT b.syslog_drain_url, b.guid, b.credentials, a.guid, a.name, s.name, o.name, b.last_operation FROM service_credential_bindings b
          JOIN apps a ON a.guid = b.app_guid
          JOIN spaces s ON s.guid = a.space_guid
          JOIN organizations o ON o.guid = s.organization_guid
@@ -46,6 +50,7 @@ pub(crate) async fn page(
             app: row.try_get(4)?,
             space: row.try_get(5)?,
             organization: row.try_get(6)?,
+            is_made: is_made(&row.try_get::<Json<LastOperation>, _>(7)?.0),
         })
     }))
 }

@@ -119,6 +119,26 @@ async fn drains_are_listed_by_url_with_their_credentials_and_apps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_that_cannot_be_used_drains_nothing() {
+    let f = Foundation::start().await;
+    let app = f.create_app("app").await;
+    let drain = f.create_drain("drain", "syslog://a.test", json!({})).await;
+    f.bind(&app, &drain).await;
+    assert_eq!(urls(&f.drains("").await), ["syslog://a.test"]);
+    for (kind, state) in [("create", "in progress"), ("delete", "in progress")] {
+        let last = json!({
+            "type": kind, "state": state, "description": null, "created_at": 1, "updated_at": 1,
+        });
+        f.sql(&format!(
+            "UPDATE service_credential_bindings SET last_operation = '{last}'"
+        ))
+        .await;
+        assert!(urls(&f.drains("").await).is_empty(), "{kind} {state}");
+    }
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_drains_follow_each_other_and_end() {
     let f = Foundation::start().await;
     let app = f.create_app("app").await;
