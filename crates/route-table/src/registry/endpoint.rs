@@ -2,7 +2,7 @@
 
 use super::modification_tag::{ModificationTag, TagView};
 use super::options::RouteOptions;
-use super::texts::Texts;
+use super::texts::{Pattern, Texts};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,17 +88,18 @@ pub struct Tags<'a>(&'a Endpoint);
 
 impl<'a> Tags<'a> {
     pub fn get(self, name: &str) -> Option<&'a str> {
-        let at = self.0.tag_names.binary_search_by(|tag| (**tag).cmp(name));
-        Some(self.0.texts.get(FIXED + at.ok()?))
+        let names = &self.0.shape.tags;
+        let at = names.binary_search_by(|tag| (**tag).cmp(name));
+        Some(self.0.text_at(FIXED + at.ok()?))
     }
 
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let names = self.0.tag_names.iter().enumerate();
-        names.map(move |(at, name)| (&**name, self.0.texts.get(FIXED + at)))
+        let names = self.0.shape.tags.iter().enumerate();
+        names.map(move |(at, name)| (&**name, self.0.text_at(FIXED + at)))
     }
 
     pub fn is_empty(self) -> bool {
-        self.0.tag_names.is_empty()
+        self.0.shape.tags.is_empty()
     }
 
     pub fn to_map(self) -> BTreeMap<String, String> {
@@ -129,31 +130,36 @@ enum Text {
 
 const FIXED: usize = Text::ModificationGuid as usize + 1;
 
-/// The sorted names of a set of tags.
-type TagNames = Box<[Box<str>]>;
+/// The parts of a registration that many endpoints have in common.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Shape {
+    /// The sorted names of the tags.
+    tags: Box<[Box<str>]>,
+    /// Which of the texts are equal.
+    pattern: Pattern,
+}
 
-/// The known sets of tag names. Most endpoints have one of a few sets, so each set is stored once.
+/// The known shapes. Most endpoints have one of a few shapes, so each is stored once.
 #[derive(Debug, Default)]
-pub(super) struct KnownTags(Mutex<HashSet<Arc<TagNames>>>);
+pub(super) struct KnownShapes(Mutex<HashSet<Arc<Shape>>>);
 
-impl KnownTags {
-    /// The number of sets above which those that no endpoint uses are forgotten.
+impl KnownShapes {
+    /// The number of shapes above which those that no endpoint uses are forgotten.
     const MOST: usize = 1000;
 
-    fn of(&self, tags: &BTreeMap<String, String>) -> Arc<TagNames> {
-        let names: TagNames = tags.keys().map(|name| name.as_str().into()).collect();
+    fn of(&self, shape: Shape) -> Arc<Shape> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(names) = known.get(&names) {
-            return names.clone();
+        if let Some(shape) = known.get(&shape) {
+            return shape.clone();
         }
         if known.len() >= Self::MOST {
-            known.retain(|names| Arc::strong_count(names) > 1);
+            known.retain(|shape| Arc::strong_count(shape) > 1);
         }
-        let names = Arc::new(names);
+        let shape = Arc::new(shape);
         if known.len() < Self::MOST {
-            known.insert(names.clone());
+            known.insert(shape.clone());
         }
-        names
+        shape
     }
 }
 
@@ -161,7 +167,7 @@ impl KnownTags {
 #[derive(Debug)]
 pub struct Endpoint {
     texts: Texts,
-    tag_names: Arc<TagNames>,
+    shape: Arc<Shape>,
     /// The route's options, in a box because few routes have any.
     options: Option<Box<RouteOptions>>,
     /// The number of the peer, made from everything that identifies it. Endpoints share connections only if they have the same
@@ -183,7 +189,7 @@ pub struct Endpoint {
 static NO_OPTIONS: RouteOptions = RouteOptions::NONE;
 
 impl Endpoint {
-    pub(super) fn new(spec: &EndpointSpec, known: &KnownTags, transport: u128) -> Self {
+    pub(super) fn new(spec: &EndpointSpec, known: &KnownShapes, transport: u128) -> Self {
         let address = spec.address();
         let mut texts = [""; FIXED].to_vec();
         for (at, text) in [
@@ -200,9 +206,11 @@ impl Endpoint {
             texts[at as usize] = text.as_str();
         }
         texts.extend(spec.tags.values().map(String::as_str));
+        let (pattern, texts) = Texts::pack(&texts);
+        let tags = spec.tags.keys().map(|name| name.as_str().into()).collect();
         Self {
-            texts: Texts::pack(&texts),
-            tag_names: known.of(&spec.tags),
+            texts,
+            shape: known.of(Shape { tags, pattern }),
             options: Some(&spec.options)
                 .filter(|options| **options != NO_OPTIONS)
                 .map(|options| Box::new(options.clone())),
@@ -225,7 +233,7 @@ impl Endpoint {
             && self.stale_ticks == other.stale_ticks
             && self.modification_index == other.modification_index
             && self.generation == other.generation
-            && self.tag_names == other.tag_names
+            && self.shape == other.shape
             && self.options == other.options
     }
 
@@ -243,7 +251,7 @@ impl Endpoint {
         }
         Arc::new(Self {
             texts: self.texts.clone(),
-            tag_names: self.tag_names.clone(),
+            shape: self.shape.clone(),
             options: self.options.clone(),
             elder,
             in_flight: AtomicU32::new(0),
@@ -387,7 +395,11 @@ impl Endpoint {
     }
 
     fn text(&self, at: Text) -> &str {
-        self.texts.get(at as usize)
+        self.text_at(at as usize)
+    }
+
+    fn text_at(&self, at: usize) -> &str {
+        self.texts.get(&self.shape.pattern, at)
     }
 }
 

@@ -54,7 +54,7 @@ pub use served::Served;
 pub use uri::{RouteKey, request_host};
 pub use view::MemberView;
 
-use endpoint::KnownTags;
+use endpoint::KnownShapes;
 use hosts::Hosts;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -172,7 +172,7 @@ pub struct Registry {
     shards: Box<[RwLock<Hosts>]>,
     hasher: RandomState,
     common: Arc<Common>,
-    known_tags: KnownTags,
+    known_shapes: KnownShapes,
     routes: AtomicUsize,
     /// The keys of the hash that numbers peers. They are secret, so that nobody can construct a peer with the number of another.
     peers: [RandomState; 2],
@@ -195,7 +195,7 @@ impl Registry {
                 suspended: AtomicBool::new(false),
                 endpoints: AtomicUsize::new(0),
             }),
-            known_tags: KnownTags::default(),
+            known_shapes: KnownShapes::default(),
             routes: AtomicUsize::new(0),
             peers: [(); 2].map(|()| RandomState::new()),
             ownership: Mutex::default(),
@@ -211,7 +211,7 @@ impl Registry {
             spec.stale_threshold = longest;
         }
         let transport = self.transport(&spec);
-        Arc::new(Endpoint::new(&spec, &self.known_tags, transport))
+        Arc::new(Endpoint::new(&spec, &self.known_shapes, transport))
     }
 
     /// Returns one number for all registrations of the same instance at the same address, so that an app with a thousand routes
