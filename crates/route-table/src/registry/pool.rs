@@ -46,36 +46,9 @@ pub enum Consequence {
 /// The place of a registration in the table. It is valid as long as nothing changes in its pool.
 #[derive(Clone, Debug)]
 pub struct Place {
-    pool: Arc<Pool>,
-    version: u32,
-    index: u16,
-}
-
-impl Place {
-    pub(super) fn is_current(&self) -> bool {
-        self.pool.read().version == self.version
-    }
-
-    /// Reads the memory that [`refresh`](Self::refresh) will read, without waiting for it and without taking a lock.
-    pub(super) fn look_ahead(&self) {
-        std::hint::black_box((
-            self.pool.next.load(Ordering::Relaxed),
-            self.pool.members.is_locked_exclusive(),
-        ));
-    }
-
-    /// Moves the time stamp, unless the pool has changed since. Returns whether it did.
-    pub(super) fn refresh(&self, now: Instant) -> bool {
-        let members = self.pool.read();
-        let member = members.list.as_slice().get(usize::from(self.index));
-        match member {
-            Some(member) if members.version == self.version => {
-                member.refresh(self.pool.common.tick(now));
-                true
-            }
-            _ => false,
-        }
-    }
+    pub(super) pool: Arc<Pool>,
+    pub(super) version: u32,
+    pub(super) index: u16,
 }
 
 /// The endpoints of one uri, sorted by address.
@@ -86,7 +59,6 @@ pub struct Pool {
     /// no pool needs a field for it.
     texts: Box<str>,
     uri_len: u32,
-    host_len: u32,
     /// The position in the list of the endpoint that has the next turn.
     pub(super) next: AtomicU32,
     members: RwLock<Members>,
@@ -167,7 +139,6 @@ impl Pool {
                 .concat()
                 .into(),
             uri_len: key.uri().len() as u32,
-            host_len: key.host_len() as u32,
             next: AtomicU32::new(spread(key.uri()) ^ common.settings.seed as u32),
             members: RwLock::default(),
             common,
@@ -189,9 +160,9 @@ impl Pool {
 
     /// Returns the context path in lower case: `/` or `/some/path`.
     pub fn context_path(&self) -> &str {
-        match &self.uri()[self.host_len as usize..] {
-            "" => "/",
-            path => path,
+        match self.uri().find('/') {
+            None => "/",
+            Some(at) => &self.uri()[at..],
         }
     }
 
@@ -202,7 +173,8 @@ impl Pool {
 
     /// Returns the host, with `*.` in front if it is a wildcard.
     pub(super) fn host(&self) -> &str {
-        &self.texts[..self.host_len as usize]
+        let uri = self.uri();
+        &uri[..uri.find('/').unwrap_or(uri.len())]
     }
 
     pub fn is_empty(&self) -> bool {
@@ -316,6 +288,32 @@ impl Pool {
         self.remove_at(&mut members, at, now);
         members.left = false;
         Consequence::Pruned
+    }
+
+    /// Returns whether nothing has changed since the pool had this version.
+    pub(super) fn is_at(&self, version: u32) -> bool {
+        self.read().version == version
+    }
+
+    /// Reads the memory that [`refresh_at`](Self::refresh_at) will read, without waiting for it and without taking a lock.
+    pub(super) fn look_ahead(&self) {
+        std::hint::black_box((
+            self.next.load(Ordering::Relaxed),
+            self.members.is_locked_exclusive(),
+        ));
+    }
+
+    /// Moves the time stamp of one registration, unless the pool has changed since it had this version. Returns whether it did.
+    pub(super) fn refresh_at(&self, version: u32, index: u16, now: Instant) -> bool {
+        let members = self.read();
+        let member = members.list.as_slice().get(usize::from(index));
+        match member {
+            Some(member) if members.version == version => {
+                member.refresh(self.common.tick(now));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Adds, replaces or refreshes the endpoint. `changed_at` is the time at which the endpoint took its present state, as far as the

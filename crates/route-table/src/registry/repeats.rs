@@ -6,8 +6,9 @@
 //! message is parsed again.
 
 use super::Registry;
-use super::pool::Place;
+use super::pool::{Place, Pool};
 use hashbrown::HashTable;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A keyed hash of a message, 128 bits long. The key must be secret and random, because messages with equal fingerprints are
@@ -38,7 +39,10 @@ struct Shard {
 #[derive(Debug)]
 struct Entry {
     fingerprint: Fingerprint,
-    place: Place,
+    /// The parts of the uri's [`Place`]. They stand here one by one, so that an entry has 32 bytes.
+    pool: Arc<Pool>,
+    version: u32,
+    index: u16,
     label: u8,
     /// The number of the message's uris.
     uris: u8,
@@ -67,7 +71,8 @@ impl Repeats {
     ) -> Option<(usize, u8)> {
         let first = self.entry(fingerprint)?;
         for uri in 0..first.uris {
-            if !self.entry(of_uri(fingerprint, uri))?.place.refresh(now) {
+            let entry = self.entry(of_uri(fingerprint, uri))?;
+            if !entry.pool.refresh_at(entry.version, entry.index, now) {
                 return None;
             }
         }
@@ -79,12 +84,12 @@ impl Repeats {
     /// one by one, each message would wait for the memory four times. It changes nothing.
     pub fn look_ahead(&self, fingerprints: &[Fingerprint]) {
         for some in fingerprints.chunks(AHEAD) {
-            let mut places = [None; AHEAD];
-            for (place, fingerprint) in places.iter_mut().zip(some) {
-                *place = self.entry(*fingerprint).map(|entry| &entry.place);
+            let mut pools = [None; AHEAD];
+            for (pool, fingerprint) in pools.iter_mut().zip(some) {
+                *pool = self.entry(*fingerprint).map(|entry| &entry.pool);
             }
-            for place in places.into_iter().flatten() {
-                place.look_ahead();
+            for pool in pools.into_iter().flatten() {
+                pool.look_ahead();
             }
         }
     }
@@ -111,9 +116,16 @@ impl Repeats {
             let fingerprint = of_uri(fingerprint, uri);
             let shard = &mut self.shards[at(fingerprint)];
             shard.make_room(registry.endpoints());
+            let Place {
+                pool,
+                version,
+                index,
+            } = place;
             shard.insert(Entry {
                 fingerprint,
-                place,
+                pool,
+                version,
+                index,
                 label,
                 uris,
             });
@@ -146,7 +158,7 @@ impl Shard {
         if self.entries.len() < self.limit {
             return;
         }
-        self.entries.retain(|entry| entry.place.is_current());
+        self.entries.retain(|entry| entry.pool.is_at(entry.version));
         if self.entries.len() > SMALLEST + 4 * endpoints / SHARDS {
             self.entries.clear();
         }

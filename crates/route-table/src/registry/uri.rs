@@ -61,11 +61,6 @@ impl RouteKey {
         &self.uri[..self.host_len]
     }
 
-    /// Returns the length of the host with its `*.`.
-    pub(super) fn host_len(&self) -> usize {
-        self.host_len
-    }
-
     /// Returns the context path without outer slashes, or `""` if there is none.
     pub fn path(&self) -> &str {
         self.uri[self.host_len..].trim_start_matches('/')
