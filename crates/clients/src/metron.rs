@@ -68,6 +68,13 @@ impl Emitter {
         Envelope::new(&self.origin, nanoseconds(SystemTime::now()), event)
     }
 
+    /// Sets the origin and the present time of an envelope that the caller fills anew for each event, so that its texts keep their
+    /// memory.
+    pub fn stamp(&self, envelope: &mut Envelope) {
+        self.origin.clone_into(&mut envelope.origin);
+        envelope.timestamp = Some(nanoseconds(SystemTime::now()));
+    }
+
     /// Sends an event without tags, with the present time.
     pub fn emit(&self, event: Event) {
         self.send(&self.envelope(event));

@@ -6,6 +6,7 @@ use crate::observe::record::{FinishedRequest, Origin};
 use clients::metron::nanoseconds;
 use http1::{Fields, Framing, Known, Response};
 use route_table::registry::Endpoint;
+use std::borrow::Cow;
 use wire::dropsonde::{HttpStartStop, PeerType, Uuid, method};
 
 /// An attempt at a backend.
@@ -18,69 +19,90 @@ pub(crate) struct Attempt<'a> {
     pub(crate) response: Option<&'a Response>,
 }
 
-/// Returns the event as gorouter `handlers/httpstartstop.go` makes it: without the app, which is in the tags.
-pub(super) fn server(finished: &FinishedRequest<'_>) -> HttpStartStop {
+/// Fills the event as gorouter `handlers/httpstartstop.go` makes it: without the app, which is in the tags.
+pub(super) fn server(event: &mut HttpStartStop, finished: &FinishedRequest<'_>) {
     let FinishedRequest {
         record,
         request,
         host,
         ..
     } = *finished;
-    let mut forwarded = forwarded(&request.fields);
+    let origin = finished.origin();
+    common(
+        event,
+        &origin,
+        PeerType::Server,
+        host,
+        request.received_target(),
+    );
+    event.status_code = record.status.into();
+    event.content_length = i64::try_from(record.sent).unwrap_or(i64::MAX);
     if finished.went_out() {
         // The last address is the client itself, which this router has added.
-        forwarded.pop();
-    }
-    HttpStartStop {
-        status_code: record.status.into(),
-        content_length: i64::try_from(record.sent).unwrap_or(i64::MAX),
-        forwarded,
-        ..common(
-            &finished.origin(),
-            PeerType::Server,
-            host,
-            request.received_target(),
-        )
+        event.forwarded.pop();
     }
 }
 
-/// Returns the event as dropsonde's instrumented round tripper makes it.
-pub(super) fn client(attempt: &Attempt<'_>) -> HttpStartStop {
+/// Fills the event as dropsonde's instrumented round tripper makes it.
+pub(super) fn client(event: &mut HttpStartStop, attempt: &Attempt<'_>) {
     let request = attempt.origin.request;
     let host = request.fields.get(Known::Host).unwrap_or_default();
     let to_head = request.is("HEAD");
-    let mut event = HttpStartStop {
-        status_code: attempt
-            .response
-            .map_or(0, |response| response.status.into()),
-        content_length: attempt.response.map_or(0, |r| content_length(r, to_head)),
-        forwarded: forwarded(&request.fields),
-        ..common(&attempt.origin, PeerType::Client, host, request.target())
-    };
-    if let Some(endpoint) = attempt.endpoint {
-        event.application_id = uuid(endpoint.app_id());
-        event.instance_index = endpoint.instance_index().parse().ok();
-        event.instance_id = Some(endpoint.instance_id().to_owned());
+    common(
+        event,
+        &attempt.origin,
+        PeerType::Client,
+        host,
+        request.target(),
+    );
+    event.status_code = attempt
+        .response
+        .map_or(0, |response| response.status.into());
+    event.content_length = attempt.response.map_or(0, |r| content_length(r, to_head));
+    event.application_id = None;
+    event.instance_index = None;
+    match attempt.endpoint {
+        None => event.instance_id = None,
+        Some(endpoint) => {
+            event.application_id = uuid(endpoint.app_id());
+            event.instance_index = endpoint.instance_index().parse().ok();
+            let instance_id = event.instance_id.get_or_insert_default();
+            endpoint.instance_id().clone_into(instance_id);
+        }
     }
-    event
 }
 
-fn common(origin: &Origin<'_>, peer: PeerType, host: &[u8], target: &[u8]) -> HttpStartStop {
+fn common(
+    event: &mut HttpStartStop,
+    origin: &Origin<'_>,
+    peer: PeerType,
+    host: &[u8],
+    target: &[u8],
+) {
     let fields = &origin.request.fields;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let scheme = if origin.tls { "https" } else { "http" };
     let id = fields.get_text(Known::XVcapRequestId).and_then(uuid);
-    HttpStartStop {
-        start_timestamp: nanoseconds(origin.began),
-        stop_timestamp: nanoseconds(origin.began + origin.took),
-        request_id: id.unwrap_or_default(),
-        peer_type: peer as i32,
-        method: method(origin.request.method()),
-        uri: format!("{scheme}://{}{}", text(host), text(&path(target))),
-        remote_address: origin.client.to_owned(),
-        user_agent: text(fields.get(Known::UserAgent).unwrap_or_default()),
-        ..HttpStartStop::default()
-    }
+    event.start_timestamp = nanoseconds(origin.began);
+    event.stop_timestamp = nanoseconds(origin.began + origin.took);
+    event.request_id = id.unwrap_or_default();
+    event.peer_type = peer as i32;
+    event.method = method(origin.request.method());
+    event.uri.clear();
+    event
+        .uri
+        .push_str(if origin.tls { "https" } else { "http" });
+    event.uri.push_str("://");
+    push(&mut event.uri, host);
+    push(&mut event.uri, &path(target));
+    origin.client.clone_into(&mut event.remote_address);
+    event.user_agent.clear();
+    let user_agent = fields.get(Known::UserAgent).unwrap_or_default();
+    push(&mut event.user_agent, user_agent);
+    forwarded(&mut event.forwarded, fields);
+}
+
+/// Appends bytes to a text. Those that are no text become U+FFFD.
+fn push(text: &mut String, bytes: &[u8]) {
+    text.push_str(&String::from_utf8_lossy(bytes));
 }
 
 fn uuid(text: &str) -> Option<Uuid> {
@@ -88,13 +110,20 @@ fn uuid(text: &str) -> Option<Uuid> {
     Some(Uuid::from_bytes(id.into_bytes()))
 }
 
-/// Returns every address in every `X-Forwarded-For`.
-fn forwarded(fields: &Fields) -> Vec<String> {
+/// Replaces a list by every address in every `X-Forwarded-For`.
+fn forwarded(list: &mut Vec<String>, fields: &Fields) {
     let lines = fields.get_all(Known::XForwardedFor);
     let addresses = lines.flat_map(|line| line.split(|&byte| byte == b','));
-    addresses
-        .map(|address| String::from_utf8_lossy(address.trim_ascii()).into_owned())
-        .collect()
+    let mut count = 0;
+    for address in addresses {
+        if list.len() == count {
+            list.push(String::new());
+        }
+        list[count].clear();
+        push(&mut list[count], address.trim_ascii());
+        count += 1;
+    }
+    list.truncate(count);
 }
 
 /// Returns the length of the body; -1: only its end will show it.
@@ -112,7 +141,7 @@ fn content_length(response: &Response, to_head: bool) -> i64 {
 }
 
 /// Returns the path without the query and with percent-encoding decoded. For a whole URL it returns the path alone.
-fn path(target: &[u8]) -> Vec<u8> {
+fn path(target: &[u8]) -> Cow<'_, [u8]> {
     let path = target.split(|&byte| byte == b'?').next();
     let mut path = path.unwrap_or_default();
     if let Some(scheme) = path.windows(3).position(|part| part == b"://")
@@ -121,6 +150,9 @@ fn path(target: &[u8]) -> Vec<u8> {
         let rest = &path[scheme + 3..];
         let host = rest.iter().take_while(|&&byte| byte != b'/').count();
         path = &rest[host..];
+    }
+    if !path.contains(&b'%') {
+        return path.into();
     }
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -139,7 +171,7 @@ fn path(target: &[u8]) -> Vec<u8> {
             }
         }
     }
-    decoded
+    decoded.into()
 }
 
 #[cfg(test)]
@@ -157,8 +189,21 @@ mod tests {
             ("/%zz%4", "/%zz%4"),
             ("/%+1", "/%+1"),
         ] {
-            assert_eq!(path(target.as_bytes()), wanted.as_bytes(), "{target}");
+            assert_eq!(&*path(target.as_bytes()), wanted.as_bytes(), "{target}");
         }
+    }
+
+    #[test]
+    fn an_event_that_is_filled_again_has_nothing_of_the_one_before() {
+        let mut list = vec![String::from("old"), String::from("older")];
+        let mut fields = Fields::default();
+        forwarded(&mut list, &fields);
+        assert_eq!(list, Vec::<String>::new());
+        fields.append(Known::XForwardedFor, b"10.0.0.1, 10.0.0.2");
+        fields.append(Known::XForwardedFor, b"10.0.0.3");
+        list.push("old".into());
+        forwarded(&mut list, &fields);
+        assert_eq!(list, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     }
 
     #[test]

@@ -14,9 +14,13 @@ use crate::observe::record::FinishedRequest;
 use anyhow::{Context as _, Result};
 use clients::metron::Emitter;
 use route_table::registry::Endpoint;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::dropsonde::{CounterEvent, Event, LARGEST, LogMessage, MessageType, ValueMetric};
+use wire::dropsonde::{
+    CounterEvent, Envelope, Event, EventType, HttpStartStop, LARGEST, LogMessage, MessageType,
+    ValueMetric,
+};
 
 /// The longest line in bytes; a longer one is shortened, part by part.
 pub(crate) const LONGEST_LINE: usize = 65_400;
@@ -24,6 +28,20 @@ pub(crate) const LONGEST_LINE: usize = 65_400;
 const ORIGIN: &str = "gorouter";
 /// The time that the rest of the queue has at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// The envelopes that a thread fills anew for each request.
+    static KEPT: RefCell<Kept> = RefCell::default();
+}
+
+/// One envelope of each kind that requests send. Their texts keep their memory: new ones would cost each request two dozen
+/// allocations.
+#[derive(Debug, Default)]
+struct Kept {
+    server: Envelope,
+    client: Envelope,
+    line: Envelope,
+}
 
 #[derive(Debug)]
 pub(crate) struct Envelopes {
@@ -68,30 +86,29 @@ impl Envelopes {
         let around: usize = tags.map(|(k, v)| k.len() + v.len() + 16).sum();
         // The envelope also holds the name of the app and its other fields.
         let around = around + peer::app_id(endpoint).len() + 128;
+        let short;
         let line = if line.len() > LONGEST_LINE.min(LARGEST.saturating_sub(around)) {
-            shortened()
+            short = shortened();
+            &short
         } else {
-            line.to_vec()
+            line
         };
-        let mut envelope = self.emitter.envelope(Event::LogMessage(LogMessage {
-            message: line,
-            message_type: MessageType::Out as i32,
-            timestamp: 0,
-            app_id: Some(peer::app_id(endpoint).to_owned()),
-            source_type: Some("RTR".into()),
-            source_instance: Some(self.index.clone()),
-        }));
-        if let Some(Event::LogMessage(log)) = &mut envelope.event {
-            log.timestamp = envelope.timestamp.unwrap_or_default();
-        }
-        self.emitter
-            .send_with_tags(&envelope, endpoint.tags().iter());
+        KEPT.with_borrow_mut(|Kept { line: envelope, .. }| {
+            self.emitter.stamp(envelope);
+            let now = envelope.timestamp.unwrap_or_default();
+            let log = log_message(envelope);
+            line.clone_into(&mut log.message);
+            log.timestamp = now;
+            peer::app_id(endpoint).clone_into(log.app_id.get_or_insert_default());
+            self.index
+                .clone_into(log.source_instance.get_or_insert_default());
+            self.emitter
+                .send_with_tags(envelope, endpoint.tags().iter());
+        });
     }
 
     /// Sends the event of a finished request. `trace`: the ids of trace and span.
     pub(crate) fn request(&self, finished: &FinishedRequest<'_>, trace: Option<(String, String)>) {
-        let event = Event::HttpStartStop(event::server(finished));
-        let envelope = self.emitter.envelope(event);
         let tags = finished.endpoint().map(|endpoint| endpoint.tags().iter());
         let trace = trace.as_ref().map(|(trace, span)| {
             let ids = [("trace_id", trace.as_str()), ("span_id", span.as_str())];
@@ -99,14 +116,21 @@ impl Envelopes {
         });
         // A reader keeps the last value of a tag that comes twice.
         let tags = tags.into_iter().flatten();
-        self.emitter
-            .send_with_tags(&envelope, tags.chain(trace.into_iter().flatten()));
+        let tags = tags.chain(trace.into_iter().flatten());
+        KEPT.with_borrow_mut(|Kept { server, .. }| {
+            self.emitter.stamp(server);
+            event::server(start_stop(server), finished);
+            self.emitter.send_with_tags(server, tags);
+        });
     }
 
     /// Sends the event of an attempt: a backend has answered, or failed.
     pub(crate) fn attempt(&self, attempt: &Attempt<'_>) {
-        let event = event::client(attempt);
-        self.emitter.emit(Event::HttpStartStop(event));
+        KEPT.with_borrow_mut(|Kept { client, .. }| {
+            self.emitter.stamp(client);
+            event::client(start_stop(client), attempt);
+            self.emitter.send(client);
+        });
     }
 
     pub(crate) fn value(&self, name: &str, value: f64, unit: &str) {
@@ -135,5 +159,31 @@ impl Envelopes {
     /// Waits until the queue is sent, for a second at most.
     pub(crate) fn flush(&self) {
         self.emitter.flush(FAREWELL);
+    }
+}
+
+/// Returns the event of an envelope that holds start-stop events alone.
+fn start_stop(envelope: &mut Envelope) -> &mut HttpStartStop {
+    envelope.event_type = EventType::HttpStartStop as i32;
+    let fresh = || Event::HttpStartStop(HttpStartStop::default());
+    match envelope.event.get_or_insert_with(fresh) {
+        Event::HttpStartStop(event) => event,
+        _ => unreachable!("the envelope holds start-stop events alone"),
+    }
+}
+
+/// Returns the line of an envelope that holds access log lines alone.
+fn log_message(envelope: &mut Envelope) -> &mut LogMessage {
+    envelope.event_type = EventType::LogMessage as i32;
+    let fresh = || {
+        Event::LogMessage(LogMessage {
+            message_type: MessageType::Out as i32,
+            source_type: Some("RTR".into()),
+            ..LogMessage::default()
+        })
+    };
+    match envelope.event.get_or_insert_with(fresh) {
+        Event::LogMessage(log) => log,
+        _ => unreachable!("the envelope holds access log lines alone"),
     }
 }
