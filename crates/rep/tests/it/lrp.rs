@@ -102,7 +102,7 @@ async fn work_becomes_a_running_instance() {
         process
             .env
             .iter()
-            .any(|(name, value)| name == "CF_INSTANCE_INTERNAL_IP" && value == "10.255.0.2")
+            .any(|(name, value)| name == "CF_INSTANCE_INTERNAL_IP" && value == "127.255.0.2")
     );
     assert!(fixture.garden.process(&guid, "envoy").unwrap().sidecar);
     let files = fixture.work_dir().join("containers").join(&guid);
