@@ -63,8 +63,10 @@ exec bash -c "$4"
 const CHUNK: usize = 32 << 10;
 /// How long output may be silent after the end of the process. Processes that it left behind may hold it open without end.
 const SILENCE: Duration = Duration::from_secs(1);
-/// The time for a process to end after SIGHUP, before nobody waits for it any more.
-const HANG_UP: Duration = Duration::from_secs(10);
+/// How often the processes of a session get SIGHUP, and how long each time may take until its leader has ended. Afterwards nobody waits
+/// for it any more.
+const HANG_UPS: u32 = 10;
+const HANG_UP: Duration = Duration::from_secs(1);
 /// The search path without an inherited environment.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -280,13 +282,19 @@ async fn finish(mut readers: JoinSet<()>, reading: &AtomicUsize, closed: &Cancel
     }
 }
 
-/// Sends SIGHUP to the processes of a session whose client is gone.
+/// Sends SIGHUP to the processes of a session whose client is gone, until its leader has ended: a shell that is just about to become
+/// another program can lose a signal.
 async fn hang_up(child: &mut Child, leader: &AtomicI32) {
     let pid = leader.swap(0, Ordering::SeqCst);
-    if pid > 0 {
-        let _ = killpg(Pid::from_raw(pid), Signal::SIGHUP);
+    if pid <= 0 {
+        return;
     }
-    let _ = tokio::time::timeout(HANG_UP, child.wait()).await;
+    for _ in 0..HANG_UPS {
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGHUP);
+        if tokio::time::timeout(HANG_UP, child.wait()).await.is_ok() {
+            return;
+        }
+    }
 }
 
 async fn report(status: ExitStatus, id: ChannelId, handle: &Handle) {

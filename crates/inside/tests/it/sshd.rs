@@ -283,10 +283,22 @@ fn another_key_is_refused() {
 
 #[test]
 fn a_session_ends_with_its_client() {
-    let sshd = Sshd::start("ssh-end");
+    must_end_with_its_client("ssh-end", "echo $$; exec sleep 1000");
+}
+
+/// A shell that is about to become another program can lose a signal.
+#[test]
+fn a_session_ends_with_its_client_even_if_it_loses_a_signal() {
+    let loses_one = "trap 'trap - HUP' HUP; echo $$; while true; do sleep 0.1; done";
+    must_end_with_its_client("ssh-lost", loses_one);
+}
+
+/// Ends the client of a session whose command prints its process id, and waits for the end of that process.
+fn must_end_with_its_client(name: &str, command: &str) {
+    let sshd = Sshd::start(name);
     let mut ssh = Command::new("ssh")
         .args(sshd.options("user"))
-        .args(["127.0.0.1", "echo $$; exec sleep 1000"])
+        .args(["127.0.0.1", command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
