@@ -80,11 +80,23 @@ pub(super) async fn of_app_by(
     app: &App,
     data: Value,
 ) -> ApiResult<Trail> {
-    let target = (app.guid.as_str(), "app", app.name.as_str());
     match db::by_guid::<Space>(conn, &app.space_guid).await? {
-        Some(space) => record_of(conn, actor, kind, target, &space, data).await,
-        None => record_of(conn, actor, kind, target, Place::Platform, data).await,
+        Some(space) => of_app_in(conn, actor, kind, app, &space, data).await,
+        None => of_app_in(conn, actor, kind, app, Place::Platform, data).await,
     }
+}
+
+/// Writes an event like [`of_app_by`], for a caller that has found the app's place.
+pub(super) async fn of_app_in<'a>(
+    conn: &mut Connection,
+    actor: Target<'_>,
+    kind: &str,
+    app: &App,
+    place: impl Into<Place<'a>>,
+    data: Value,
+) -> ApiResult<Trail> {
+    let target = (app.guid.as_str(), "app", app.name.as_str());
+    record_of(conn, actor, kind, target, place, data).await
 }
 
 /// Writes an event whose target is a route. It is seen in the space that owns the route.

@@ -1,7 +1,9 @@
 //! Writes the audit events of changes that affect several resources: the further effects of a manifest, a deletion or a new
 //! droplet.
 
-use super::audit::{Place, Target, also, of_app, of_app_by, of_route_by, record, record_of};
+use super::audit::{
+    Place, Target, also, of_app, of_app_by, of_app_in, of_route_by, record, record_of,
+};
 use crate::auth::Principal;
 use crate::clock;
 use crate::db::app::{self, App};
@@ -62,8 +64,7 @@ pub(crate) async fn mappings(
             "protocol": row.protocol,
         });
         mark(&mut data, by_manifest);
-        let target = (app.guid.as_str(), "app", app.name.as_str());
-        trail = record_of(conn, actor, kind, target, &space, data).await?;
+        trail = of_app_in(conn, actor, kind, &app, &space, data).await?;
     }
     Ok(trail)
 }
@@ -81,9 +82,8 @@ pub(crate) async fn deleted_app(
     app: &App,
     space: &Space,
 ) -> ApiResult<Trail> {
-    let target = (app.guid.as_str(), "app", app.name.as_str());
     let kind = "audit.app.delete-request";
-    record_of(conn, actor, kind, target, space, recursive()).await
+    of_app_in(conn, actor, kind, app, space, recursive()).await
 }
 
 /// Writes the event of a route that a job removes, in the space that owns the route. It is called before the removal.
