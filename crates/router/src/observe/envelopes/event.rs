@@ -59,13 +59,12 @@ pub(super) fn client(event: &mut HttpStartStop, attempt: &Attempt<'_>) {
         .response
         .map_or(0, |response| response.status.into());
     event.content_length = attempt.response.map_or(0, |r| content_length(r, to_head));
-    event.application_id = None;
-    event.instance_index = None;
-    match attempt.endpoint {
+    let endpoint = attempt.endpoint;
+    event.application_id = endpoint.and_then(|endpoint| uuid(endpoint.app_id()));
+    event.instance_index = endpoint.and_then(|endpoint| endpoint.instance_index().parse().ok());
+    match endpoint {
         None => event.instance_id = None,
         Some(endpoint) => {
-            event.application_id = uuid(endpoint.app_id());
-            event.instance_index = endpoint.instance_index().parse().ok();
             let instance_id = event.instance_id.get_or_insert_default();
             endpoint.instance_id().clone_into(instance_id);
         }
