@@ -9,7 +9,7 @@
 //! part of either, also after a crash. Several writers of one file do not disturb each other. A crash can leave `.NAME.RANDOM`
 //! behind; nothing reads that file, and no later call needs its name.
 //!
-//! What a call wrote is durable when it returns: the file is synced, and then its folder. It never makes a folder.
+//! A call returns when the file and its name are on the disk: it syncs the file, and then the folder. No call makes a folder.
 
 use anyhow::{Context as _, Result};
 use nix::unistd::User;

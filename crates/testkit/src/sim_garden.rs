@@ -441,7 +441,7 @@ impl Garden for SimGarden {
                 return Err(GardenError::ContainerExists(spec.handle));
             }
             state.created += 1;
-            // Nothing listens at these addresses, and what a cell dials there stays on this machine.
+            // No server listens at these addresses, and a cell's connections to them do not leave this machine.
             let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 255, 0, 1)) + state.created);
             let mut net_in = Vec::new();
             for asked in &spec.net_in {
