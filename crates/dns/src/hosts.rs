@@ -22,9 +22,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The pause in which further changes are collected, so that many routes that change at once are written together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// The least time between two writes. Each of them is synced, and a disk that syncs delays the commits of all databases on it.
+const INTERVAL: Duration = Duration::from_millis(250);
 /// The highest number of names, because a hosts file is read from its beginning for every look-up.
 const MAX_NAMES: usize = 5_000;
 const BEGIN: &str = "# BEGIN cupola ";
@@ -183,6 +186,7 @@ pub(crate) async fn keep(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .exact_hosts();
+        let next = Instant::now() + INTERVAL;
         let written = write(&config, &tag, entries(&config, learned)).await;
         match (&written, failing) {
             (Err(error), false) => tracing::warn!(
@@ -195,7 +199,9 @@ pub(crate) async fn keep(
         failing = written.is_err();
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = changed.notified() => tokio::time::sleep(DEBOUNCE).await,
+            () = changed.notified() => {
+                tokio::time::sleep_until(next.max(Instant::now() + DEBOUNCE)).await;
+            }
         }
     }
     if let Err(error) = write(&config, &tag, Vec::new()).await {
