@@ -228,8 +228,10 @@ fn units(setting: &Setting, chosen: &[Role]) -> Vec<Unit> {
             Role::CloudController => {
                 Unit::new(name, setting.clone(), control_plane::cloud_controller)
             }
-            Role::Cell => Unit::new(cell::ROUTE_EMITTER, setting.clone(), cell::route_emitter),
-            Role::Dns => Unit::new(name, setting.clone(), edge::dns),
+            Role::Cell => {
+                Unit::new(cell::ROUTE_EMITTER, setting.clone(), cell::route_emitter).on_one_thread()
+            }
+            Role::Dns => Unit::new(name, setting.clone(), edge::dns).on_one_thread(),
             Role::Router => Unit::new(name, setting.clone(), edge::router),
             Role::Dashboard => Unit::new(name, setting.clone(), edge::dashboard),
             Role::SshProxy => Unit::new(name, setting.clone(), edge::ssh_proxy),

@@ -25,6 +25,7 @@ pub(crate) struct Unit {
     name: &'static str,
     last: bool,
     may_finish: bool,
+    on_one_thread: bool,
     state: Option<RoleState>,
     build: Box<dyn Fn() -> LocalBoxFuture<'static, Result<Run>> + Send>,
 }
@@ -40,6 +41,7 @@ impl Unit {
             name,
             last: false,
             may_finish: false,
+            on_one_thread: false,
             state: None,
             build: Box::new(move || {
                 let (setting, build) = (setting.clone(), build.clone());
@@ -59,6 +61,15 @@ impl Unit {
     pub(crate) fn may_finish(self) -> Self {
         Self {
             may_finish: true,
+            ..self
+        }
+    }
+
+    /// Makes one thread do all of the role's work. It suits roles of many short steps: a step that another thread takes waits until
+    /// that thread wakes.
+    pub(crate) fn on_one_thread(self) -> Self {
+        Self {
+            on_one_thread: true,
             ..self
         }
     }
@@ -244,7 +255,7 @@ impl Ended {
 impl Supervised {
     /// Builds the role and runs it when [`Go`] arrives. Returns `None` if the role could not be built or never had to run.
     fn live(self, built: oneshot::Sender<Result<()>>, go: oneshot::Receiver<Go>) -> Option<Ended> {
-        let first = runtime(self.unit.name).and_then(|runtime| {
+        let first = runtime(&self.unit).and_then(|runtime| {
             let run = guarded(&runtime, (self.unit.build)())?;
             Ok((runtime, run))
         });
@@ -303,7 +314,7 @@ impl Supervised {
             let role = self.unit.name;
             self.unit.report(|state| state.failed(&error));
             let _ = go.failures.send(Failed { role, error });
-            runtime = renewed(runtime, role);
+            runtime = renewed(runtime, &self.unit);
             // A timer must be created inside the runtime that drives it.
             let stopped = async {
                 let pause = tokio::time::sleep(pause);
@@ -323,27 +334,32 @@ impl Supervised {
 }
 
 /// Drops a runtime with everything that runs on it, and creates a new one.
-fn renewed(old: Runtime, name: &str) -> Runtime {
+fn renewed(old: Runtime, unit: &Unit) -> Runtime {
     old.shutdown_timeout(RUNTIME_LIMIT);
     loop {
-        match runtime(name) {
+        match runtime(unit) {
             Ok(runtime) => return runtime,
             Err(error) => {
-                tracing::error!(role = name, error = format!("{error:#}"), "no-runtime");
+                let error = format!("{error:#}");
+                tracing::error!(role = unit.name, error, "no-runtime");
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
     }
 }
 
-fn runtime(name: &str) -> Result<Runtime> {
+fn runtime(unit: &Unit) -> Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    tokio::runtime::Builder::new_multi_thread()
+    let mut builder = match unit.on_one_thread {
+        true => tokio::runtime::Builder::new_current_thread(),
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder
         .worker_threads(cores.clamp(2, 4))
-        .thread_name(name)
+        .thread_name(unit.name)
         .enable_all()
         .build()
-        .with_context(|| format!("start a runtime for the role {name}"))
+        .with_context(|| format!("start a runtime for the role {}", unit.name))
 }
 
 /// Runs a future and turns a panic into an error.
