@@ -112,7 +112,7 @@ impl Emitter {
 
     /// Blocks until everything is sent, at most for `limit`.
     pub fn flush(&self, limit: Duration) {
-        let waiting = |state: &mut State| state.sending || !state.batch.ends.is_empty();
+        let waiting = |state: &mut State| state.sending || !state.batch.is_empty();
         let queue = &self.queue;
         let _ = queue
             .changed
@@ -156,13 +156,13 @@ impl Queue {
         }
         let awaited = {
             let mut state = self.lock();
-            let before = state.batch.bytes.len();
+            let before = state.batch.bytes;
             let bytes = before + datagram.len();
-            if state.batch.ends.len() >= MAX_QUEUED || bytes > MAX_QUEUED_BYTES {
+            if state.batch.datagrams >= MAX_QUEUED || bytes > MAX_QUEUED_BYTES {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            let was_empty = state.batch.ends.is_empty();
+            let was_empty = state.batch.is_empty();
             state.batch.push(datagram);
             was_empty || before < PORTION && bytes >= PORTION
         };
@@ -187,7 +187,7 @@ impl Queue {
             }
             let sent = match agent {
                 Some(()) => batch.send(socket, &mut segments),
-                None => Sent::Lost(batch.ends.len() as u64),
+                None => Sent::Lost(batch.datagrams as u64),
             };
             batch.clear();
             self.no_listener
@@ -219,12 +219,12 @@ impl Queue {
     fn next_batch(&self, batch: &mut Batch, gather: Duration) -> bool {
         let mut state = self
             .changed
-            .wait_while(self.lock(), |s| s.batch.ends.is_empty() && !s.closed)
+            .wait_while(self.lock(), |s| s.batch.is_empty() && !s.closed)
             .unwrap_or_else(PoisonError::into_inner);
-        if state.batch.ends.is_empty() {
+        if state.batch.is_empty() {
             return false;
         }
-        let more = |state: &mut State| state.batch.bytes.len() < PORTION && !state.closed;
+        let more = |state: &mut State| state.batch.bytes < PORTION && !state.closed;
         (state, _) = self
             .changed
             .wait_timeout_while(state, gather, more)
@@ -321,7 +321,7 @@ mod tests {
         emitter.emit(value("latency"));
         wait_until("the kernel's report", || !emitter.has_listener());
         emitter.emit(value("latency"));
-        let queued = emitter.queue.lock().batch.ends.len();
+        let queued = emitter.queue.lock().batch.datagrams;
         // A machine that stands still may reach the time at which an envelope tries again.
         if began.elapsed() < SILENCE {
             assert_eq!(queued, 0);

@@ -1,7 +1,8 @@
-//! A batch of datagrams that are sent together. Their bytes are in one piece of memory, which is reused.
+//! A batch of datagrams that are sent together. Datagrams of one length stand one behind the other in memory, as the kernel takes them.
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::collections::HashMap;
 use std::io::{ErrorKind, IoSlice};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd as _;
@@ -19,38 +20,50 @@ pub(super) enum Sent {
     NoListener,
 }
 
+/// The number of lengths whose memory a batch keeps, and the size of each of these memories.
+const MOST_LENGTHS: usize = 256;
+const MOST_KEPT: usize = 64 << 10;
+
+/// Datagrams that wait, in one piece of memory for each length.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) bytes: Vec<u8>,
-    /// The position at which each datagram ends.
-    pub(super) ends: Vec<usize>,
+    by_length: HashMap<usize, Vec<u8>>,
+    pub(super) datagrams: usize,
+    pub(super) bytes: usize,
 }
 
 impl Batch {
     pub(super) fn push(&mut self, datagram: &[u8]) {
-        self.bytes.extend_from_slice(datagram);
-        self.ends.push(self.bytes.len());
+        let group = self.by_length.entry(datagram.len()).or_default();
+        group.extend_from_slice(datagram);
+        self.datagrams += 1;
+        self.bytes += datagram.len();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.datagrams == 0
+    }
+
+    /// Removes the datagrams. The memory of usual lengths stays.
     pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
+        if self.by_length.len() > MOST_LENGTHS {
+            self.by_length.clear();
+        }
+        self.by_length
+            .retain(|_, group| group.capacity() <= MOST_KEPT);
+        self.by_length.values_mut().for_each(Vec::clear);
+        (self.datagrams, self.bytes) = (0, 0);
     }
 
     /// Sends the datagrams. `segments` is whether the kernel accepts several datagrams in one call; it is set to false when the
     /// kernel does not.
     pub(super) fn send(&self, socket: &UdpSocket, segments: &mut bool) -> Sent {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let parts = starts.zip(&self.ends);
-        let mut datagrams: Vec<&[u8]> = parts.map(|(from, to)| &self.bytes[from..*to]).collect();
-        // The sort is stable: datagrams of one length keep their order.
-        datagrams.sort_by_key(|datagram| datagram.len());
         let mut lost = 0;
-        let mut slices = Vec::with_capacity(MOST_SEGMENTS);
-        for group in datagrams.chunk_by(|a, b| a.len() == b.len()) {
-            let most = (MOST_BYTES / group[0].len().max(1)).clamp(1, MOST_SEGMENTS);
-            for chunk in group.chunks(most) {
-                match together(socket, chunk, &mut slices, segments) {
+        for (length, group) in &self.by_length {
+            let length = (*length).max(1);
+            let most = (MOST_BYTES / length).clamp(1, MOST_SEGMENTS);
+            for portion in group.chunks(most * length) {
+                match together(socket, portion, length, segments) {
                     Ok(missed) => lost += missed,
                     Err(NoListener) => return Sent::NoListener,
                 }
@@ -68,18 +81,17 @@ impl Batch {
 struct NoListener;
 
 /// Sends datagrams of one length. Returns the number of those that were not sent.
-fn together<'d>(
+fn together(
     socket: &UdpSocket,
-    datagrams: &[&'d [u8]],
-    slices: &mut Vec<IoSlice<'d>>,
+    datagrams: &[u8],
+    length: usize,
     segments: &mut bool,
 ) -> Result<u64, NoListener> {
-    let length = u16::try_from(datagrams[0].len()).ok().filter(|n| *n > 0);
-    if let Some(length) = length.filter(|_| *segments && datagrams.len() > 1) {
-        slices.clear();
-        slices.extend(datagrams.iter().map(|datagram| IoSlice::new(datagram)));
-        let cut = [ControlMessage::UdpGsoSegments(&length)];
-        let sent = sendmsg::<()>(socket.as_raw_fd(), slices, &cut, MsgFlags::empty(), None);
+    let size = u16::try_from(length).ok();
+    if let Some(size) = size.filter(|_| *segments && datagrams.len() > length) {
+        let cut = [ControlMessage::UdpGsoSegments(&size)];
+        let slices = [IoSlice::new(datagrams)];
+        let sent = sendmsg::<()>(socket.as_raw_fd(), &slices, &cut, MsgFlags::empty(), None);
         match sent {
             Ok(_) => return Ok(0),
             Err(Errno::ECONNREFUSED) => return Err(NoListener),
@@ -89,7 +101,7 @@ fn together<'d>(
         }
     }
     let mut lost = 0;
-    for datagram in datagrams {
+    for datagram in datagrams.chunks(length) {
         match socket.send(datagram) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Err(NoListener),
@@ -121,7 +133,6 @@ mod tests {
                     wanted.push(datagram);
                 }
             }
-            // The batch chooses the order.
             assert_eq!(batch.send(&socket, &mut segments), Sent::Lost(0));
             let mut buffer = vec![0; 65_536];
             let mut came = Vec::new();
@@ -129,6 +140,8 @@ mod tests {
                 let n = agent.recv(&mut buffer).unwrap();
                 came.push(buffer[..n].to_vec());
             }
+            // Datagrams of one length keep their order.
+            came.sort_by_key(Vec::len);
             assert_eq!(came, wanted);
         }
     }
