@@ -34,14 +34,15 @@ pub use migrate::{Migration, Schema};
 pub use query::{Builder, Query, QueryAs, QueryScalar, query, query_as, query_scalar};
 pub use readers::{Reader, Readers, is_interrupted};
 pub use row::{FromRow, Index, Row};
+pub use sqlite::{SqliteConnection, SqliteRow};
 pub use sqlx::error::BoxDynError;
 pub use sqlx::{AssertSqlSafe, Error};
 pub use transaction::Transaction;
 pub use value::{Cell, FromCell, NulInText, Value};
 
 use anyhow::Context as _;
+use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
-use sqlx::{Postgres, Sqlite};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,26 +70,36 @@ enum Backend {
 /// A connection to either database.
 #[derive(Debug)]
 pub enum Connection {
-    Sqlite(PoolConnection<Sqlite>),
+    Sqlite(SqliteConnection),
     Postgres(PoolConnection<Postgres>),
 }
 
 impl Connection {
     fn close_on_drop(&mut self) {
         match self {
-            Self::Sqlite(connection) => connection.close_on_drop(),
+            Self::Sqlite(connection) => connection.close(),
             Self::Postgres(connection) => connection.close_on_drop(),
+        }
+    }
+
+    /// Runs a statement that begins or ends a transaction.
+    async fn command(&mut self, sql: &str) -> Result<()> {
+        match self {
+            Self::Sqlite(connection) => connection.execute(sql, &[]).map(drop),
+            Self::Postgres(_) => self.run(sql).await,
         }
     }
 
     /// Runs a text of one or more statements without arguments.
     async fn run(&mut self, sql: &str) -> Result<()> {
-        let sql = sqlx::raw_sql(AssertSqlSafe(sql));
         match self {
-            Self::Sqlite(connection) => sql.execute(&mut **connection).await.map(drop),
-            Self::Postgres(connection) => query::in_time(sql.execute(&mut **connection))
-                .await
-                .map(drop),
+            Self::Sqlite(connection) => sqlite::in_place(|| connection.run(sql)),
+            Self::Postgres(connection) => {
+                let sql = sqlx::raw_sql(AssertSqlSafe(sql));
+                query::in_time(sql.execute(&mut **connection))
+                    .await
+                    .map(drop)
+            }
         }
     }
 }

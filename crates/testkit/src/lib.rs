@@ -8,6 +8,7 @@
 //! | a bus | [`nats`]: a real nats-server |
 //! | a bus that loses messages | [`lossy_bus`]: a proxy in front of a nats-server |
 //! | a database server | [`postgres`]: a real PostgreSQL, and the choice of the database for a whole suite |
+//! | a component's file of SQLite, opened from outside | [`sqlite`] |
 //! | a bucket of S3 | [`moto`]: a server of PyPI |
 //! | a peer that speaks HTTP, a client of it | [`http`] |
 //! | a service broker with every fault | [`broker`] |
@@ -34,4 +35,5 @@ pub mod nats;
 pub mod net;
 pub mod postgres;
 pub mod sim_garden;
+pub mod sqlite;
 pub mod wait;

@@ -7,8 +7,6 @@ use clients::locket::{Client as Locket, Presence};
 use kit::CancellationToken;
 use kit::metrics::Observed;
 use kit::reconcile::Pass;
-use sqlx::Connection as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::sync::OnceLock;
 use testkit::certs::shared_identity;
 use testkit::components::Bbs;
@@ -95,13 +93,9 @@ impl Foundation {
     ) -> (Self, bool) {
         self.running.stop().await;
         prepare(self.data.path());
-        let options = SqliteConnectOptions::new().filename(self.data.path().join("bbs.db"));
-        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-        let damaged = sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
-            .execute(&mut connection)
-            .await
-            .is_ok_and(|done| done.rows_affected() > 0);
-        connection.close().await.unwrap();
+        let database = testkit::sqlite::open(&self.data.path().join("bbs.db"));
+        let damaged = database.execute(statement, []).is_ok_and(|rows| rows > 0);
+        drop(database);
         let started = Self::start_on(self.data, self.peer_url, self.requests, self.stop_peer).await;
         (started, damaged)
     }

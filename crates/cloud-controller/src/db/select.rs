@@ -2,7 +2,6 @@
 
 use super::row::{columns, folded, quoted};
 use super::{Condition, Connection, ListCondition, Order, Row};
-use futures::TryStreamExt as _;
 use kit::db::{Builder, query};
 use std::borrow::Cow;
 
@@ -196,19 +195,17 @@ impl Select {
         if let Some(limit) = limit {
             query.push(format_args!(" LIMIT {limit} OFFSET {offset}"));
         }
-        let mut found = query.build().fetch(conn);
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = found.try_next().await? {
+        let (mut rows, mut bytes, mut is_cut) = (Vec::new(), 0, false);
+        let accept = |row| {
             bytes += size(&row);
-            if bytes > most && !rows.is_empty() {
-                return Ok(Portion { rows, is_cut: true });
+            is_cut = bytes > most && !rows.is_empty();
+            if !is_cut {
+                rows.push(decoded(&row).inspect_err(Broken::log).ok());
             }
-            rows.push(decoded(&row).inspect_err(Broken::log).ok());
-        }
-        Ok(Portion {
-            rows,
-            is_cut: false,
-        })
+            !is_cut
+        };
+        query.build().fetch_while(conn, accept).await?;
+        Ok(Portion { rows, is_cut })
     }
 
     pub(crate) async fn first<R: Row>(&self, conn: &mut Connection) -> sqlx::Result<Option<R>> {

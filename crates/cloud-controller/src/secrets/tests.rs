@@ -29,14 +29,13 @@ async fn variables_in_clear_are_sealed_at_the_start() {
         insert(&mut upkeep, app).await.unwrap();
     }
     upkeep.commit().await.unwrap();
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-    let mut conn = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let file = testkit::sqlite::open(&path);
     for statement in [
         r#"UPDATE apps SET environment = '{"A":"1"}' WHERE name = 'one'"#,
         "UPDATE apps SET environment = '{}' WHERE name = 'two'",
         "UPDATE apps SET environment = '{' WHERE name = 'bad'",
     ] {
-        sqlx::raw_sql(statement).execute(&mut conn).await.unwrap();
+        file.execute(statement, []).unwrap();
     }
     for _ in 0..2 {
         seal_clear(&db, &keys).await.unwrap();

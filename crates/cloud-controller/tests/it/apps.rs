@@ -371,14 +371,9 @@ async fn variables_are_stored_sealed_and_return() {
     let wanted = json!({ "B": "s3cret-of-the-test" });
     assert_eq!(f.get(&path).await["var"], wanted);
     if !postgres::is_chosen() {
-        let pool = f.database().await;
-        let stored: String = sqlx::query_scalar("SELECT environment FROM apps")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        let stored: String = sqlite::value(&f.database(), "SELECT environment FROM apps");
         assert!(stored.starts_with("v1."), "{stored}");
         assert!(!stored.contains("s3cret"), "{stored}");
-        pool.close().await;
     }
     // An older version stored them in clear; the next start seals them.
     f.restart(async |_| {}).await;

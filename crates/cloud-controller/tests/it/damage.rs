@@ -4,9 +4,9 @@
 use crate::fixture::*;
 use reqwest::Method;
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
 use std::time::Duration;
 use testkit::broker::Broker;
+use testkit::sqlite::Connection;
 
 /// Creates one row of every table that requests can fill, beside those of an app that must not suffer.
 async fn fill(f: &Foundation) -> (String, String) {
@@ -86,15 +86,12 @@ fn is_impossible() -> bool {
 }
 
 /// Returns (table, column) of all that can be damaged: all columns but rowids, which contain only whole numbers.
-async fn columns(pool: &SqlitePool) -> Vec<(String, String)> {
-    let rows = sqlx::query(
-        "SELECT m.name, p.name FROM sqlite_master m JOIN pragma_table_info(m.name) p
-         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%' AND NOT (p.pk > 0 AND p.type = 'INTEGER') AND m.name <> 'schema_versions' ORDER BY 1, 2",
-    )
-    .fetch_all(pool)
-    .await
-    .unwrap();
-    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+fn columns(database: &Connection) -> Vec<(String, String)> {
+    let columns = "SELECT m.name, p.name FROM sqlite_master m JOIN pragma_table_info(m.name) p
+         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%' AND NOT (p.pk > 0 AND p.type = 'INTEGER') AND m.name <> 'schema_versions' ORDER BY 1, 2";
+    let mut columns = database.prepare(columns).unwrap();
+    let columns = columns.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    columns.unwrap().map(Result::unwrap).collect()
 }
 
 /// Selects the newest row of a table, which is the one that is damaged.
@@ -102,9 +99,8 @@ fn newest(table: &str) -> String {
     format!("rowid = (SELECT MAX(rowid) FROM {table})")
 }
 
-async fn execute(pool: &SqlitePool, statement: String) -> u64 {
-    let done = sqlx::query(AssertSqlSafe(statement)).execute(pool).await;
-    done.map_or(0, |done| done.rows_affected())
+fn execute(database: &Connection, statement: &str) -> usize {
+    database.execute(statement, []).unwrap_or(0)
 }
 
 /// Checks everything that must continue to work, whatever is damaged, and returns what does not work.
@@ -162,28 +158,22 @@ async fn a_damaged_value_affects_only_its_row() {
     }
     let f = Foundation::start_syncing(Duration::from_millis(50)).await;
     let (good, _) = fill(&f).await;
-    let pool = f.database().await;
+    let database = f.database();
     let (mut damaged, mut wrong) = (0, Vec::new());
-    for (table, column) in columns(&pool).await {
+    for (table, column) in columns(&database) {
         let place = newest(&table);
         let sql = format!("SELECT quote({column}) FROM {table} WHERE {place}");
-        let before: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_optional(&pool)
-            .await
-            .unwrap();
-        let Some(before) = before else { continue };
+        let before = database.query_row(&sql, [], |row| row.get::<_, String>(0));
+        let Ok(before) = before else { continue };
         let id = format!("SELECT rowid FROM {table} WHERE {place}");
-        let id: i64 = sqlx::query_scalar(AssertSqlSafe(id))
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        let id: i64 = sqlite::value(&database, &id);
         let set = |value: &str| format!("UPDATE {table} SET {column} = {value} WHERE rowid = {id}");
-        if execute(&pool, set("X'FF'")).await == 0 {
+        if execute(&database, &set("X'FF'")) == 0 {
             continue;
         }
         damaged += 1;
         wrong.extend(failures(&f, &good, &format!("{table}.{column}")).await);
-        execute(&pool, set(&before)).await;
+        execute(&database, &set(&before));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(damaged > 120, "only {damaged} values were damaged");
@@ -191,7 +181,7 @@ async fn a_damaged_value_affects_only_its_row() {
     for group in ["running", "staging"] {
         let set =
             format!("UPDATE environment_variable_groups SET var = '{{' WHERE name = '{group}'");
-        assert_eq!(execute(&pool, set).await, 1);
+        assert_eq!(execute(&database, &set), 1);
         check(&f, &good, &format!("the group {group}")).await;
         let path = format!("/v3/environment_variable_groups/{group}");
         let set = json!({ "var": { "A": "1" } });
@@ -202,10 +192,9 @@ async fn a_damaged_value_affects_only_its_row() {
     }
     // A flag that cannot be read stops what it may have stopped, until it is set.
     execute(
-        &pool,
-        "UPDATE feature_flags SET enabled = X'FF' WHERE name = 'task_creation'".into(),
-    )
-    .await;
+        &database,
+        "UPDATE feature_flags SET enabled = X'FF' WHERE name = 'task_creation'",
+    );
     let roles: &[(&str, &str, &str)] = &[
         ("organization_user", "organization", &f.organization),
         ("space_developer", "space", &f.space),
@@ -228,7 +217,6 @@ async fn a_damaged_value_affects_only_its_row() {
         .call_as(&developer, Method::POST, &tasks, Some(task))
         .await;
     assert_eq!(status, 202);
-    pool.close().await;
     f.finish().await;
 }
 
@@ -239,26 +227,21 @@ async fn it_starts_whatever_table_is_damaged() {
     }
     let mut f = Foundation::start_syncing(Duration::from_millis(50)).await;
     let (good, _) = fill(&f).await;
-    let pool = f.database().await;
-    let columns = columns(&pool).await;
-    pool.close().await;
+    let columns = columns(&f.database());
     f.restart(async |folder| {
-        let path = folder.join("cloud-controller.db");
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(path)
-            .foreign_keys(false);
         // The rows of the good app stay undamaged, because they are never the newest.
-        let pool = SqlitePool::connect_with(options).await.unwrap();
+        let database = sqlite::open(&folder.join("cloud-controller.db"));
+        let unlinked = database.pragma_update(None, "foreign_keys", false);
+        unlinked.unwrap();
         let mut damaged = 0;
         for (table, column) in &columns {
             let place = newest(table);
             let set = format!("UPDATE {table} SET {column} = X'FF' WHERE {place}");
             if !["guid", "name", "number"].contains(&column.as_str()) {
-                damaged += execute(&pool, set).await;
+                damaged += execute(&database, &set);
             }
         }
         assert!(damaged > 100, "only {damaged} values were damaged");
-        pool.close().await;
     })
     .await;
     check(&f, &good, "the damage of every table").await;

@@ -12,7 +12,6 @@ use kit::metrics::Observed;
 use kit::reconcile::Pass;
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use testkit::components::{Bbs, CloudController, Peers};
 pub(crate) use testkit::http::answer;
 use testkit::http::serve;
 pub(crate) use testkit::postgres;
+pub(crate) use testkit::sqlite;
 pub(crate) use testkit::wait::wait_for;
 use wire::bbs as m;
 
@@ -302,18 +302,8 @@ impl Foundation {
             let done = postgres::run(&url, &statement).unwrap();
             return done.split_whitespace().last().unwrap().parse().unwrap();
         }
-        let path = self.data.path().join("cc").join("cloud-controller.db");
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(path)
-            .busy_timeout(Duration::from_secs(60));
-        let mut conn = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options)
-            .await
-            .unwrap();
-        let done = sqlx::query(AssertSqlSafe(statement))
-            .execute(&mut conn)
-            .await
-            .unwrap();
-        done.rows_affected()
+        let changed = self.database().execute(statement, []).unwrap();
+        changed.try_into().unwrap()
     }
 
     /// Sends a request and returns status and body. `token` has no scheme.
@@ -554,12 +544,8 @@ impl Foundation {
     }
 
     /// Opens the Cloud Controller's database, which must be a file, so that a test can store what no version would store.
-    pub(crate) async fn database(&self) -> sqlx::SqlitePool {
-        let path = self.data.path().join("cc/cloud-controller.db");
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(path)
-            .busy_timeout(Duration::from_secs(60));
-        sqlx::SqlitePool::connect_with(options).await.unwrap()
+    pub(crate) fn database(&self) -> sqlite::Connection {
+        sqlite::open(&self.data.path().join("cc/cloud-controller.db"))
     }
 
     /// Returns the number of files that uploads left behind.

@@ -283,16 +283,12 @@ async fn credentials_keep_their_order_and_are_stored_and_recorded_nowhere_in_cle
     assert_eq!(events[0]["data"]["request"]["credentials"], "[REDACTED]");
     assert_eq!(events[1]["data"], json!({ "request": null }));
     if !postgres::is_chosen() {
-        let pool = f.database().await;
-        let stored: String = sqlx::query_scalar("SELECT credentials FROM service_instances")
-            .fetch_one(&pool)
-            .await
-            .unwrap();
+        let stored: String =
+            sqlite::value(&f.database(), "SELECT credentials FROM service_instances");
         assert!(
             stored.starts_with("v1.") && !stored.contains(SECRET),
             "{stored}"
         );
-        pool.close().await;
     }
     f.finish().await;
 }

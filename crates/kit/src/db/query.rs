@@ -1,11 +1,11 @@
 //! Statements with their arguments, and the calls that run them.
 
 use super::row::{FromRow, Row};
+use super::sqlite::SqliteConnection;
 use super::value::{FromCell, Value};
 use super::{Connection, Error, Result, spelling, value};
-use futures::future::Either;
-use futures::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr, Sqlite};
+use futures::stream::TryStreamExt as _;
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr};
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -67,8 +67,8 @@ impl Query {
     pub async fn execute(self, connection: &mut Connection) -> Result<u64> {
         match connection {
             Connection::Sqlite(connection) => {
-                let query = self.sqlite()?;
-                Ok(query.execute(&mut **connection).await?.rows_affected())
+                let (sql, values) = self.sqlite().await;
+                connection.execute(sql.as_str(), &values)
             }
             Connection::Postgres(connection) => {
                 let query = self.postgres()?;
@@ -82,8 +82,13 @@ impl Query {
     pub async fn fetch_all(self, connection: &mut Connection) -> Result<Vec<Row>> {
         match connection {
             Connection::Sqlite(connection) => {
-                let rows = self.sqlite()?.fetch_all(&mut **connection).await?;
-                Ok(rows.into_iter().map(Row::Sqlite).collect())
+                let mut rows = Vec::new();
+                let all = |row| {
+                    rows.push(row);
+                    true
+                };
+                self.read(connection, all).await?;
+                Ok(rows)
             }
             Connection::Postgres(connection) => {
                 let query = self.postgres()?;
@@ -97,8 +102,13 @@ impl Query {
     pub async fn fetch_optional(self, connection: &mut Connection) -> Result<Option<Row>> {
         match connection {
             Connection::Sqlite(connection) => {
-                let row = self.sqlite()?.fetch_optional(&mut **connection).await?;
-                Ok(row.map(Row::Sqlite))
+                let mut first = None;
+                let one = |row| {
+                    first = Some(row);
+                    false
+                };
+                self.read(connection, one).await?;
+                Ok(first)
             }
             Connection::Postgres(connection) => {
                 let query = self.postgres()?;
@@ -117,27 +127,40 @@ impl Query {
         row.ok_or(Error::RowNotFound)
     }
 
-    /// Returns the rows one by one, for lists that are read only until enough is known.
-    pub fn fetch(self, connection: &mut Connection) -> BoxStream<'_, Result<Row>> {
-        let rows = match connection {
-            Connection::Sqlite(connection) => self.sqlite().map(|query| {
-                let rows = query.fetch(&mut **connection).map_ok(Row::Sqlite);
-                Either::Left(rows)
-            }),
-            Connection::Postgres(connection) => self.postgres().map(|query| {
-                let rows = query.fetch(&mut **connection).map_ok(Row::Postgres);
-                Either::Right(rows)
-            }),
-        };
-        match rows {
-            Ok(rows) => rows.boxed(),
-            Err(error) => futures::stream::once(async { Err(error) }).boxed(),
+    /// Reads the rows one by one for as long as `accept` returns true, for lists that are read only until enough is known.
+    pub async fn fetch_while(
+        self,
+        connection: &mut Connection,
+        mut accept: impl FnMut(Row) -> bool,
+    ) -> Result<()> {
+        match connection {
+            Connection::Sqlite(connection) => self.read(connection, accept).await,
+            Connection::Postgres(connection) => {
+                let mut rows = self.postgres()?.fetch(&mut **connection);
+                while let Some(row) = in_time(rows.try_next()).await? {
+                    if !accept(Row::Postgres(row)) {
+                        break;
+                    }
+                }
+                Ok(())
+            }
         }
     }
 
-    fn sqlite(self) -> Result<sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments>> {
-        let sql = spelled(self.sql, spelling::sqlite_lists);
-        Ok(sqlx::query_with(sql, value::sqlite(self.values)?))
+    async fn read(
+        self,
+        connection: &mut SqliteConnection,
+        mut accept: impl FnMut(Row) -> bool,
+    ) -> Result<()> {
+        let (sql, values) = self.sqlite().await;
+        connection.read(sql.as_str(), &values, |row| accept(Row::Sqlite(row)))
+    }
+
+    /// Returns the text for SQLite and the arguments, when it is this task's turn: a statement does not wait for anything, so a task
+    /// with many of them would leave no time for others.
+    async fn sqlite(self) -> (SqlStr, Vec<Value>) {
+        tokio::task::coop::consume_budget().await;
+        (spelled(self.sql, spelling::sqlite_lists), self.values)
     }
 
     fn postgres(

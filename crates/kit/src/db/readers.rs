@@ -1,13 +1,10 @@
 //! Connections that read.
 
-use super::{Connection, Error, Result, postgres};
-use sqlx::{PgPool, SqlitePool};
+use super::{Connection, Error, Result, postgres, sqlite};
+use sqlx::PgPool;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// The number of steps of SQLite's machine between two looks at the clock.
-const STEPS: i32 = 10_000;
+use std::time::Duration;
 
 /// A class of connections that read; cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,12 +14,12 @@ pub struct Readers {
 
 #[derive(Clone, Debug)]
 enum Class {
-    Sqlite(SqlitePool, Option<Duration>),
+    Sqlite(sqlite::Pool, Option<Duration>),
     Postgres(PgPool, Arc<postgres::Store>),
 }
 
 impl Readers {
-    pub(super) fn of_file(pool: SqlitePool, limit: Option<Duration>) -> Self {
+    pub(super) fn of_file(pool: sqlite::Pool, limit: Option<Duration>) -> Self {
         Self {
             class: Class::Sqlite(pool, limit),
         }
@@ -40,9 +37,7 @@ impl Readers {
             Class::Sqlite(pool, limit) => {
                 let mut connection = pool.acquire().await?;
                 if let Some(limit) = limit {
-                    let deadline = Instant::now() + *limit;
-                    let mut handle = connection.lock_handle().await?;
-                    handle.set_progress_handler(STEPS, move || Instant::now() < deadline);
+                    connection.interrupt_after(*limit)?;
                 }
                 Connection::Sqlite(connection)
             }

@@ -1,11 +1,11 @@
 //! Rows that a database returned.
 
+use super::sqlite::SqliteRow;
 use super::value::{Cell, FromCell};
 use super::{Error, Result};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgRow, PgValueRef};
-use sqlx::sqlite::{SqliteRow, SqliteValueRef};
-use sqlx::{Decode, Postgres, Row as _, Sqlite, TypeInfo as _, ValueRef as _};
+use sqlx::{Decode, Postgres, Row as _, TypeInfo as _, ValueRef as _};
 
 /// A row of either database.
 pub enum Row {
@@ -23,8 +23,30 @@ impl std::fmt::Debug for Row {
 }
 
 /// The position of a value in a row: a number from 0 on, or the name of a column.
-pub trait Index: sqlx::ColumnIndex<SqliteRow> + sqlx::ColumnIndex<PgRow> {}
-impl<I: sqlx::ColumnIndex<SqliteRow> + sqlx::ColumnIndex<PgRow>> Index for I {}
+pub trait Index: sqlx::ColumnIndex<PgRow> + Copy {
+    /// Returns the place of the value in a row with these columns.
+    ///
+    /// # Errors
+    /// It fails if there is no such column.
+    fn position(self, columns: &[Box<str>]) -> Result<usize>;
+}
+
+impl Index for usize {
+    fn position(self, columns: &[Box<str>]) -> Result<usize> {
+        let len = columns.len();
+        match self < len {
+            true => Ok(self),
+            false => Err(Error::ColumnIndexOutOfBounds { index: self, len }),
+        }
+    }
+}
+
+impl Index for &str {
+    fn position(self, columns: &[Box<str>]) -> Result<usize> {
+        let found = columns.iter().position(|name| **name == *self);
+        found.ok_or_else(|| Error::ColumnNotFound(self.to_owned()))
+    }
+}
 
 impl Row {
     /// Returns the number of values.
@@ -45,31 +67,16 @@ impl Row {
     /// # Errors
     /// It fails if there is no such column, or if its value cannot be read as `T`.
     pub fn try_get<'r, T: FromCell<'r>, I: Index>(&'r self, index: I) -> Result<T> {
-        let place = format_args!("{index:?}").to_string();
         let cell = match self {
-            Self::Sqlite(row) => sqlite(row.try_get_raw(index)?),
+            Self::Sqlite(row) => row.cell(index)?,
             Self::Postgres(row) => postgres(row.try_get_raw(index)?),
         };
         cell.and_then(T::from_cell)
             .map_err(|source| Error::ColumnDecode {
-                index: place,
+                index: format!("{index:?}"),
                 source,
             })
     }
-}
-
-fn sqlite<'r>(value: SqliteValueRef<'r>) -> Result<Cell<'r>, BoxDynError> {
-    if value.is_null() {
-        return Ok(Cell::Null);
-    }
-    let kind = value.type_info().name().to_owned();
-    Ok(match &*kind {
-        "TEXT" => Cell::Text(<&'r str as Decode<'r, Sqlite>>::decode(value)?),
-        "INTEGER" => Cell::Integer(<i64 as Decode<Sqlite>>::decode(value)?),
-        "REAL" => Cell::Real(<f64 as Decode<Sqlite>>::decode(value)?),
-        "BLOB" => Cell::Bytes(<&'r [u8] as Decode<'r, Sqlite>>::decode(value)?),
-        other => return Err(unknown(other)),
-    })
 }
 
 fn postgres<'r>(value: PgValueRef<'r>) -> Result<Cell<'r>, BoxDynError> {

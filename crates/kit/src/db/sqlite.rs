@@ -1,13 +1,17 @@
 //! A database in a file of SQLite, with WAL and `synchronous=FULL`, so that a commit that returned is durable.
 
+mod pool;
+mod statement;
+
+pub(super) use pool::Pool;
+pub use pool::SqliteConnection;
+pub use statement::SqliteRow;
+pub(super) use statement::in_place;
+
 use super::{Error, Result};
 use crate::disk::{self, Trouble};
 use anyhow::Context as _;
-use sqlx::Sqlite;
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use pool::Access;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,11 +20,13 @@ use std::time::Duration;
 const ROOM: u64 = 1 << 20;
 /// The size of a file beside the database whose room the next start may use. SQLite cannot even read without a little room.
 const BALLAST: u64 = 256 << 10;
+/// The longest wait for the connection that writes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Store {
     /// The only connection that writes.
-    writer: SqlitePool,
+    writer: Pool,
     path: PathBuf,
     folder: PathBuf,
     /// The device and inode at the time of opening.
@@ -46,21 +52,15 @@ impl Store {
     }
 
     /// Returns the connection that writes, unless a change would fail or be lost.
-    pub(super) async fn writer(&self) -> Result<PoolConnection<Sqlite>> {
+    pub(super) async fn writer(&self) -> Result<SqliteConnection> {
         if let Some(trouble) = self.find_trouble() {
             return Err(self.error(trouble));
         }
         self.writer.acquire().await
     }
 
-    pub(super) fn readers(&self, connections: u32, patience: Duration) -> SqlitePool {
-        permanent_pool(connections)
-            .acquire_timeout(patience)
-            .connect_lazy_with(
-                options(&self.path)
-                    .create_if_missing(false)
-                    .pragma("query_only", "on"),
-            )
+    pub(super) fn readers(&self, connections: u32, patience: Duration) -> Pool {
+        Pool::new(&self.path, Access::Read, connections, patience)
     }
 
     pub(super) async fn close(&self) {
@@ -112,7 +112,7 @@ impl Store {
     }
 
     #[cfg(test)]
-    pub(super) fn pool(&self) -> &SqlitePool {
+    pub(super) fn pool(&self) -> &Pool {
         &self.writer
     }
 }
@@ -135,7 +135,7 @@ pub(super) fn beside(path: &Path, extension: &str) -> PathBuf {
 }
 
 /// Opens the connection that writes. On a disk without room it removes the ballast, so that the file can be opened.
-async fn open_writer(path: &Path) -> anyhow::Result<SqlitePool> {
+async fn open_writer(path: &Path) -> anyhow::Result<Pool> {
     match open_pool(path).await {
         Err(error) if std::fs::remove_file(ballast(path)).is_ok() => {
             tracing::warn!(error = format!("{error:#}"), "ballast-dropped");
@@ -145,7 +145,7 @@ async fn open_writer(path: &Path) -> anyhow::Result<SqlitePool> {
     }
 }
 
-async fn open_pool(path: &Path) -> anyhow::Result<SqlitePool> {
+async fn open_pool(path: &Path) -> anyhow::Result<Pool> {
     if !path.exists() {
         use std::os::unix::fs::OpenOptionsExt as _;
         std::fs::OpenOptions::new()
@@ -155,35 +155,13 @@ async fn open_pool(path: &Path) -> anyhow::Result<SqlitePool> {
             .open(path)
             .with_context(|| format!("create database {}", path.display()))?;
     }
-    permanent_pool(1)
-        .connect_with(options(path))
-        .await
-        .with_context(|| {
-            format!(
-                "open database {}: if the file is damaged, replace it with a backup",
-                path.display()
-            )
-        })
-}
-
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(10))
-}
-
-/// Returns the options of a pool whose connections stay open, because reopening the files beside the database would need room on
-/// the disk. A connection to a file does not break while nobody uses it, so none is tested before it is used: the test would wake the
-/// connection's thread once more for each query.
-fn permanent_pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .min_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
+    let pool = Pool::new(path, Access::Write, 1, PATIENCE);
+    let opened = pool.acquire().await;
+    opened.with_context(|| {
+        format!(
+            "open database {}: if the file is damaged, replace it with a backup",
+            path.display()
+        )
+    })?;
+    Ok(pool)
 }

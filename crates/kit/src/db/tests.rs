@@ -54,12 +54,8 @@ fn file(database: &Database) -> &sqlite::Store {
 /// Makes SQLite itself refuse further pages, as on a full disk.
 async fn limit(database: &Database, pages: i64) {
     let mut connection = file(database).pool().acquire().await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "PRAGMA max_page_count = {pages}"
-    )))
-    .execute(&mut *connection)
-    .await
-    .unwrap();
+    let limit = format!("PRAGMA max_page_count = {pages}");
+    connection.run(&limit).unwrap();
 }
 
 #[tokio::test]
@@ -167,10 +163,9 @@ async fn a_busy_database_is_reported_as_busy() {
     let database = open(&folder).await;
     let other = open(&folder).await;
     let held = other.begin().await.unwrap();
-    sqlx::raw_sql("PRAGMA busy_timeout = 1")
-        .execute(file(&database).pool())
-        .await
-        .unwrap();
+    let mut connection = file(&database).pool().acquire().await.unwrap();
+    connection.run("PRAGMA busy_timeout = 1").unwrap();
+    drop(connection);
     let error = database.begin().await.unwrap_err();
     assert_eq!(Trouble::of_database(&error), Some(Trouble::Busy), "{error}");
     drop(held);

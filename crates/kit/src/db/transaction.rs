@@ -35,7 +35,7 @@ impl Transaction {
             backend,
             end: End::Close,
         };
-        let begun = transaction.run(&begin).await;
+        let begun = transaction.command(&begin).await;
         begun.map_err(|error| transaction.backend.named(error))?;
         transaction.end = End::RollBack;
         Ok(transaction)
@@ -53,7 +53,7 @@ impl Transaction {
             Backend::Sqlite(_) => "COMMIT",
             Backend::Postgres(_) => "SELECT 1; COMMIT",
         };
-        let committed = self.run(commit).await;
+        let committed = self.command(commit).await;
         committed.map_err(|error| self.backend.named(error))?;
         self.end = End::Return;
         Ok(())
@@ -80,20 +80,29 @@ impl Drop for Transaction {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
-        match (self.end, tokio::runtime::Handle::try_current()) {
-            (End::Return, _) => {}
-            (End::RollBack, Ok(runtime)) => {
+        let runtime = tokio::runtime::Handle::try_current();
+        match (self.end, &mut connection, runtime) {
+            (End::Return, ..) => {}
+            (End::RollBack, Connection::Sqlite(file), _) => {
+                // It waits for nothing.
+                if file.run(ROLLBACK).is_err() {
+                    file.close();
+                }
+            }
+            (End::RollBack, Connection::Postgres(_), Ok(runtime)) => {
                 runtime.spawn(roll_back(connection));
             }
-            (End::Close | End::RollBack, _) => connection.close_on_drop(),
+            (End::RollBack | End::Close, ..) => connection.close_on_drop(),
         }
     }
 }
 
+const ROLLBACK: &str = "ROLLBACK";
+
 /// Rolls a transaction back. A statement that failed may have ended the transaction already; then there is nothing to roll back,
 /// and it is unknown what the connection has done since, so it is closed.
 async fn roll_back(mut connection: Connection) {
-    if connection.run("ROLLBACK").await.is_err() {
+    if connection.run(ROLLBACK).await.is_err() {
         connection.close_on_drop();
     }
 }

@@ -4,7 +4,6 @@ use super::{Error, Result};
 use sqlx::Arguments as _;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgArguments;
-use sqlx::sqlite::SqliteArguments;
 
 /// A value that is bound to a mark of a statement. A NULL has a type too, because PostgreSQL needs it.
 #[derive(Clone, PartialEq)]
@@ -107,7 +106,8 @@ impl NulInText {
     }
 }
 
-fn check(values: &[Value]) -> Result<()> {
+/// Refuses texts that cannot be stored.
+pub(super) fn check(values: &[Value]) -> Result<()> {
     let has_nul = |text: &String| text.contains('\0');
     let is_wrong = values.iter().any(|value| match value {
         Value::Text(text) => text.as_ref().is_some_and(has_nul),
@@ -118,28 +118,6 @@ fn check(values: &[Value]) -> Result<()> {
         true => Err(Error::Encode(NulInText.into())),
         false => Ok(()),
     }
-}
-
-/// Returns the values as arguments of SQLite. A list is a JSON text, which the statement reads with `json_each`.
-pub(super) fn sqlite(values: Vec<Value>) -> Result<SqliteArguments> {
-    check(&values)?;
-    let mut arguments = SqliteArguments::default();
-    for value in values {
-        match value {
-            Value::Text(text) => arguments.add(text),
-            Value::Integer(number) => arguments.add(number),
-            Value::Real(number) => arguments.add(number),
-            Value::Bytes(bytes) => arguments.add(bytes),
-            Value::TextList(texts) => arguments.add(json(&texts)?),
-            Value::IntegerList(numbers) => arguments.add(json(&numbers)?),
-        }
-        .map_err(Error::Encode)?;
-    }
-    Ok(arguments)
-}
-
-fn json<T: serde::Serialize>(list: &[T]) -> Result<String> {
-    serde_json::to_string(list).map_err(|error| Error::Encode(error.into()))
 }
 
 /// Returns the values as arguments of PostgreSQL.

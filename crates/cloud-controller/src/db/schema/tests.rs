@@ -15,13 +15,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Runs statements on a file, as an earlier program did.
-async fn write(path: &Path, statements: &'static str) {
-    use sqlx::ConnectOptions as _;
-    let options = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true);
-    let mut conn = options.connect().await.unwrap();
-    sqlx::raw_sql(statements).execute(&mut conn).await.unwrap();
+fn write(path: &Path, statements: &str) {
+    let file = testkit::sqlite::open(path);
+    file.execute_batch(statements).unwrap();
 }
 
 async fn open(path: &Path) -> Db {
@@ -34,7 +30,7 @@ async fn open(path: &Path) -> Db {
 async fn a_file_of_the_last_program_without_versions_is_upgraded() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cc.db");
-    write(&path, include_str!("unversioned.sql")).await;
+    write(&path, include_str!("unversioned.sql"));
     // The second start finds nothing to do.
     for _ in 0..2 {
         let db = open(&path).await;
