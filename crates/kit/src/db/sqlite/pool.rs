@@ -3,6 +3,7 @@
 use super::statement::{self, SqliteRow, failed, in_place};
 use crate::db::value::Value;
 use crate::db::{Error, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,6 +100,10 @@ fn open(path: &Path, access: Access) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
+    // One plan for all arguments of a statement. Without it SQLite makes a new plan each time that a statement with a join is used.
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .map_err(failed)?;
     let settings =
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
     statement::run(&connection, settings)?;
