@@ -55,6 +55,7 @@ fn identity(file: &Path) -> std::io::Result<(u64, u64)> {
 mod tests {
     use super::*;
     use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
 
     /// Starts `cat - FILE`, which waits for its input.
     fn reader(folder: &Path, argument: &Path) -> Child {
@@ -74,10 +75,18 @@ mod tests {
         let mut relative = reader(folder.path(), Path::new("mine"));
         let mut foreign = reader(folder.path(), Path::new("other"));
         let cat = OsStr::new("cat");
-        let mut found = started_with(cat, &mine).unwrap();
-        found.sort_unstable();
         let mut wanted = [absolute.id(), relative.id()].map(|pid| i32::try_from(pid).unwrap());
         wanted.sort_unstable();
+        // A program that has just begun shows no arguments for a moment.
+        let end = Instant::now() + Duration::from_secs(60);
+        let found = loop {
+            let mut found = started_with(cat, &mine).unwrap();
+            found.sort_unstable();
+            if found == wanted || Instant::now() > end {
+                break found;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         let editors = started_with(OsStr::new("vi"), &mine).unwrap();
         for child in [&mut absolute, &mut relative, &mut foreign] {
             drop(child.stdin.take());
