@@ -29,7 +29,7 @@ async fn variables_in_clear_are_sealed_at_the_start() {
         insert(&mut upkeep, app).await.unwrap();
     }
     upkeep.commit().await.unwrap();
-    let file = testkit::sqlite::open(&path);
+    let file = rusqlite::Connection::open(&path).unwrap();
     for statement in [
         r#"UPDATE apps SET environment = '{"A":"1"}' WHERE name = 'one'"#,
         "UPDATE apps SET environment = '{}' WHERE name = 'two'",

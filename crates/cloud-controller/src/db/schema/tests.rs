@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// Runs statements on a file, as an earlier program did.
 fn write(path: &Path, statements: &str) {
-    let file = testkit::sqlite::open(path);
+    let file = rusqlite::Connection::open(path).unwrap();
     file.execute_batch(statements).unwrap();
 }
 

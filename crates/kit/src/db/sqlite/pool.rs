@@ -17,7 +17,7 @@ const PREPARED: usize = 200;
 /// The number of steps of SQLite's machine between two looks at the clock.
 const STEPS: i32 = 10_000;
 
-/// What a connection may do.
+/// The access that a connection has to its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     /// Write. A missing file is created.
@@ -175,5 +175,35 @@ impl Drop for SqliteConnection {
             let connection = connection.unwrap_or_else(PoisonError::into_inner);
             self.pool.idle().push(connection);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::StatementStatus;
+
+    #[test]
+    fn a_statement_is_planned_once_for_all_arguments() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open(&folder.path().join("x.db"), Access::Write).unwrap();
+        let tables = "CREATE TABLE a (guid TEXT UNIQUE, b TEXT); CREATE TABLE b (guid TEXT UNIQUE)";
+        statement::run(&connection, tables).unwrap();
+        let join = "SELECT a.guid, b.guid FROM a JOIN b ON b.guid = a.b WHERE a.guid = $1";
+        for guid in ["x", "y", "z"] {
+            statement::read(&connection, join, &[guid.into()], |_| true).unwrap();
+        }
+        let join = connection.prepare_cached(join).unwrap();
+        assert_eq!(join.get_status(StatementStatus::RePrepare), 0);
+    }
+
+    /// The options stand in `.cargo/config.toml`, which only a build in the workspace reads.
+    #[test]
+    fn sqlite_is_compiled_with_our_options() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = open(&folder.path().join("x.db"), Access::Write).unwrap();
+        let option = "SELECT COUNT(*) FROM pragma_compile_options WHERE compile_options = 'DEFAULT_MEMSTATUS=0'";
+        let found: i64 = connection.query_row(option, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, 1);
     }
 }
