@@ -49,9 +49,10 @@ impl Batch {
         if self.by_length.len() > MOST_LENGTHS {
             self.by_length.clear();
         }
-        self.by_length
-            .retain(|_, group| group.capacity() <= MOST_KEPT);
-        self.by_length.values_mut().for_each(Vec::clear);
+        self.by_length.retain(|_, group| {
+            group.clear();
+            group.capacity() <= MOST_KEPT
+        });
         (self.datagrams, self.bytes) = (0, 0);
     }
 
