@@ -30,7 +30,7 @@ pub(super) fn execute(connection: &Connection, sql: &str, values: &[Value]) -> R
     let mut rows = statement.raw_query();
     while rows.next().map_err(failed)?.is_some() {}
     drop(rows);
-    // What SQLite counts for a statement that reads belongs to an earlier one.
+    // A statement that reads leaves SQLite's count of changed rows as an earlier statement has set it.
     Ok(match statement.readonly() {
         true => 0,
         false => connection.changes(),
