@@ -4,16 +4,15 @@
 
 use crate::intake::{self, Intake};
 use anyhow::{Context as _, Result};
-use kit::CancellationToken;
+use kit::{CancellationToken, datagrams};
 use prost::Message as _;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use wire::dropsonde::{self, Event, EventType, MessageType, PeerType};
 use wire::loggregator::{Counter, Envelope, Gauge, GaugeValue, Log, LogType, Message, Timer};
-
-/// The maximum size of a datagram in bytes.
-const LARGEST: usize = 1 << 16;
 
 /// Receives until `shutdown`. Data that is no envelope is dropped.
 pub(crate) async fn serve(
@@ -21,21 +20,35 @@ pub(crate) async fn serve(
     intake: Intake,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let mut buffer = vec![0; LARGEST];
+    datagrams::keep_together(&socket);
+    let mut buffer = vec![0; datagrams::LARGEST];
     loop {
-        let received = tokio::select! {
+        tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            received = socket.recv(&mut buffer) => received.context("receive envelopes over UDP")?,
+            ready = socket.readable() => ready.context("wait for envelopes over UDP")?,
+        }
+        let into = buffer.as_mut_slice();
+        let received = socket.try_io(Interest::READABLE, || datagrams::receive(&socket, into));
+        let received = match received {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            received => received.context("receive envelopes over UDP")?,
         };
-        match dropsonde::Envelope::decode(&buffer[..received]) {
-            Ok(envelope) => {
-                if let Some(envelope) = convert(envelope, intake::now()) {
-                    intake.accept(vec![envelope]);
-                }
-            }
-            Err(error) => tracing::debug!(%error, "dropsonde-envelope-refused"),
+        let now = intake::now();
+        let envelopes: Vec<_> = received
+            .filter_map(|datagram| read(datagram, now))
+            .collect();
+        if !envelopes.is_empty() {
+            intake.accept(envelopes);
         }
     }
+}
+
+/// Reads one datagram. Returns `None` if it is no envelope that can be converted.
+fn read(datagram: &[u8], now: i64) -> Option<Envelope> {
+    dropsonde::Envelope::decode(datagram)
+        .inspect_err(|error| tracing::debug!(%error, "dropsonde-envelope-refused"))
+        .ok()
+        .and_then(|envelope| convert(envelope, now))
 }
 
 /// Converts an envelope to the newer format, with the tags that a metron agent adds. `now`, in Unix nanoseconds, is used if the

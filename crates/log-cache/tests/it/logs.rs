@@ -97,6 +97,30 @@ async fn lines_of_a_router_come_by_udp() {
     assert_eq!(line["log"]["payload"], "YXBwLnRlc3QgLSBbbm93XQ==");
 }
 
+/// The router's emitter sends all lines of one length by one call, and the kernel delivers them together.
+#[tokio::test]
+async fn lines_that_were_sent_together_are_read_one_by_one() {
+    let stage = Stage::start().await;
+    let admin = stage.admin().await;
+    let router = clients::metron::Emitter::start(&stage.dropsonde, "gorouter").unwrap();
+    let line = |n: u32| {
+        Event::LogMessage(LogMessage {
+            message: format!("{n:03}{}", "x".repeat(n as usize % 3)).into_bytes(),
+            message_type: MessageType::Out as i32,
+            timestamp: 1,
+            app_id: Some("mine".into()),
+            source_type: Some("RTR".into()),
+            source_instance: None,
+        })
+    };
+    (0..300).for_each(|n| router.emit(line(n)));
+    let lines = stage.read("mine", 300, &admin).await;
+    let payloads = lines.iter().map(|line| line["log"]["payload"].to_string());
+    let different: std::collections::HashSet<_> = payloads.collect();
+    assert_eq!(different.len(), 300);
+    assert_eq!(router.dropped(), 0);
+}
+
 #[tokio::test]
 async fn only_users_who_may_see_the_app_may_read_its_logs() {
     let stage = Stage::start().await;
