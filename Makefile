@@ -83,11 +83,11 @@ stories: build ## the mission's stories, on a foundation of their own (STORY=nam
 	@scripts/setup-tests
 	@scripts/run-tests --workspace --test stories -- $(STORY)
 
-bench: ## the benchmarks, side by side (ONLY=section,… ROUNDS=1 for a quick look); tables in target/bench/report.md
+bench: ## the benchmarks, side by side (ONLY=section,… ROUNDS=1 for a quick look, BESIDE=other/bin/cupola); tables in target/bench/report.md
 	@scripts/setup-bench $(findstring router-flame,$(ONLY))
 	@$(MAKE) --no-print-directory PROFILE=dist PACKAGES="-p cupola -p bench" build
 	@mkdir -p $(CARGO_TARGET_DIR)/bench
-	@$(BENCH) run $(PROGRAMS) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY)) --report $(CARGO_TARGET_DIR)/bench/report.md
+	@$(BENCH) run $(PROGRAMS) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY)) $(if $(BESIDE),--beside $(BESIDE)) --report $(CARGO_TARGET_DIR)/bench/report.md
 
 soak: ## SOAK_MINUTES (30) of full speed and SOAK_CHANGES (1000) route changes a second; the report is in target/bench/soak.md
 	@$(MAKE) --no-print-directory PROFILE=dist PACKAGES="-p cupola -p bench" build

@@ -76,11 +76,15 @@ enum Command {
     },
 }
 
+/// The programs that are measured.
 #[derive(clap::Args)]
-struct Programs {
+pub(crate) struct Programs {
     /// The cupola binary that is measured
     #[arg(long)]
     cupola: PathBuf,
+    /// Another build of cupola, whose router is measured in the same rounds: by router-cpu, router-latency and router-http2
+    #[arg(long)]
+    beside: Option<PathBuf>,
     /// The Envoy binary that is measured beside it
     #[arg(long)]
     envoy: PathBuf,
@@ -99,13 +103,13 @@ fn main() -> Result<()> {
                 rounds: rounds.max(1),
                 seconds: if rounds > 1 { 6 } else { 2 },
             };
-            sections::run(&only, effort, &programs.cupola, &programs.envoy, &report)
+            sections::run(&only, effort, &programs, &report)
         }
         Command::Soak {
             size,
             programs,
             report,
-        } => soak::run(&size, &programs.cupola, &programs.envoy, &report),
+        } => soak::run(&size, &programs, &report),
         Command::Backend { certificates } => backend::run(&certificates),
         Command::IdleSockets { port, host, count } => idle::run(port, &host, count),
     }

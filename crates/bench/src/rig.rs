@@ -1,5 +1,6 @@
 //! The rig that all sections share: a folder, certificates, the backend, the two cores.
 
+use crate::Programs;
 use crate::backend::Ports;
 use crate::certs::Files;
 use crate::peers::Scheme;
@@ -48,6 +49,8 @@ pub(crate) struct Rig {
     /// The core on which the proxy under test runs alone.
     pub(crate) proxy_core: usize,
     pub(crate) cupola: PathBuf,
+    /// Another build of cupola that is measured beside it.
+    pub(crate) beside: Option<PathBuf>,
     pub(crate) envoy: PathBuf,
     pub(crate) client_tls: Arc<rustls::ClientConfig>,
     pub(crate) effort: Effort,
@@ -55,16 +58,22 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    pub(crate) fn new(cupola: &Path, envoy: &Path, effort: Effort) -> Result<Self> {
+    pub(crate) fn new(programs: &Programs, effort: Effort) -> Result<Self> {
         ensure!(
             std::thread::available_parallelism()?.get() >= 2,
             "the benchmarks need two cores: one for the proxy alone"
         );
-        ensure!(
-            cupola.is_file(),
-            "{} is missing: run `make bench`, which builds it",
-            cupola.display()
-        );
+        let whole = |binary: &Path| {
+            let path = binary.canonicalize();
+            path.with_context(|| {
+                format!(
+                    "find {}: `make bench` builds this commit's cupola",
+                    binary.display()
+                )
+            })
+        };
+        let cupola = whole(&programs.cupola)?;
+        let beside = programs.beside.as_deref().map(whole).transpose()?;
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         let directory = tempfile::Builder::new().prefix("cupola-bench-").tempdir()?;
@@ -87,8 +96,9 @@ impl Rig {
             backend_process,
             load_core,
             proxy_core: 1,
-            cupola: cupola.canonicalize().context("path of cupola")?,
-            envoy: envoy.to_owned(),
+            cupola,
+            beside,
+            envoy: programs.envoy.clone(),
             client_tls: Arc::new(client_tls),
             effort,
             _directory: directory,

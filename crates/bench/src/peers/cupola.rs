@@ -24,6 +24,8 @@ pub(crate) struct Cupola {
     nats_core: Option<usize>,
     /// The port of a metron agent, which gets everything that deployments send to it. `None` means no envelopes.
     envelopes_to: Option<u16>,
+    /// Whether the router is that of the other build.
+    beside: bool,
 }
 
 pub(crate) struct Router {
@@ -43,6 +45,7 @@ impl Cupola {
             workers: Some(1),
             nats_core: Some(rig.load_core),
             envelopes_to: None,
+            beside: false,
         }
     }
 
@@ -53,6 +56,7 @@ impl Cupola {
             workers: None,
             nats_core: None,
             envelopes_to: None,
+            beside: false,
         }
     }
 
@@ -64,7 +68,19 @@ impl Cupola {
         }
     }
 
+    /// Takes the router of the other build.
+    pub(crate) fn of_build_beside(self) -> Self {
+        Self {
+            beside: true,
+            ..self
+        }
+    }
+
     pub(crate) fn start(self, rig: &Rig) -> Result<Router> {
+        let binary = match self.beside {
+            true => rig.beside.as_ref().context("no other build is measured")?,
+            false => &rig.cupola,
+        };
         let nats = Nats::start(&rig.folder, self.nats_core)?;
         let [http, https, metrics, health, routes] = ports()?;
         let identity = |chain: &str, own: &kit::tls::Identity| json!({chain: own.cert_pem, "private_key": own.key_pem});
@@ -112,7 +128,7 @@ impl Cupola {
         if let Some(workers) = self.workers {
             config["go_max_procs"] = workers.into();
         }
-        let process = run(&rig.cupola, &config, http, self.core, rig)?;
+        let process = run(binary, &config, http, self.core, rig)?;
         let router = Router {
             process,
             nats,

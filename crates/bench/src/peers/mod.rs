@@ -13,7 +13,7 @@ use crate::client::Target;
 use crate::process::Process;
 use crate::rig::{HOST, Rig};
 use anyhow::Result;
-use listener::Listener;
+use listener::{Listener, Reads};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Scheme {
@@ -39,10 +39,14 @@ pub(crate) enum Peer {
     Nginx,
     Envoy,
     Cupola,
+    /// The router of the other build that is measured beside ours.
+    CupolaBeside,
     /// HAProxy with its log by UDP to a server that reads it.
     HaproxyUdp,
-    /// Our router, which sends all envelopes by UDP to an agent that reads them.
+    /// Our router, which sends all envelopes by UDP to an agent that reads them as our log-cache does.
     CupolaEnvelopes,
+    /// Our router, which sends all envelopes by UDP to an agent that reads each by a call of its own.
+    CupolaEnvelopesOneByOne,
     /// Our router, which sends all envelopes by UDP to an address where no agent listens.
     CupolaEnvelopesUnread,
 }
@@ -57,8 +61,10 @@ impl Peer {
             Self::Nginx => "nginx",
             Self::Envoy => "Envoy",
             Self::Cupola => "cupola router",
+            Self::CupolaBeside => "cupola router, the build beside",
             Self::HaproxyUdp => "HAProxy, log by UDP",
             Self::CupolaEnvelopes => "cupola router, envelopes",
+            Self::CupolaEnvelopesOneByOne => "cupola router, envelopes, read one by one",
             Self::CupolaEnvelopesUnread => "cupola router, envelopes, nobody listens",
         }
     }
@@ -91,14 +97,19 @@ impl Peer {
         Self::HaproxyUdp,
         Self::Cupola,
         Self::CupolaEnvelopes,
+        Self::CupolaEnvelopesOneByOne,
         Self::CupolaEnvelopesUnread,
     ];
 
     pub(crate) fn start(self, scheme: Scheme, rig: &Rig) -> Result<Running> {
-        let listener = match self {
-            Self::HaproxyUdp | Self::CupolaEnvelopes => Some(Listener::start(Some(rig.load_core))?),
+        let reads = match self {
+            Self::HaproxyUdp | Self::CupolaEnvelopesOneByOne => Some(Reads::OneByOne),
+            Self::CupolaEnvelopes => Some(Reads::Together),
             _ => None,
         };
+        let listener = reads
+            .map(|reads| Listener::start(Some(rig.load_core), reads))
+            .transpose()?;
         let (process, port) = match self {
             Self::Direct => (
                 None,
@@ -128,14 +139,19 @@ impl Peer {
                 let mode = haproxy::Mode::HttpUdp(listener.as_ref().map_or(0, |l| l.port));
                 haproxy::start(mode, scheme, rig.backend_port(scheme), rig)?
             }
-            Self::Cupola | Self::CupolaEnvelopes | Self::CupolaEnvelopesUnread => {
+            Self::Cupola
+            | Self::CupolaBeside
+            | Self::CupolaEnvelopes
+            | Self::CupolaEnvelopesOneByOne
+            | Self::CupolaEnvelopesUnread => {
                 let cupola = Cupola::pinned(rig);
                 let cupola = match (self, &listener) {
-                    (Self::CupolaEnvelopes, Some(listener)) => cupola.with_envelopes(listener.port),
                     (Self::CupolaEnvelopesUnread, _) => {
                         cupola.with_envelopes(kit::net::free_port()?)
                     }
-                    _ => cupola,
+                    (_, Some(listener)) => cupola.with_envelopes(listener.port),
+                    (Self::CupolaBeside, None) => cupola.of_build_beside(),
+                    (_, None) => cupola,
                 };
                 let router = cupola.start(rig)?;
                 router.register_backend(rig, scheme)?;

@@ -1,7 +1,7 @@
 //! router-cpu: the cost of a request for the proxy, in CPU time. One worker runs alone on its core; bodies have 1 kB; wrk has 64
 //! keep-alive connections; the rounds of all peers alternate.
 
-use super::{Saturation, progress};
+use super::{Saturation, order, progress};
 use crate::peers::{Peer, Running, Scheme};
 use crate::rig::{HOST, Rig};
 use crate::table::{Table, verdict};
@@ -48,7 +48,11 @@ pub(super) fn run(rig: &Rig, saturation: &mut Saturation) -> Result<String> {
 }
 
 pub(super) fn start_all(scheme: Scheme, rig: &Rig) -> Result<Vec<Running>> {
-    start(Peer::all(scheme), scheme, rig)
+    let mut peers = Peer::all(scheme).to_vec();
+    if rig.beside.is_some() {
+        peers.push(Peer::CupolaBeside);
+    }
+    start(&peers, scheme, rig)
 }
 
 pub(super) fn start(peers: &[Peer], scheme: Scheme, rig: &Rig) -> Result<Vec<Running>> {
@@ -67,8 +71,7 @@ pub(super) fn rounds(peers: &[Running], scheme: Scheme, rig: &Rig) -> Result<Vec
         load(scheme, peer, rig, 1).with_context(|| format!("warm up {}", peer.peer.name()))?;
     }
     for round in 0..rig.effort.rounds {
-        for step in 0..peers.len() {
-            let at = (step + round) % peers.len();
+        for at in order(round, peers.len()) {
             once(&peers[at], scheme, rig, &mut measured[at])
                 .with_context(|| peers[at].peer.name())?;
             progress(&format!(

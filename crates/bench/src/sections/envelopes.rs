@@ -23,9 +23,10 @@ pub(super) fn run(rig: &Rig, _: &mut Saturation) -> Result<String> {
         anyhow::Ok(verdict(ratio <= bound, &text))
     };
     let beside_haproxy = beside(Peer::CupolaEnvelopes, Peer::HaproxyUdp, 1.0)?;
+    let one_by_one = beside(Peer::CupolaEnvelopesOneByOne, Peer::HaproxyUdp, 1.0)?;
     // A hundredth is within the method's own noise.
     let unread = beside(Peer::CupolaEnvelopesUnread, Peer::Cupola, 1.01)?;
     Ok(format!(
-        "### HTTP → HTTP, everything on\n\n{table}\n\nWith a listener at most HAProxy's with its log by UDP: {beside_haproxy}\n\nNo cost while nobody listens: {unread}\n"
+        "### HTTP → HTTP, everything on\n\n{table}\n\nWith a listener that reads as log-cache does at most HAProxy's with its log by UDP: {beside_haproxy}\n\nWith a listener that reads one by one at most the same: {one_by_one}\n\nNo cost while nobody listens: {unread}\n"
     ))
 }

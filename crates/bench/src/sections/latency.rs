@@ -1,7 +1,7 @@
 //! router-latency: the time that a proxy adds to a response when it is half as busy as HAProxy can be. It uses an open loop: see
 //! [`crate::open_loop`].
 
-use super::{Saturation, cpu, progress};
+use super::{Saturation, cpu, order, progress};
 use crate::ends::Ends;
 use crate::peers::{Peer, Running, Scheme};
 use crate::process::Ahead;
@@ -77,8 +77,7 @@ fn rounds(
     let mut measured: Vec<Measured> = peers.iter().map(|_| Measured::default()).collect();
     let (rounds, duration) = rig.effort.short_rounds();
     for round in 0..rounds {
-        for step in 0..peers.len() {
-            let at = (step + round) % peers.len();
+        for at in order(round, peers.len()) {
             let target = peers[at].target(scheme, rig);
             let load = ends
                 .load(&target, HOST, rate, duration)

@@ -15,6 +15,7 @@ mod reregistration;
 mod services;
 mod websockets;
 
+use crate::Programs;
 use crate::peers::Scheme;
 use crate::rig::{Effort, Rig};
 use anyhow::{Result, bail, ensure};
@@ -57,8 +58,7 @@ const SECTIONS: &[(&str, Section)] = &[
 pub(crate) fn run(
     only: &[String],
     effort: Effort,
-    cupola: &Path,
-    envoy: &Path,
+    programs: &Programs,
     report: &Path,
 ) -> Result<()> {
     let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
@@ -87,11 +87,11 @@ pub(crate) fn run(
         let result = match section {
             Section::Foundation(run) => run(effort),
             Section::Router(run) => {
-                shared(&mut rig, cupola, envoy, effort).and_then(|rig| run(rig, &mut saturation))
+                shared(&mut rig, programs, effort).and_then(|rig| run(rig, &mut saturation))
             }
             Section::Profile(run) => {
                 let folder = report.parent().unwrap_or(Path::new("."));
-                shared(&mut rig, cupola, envoy, effort).and_then(|rig| run(rig, folder))
+                shared(&mut rig, programs, effort).and_then(|rig| run(rig, folder))
             }
         };
         let part = result.unwrap_or_else(|error| {
@@ -114,16 +114,21 @@ pub(crate) fn run(
     Ok(())
 }
 
-fn shared<'a>(
-    rig: &'a mut Option<Rig>,
-    cupola: &Path,
-    envoy: &Path,
-    effort: Effort,
-) -> Result<&'a Rig> {
+fn shared<'a>(rig: &'a mut Option<Rig>, programs: &Programs, effort: Effort) -> Result<&'a Rig> {
     Ok(match rig {
         Some(rig) => rig,
-        None => rig.insert(Rig::new(cupola, envoy, effort)?),
+        None => rig.insert(Rig::new(programs, effort)?),
     })
+}
+
+/// Returns the order of the peers in a round. Each round begins with another peer, and every other round goes backwards: so no peer
+/// always follows the same one, whose last work may disturb it.
+fn order(round: usize, peers: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..peers).map(|step| (step + round) % peers).collect();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 pub(crate) fn progress(line: &str) {

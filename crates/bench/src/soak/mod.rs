@@ -7,7 +7,8 @@ mod instances;
 mod ownership;
 mod report;
 
-use crate::peers::listener::Listener;
+use crate::Programs;
+use crate::peers::listener::{Listener, Reads};
 use crate::peers::{Cupola, Router, Scheme};
 use crate::rig::{Effort, Rig};
 use crate::sections::progress;
@@ -41,14 +42,14 @@ const PLAIN_INSTANCES: usize = 20;
 const TLS_INSTANCES: usize = 20;
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
-pub(crate) fn run(size: &Size, cupola: &Path, envoy: &Path, report: &Path) -> Result<()> {
+pub(crate) fn run(size: &Size, programs: &Programs, report: &Path) -> Result<()> {
     let effort = Effort {
         rounds: 1,
         seconds: 1,
     };
-    let rig = Rig::new(cupola, envoy, effort)?;
+    let rig = Rig::new(programs, effort)?;
     // The router sends an envelope for each event of a request to an agent that reads, as it does in production.
-    let agent = Listener::start(None)?;
+    let agent = Listener::start(None, Reads::Together)?;
     let router = Cupola::free().with_envelopes(agent.port).start(&rig)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
