@@ -47,8 +47,9 @@ impl Sshd {
             .local_addr()
             .unwrap()
             .port();
-        let process = Command::new(INSIDE)
-            .arg("diego-sshd")
+        // A test run under nohup ignores SIGHUP; the sshd must not inherit that. `env` becomes the sshd.
+        let process = Command::new("env")
+            .args(["--default-signal=HUP", INSIDE, "diego-sshd"])
             .arg(format!("-address=127.0.0.1:{port}"))
             .arg(format!("-hostKey={}", read("host")))
             .arg(format!("-authorizedKey={}", read("user.pub").trim()))
